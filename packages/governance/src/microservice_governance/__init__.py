@@ -1,0 +1,3 @@
+"""Resilience policies that are right under concurrency: breaker, limiter, retry, bulkhead, timeout, pipeline."""
+
+__all__: tuple[str, ...] = ()
