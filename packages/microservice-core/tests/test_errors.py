@@ -38,7 +38,7 @@ def test_every_exported_error_hangs_on_the_one_root() -> None:
         for name in microservice_core.__all__
         if name.endswith("Error")
     ]
-    assert len(errors) == 15
+    assert len(errors) == 16
     assert all(issubclass(error, MicroserviceError) for error in errors)
 
 
