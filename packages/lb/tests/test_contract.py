@@ -186,16 +186,16 @@ def test_a_service_instance_is_an_endpoint(balancer: Balancer[ServiceInstance]) 
         assert held.endpoint.base_url == "http://10.0.0.1:8080"
 
 
-def in_threads(count: int, work: Callable[[], None]) -> None:
+def in_threads(work: list[Callable[[], None]]) -> None:
     failures: list[BaseException] = []
 
-    def guarded() -> None:
+    def guarded(one: Callable[[], None]) -> None:
         try:
-            work()
+            one()
         except BaseException as error:  # noqa: BLE001 - handed to the test below
             failures.append(error)
 
-    threads = [threading.Thread(target=guarded) for _ in range(count)]
+    threads = [threading.Thread(target=guarded, args=(one,)) for one in work]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -220,8 +220,7 @@ def test_picks_go_on_while_endpoints_come_and_go(balancer: Balancer[Host]) -> No
                 assert lease.endpoint.instance_id in known
             assert balancer.pick(key, {"a"}).instance_id != "a"
 
-    workers = iter([churn, call, call, call])
-    in_threads(4, lambda: next(workers)())
+    in_threads([churn, call, call, call])
     assert {host.instance_id: balancer.active(host.instance_id) for host in always} == {
         "a": 0,
         "b": 0,

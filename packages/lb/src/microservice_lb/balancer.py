@@ -228,13 +228,13 @@ def checked_weights(endpoints: Sequence[Endpoint]) -> list[float]:
     return [checked_weight(endpoint.instance_id, endpoint.weight) for endpoint in endpoints]
 
 
-def checked_weight(instance_id: str, weight: float) -> float:
+def checked_weight(instance_id: str, weight: object) -> float:
     """The weight as a float.
 
     Raises:
         InvalidValueError: it is negative, infinite or not a number.
     """
-    if not isinstance(weight, int | float) or not (weight >= 0 and math.isfinite(weight)):
+    if not (isinstance(weight, int | float) and weight >= 0 and math.isfinite(weight)):
         rule = "a finite number of at least 0"
         raise InvalidValueError(f"weight of {instance_id!r}", weight, rule)
     return float(weight)

@@ -38,7 +38,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*_BY_NAME, *_SHORT}))
 
 
-def create(name: str, **options: object) -> Balancer[E]:
+def create(name: str, /, **options: object) -> Balancer[E]:
     """Make a balancer; `options` are the keyword arguments of its class.
 
     Case does not matter, and `-` may stand for `_`.
