@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from microservice_lb import SmoothWeightedRoundRobin
@@ -69,9 +69,12 @@ def nginx(weights: list[int]) -> list[int]:
 
 
 @given(weights=st.lists(st.integers(1, 10), min_size=1, max_size=25))
-def test_the_order_is_that_of_the_plain_rule(fleet: Fleet, weights: list[int]) -> None:
+def test_the_order_is_that_of_the_plain_rule_unless_that_starves(
+    fleet: Fleet, weights: list[int]
+) -> None:
     names = [host.instance_id for host in fleet(weights)]
     expected = [names[index] for index in nginx(weights)]
+    assume(worst_deviation(expected, shares(fleet, list(map(float, weights)))) < 1)
     assert turns(fleet, list(map(float, weights)), len(expected)) == expected
 
 
@@ -84,6 +87,7 @@ def test_a_period_holds_every_node_exactly_its_weight(
 
 
 @given(weights=AWKWARD)
+@example(weights=[1, 1, 1, 1, 1, 5, 5])  # nginx's own order is a whole turn off
 @example(weights=[997, 1009])
 @example(weights=[100, 3, 2, 3, 1, 1, 1, 100, 3, 3, 100])  # nginx's own order is 1.36 turns off
 @example(weights=[1e-9, 1e9, 1.0])
