@@ -1,3 +1,37 @@
-"""Resilience policies that are right under concurrency: breaker, limiter, retry, bulkhead, timeout, pipeline."""
+"""Resilience policies that are right under concurrency: breaker, retry with budget, deadline."""
 
-__all__: tuple[str, ...] = ()
+from .backoff import Backoff, ExponentialBackoff, FixedBackoff, Jitter
+from .breaker import CircuitBreaker, Permit
+from .breaker_config import BreakerConfig, BreakerState
+from .deadline import deadline
+from .errors import (
+    CircuitOpenError,
+    DeadlineExceededError,
+    GovernanceError,
+    IllegalTransitionError,
+    RejectedError,
+)
+from .policy import Policy
+from .retry import Retry, RetryConfig
+from .retry_budget import RetryBudget
+
+__all__ = (
+    "Backoff",
+    "BreakerConfig",
+    "BreakerState",
+    "CircuitBreaker",
+    "CircuitOpenError",
+    "DeadlineExceededError",
+    "ExponentialBackoff",
+    "FixedBackoff",
+    "GovernanceError",
+    "IllegalTransitionError",
+    "Jitter",
+    "Permit",
+    "Policy",
+    "RejectedError",
+    "Retry",
+    "RetryBudget",
+    "RetryConfig",
+    "deadline",
+)
