@@ -13,6 +13,7 @@ from .config_service import ConfigService
 from .errors import NotEnabledError
 from .module import AnyConfig, LaneMode, MicroserviceModule
 from .services import Services
+from .settings import MicroserviceSettings
 
 if TYPE_CHECKING:
     from microservice_client import AsyncServiceClient, ServicePolicy
@@ -71,6 +72,11 @@ class Microservice(Generic[ModelT]):
                 yield {"services": services}
             finally:
                 self._services = None
+
+    @property
+    def settings(self) -> MicroserviceSettings:
+        """What it was told, the environment included; there before the application runs."""
+        return self._module.settings
 
     @property
     def services(self) -> Services[ModelT]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from microservice_core import InstanceFilter, MissingDependencyError
 
 if TYPE_CHECKING:
+    import httpx
     from microservice_client import RequestInterceptor
 
 __all__ = ("lane_parts",)
@@ -26,4 +27,8 @@ def lane_parts(
         import lane_router
     except ImportError as error:
         raise MissingDependencyError("lanes", "microservice-kit[lanes]") from error
-    return [lane_router.LaneInstanceFilter(mode=mode)], []
+    def hand_on(request: httpx.Request) -> None:
+        for name, value in lane_router.lane_headers().items():
+            request.headers.setdefault(name, value)
+
+    return [lane_router.LaneInstanceFilter(mode=mode)], [hand_on]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast, overload
 
 from microservice_core import (
     ConfigCenter,
+    InstanceQuery,
     MissingDependencyError,
     ServiceInstance,
     ServiceRegistry,
@@ -173,7 +174,13 @@ class MicroserviceModule(Generic[ModelT]):
 
         filters, interceptors = lane_parts(self._lanes)
         client = AsyncServiceClient(
-            registry, policies=self._policies, filters=filters, interceptors=interceptors
+            registry,
+            policies=self._policies,
+            filters=filters,
+            interceptors=interceptors,
+            query=InstanceQuery(
+                group_name=self.settings.group_name, namespace_id=self.settings.namespace_id
+            ),
         )
         return await stack.enter_async_context(client)
 
