@@ -62,7 +62,9 @@ def run(member: Member, leg: Leg, extra_arguments: list[str]) -> bool:
     code = subprocess.run(command, cwd=ROOT, check=False, env=environment(member)).returncode
     passed = code == 0 or (leg.empty_is_fine and code == NOTHING_COLLECTED)
     verdict = "passed" if passed else "FAILED"
-    print(f"== {member.name}, {leg.name}: {verdict} in {time.monotonic() - began:.1f} s", flush=True)
+    print(
+        f"== {member.name}, {leg.name}: {verdict} in {time.monotonic() - began:.1f} s", flush=True
+    )
     return passed
 
 
