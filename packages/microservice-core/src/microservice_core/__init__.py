@@ -47,6 +47,7 @@ from .selection import Endpoint, InstanceFilter, OutcomeObserver, RequestContext
 if TYPE_CHECKING:
     from .delivery import Delivery
     from .file import FileConfigCenter
+    from .loop_thread import LoopThread, LoopThreadError
     from .memory import InMemoryConfigCenter, InMemoryServiceRegistry
     from .providers import (
         ConfigCenterProvider,
@@ -80,6 +81,8 @@ __all__ = (
     "InstanceQuery",
     "InstancesListener",
     "InvalidValueError",
+    "LoopThread",
+    "LoopThreadError",
     "Metadata",
     "MicroserviceError",
     "MissingDependencyError",
@@ -107,6 +110,8 @@ __all__ = (
 _LAZY = {
     "Delivery": ".delivery",
     "FileConfigCenter": ".file",
+    "LoopThread": ".loop_thread",
+    "LoopThreadError": ".loop_thread",
     "InMemoryConfigCenter": ".memory",
     "InMemoryServiceRegistry": ".memory",
     "ConfigCenterProvider": ".providers",

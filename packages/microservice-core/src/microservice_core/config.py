@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
@@ -29,13 +29,14 @@ class ConfigResult:
 
     Attributes:
         md5: the provider's fingerprint of the content; equal fingerprint = no change.
-        last_modified: when it was published, if the provider knows.
+        last_modified: when it was published, if the provider knows; two results that differ in
+            nothing else are equal.
         content_type: `text`, `json`, `yaml`, `toml`, `properties`, `xml` or `html`.
     """
 
     content: str
     md5: str
-    last_modified: datetime | None
+    last_modified: datetime | None = field(compare=False)
     content_type: str
     data_id: str
     group_name: str

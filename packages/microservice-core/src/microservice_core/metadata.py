@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NoReturn
 
-__all__ = ("EMPTY_METADATA", "Metadata")
+__all__ = ("Metadata",)
 
 
 class Metadata(dict[str, str]):
@@ -18,7 +17,7 @@ class Metadata(dict[str, str]):
 
     __setitem__ = _refuse
     __delitem__ = _refuse
-    __ior__ = _refuse  # type: ignore[assignment]
+    __ior__ = _refuse
     clear = _refuse
     pop = _refuse
     popitem = _refuse
@@ -27,6 +26,3 @@ class Metadata(dict[str, str]):
 
     def __reduce__(self) -> tuple[type[Metadata], tuple[dict[str, str]]]:
         return type(self), (dict(self),)
-
-
-EMPTY_METADATA: Mapping[str, str] = Metadata()

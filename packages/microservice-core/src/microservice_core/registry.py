@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from .errors import InvalidValueError
-from .metadata import EMPTY_METADATA, Metadata
+from .metadata import Metadata
 
 __all__ = (
     "InstanceQuery",
@@ -46,7 +46,7 @@ class ServiceInstance:
     healthy: bool = True
     enabled: bool = True
     ephemeral: bool = True
-    metadata: Mapping[str, str] = field(default=EMPTY_METADATA, hash=False)
+    metadata: Mapping[str, str] = field(default_factory=Metadata, hash=False)
     cluster_name: str = ""
     namespace_id: str = ""
     group_name: str = ""
@@ -112,7 +112,7 @@ class InstanceQuery:
     namespace_id: str = ""
     clusters: tuple[str, ...] = ()
     healthy_only: bool = False
-    metadata: Mapping[str, str] = field(default=EMPTY_METADATA, hash=False)
+    metadata: Mapping[str, str] = field(default_factory=Metadata, hash=False)
 
     def __post_init__(self) -> None:
         if type(self.clusters) is not tuple:

@@ -1,0 +1,37 @@
+"""What users and providers test with: a clock moved by hand, contract suites for both ports.
+
+`ManualClock` needs nothing; the contract suites need the extra `testing` (pytest, anyio).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .clock import ManualClock
+
+if TYPE_CHECKING:
+    from .config_contract import ConfigCenterContract
+    from .registry_contract import ServiceRegistryContract
+    from .waiting import Recorder, eventually
+
+__all__ = (
+    "ConfigCenterContract",
+    "ManualClock",
+    "Recorder",
+    "ServiceRegistryContract",
+    "eventually",
+)
+
+_LAZY = {
+    "ConfigCenterContract": ".config_contract",
+    "ServiceRegistryContract": ".registry_contract",
+    "Recorder": ".waiting",
+    "eventually": ".waiting",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

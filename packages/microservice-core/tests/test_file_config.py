@@ -1,0 +1,230 @@
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from microservice_core import (
+    ConfigCenter,
+    ConfigCenterError,
+    ConfigCenterUnavailableError,
+    ConfigDeleted,
+    ConfigNotFoundError,
+    ConfigResult,
+    FileConfigCenter,
+    InvalidValueError,
+    open_config_center,
+)
+from microservice_core.testing import ConfigCenterContract, ManualClock
+
+State = ConfigResult | ConfigDeleted
+
+
+def replace_file(path: Path, content: str) -> None:
+    """Write as careful programs do: elsewhere first, then rename."""
+    draft = path.with_name(f"{path.name}.draft")
+    draft.write_text(content, encoding="utf-8")
+    draft.replace(path)
+
+
+class TestFileConfigCenter(ConfigCenterContract):
+    @pytest.fixture
+    async def center(self, tmp_path: Path) -> AsyncIterator[FileConfigCenter]:
+        self.folder = tmp_path
+        center = FileConfigCenter(tmp_path, poll_seconds=0.01)
+        yield center
+        await center.close()
+
+    async def publish(self, center: ConfigCenter, data_id: str, content: str) -> None:
+        replace_file(self.folder / data_id, content)
+
+    async def remove(self, center: ConfigCenter, data_id: str) -> None:
+        (self.folder / data_id).unlink()
+
+
+class Watch:
+    """A watched `app.yaml` and a clock to look at it by."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "app.yaml"
+        self.clock = ManualClock()
+        self.center = FileConfigCenter(folder, poll_seconds=1.0, sleep=self.clock.sleep)
+        self.told: list[str | None] = []
+
+    def start(self) -> None:
+        self.stop = self.center.watch_config("app.yaml", self._listen)
+
+    def _listen(self, state: State) -> None:
+        self.told.append(None if isinstance(state, ConfigDeleted) else state.content)
+
+    async def look(self, times: int = 1) -> None:
+        await self.clock.run(times)
+
+
+@pytest.fixture
+async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
+    watch = Watch(tmp_path)
+    watch.path.write_text("a: 1")
+    watch.start()
+    await watch.look()
+    yield watch
+    await watch.center.close()
+
+
+async def test_a_replaced_file_is_believed_at_the_next_look(watch: Watch) -> None:
+    replace_file(watch.path, "a: 2")
+    await watch.look()
+    assert watch.told == ["a: 1", "a: 2"]
+
+
+async def test_a_file_written_in_place_is_believed_once_it_rests(watch: Watch) -> None:
+    with watch.path.open("w") as file:
+        for part in ("a: ", "2", "2"):
+            file.write(part)
+            file.flush()
+            await watch.look()
+    assert watch.told == ["a: 1"]
+    await watch.look()
+    assert watch.told == ["a: 1", "a: 22"]
+
+
+async def test_a_deletion_is_believed_at_the_second_look(watch: Watch) -> None:
+    watch.path.unlink()
+    await watch.look()
+    assert watch.told == ["a: 1"]
+    await watch.look()
+    assert watch.told == ["a: 1", None]
+
+
+async def test_an_editor_that_deletes_and_writes_anew_shows_no_deletion(watch: Watch) -> None:
+    watch.path.unlink()
+    await watch.look()
+    watch.path.write_text("a: 2")
+    await watch.look(2)
+    assert watch.told == ["a: 1", "a: 2"]
+
+
+async def test_a_touched_file_with_the_same_content_is_no_change(watch: Watch) -> None:
+    os.utime(watch.path, (1, 1))
+    await watch.look(3)
+    assert watch.told == ["a: 1"]
+
+
+async def test_a_file_that_is_not_utf8_keeps_the_last_good_version(
+    watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch.path.write_bytes(b"a: \xff\xfe")
+    with caplog.at_level(logging.WARNING, logger="microservice_core.file"):
+        await watch.look(5)
+    assert watch.told == ["a: 1"]
+    (record,) = caplog.records
+    assert "is not UTF-8 (byte 3)" in record.message
+    replace_file(watch.path, "a: 2")
+    await watch.look()
+    assert watch.told == ["a: 1", "a: 2"]
+
+
+async def test_a_document_that_comes_into_being_later_is_told(tmp_path: Path) -> None:
+    watch = Watch(tmp_path / "later")
+    watch.start()
+    await watch.look()
+    watch.path.parent.mkdir()
+    watch.path.write_text("a: 1")
+    await watch.look(2)
+    assert watch.told == [None, "a: 1"]
+    await watch.center.close()
+
+
+async def test_a_document_unreadable_at_first_is_told_when_it_can_be_read(tmp_path: Path) -> None:
+    watch = Watch(tmp_path)
+    watch.path.write_bytes(b"\xff")
+    watch.start()
+    await watch.look()
+    assert watch.told == []
+    watch.path.write_text("a: 1")
+    await watch.look(2)
+    assert watch.told == ["a: 1"]
+    await watch.center.close()
+
+
+async def test_a_watch_ended_and_begun_again_starts_from_the_present(watch: Watch) -> None:
+    watch.stop()
+    await watch.look()
+    replace_file(watch.path, "a: 2")
+    watch.start()
+    await watch.look(2)
+    assert watch.told == ["a: 1", "a: 2"]
+
+
+async def test_groups_and_namespaces_are_folders(tmp_path: Path) -> None:
+    center = FileConfigCenter(tmp_path)
+    for folder in ("", "g", "n/DEFAULT_GROUP", "n/g"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "a.txt").write_text(folder)
+    read = [
+        (await center.get_config("a.txt", group, namespace)).content
+        for group, namespace in (("", ""), ("g", ""), ("", "n"), ("g", "n"))
+    ]
+    assert read == ["", "g", "n/DEFAULT_GROUP", "n/g"]
+
+
+@pytest.mark.parametrize("name", ["../secret", "..", ".hidden", "a/b", "a\\b", "a\0b"])
+@pytest.mark.parametrize("field", ["data_id", "group_name", "namespace_id"])
+async def test_a_name_that_could_leave_the_folder_is_refused(
+    tmp_path: Path, field: str, name: str
+) -> None:
+    names = {"data_id": "a.txt", "group_name": "", "namespace_id": "", field: name}
+    center = FileConfigCenter(tmp_path)
+    with pytest.raises(InvalidValueError, match=f"{field} must be letters"):
+        await center.get_config(**names)
+    with pytest.raises(InvalidValueError, match=f"{field} must be letters"):
+        center.watch_config(listener=print, **names)
+
+
+async def test_an_empty_data_id_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match="data_id must be"):
+        await FileConfigCenter(tmp_path).get_config("")
+
+
+async def test_a_missing_document_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigNotFoundError, match=str(tmp_path)):
+        await FileConfigCenter(tmp_path).get_config("app.yaml")
+
+
+async def test_a_folder_in_the_place_of_a_document_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").mkdir()
+    with pytest.raises(ConfigCenterUnavailableError, match="cannot be read"):
+        await FileConfigCenter(tmp_path).get_config("app.yaml")
+
+
+async def test_a_document_above_the_limit_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").write_bytes(b"a" * (10 * 1024 * 1024 + 1))
+    with pytest.raises(ConfigCenterError, match="larger than 10 MiB"):
+        await FileConfigCenter(tmp_path).get_config("app.yaml")
+
+
+async def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").write_bytes(b"\xef\xbb\xbfa: 1")
+    assert (await FileConfigCenter(tmp_path).get_config("app.yaml")).content == "a: 1"
+
+
+async def test_the_provider_opens_by_name(tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").write_text("a: 1")
+    async with open_config_center("file", {"folder": str(tmp_path)}) as center:
+        assert (await center.get_config("app.yaml")).content == "a: 1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "folder must be the path of a folder of documents, not None"),
+        ({"folder": "x", "poll_seconds": "1"}, "poll_seconds must be a number above 0"),
+        ({"folder": "x", "poll_seconds": 0}, "poll_seconds must be a number above 0"),
+        ({"path": "x"}, "must be one of folder, poll_seconds, not 'path'"),
+    ],
+)
+async def test_a_wrong_setting_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        async with open_config_center("file", settings):
+            pass
