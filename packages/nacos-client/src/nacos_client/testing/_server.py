@@ -99,12 +99,12 @@ class FakeNacosServer:
         self._users.enabled = auth
         self._users.known[username] = User(password, admin=True)
         self._faults: list[Fault] = []
-        self._routes = {
+        self._routes: dict[tuple[str, str], Callable[[Call], Reply]] = {
             **ConfigRoutes(self._documents).table(),
             **NamingRoutes(self._instances, clock).table(),
             **{("POST", path): self._users.login for path in LOGIN_PATHS},
-            ("GET", "/v3/admin/core/state/readiness"): lambda _: success("ok"),
-            ("GET", "/v3/admin/core/state/liveness"): lambda _: success("ok"),
+            ("GET", "/v3/admin/core/state/readiness"): _ready,
+            ("GET", "/v3/admin/core/state/liveness"): _ready,
         }
         self._listener: Listener | None = None
         self._port = 0
@@ -222,7 +222,7 @@ class FakeNacosServer:
         if fault is not None and fault.kind == "delay":
             await asyncio.sleep(fault.seconds)
         elif fault is not None:
-            return _FAULTY[fault.kind](call)
+            return _FAULTY[fault.kind](call.path)
         with self._lock:
             try:
                 return self._route(call)
@@ -258,19 +258,23 @@ def _permission(call: Call, path: str) -> tuple[str, str]:
     return (f"{call.get('namespaceId', 'public')}:{group}:{kind}/{call.get(name)}", action)
 
 
-def _drop(_: Call) -> None:
+def _ready(_: Call) -> Reply:
+    return success("ok")
+
+
+def _drop(_: str) -> None:
     """No answer at all."""
 
 
-_FAULTY: dict[FaultKind, Callable[[Call], Reply | None]] = {
+def _denied(words: str) -> Callable[[str], Reply]:
+    return lambda path: spring_error(403, "Forbidden", words, path)
+
+
+_FAULTY: dict[FaultKind, Callable[[str], Reply | None]] = {
     "drop": _drop,
     "error": lambda _: failure(500, 30000, "server error", "injected"),
-    "forbidden": lambda call: spring_error(
-        403, "Forbidden", "Code: 403, Message: authorization failed!.", call.path
-    ),
-    "token": lambda call: spring_error(
-        403, "Forbidden", "Code: 401, Message: token expired!.", call.path
-    ),
+    "forbidden": _denied("Code: 403, Message: authorization failed!."),
+    "token": _denied("Code: 401, Message: token expired!."),
     "empty": lambda _: Reply(200),
     "garbage": lambda _: Reply(200, b'{"code": 0, "da', {"content-type": "application/json"}),
     "html": lambda _: Reply(

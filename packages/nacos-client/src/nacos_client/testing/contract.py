@@ -15,9 +15,8 @@ import contextlib
 import inspect
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -33,6 +32,9 @@ from nacos_client import (
     NacosClient,
     RequestRejectedError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
 
 __all__ = ("NacosContract", "Target", "eventually")
 
@@ -111,9 +113,9 @@ class NacosContract:
             async with AsyncNacosClient(target.address, **options) as client:
                 yield client
         else:
-            client = NacosClient(target.address, **options)
-            yield _SyncClient(client)
-            await asyncio.to_thread(client.close)
+            sync_client = NacosClient(target.address, **options)
+            yield _SyncClient(sync_client)
+            await asyncio.to_thread(sync_client.close)
 
     @pytest.fixture
     async def data_id(self, nacos: Any) -> AsyncIterator[str]:
@@ -175,7 +177,7 @@ class NacosContract:
         await eventually(lambda: seen == ["deleted"])
         for content in ("a: 1", "a: 2"):
             await nacos.admin.publish(data_id, content)
-            await eventually(lambda expected=content: seen[-1] == expected)
+            await eventually(_ends_with(seen, content))
         await nacos.admin.delete(data_id)
         await eventually(lambda: seen[-1] == "deleted")
         assert seen == ["deleted", "a: 1", "a: 2", "deleted"]
@@ -340,6 +342,10 @@ class NacosContract:
 
 def _note(seen: list[str], state: Config | ConfigDeleted) -> None:
     seen.append(state.content if isinstance(state, Config) else "deleted")
+
+
+def _ends_with(seen: list[str], content: str) -> Callable[[], bool]:
+    return lambda: seen[-1] == content
 
 
 async def _read(nacos: Any, data_id: str) -> Config | None:
