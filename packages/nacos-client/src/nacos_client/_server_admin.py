@@ -20,7 +20,7 @@ from .admin_models import (
     read,
     read_page,
 )
-from .errors import InvalidArgumentError, NacosError, UnexpectedAnswerError
+from .errors import InvalidArgumentError, NacosError, NotFoundError, UnexpectedAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,13 +150,24 @@ class ServerAdmin:
 
     def instances(self, key: ServiceKey) -> Operation[tuple[Instance, ...]]:
         """All instances, the disabled ones and those of every cluster included."""
-        query = {**_service(key), "clusterName": ",".join(key.clusters) or None}
+        clusters = key.clusters or (yield from self._clusters(key))
+        if not clusters:
+            return ()
+        query = {**_service(key), "clusterName": ",".join(clusters)}
         request = Request("GET", f"{INSTANCE}/list", query=query)
         data = yield from self._session.call(request)
         if not isinstance(data, list):
             raise UnexpectedAnswerError(request.operation, status=200, detail="data is not a list")
         found = (instance_from(key, entry) for entry in data)
         return tuple(sorted(found, key=lambda i: (i.ip, i.port, i.cluster)))
+
+    def _clusters(self, key: ServiceKey) -> Operation[tuple[str, ...]]:
+        """Every cluster of a service: without names the server lists DEFAULT only."""
+        try:
+            service = yield from self.service(key)
+        except NotFoundError:
+            return ()
+        return service.clusters
 
     def update_instance(self, registration: Registration) -> Operation[None]:
         """Replace weight, enabled and metadata of an instance of anyone's."""
