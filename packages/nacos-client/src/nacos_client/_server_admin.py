@@ -20,7 +20,13 @@ from .admin_models import (
     read,
     read_page,
 )
-from .errors import InvalidArgumentError, NacosError, NotFoundError, UnexpectedAnswerError
+from .errors import (
+    InvalidArgumentError,
+    NacosError,
+    NotFoundError,
+    RequestRejectedError,
+    UnexpectedAnswerError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,16 +156,24 @@ class ServerAdmin:
 
     def instances(self, key: ServiceKey) -> Operation[tuple[Instance, ...]]:
         """All instances, the disabled ones and those of every cluster included."""
-        clusters = key.clusters or (yield from self._clusters(key))
-        if not clusters:
-            return ()
-        query = {**_service(key), "clusterName": ",".join(clusters)}
+        found: list[Instance] = []
+        for cluster in key.clusters or (yield from self._clusters(key)):
+            found += yield from self._of_cluster(key, cluster)
+        return tuple(sorted(found, key=lambda i: (i.ip, i.port, i.cluster)))
+
+    def _of_cluster(self, key: ServiceKey, cluster: str) -> Operation[list[Instance]]:
+        # This list, unlike the client's, takes one cluster at a time.
+        query = {**_service(key), "clusterName": cluster}
         request = Request("GET", f"{INSTANCE}/list", query=query)
-        data = yield from self._session.call(request)
+        try:
+            data = yield from self._session.call(request)
+        except RequestRejectedError as refusal:
+            if refusal.status != 404:
+                raise
+            return []
         if not isinstance(data, list):
             raise UnexpectedAnswerError(request.operation, status=200, detail="data is not a list")
-        found = (instance_from(key, entry) for entry in data)
-        return tuple(sorted(found, key=lambda i: (i.ip, i.port, i.cluster)))
+        return [instance_from(key, entry) for entry in data]
 
     def _clusters(self, key: ServiceKey) -> Operation[tuple[str, ...]]:
         """Every cluster of a service: without names the server lists DEFAULT only."""

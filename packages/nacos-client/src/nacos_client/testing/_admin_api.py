@@ -134,17 +134,10 @@ class AdminRoutes:
     def _all_instances(self, call: Call) -> Reply:
         call.need("serviceName")
         name = name_of(call)
-        clusters = call.get("clusterName", "DEFAULT").split(",")
-        instances = self._instances.of(name)
-        for cluster in clusters:
-            if cluster not in {each.cluster for each in instances}:
-                words = f"cluster {cluster} is not found!"
-                return failure(404, 30000, "server error", words)
-        found = [
-            each
-            for each in instances
-            if each.cluster in clusters and (each.healthy or not call.flag("healthyOnly"))
-        ]
+        cluster = call.get("clusterName", "DEFAULT")
+        found = [each for each in self._instances.of(name) if each.cluster == cluster]
+        if not found:
+            return failure(404, 30000, "server error", f"cluster {cluster} is not found!")
         return success([view(name, each) for each in found])
 
     def _instance(self, call: Call) -> FakeInstance:

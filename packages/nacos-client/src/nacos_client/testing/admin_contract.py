@@ -23,6 +23,7 @@ from .contract import GROUP, Contract, Target, eventually, everything
 
 __all__ = ("AdminContract",)
 
+PASSWORD = "contract-only"  # noqa: S105 - of a user that lives for one test
 OWN_ADDRESSES = ["127.0.0.1"]
 
 
@@ -194,7 +195,7 @@ class AdminContract(Contract):
         self, nacos: Any, target: Target, data_id: str
     ) -> None:
         name = f"contract-{uuid.uuid4().hex[:12]}"
-        await nacos.admin.create_user(name, "contract-only")
+        await nacos.admin.create_user(name, PASSWORD)
         await nacos.admin.add_role(name, name)
         await nacos.admin.add_permission(name, f"public:{GROUP}:config/*", "r")
         try:
@@ -217,10 +218,10 @@ class AdminContract(Contract):
 
     async def test_making_a_user_twice_is_an_error(self, nacos: Any) -> None:
         name = f"contract-{uuid.uuid4().hex[:12]}"
-        await nacos.admin.create_user(name, "contract-only")
+        await nacos.admin.create_user(name, PASSWORD)
         try:
             with pytest.raises(NacosError):
-                await nacos.admin.create_user(name, "contract-only")
+                await nacos.admin.create_user(name, PASSWORD)
         finally:
             await nacos.admin.delete_user(name)
 
@@ -228,7 +229,7 @@ class AdminContract(Contract):
 async def _reads_and_cannot_write(target: Target, name: str, data_id: str) -> None:
     # The real server re-reads users and permissions every 15 s.
     async with AsyncNacosClient(
-        target.address, username=name, password="contract-only", group=GROUP, login_attempts=1
+        target.address, username=name, password=PASSWORD, group=GROUP, login_attempts=1
     ) as limited:
 
         async def reads() -> bool:
