@@ -97,7 +97,15 @@ class Poller(ABC, Generic[K, S]):
     def _begin(self, key: K) -> Watched[K, S]:
         return Watched(key)
 
-    def _pause(self, watched: Watched[K, S]) -> float:
+    def _end(self, key: K) -> None:
+        """Nobody watches the key any more."""
+
+    def state(self, key: K) -> S | None:
+        """The newest state of a watched key; may be asked from any thread."""
+        watched = self._watched.get(key)
+        return watched.state if watched is not None else None
+
+    def _pause(self, watched: Watched[K, S]) -> float:  # noqa: ARG002 - for those that differ
         """How long until the next look."""
         return self._poll_seconds * self._rng.uniform(0.8, 1.0)
 
@@ -118,6 +126,7 @@ class Poller(ABC, Generic[K, S]):
         if not watched.deliveries and watched.task is not None:
             watched.task.cancel()
             del self._watched[key]
+            self._end(key)
 
     async def _poll(self, watched: Watched[K, S]) -> None:
         while True:

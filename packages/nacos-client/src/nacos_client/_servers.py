@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 DEFAULT_PORT = 8848
 
 
-def base_url(address: str, *, context_path: str, tls: bool) -> str:
+def base_url(
+    address: str, *, context_path: str, tls: bool, default_port: int = DEFAULT_PORT
+) -> str:
     """`http://host:port/context` of an address as users write it.
 
     `host`, `host:port`, `[::1]:port` and whole URLs are understood; a URL's own scheme and path
@@ -36,7 +38,7 @@ def base_url(address: str, *, context_path: str, tls: bool) -> str:
     scheme = "https" if tls else "http"
     try:
         parts = urlsplit(text if "://" in text else f"{scheme}://{text}")
-        port = parts.port or DEFAULT_PORT
+        port = parts.port or default_port
     except ValueError:
         raise InvalidArgumentError("server_addr", address, rule) from None
     if parts.username is not None or parts.password is not None:
