@@ -3,6 +3,9 @@
 from .balancer import Balancer, Key
 from .create import create, names
 from .lease import Lease
+from .least_active import LeastActive
+from .peak_ewma import PeakEwma
+from .power_of_two_choices import PowerOfTwoChoices
 from .random_choice import Random
 from .round_robin import RoundRobin
 from .smooth_weighted_round_robin import SmoothWeightedRoundRobin
@@ -12,6 +15,9 @@ __all__ = (
     "Balancer",
     "Key",
     "Lease",
+    "LeastActive",
+    "PeakEwma",
+    "PowerOfTwoChoices",
     "Random",
     "RoundRobin",
     "SmoothWeightedRoundRobin",

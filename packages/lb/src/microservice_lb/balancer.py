@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 from weakref import WeakValueDictionary
 
 from microservice_core import Endpoint, InvalidValueError, NoInstanceAvailableError
@@ -102,8 +102,6 @@ class SelectingBalancer(Balancer[E]):
 
     __slots__ = ("_departed", "_eligible", "_lock", "_nodes", "_random", "clock", "name", "panic")
 
-    _node_type: ClassVar[type[Node[Endpoint]]] = Node
-
     def __init__(
         self,
         *,
@@ -183,7 +181,7 @@ class SelectingBalancer(Balancer[E]):
                 self._departed[instance_id] = node
 
     def _new_node(self, endpoint: E) -> Node[E]:
-        return self._node_type(endpoint)  # type: ignore[return-value]
+        return Node(endpoint)
 
     def _counted(self, endpoint: E) -> Node[E]:
         """The endpoint's node; one of its own if an update removed it since it was picked."""

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, cast
 
 from microservice_core import InvalidValueError
 
+from .least_active import LeastActive
+from .peak_ewma import PeakEwma
+from .power_of_two_choices import PowerOfTwoChoices
 from .random_choice import Random
 from .round_robin import RoundRobin
 from .smooth_weighted_round_robin import SmoothWeightedRoundRobin
@@ -23,12 +26,20 @@ _BY_NAME: dict[str, type] = {
     "weighted_random": WeightedRandom,
     "round_robin": RoundRobin,
     "smooth_weighted_round_robin": SmoothWeightedRoundRobin,
+    "least_active": LeastActive,
+    "power_of_two_choices": PowerOfTwoChoices,
+    "peak_ewma": PeakEwma,
 }
 _SHORT = {
     "rr": "round_robin",
     "wr": "weighted_random",
     "wrr": "smooth_weighted_round_robin",
     "swrr": "smooth_weighted_round_robin",
+    "la": "least_active",
+    "least_request": "least_active",
+    "least_connections": "least_active",
+    "p2c": "power_of_two_choices",
+    "ewma": "peak_ewma",
     "smooth_wrr": "smooth_weighted_round_robin",
 }
 

@@ -10,13 +10,18 @@ from .balancer import E, Key, Node, SelectingBalancer
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-__all__ = ("WeightedRandom", "alias_table", "weighted_choice")
+__all__ = ("AliasTable", "WeightedRandom", "alias_table", "draw", "weighted_choice")
+
+AliasTable = list[tuple[float, Node[E], Node[E]]]
+"""Per place: the chance to keep the first node once the place is drawn, and the one otherwise."""
 
 
 class WeightedRandom(SelectingBalancer[E]):
     """Pick by Walker's alias method: one random number, one comparison, whatever n is."""
 
     __slots__ = ("_table",)
+
+    _table: AliasTable[E]
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
         table = self._table
@@ -28,39 +33,47 @@ class WeightedRandom(SelectingBalancer[E]):
         return node.endpoint if place - index < threshold else alias.endpoint
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
-        rows = alias_table([node.weight for node in nodes])
-        self._table = [
-            (t, node, nodes[alias]) for node, (t, alias) in zip(nodes, rows, strict=True)
-        ]
+        self._table = alias_table(nodes)
 
 
-def alias_table(weights: Sequence[float]) -> list[tuple[float, int]]:
-    """Per index the chance to keep it once drawn uniformly, and what to take otherwise.
+def draw(table: AliasTable[E], random: Callable[[], float]) -> Node[E]:
+    """One node by weight, in O(1)."""
+    place = random() * len(table)
+    index = int(place)
+    threshold, node, alias = table[index]
+    return node if place - index < threshold else alias
+
+
+def alias_table(nodes: Sequence[Node[E]]) -> AliasTable[E]:
+    """The table that `draw` reads, in O(n).
 
     Source: M. D. Vose, A linear algorithm for generating random numbers with a given distribution
     (1991).
     """
-    if not weights:
-        return []
-    # Scaled by the largest first, so that no sum overflows.
-    largest = max(weights)
-    scaled = [w / largest for w in weights]
-    mean = sum(scaled) / len(scaled)
-    chances = [w / mean for w in scaled]
-    rows = [(1.0, index) for index in range(len(chances))]
+    table = [(1.0, node, node) for node in nodes]
+    chances = _relative_to_mean([node.weight for node in nodes])
     light = [i for i, chance in enumerate(chances) if chance < 1]
     heavy = [i for i, chance in enumerate(chances) if chance >= 1]
     while light and heavy:
         index, donor = light.pop(), heavy[-1]
-        rows[index] = (chances[index], donor)
+        table[index] = (chances[index], nodes[index], nodes[donor])
         chances[donor] -= 1 - chances[index]
         if chances[donor] < 1:
             light.append(heavy.pop())
-    return rows
+    return table
+
+
+def _relative_to_mean(weights: Sequence[float]) -> list[float]:
+    # Scaled by the largest first, so that no sum overflows.
+    largest = max(weights, default=1.0)
+    scaled = [weight / largest for weight in weights]
+    mean = sum(scaled) / len(scaled) if scaled else 1.0
+    return [weight / mean for weight in scaled]
 
 
 def weighted_choice(nodes: Sequence[Node[E]], random: Callable[[], float]) -> Node[E]:
     """One of them by weight, in O(n): for the few picks that no table serves."""
-    bounds = list(accumulate(node.weight for node in nodes))
+    largest = max(node.weight for node in nodes)
+    bounds = list(accumulate(node.weight / largest for node in nodes))
     point = random() * bounds[-1]
     return next((n for n, bound in zip(nodes, bounds, strict=True) if point < bound), nodes[-1])

@@ -1,0 +1,172 @@
+"""Peak EWMA: the faster of two, by a moving average of latency that believes bad news at once."""
+
+from __future__ import annotations
+
+import random
+import time
+from math import exp, log
+from typing import TYPE_CHECKING, cast
+
+from microservice_core import InvalidValueError
+
+from .balancer import E, Key, Node
+from .lease import Lease
+from .power_of_two_choices import PowerOfTwoChoices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from microservice_core import Endpoint
+
+__all__ = ("PeakEwma",)
+
+# Far beyond any score of a node that was measured, near enough for the load to count among equals.
+_UNTRIED = -1e12
+_ON_TRIAL = 1e12
+
+_SHORTEST = 1e-6  # seconds; the logarithm needs something
+_SUCCESS_GAIN = 0.1
+_LEAST_SUCCESS = 0.01
+_TYPICAL_GAIN = 0.05
+
+_LOG_OF_LOAD = tuple(log(1 + active) for active in range(1024))
+
+
+class _EwmaNode(Node[E]):
+    """A node and how it answers.
+
+    Attributes:
+        latency: seconds, the moving average; 0 before the first answer.
+        success: moving average of 1 per success and 0 per failure.
+        measured_at: when the last answer came, by the balancer's clock since its start.
+        score: logarithm of the cost of one call, as of time 0: see `PeakEwma`.
+    """
+
+    __slots__ = ("latency", "measured_at", "score", "success")
+
+    def __init__(self, endpoint: E) -> None:
+        super().__init__(endpoint)
+        self.latency = 0.0
+        self.success = 1.0
+        self.measured_at = 0.0
+        self.score = _UNTRIED
+
+
+class PeakEwma(PowerOfTwoChoices[E]):
+    """Of two endpoints drawn, the one where a call will likely be done first.
+
+    Cost is latency x (calls in flight + 1) / success². A latency above the average counts at once,
+    one below it by and by. An idle endpoint's cost fades, so that a slow or failing one is tried
+    again. A new endpoint gets one call, and more only once that has come back. A failure never
+    counts as faster than what is usual. Only calls made through `acquire`, or told to `on_outcome`,
+    are measured.
+
+    The cost of every endpoint fades by the same factor, so comparing two needs no clock: each keeps
+    the logarithm of its cost as of time 0.
+
+    Source: Finagle's PeakEwma; the success rate as in kratos' p2c.
+
+    Args:
+        decay_seconds: how long it takes for 63 % of an old latency to be forgotten.
+
+    Raises:
+        InvalidValueError: `decay_seconds` is not from 0.001 to 86400.
+    """
+
+    __slots__ = ("_epoch", "_typical", "decay_seconds")
+
+    def __init__(
+        self,
+        *,
+        decay_seconds: float = 10.0,
+        name: str = "",
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        panic: bool = False,
+    ) -> None:
+        if not 0.001 <= decay_seconds <= 86_400:
+            raise InvalidValueError("decay_seconds", decay_seconds, "from 0.001 to 86400")
+        self.decay_seconds = decay_seconds
+        self._epoch = clock()
+        self._typical = 0.0
+        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
+
+    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
+        nodes = cast("list[_EwmaNode[E]]", self._alike)
+        if exclude or not nodes:
+            return self._better(*self._draw_two(exclude)).endpoint
+        others = len(nodes) - 1
+        pair = int(self._random() * (others + 1) * others)
+        place = pair % others
+        first = nodes[pair // others]
+        second = nodes[place if place < pair // others else place + 1]
+        try:
+            if (
+                second.score + _LOG_OF_LOAD[second.active]
+                < first.score + _LOG_OF_LOAD[first.active]
+            ):
+                return second.endpoint
+        except IndexError:
+            return self._better(first, second).endpoint
+        return first.endpoint
+
+    def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
+        node = cast("_EwmaNode[E]", self._counted(self.pick(key, exclude)))
+        node.active += 1
+        if node.score == _UNTRIED:
+            node.score = _ON_TRIAL
+        return Lease(self, node, self.clock())
+
+    def on_outcome(
+        self, endpoint: Endpoint, duration_seconds: float, error: BaseException | None
+    ) -> None:
+        """Learn from a call that held no lease; a cancellation teaches nothing."""
+        node = self._nodes.get(endpoint.instance_id)
+        if node is not None and (error is None or isinstance(error, Exception)):
+            self._learn(node, duration_seconds, error is not None, self.clock())
+
+    def latency(self, instance_id: str) -> float | None:
+        """The moving average in seconds; None before the first answer."""
+        node = cast("_EwmaNode[E] | None", self._nodes.get(instance_id))
+        return None if node is None or not node.latency else node.latency
+
+    def _options(self) -> dict[str, object]:
+        return {"decay_seconds": self.decay_seconds}
+
+    def _new_node(self, endpoint: E) -> Node[E]:
+        return _EwmaNode(endpoint)
+
+    def _better(self, first: Node[E], second: Node[E]) -> Node[E]:
+        return second if _cost(second) < _cost(first) else first
+
+    def _release(self, node: Node[E], started: float, error: BaseException | None) -> None:
+        node.active -= 1
+        if error is None or isinstance(error, Exception):
+            now = self.clock()
+            self._learn(node, now - started, error is not None, now)
+        elif cast("_EwmaNode[E]", node).score == _ON_TRIAL and not node.active:
+            cast("_EwmaNode[E]", node).score = _UNTRIED
+
+    def _learn(self, told: Node[E], duration: float, failed: bool, now: float) -> None:
+        node = cast("_EwmaNode[E]", told)
+        since_start = (now - self._epoch) / self.decay_seconds
+        latency = node.latency
+        if failed:
+            duration = max(duration, latency, self._typical)
+        elif self._typical:
+            self._typical += (duration - self._typical) * _TYPICAL_GAIN
+        else:
+            self._typical = duration
+        duration = max(duration, _SHORTEST)
+        if duration < latency:
+            kept = exp(min(0.0, node.measured_at - since_start))
+            duration += (latency - duration) * kept
+        node.latency = duration
+        node.measured_at = since_start
+        node.success += ((not failed) - node.success) * _SUCCESS_GAIN
+        node.score = log(duration) - 2 * log(max(node.success, _LEAST_SUCCESS)) + since_start
+
+
+def _cost(node: Node[E]) -> float:
+    """As the logarithm, for any number of calls and any weight."""
+    return cast("_EwmaNode[E]", node).score + log(1 + max(0, node.active) / node.weight)
