@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from math import exp, log
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from microservice_core import InvalidValueError
 
@@ -75,6 +75,9 @@ class PeakEwma(PowerOfTwoChoices[E]):
 
     __slots__ = ("_epoch", "_typical", "decay_seconds")
 
+    _alike: tuple[list[_EwmaNode[E]], int, int] | None  # type: ignore[assignment] # all made by _new_node
+    _nodes: dict[str, _EwmaNode[E]]  # type: ignore[assignment]
+
     def __init__(
         self,
         *,
@@ -92,14 +95,15 @@ class PeakEwma(PowerOfTwoChoices[E]):
         super().__init__(name=name, rng=rng, clock=clock, panic=panic)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
-        nodes = cast("list[_EwmaNode[E]]", self._alike)
-        if exclude or not nodes:
+        alike = self._alike
+        if exclude or alike is None:
             return self._better(*self._draw_two(exclude)).endpoint
-        others = len(nodes) - 1
-        pair = int(self._random() * (others + 1) * others)
-        place = pair % others
-        first = nodes[pair // others]
-        second = nodes[place if place < pair // others else place + 1]
+        nodes, others, pairs = alike
+        pair = int(self._random() * pairs)
+        place = pair // others
+        other = pair % others
+        first = nodes[place]
+        second = nodes[other if other < place else other + 1]
         try:
             if (
                 second.score + _LOG_OF_LOAD[second.active]
@@ -111,11 +115,12 @@ class PeakEwma(PowerOfTwoChoices[E]):
         return first.endpoint
 
     def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
-        node = cast("_EwmaNode[E]", self._counted(self.pick(key, exclude)))
+        endpoint = self.pick(key, exclude)
+        node = self._nodes.get(endpoint.instance_id) or self._new_node(endpoint)
         node.active += 1
         if node.score == _UNTRIED:
             node.score = _ON_TRIAL
-        return Lease(self, node, self.clock())
+        return Lease(self, node, self.clock())  # type: ignore[arg-type] # its nodes are ours
 
     def on_outcome(
         self, endpoint: Endpoint, duration_seconds: float, error: BaseException | None
@@ -127,28 +132,32 @@ class PeakEwma(PowerOfTwoChoices[E]):
 
     def latency(self, instance_id: str) -> float | None:
         """The moving average in seconds; None before the first answer."""
-        node = cast("_EwmaNode[E] | None", self._nodes.get(instance_id))
+        node = self._nodes.get(instance_id)
         return None if node is None or not node.latency else node.latency
 
     def _options(self) -> dict[str, object]:
         return {"decay_seconds": self.decay_seconds}
 
-    def _new_node(self, endpoint: E) -> Node[E]:
+    def _new_node(self, endpoint: E) -> _EwmaNode[E]:
         return _EwmaNode(endpoint)
 
     def _better(self, first: Node[E], second: Node[E]) -> Node[E]:
-        return second if _cost(second) < _cost(first) else first
+        return second if _cost(second) < _cost(first) else first  # type: ignore[arg-type]
 
-    def _release(self, node: Node[E], started: float, error: BaseException | None) -> None:
+    def _release(
+        self,
+        node: _EwmaNode[E],  # type: ignore[override] # made by _new_node
+        started: float,
+        error: BaseException | None,
+    ) -> None:
         node.active -= 1
         if error is None or isinstance(error, Exception):
             now = self.clock()
             self._learn(node, now - started, error is not None, now)
-        elif cast("_EwmaNode[E]", node).score == _ON_TRIAL and not node.active:
-            cast("_EwmaNode[E]", node).score = _UNTRIED
+        elif node.score == _ON_TRIAL and not node.active:
+            node.score = _UNTRIED
 
-    def _learn(self, told: Node[E], duration: float, failed: bool, now: float) -> None:
-        node = cast("_EwmaNode[E]", told)
+    def _learn(self, node: _EwmaNode[E], duration: float, failed: bool, now: float) -> None:
         since_start = (now - self._epoch) / self.decay_seconds
         latency = node.latency
         if failed:
@@ -159,14 +168,15 @@ class PeakEwma(PowerOfTwoChoices[E]):
             self._typical = duration
         duration = max(duration, _SHORTEST)
         if duration < latency:
-            kept = exp(min(0.0, node.measured_at - since_start))
-            duration += (latency - duration) * kept
+            duration += (latency - duration) * exp(node.measured_at - since_start)
         node.latency = duration
         node.measured_at = since_start
-        node.success += ((not failed) - node.success) * _SUCCESS_GAIN
-        node.score = log(duration) - 2 * log(max(node.success, _LEAST_SUCCESS)) + since_start
+        node.score = log(duration) + since_start
+        if failed or node.success < 1.0:
+            node.success += ((not failed) - node.success) * _SUCCESS_GAIN
+            node.score -= 2 * log(max(node.success, _LEAST_SUCCESS))
 
 
-def _cost(node: Node[E]) -> float:
+def _cost(node: _EwmaNode[E]) -> float:
     """As the logarithm, for any number of calls and any weight."""
-    return cast("_EwmaNode[E]", node).score + log(1 + max(0, node.active) / node.weight)
+    return node.score + log(1 + max(0, node.active) / node.weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .balancer import E, Key, Node, SelectingBalancer
-from .weighted_random import AliasTable, alias_table, draw, weighted_choice
+from .weighted_random import AliasTable, alias_table, weighted_choice
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -26,39 +26,47 @@ class PowerOfTwoChoices(SelectingBalancer[E]):
 
     __slots__ = ("_alike", "_table")
 
-    _alike: list[Node[E]]
-    _table: AliasTable[E]
+    # The nodes if they weigh the same, how many others each has, how many ordered pairs there are.
+    _alike: tuple[list[Node[E]], int, int] | None
+    _table: AliasTable[Node[E]]
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
-        nodes = self._alike
-        if exclude or not nodes:
+        alike = self._alike
+        if exclude or alike is None:
             return self._better(*self._draw_two(exclude)).endpoint
+        nodes, others, pairs = alike
         # One random number for an ordered pair of different nodes.
-        others = len(nodes) - 1
-        pair = int(self._random() * (others + 1) * others)
-        place = pair % others
-        first = nodes[pair // others]
-        second = nodes[place if place < pair // others else place + 1]
-        return (second if second.active < first.active else first).endpoint
+        pair = int(self._random() * pairs)
+        place = pair // others
+        other = pair % others
+        first = nodes[place]
+        second = nodes[other if other < place else other + 1]
+        return second.endpoint if second.active < first.active else first.endpoint
 
     def _better(self, first: Node[E], second: Node[E]) -> Node[E]:
         return second if second.active * first.weight < first.active * second.weight else first
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
         alike = len(nodes) > 1 and len({node.weight for node in nodes}) == 1
-        self._table = alias_table(nodes)
-        self._alike = nodes if alike else []
+        self._table = alias_table(nodes, [node.weight for node in nodes])
+        others = len(nodes) - 1
+        self._alike = (nodes, others, len(nodes) * others) if alike else None
 
     def _draw_two(self, exclude: Collection[str]) -> tuple[Node[E], Node[E]]:
-        if exclude or not self._table:
+        if exclude or len(self._eligible) < 2:
             return self._two_of(self._admitted(exclude))
-        table = self._table
-        first = draw(table, self._random)
-        for _ in range(_REDRAWS if len(table) > 1 else 0):
-            second = draw(table, self._random)
+        first = self._draw()
+        for _ in range(_REDRAWS):
+            second = self._draw()
             if second is not first:
                 return first, second
         return self._two_of(self._eligible, first)
+
+    def _draw(self) -> Node[E]:
+        bounds, kept, aliases = self._table
+        point = self._random() * len(bounds)
+        place = int(point)
+        return kept[place] if point < bounds[place] else aliases[place]
 
     def _two_of(
         self, nodes: Sequence[Node[E]], first: Node[E] | None = None

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .balancer import E, Key, Node, SelectingBalancer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-__all__ = ("AliasTable", "WeightedRandom", "alias_table", "draw", "weighted_choice")
+__all__ = ("AliasTable", "WeightedRandom", "alias_table", "weighted_choice")
 
-AliasTable = list[tuple[float, Node[E], Node[E]]]
-"""Per place: the chance to keep the first node once the place is drawn, and the one otherwise."""
+T = TypeVar("T")
+
+AliasTable = tuple[list[float], list[T], list[T]]
+"""Per place: below which point to take the first item there, and what to take otherwise."""
 
 
 class WeightedRandom(SelectingBalancer[E]):
@@ -24,43 +26,36 @@ class WeightedRandom(SelectingBalancer[E]):
     _table: AliasTable[E]
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
-        table = self._table
-        if exclude or not table:
+        bounds, kept, aliases = self._table
+        if exclude or not bounds:
             return weighted_choice(self._admitted(exclude), self._random).endpoint
-        place = self._random() * len(table)
-        index = int(place)
-        threshold, node, alias = table[index]
-        return node.endpoint if place - index < threshold else alias.endpoint
+        point = self._random() * len(bounds)
+        place = int(point)
+        return kept[place] if point < bounds[place] else aliases[place]
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
-        self._table = alias_table(nodes)
+        self._table = alias_table(
+            [node.endpoint for node in nodes], [node.weight for node in nodes]
+        )
 
 
-def draw(table: AliasTable[E], random: Callable[[], float]) -> Node[E]:
-    """One node by weight, in O(1)."""
-    place = random() * len(table)
-    index = int(place)
-    threshold, node, alias = table[index]
-    return node if place - index < threshold else alias
-
-
-def alias_table(nodes: Sequence[Node[E]]) -> AliasTable[E]:
-    """The table that `draw` reads, in O(n).
+def alias_table(items: list[T], weights: Sequence[float]) -> AliasTable[T]:
+    """What to draw from: a point below n, its place, and the bound there decide; built in O(n).
 
     Source: M. D. Vose, A linear algorithm for generating random numbers with a given distribution
     (1991).
     """
-    table = [(1.0, node, node) for node in nodes]
-    chances = _relative_to_mean([node.weight for node in nodes])
+    chances = _relative_to_mean(weights)
+    bounds, aliases = [place + 1.0 for place in range(len(items))], list(items)
     light = [i for i, chance in enumerate(chances) if chance < 1]
     heavy = [i for i, chance in enumerate(chances) if chance >= 1]
     while light and heavy:
-        index, donor = light.pop(), heavy[-1]
-        table[index] = (chances[index], nodes[index], nodes[donor])
-        chances[donor] -= 1 - chances[index]
+        place, donor = light.pop(), heavy[-1]
+        bounds[place], aliases[place] = place + chances[place], items[donor]
+        chances[donor] -= 1 - chances[place]
         if chances[donor] < 1:
             light.append(heavy.pop())
-    return table
+    return bounds, items, aliases
 
 
 def _relative_to_mean(weights: Sequence[float]) -> list[float]:
