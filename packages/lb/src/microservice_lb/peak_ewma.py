@@ -38,17 +38,17 @@ class _EwmaNode(Node[E]):
     Attributes:
         latency: seconds, the moving average; 0 before the first answer.
         success: moving average of 1 per success and 0 per failure.
-        measured_at: when the last answer came, by the balancer's clock since its start.
+        faded: when the last answer came, in units of the decay time since the balancer's start.
         score: logarithm of the cost of one call, as of time 0: see `PeakEwma`.
     """
 
-    __slots__ = ("latency", "measured_at", "score", "success")
+    __slots__ = ("faded", "latency", "score", "success")
 
     def __init__(self, endpoint: E) -> None:
         super().__init__(endpoint)
         self.latency = 0.0
         self.success = 1.0
-        self.measured_at = 0.0
+        self.faded = 0.0
         self.score = _UNTRIED
 
 
@@ -95,9 +95,19 @@ class PeakEwma(PowerOfTwoChoices[E]):
         super().__init__(name=name, rng=rng, clock=clock, panic=panic)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
+        return self._choose(exclude).endpoint
+
+    def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:  # noqa: ARG002
+        node = self._choose(exclude)
+        node.active += 1
+        if node.score == _UNTRIED:
+            node.score = _ON_TRIAL
+        return Lease(self, node, self.clock())  # type: ignore[arg-type] # its nodes are ours
+
+    def _choose(self, exclude: Collection[str]) -> _EwmaNode[E]:
         alike = self._alike
         if exclude or alike is None:
-            return self._better(*self._draw_two(exclude)).endpoint
+            return self._better(*self._draw_two(exclude))  # type: ignore[arg-type]
         nodes, others, pairs = alike
         pair = int(self._random() * pairs)
         place = pair // others
@@ -109,26 +119,19 @@ class PeakEwma(PowerOfTwoChoices[E]):
                 second.score + _LOG_OF_LOAD[second.active]
                 < first.score + _LOG_OF_LOAD[first.active]
             ):
-                return second.endpoint
+                return second
         except IndexError:
-            return self._better(first, second).endpoint
-        return first.endpoint
-
-    def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
-        endpoint = self.pick(key, exclude)
-        node = self._nodes.get(endpoint.instance_id) or self._new_node(endpoint)
-        node.active += 1
-        if node.score == _UNTRIED:
-            node.score = _ON_TRIAL
-        return Lease(self, node, self.clock())  # type: ignore[arg-type] # its nodes are ours
+            return self._better(first, second)
+        return first
 
     def on_outcome(
         self, endpoint: Endpoint, duration_seconds: float, error: BaseException | None
     ) -> None:
         """Learn from a call that held no lease; a cancellation teaches nothing."""
         node = self._nodes.get(endpoint.instance_id)
-        if node is not None and (error is None or isinstance(error, Exception)):
-            self._learn(node, duration_seconds, error is not None, self.clock())
+        if node is not None:
+            node.active += 1
+            self._release(node, self.clock() - duration_seconds, error)
 
     def latency(self, instance_id: str) -> float | None:
         """The moving average in seconds; None before the first answer."""
@@ -141,8 +144,10 @@ class PeakEwma(PowerOfTwoChoices[E]):
     def _new_node(self, endpoint: E) -> _EwmaNode[E]:
         return _EwmaNode(endpoint)
 
-    def _better(self, first: Node[E], second: Node[E]) -> Node[E]:
-        return second if _cost(second) < _cost(first) else first  # type: ignore[arg-type]
+    def _better(  # type: ignore[override] # as above
+        self, first: _EwmaNode[E], second: _EwmaNode[E]
+    ) -> _EwmaNode[E]:
+        return second if _cost(second) < _cost(first) else first
 
     def _release(
         self,
@@ -151,29 +156,28 @@ class PeakEwma(PowerOfTwoChoices[E]):
         error: BaseException | None,
     ) -> None:
         node.active -= 1
-        if error is None or isinstance(error, Exception):
-            now = self.clock()
-            self._learn(node, now - started, error is not None, now)
-        elif node.score == _ON_TRIAL and not node.active:
-            node.score = _UNTRIED
-
-    def _learn(self, node: _EwmaNode[E], duration: float, failed: bool, now: float) -> None:
-        since_start = (now - self._epoch) / self.decay_seconds
-        latency = node.latency
-        if failed:
-            duration = max(duration, latency, self._typical)
+        if error is not None and not isinstance(error, Exception):
+            if node.score == _ON_TRIAL and not node.active:
+                node.score = _UNTRIED
+            return
+        now = self.clock()
+        duration = now - started
+        if error is not None:
+            duration = max(duration, node.latency, self._typical)
         elif self._typical:
             self._typical += (duration - self._typical) * _TYPICAL_GAIN
         else:
             self._typical = duration
         duration = max(duration, _SHORTEST)
+        faded = (now - self._epoch) / self.decay_seconds
+        latency = node.latency
         if duration < latency:
-            duration += (latency - duration) * exp(node.measured_at - since_start)
+            duration += (latency - duration) * exp(node.faded - faded)
         node.latency = duration
-        node.measured_at = since_start
-        node.score = log(duration) + since_start
-        if failed or node.success < 1.0:
-            node.success += ((not failed) - node.success) * _SUCCESS_GAIN
+        node.faded = faded
+        node.score = log(duration) + faded
+        if error is not None or node.success < 1.0:
+            node.success += ((error is None) - node.success) * _SUCCESS_GAIN
             node.score -= 2 * log(max(node.success, _LEAST_SUCCESS))
 
 
