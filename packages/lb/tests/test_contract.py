@@ -19,6 +19,9 @@ NAMES = (
     "least_active",
     "power_of_two_choices",
     "peak_ewma",
+    "ring_hash",
+    "maglev",
+    "rendezvous",
 )
 KEYS = [f"user:{number}" for number in range(200)]
 

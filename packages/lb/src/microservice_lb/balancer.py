@@ -137,7 +137,11 @@ class SelectingBalancer(Balancer[E]):
             self._rebuild(self._eligible)
 
     def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
-        node = self._counted(self.pick(key, exclude))
+        return self.lease(self.pick(key, exclude))
+
+    def lease(self, endpoint: E) -> Lease[E]:
+        """Count an endpoint active that was picked some other way."""
+        node = self._counted(endpoint)
         node.active += 1
         return Lease(self, node)
 

@@ -116,9 +116,9 @@ class LeastActive(SelectingBalancer[E]):
             pass
         return self._pick_by_scan(exclude)
 
-    def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
-        lease = super().acquire(key, exclude)
-        self._file(self._counted(lease.endpoint))
+    def lease(self, endpoint: E) -> Lease[E]:
+        lease = super().lease(endpoint)
+        self._file(self._counted(endpoint))
         return lease
 
     def _release(self, node: Node[E], started: float, error: BaseException | None) -> None:

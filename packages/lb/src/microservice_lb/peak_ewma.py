@@ -104,6 +104,13 @@ class PeakEwma(PowerOfTwoChoices[E]):
             node.score = _ON_TRIAL
         return Lease(self, node, self.clock())  # type: ignore[arg-type] # its nodes are ours
 
+    def lease(self, endpoint: E) -> Lease[E]:
+        node = self._nodes.get(endpoint.instance_id) or self._new_node(endpoint)
+        node.active += 1
+        if node.score == _UNTRIED:
+            node.score = _ON_TRIAL
+        return Lease(self, node, self.clock())  # type: ignore[arg-type] # its nodes are ours
+
     def _choose(self, exclude: Collection[str]) -> _EwmaNode[E]:
         alike = self._alike
         if exclude or alike is None:
