@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from microservice_core import InvalidValueError
 
 from .balancer import Balancer, E, Key
+from .explanation import Explanation
 from .lease import Lease, ObservedLease
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class BoundedLoad(Balancer[E]):
         self._held = 0
         self._weigh()
 
-    def update(self, endpoints: Iterable[E]) -> None:
-        self._inner.update(endpoints)
+    def update(self, endpoints: Iterable[E], *, weights: Sequence[float] | None = None) -> None:
+        self._inner.update(endpoints, weights=weights)
         self._weigh()
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
@@ -65,6 +66,18 @@ class BoundedLoad(Balancer[E]):
         self._held += 1
         return ObservedLease(lease, self._let_go)
 
+    def explain(self, key: Key = None, exclude: Collection[str] = ()) -> Explanation[E]:
+        endpoint = self.pick(key, exclude)
+        home = next(self._inner.candidates(key))
+        weights, total_weight = self._weights
+        room = self.factor * (self._held + 1) / total_weight
+        why = (
+            f"{self!r}: at home with {home.instance_id!r}, which has "
+            f"{self._inner.active(home.instance_id)} active and room for "
+            f"{ceil(room * weights.get(home.instance_id, 0.0))}; went to {endpoint.instance_id!r}"
+        )
+        return Explanation(endpoint, (why,))
+
     @property
     def endpoints(self) -> Sequence[E]:
         return self._inner.endpoints
@@ -76,7 +89,7 @@ class BoundedLoad(Balancer[E]):
         return f"BoundedLoad(factor={self.factor}) > {self._inner!r}"
 
     def _weigh(self) -> None:
-        weights = {e.instance_id: float(e.weight) for e in self._inner.endpoints if e.weight > 0}
+        weights = self._inner.weights()
         self._weights = weights, sum(weights.values()) or 1.0
 
     def _let_go(self, endpoint: E, error: BaseException | None) -> None:  # noqa: ARG002

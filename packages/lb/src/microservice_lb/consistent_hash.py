@@ -36,6 +36,10 @@ class ConsistentHash(SelectingBalancer[E]):
         """
         return (node.endpoint for node in self._order(self._position(key)))
 
+    def weights(self) -> dict[str, float]:
+        """The weight above 0 of each endpoint in use, by id."""
+        return {node.endpoint.instance_id: node.weight for node in self._eligible}
+
     @abstractmethod
     def _order(self, position: int) -> Iterator[Node[E]]:
         """The nodes in the order of preference of a hashed key, each once."""

@@ -78,12 +78,23 @@ class Maglev(ConsistentHash[E]):
         except (AttributeError, IndexError):  # no key, bytes, or nobody there
             return self._pick_in_order(key, exclude)
 
-    def update(self, endpoints: Iterable[E]) -> None:
+    def update(self, endpoints: Iterable[E], *, weights: Sequence[float] | None = None) -> None:
         listed = list(endpoints)
         if len(listed) > self.table_size:
             rule = f"at most table_size ({self.table_size})"
             raise InvalidValueError("number of endpoints", len(listed), rule)
-        super().update(listed)
+        super().update(listed, weights=weights)
+
+    def _why(self, node: Node[E], key: Key) -> str:
+        if key is None:
+            return f"no key: {node.endpoint.instance_id!r} at random"
+        position = self._position(key)
+        place = position % self.table_size
+        owned = sum(owner is node for owner in self._owners)
+        return (
+            f"key hashes to {position}, place {place}; {node.endpoint.instance_id!r} has {owned} "
+            f"of {self.table_size} places"
+        )
 
     def _options(self) -> dict[str, object]:
         shown = self._hash_choice if isinstance(self._hash_choice, str) else "<callable>"

@@ -145,6 +145,12 @@ class PeakEwma(PowerOfTwoChoices[E]):
         node = self._nodes.get(instance_id)
         return None if node is None or not node.latency else node.latency
 
+    def _why(self, node: _EwmaNode[E], key: Key) -> str:  # type: ignore[override] # noqa: ARG002
+        return (
+            f"{node.endpoint.instance_id!r}: latency {node.latency * 1000:.3g} ms, success rate "
+            f"{node.success:.2f}, {node.active} active, cost of one call e^{node.score:.2f}"
+        )
+
     def _options(self) -> dict[str, object]:
         return {"decay_seconds": self.decay_seconds}
 

@@ -58,6 +58,13 @@ class Rendezvous(ConsistentHash[E]):
         position = self._position(key)
         return max(self._bidders, key=lambda bidder: _bid(position, bidder))[2].endpoint
 
+    def _why(self, node: Node[E], key: Key) -> str:
+        if key is None:
+            return f"no key: {node.endpoint.instance_id!r} at random"
+        position = self._position(key)
+        bid = _bid(position, (_seed(node.endpoint.instance_id), node.weight, node))
+        return f"key hashes to {position}; {node.endpoint.instance_id!r} bids {bid:.3f}, the most"
+
     def _options(self) -> dict[str, object]:
         return {"hash": self._hash_choice if isinstance(self._hash_choice, str) else "<callable>"}
 

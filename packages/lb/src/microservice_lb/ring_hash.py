@@ -94,6 +94,17 @@ class RingHash(ConsistentHash[E]):
         except (AttributeError, IndexError):  # no key, bytes, or nobody there
             return self._pick_in_order(key, exclude)
 
+    def _why(self, node: Node[E], key: Key) -> str:
+        if key is None:
+            return f"no key: {node.endpoint.instance_id!r} at random"
+        position = self._position(key)
+        positions, _ = self._ring
+        point = positions[bisect_left(positions, position) % len(positions)]
+        return (
+            f"key hashes to {position}, the next point is {point}; {node.endpoint.instance_id!r} "
+            f"has {self._counts.get(node, 0)} of {len(positions)} points"
+        )
+
     def _options(self) -> dict[str, object]:
         shown = self._hash_choice if isinstance(self._hash_choice, str) else "<callable>"
         return {"replicas": self.replicas, "compatible": self.compatible, "hash": shown}
