@@ -27,7 +27,7 @@ _ON_TRIAL = 1e12
 _SHORTEST = 1e-6  # seconds; the logarithm needs something
 _SUCCESS_GAIN = 0.1
 _LEAST_SUCCESS = 0.01
-_TYPICAL_GAIN = 0.05
+_GAIN = 0.05
 
 _LOG_OF_LOAD = tuple(log(1 + active) for active in range(1024))
 
@@ -56,15 +56,15 @@ class PeakEwma(PowerOfTwoChoices[E]):
     """Of two endpoints drawn, the one where a call will likely be done first.
 
     Cost is latency x (calls in flight + 1) / success². A latency above the average counts at once,
-    one below it by and by. An idle endpoint's cost fades, so that a slow or failing one is tried
-    again. A new endpoint gets one call, and more only once that has come back. A failure never
-    counts as faster than what is usual. Only calls made through `acquire`, or told to `on_outcome`,
-    are measured.
+    one below it by and by. The cost of an idle endpoint fades until it is no more than usual, so
+    that a slow or failing one is tried again. A new endpoint counts as usual, but gets one call at
+    a time until the first has come back. A failure never counts as faster than usual. Only calls
+    made through `acquire`, or told to `on_outcome`, are measured.
 
-    The cost of every endpoint fades by the same factor, so comparing two needs no clock: each keeps
-    the logarithm of its cost as of time 0.
+    All costs fade by the same factor, so comparing two needs no clock: each endpoint keeps the
+    logarithm of its cost as of time 0.
 
-    Source: Finagle's PeakEwma; the success rate as in kratos' p2c.
+    Source: Finagle's PeakEwma, where costs fade to nothing; the success rate as in kratos' p2c.
 
     Args:
         decay_seconds: how long it takes for 63 % of an old latency to be forgotten.
@@ -73,7 +73,7 @@ class PeakEwma(PowerOfTwoChoices[E]):
         InvalidValueError: `decay_seconds` is not from 0.001 to 86400.
     """
 
-    __slots__ = ("_epoch", "_typical", "decay_seconds")
+    __slots__ = ("_epoch", "_floor", "_typical", "decay_seconds")
 
     _alike: tuple[list[_EwmaNode[E]], int, int] | None  # type: ignore[assignment] # all made by _new_node
     _nodes: dict[str, _EwmaNode[E]]  # type: ignore[assignment]
@@ -91,7 +91,8 @@ class PeakEwma(PowerOfTwoChoices[E]):
             raise InvalidValueError("decay_seconds", decay_seconds, "from 0.001 to 86400")
         self.decay_seconds = decay_seconds
         self._epoch = clock()
-        self._typical = 0.0
+        self._typical = _UNTRIED
+        self._floor = _UNTRIED
         super().__init__(name=name, rng=rng, clock=clock, panic=panic)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
@@ -122,10 +123,14 @@ class PeakEwma(PowerOfTwoChoices[E]):
         first = nodes[place]
         second = nodes[other if other < place else other + 1]
         try:
-            if (
-                second.score + _LOG_OF_LOAD[second.active]
-                < first.score + _LOG_OF_LOAD[first.active]
-            ):
+            floor = self._floor
+            cost = first.score
+            if cost < floor:  # noqa: PLR1730 - max() would double the price of a pick
+                cost = floor
+            other_cost = second.score
+            if other_cost < floor:  # noqa: PLR1730
+                other_cost = floor
+            if other_cost + _LOG_OF_LOAD[second.active] < cost + _LOG_OF_LOAD[first.active]:
                 return second
         except IndexError:
             return self._better(first, second)
@@ -160,7 +165,11 @@ class PeakEwma(PowerOfTwoChoices[E]):
     def _better(  # type: ignore[override] # as above
         self, first: _EwmaNode[E], second: _EwmaNode[E]
     ) -> _EwmaNode[E]:
-        return second if _cost(second) < _cost(first) else first
+        return second if self._cost(second) < self._cost(first) else first
+
+    def _cost(self, node: _EwmaNode[E]) -> float:
+        """As the logarithm, for any number of calls and any weight."""
+        return max(node.score, self._floor) + log(1 + max(0, node.active) / node.weight)
 
     def _release(
         self,
@@ -176,24 +185,21 @@ class PeakEwma(PowerOfTwoChoices[E]):
         now = self.clock()
         duration = now - started
         if error is not None:
-            duration = max(duration, node.latency, self._typical)
-        elif self._typical:
-            self._typical += (duration - self._typical) * _TYPICAL_GAIN
-        else:
-            self._typical = duration
-        duration = max(duration, _SHORTEST)
+            duration = max(duration, node.latency, exp(self._typical))
+        if duration < _SHORTEST:  # noqa: PLR1730 - as above
+            duration = _SHORTEST
         faded = (now - self._epoch) / self.decay_seconds
         latency = node.latency
         if duration < latency:
             duration += (latency - duration) * exp(node.faded - faded)
         node.latency = duration
         node.faded = faded
-        node.score = log(duration) + faded
+        cost = log(duration)
+        if error is None:
+            typical = self._typical
+            self._typical = typical + (cost - typical) * _GAIN if typical != _UNTRIED else cost
+        self._floor = self._typical + faded
         if error is not None or node.success < 1.0:
             node.success += ((error is None) - node.success) * _SUCCESS_GAIN
-            node.score -= 2 * log(max(node.success, _LEAST_SUCCESS))
-
-
-def _cost(node: _EwmaNode[E]) -> float:
-    """As the logarithm, for any number of calls and any weight."""
-    return node.score + log(1 + max(0, node.active) / node.weight)
+            cost -= 2 * log(max(node.success, _LEAST_SUCCESS))
+        node.score = cost + faded
