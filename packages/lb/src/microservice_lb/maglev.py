@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+from array import array
+from itertools import chain, islice
 from math import isfinite, isqrt
 from typing import TYPE_CHECKING, Literal
 
@@ -38,7 +40,7 @@ class Maglev(ConsistentHash[E]):
         MissingDependencyError: XXH64 is wanted and the extra `xxhash` is not installed.
     """
 
-    __slots__ = ("_owners", "_shares", "_table", "compatible", "table_size")
+    __slots__ = ("_ordered", "_owners", "_shares", "_table", "compatible", "table_size")
 
     def __init__(
         self,
@@ -61,7 +63,8 @@ class Maglev(ConsistentHash[E]):
         self._hash_choice = hash or ("xxh64" if compatible == "envoy" else "crc32")
         self._hash = key_hash(self._hash_choice, bits=self._bits)
         self._shares: list[tuple[Node[E], float]] = []
-        self._owners: list[Node[E]] = []
+        self._ordered: list[Node[E]] = []
+        self._owners: array[int] = array("I")
         self._table: tuple[E, ...] = ()
         super().__init__(name=name, rng=rng, clock=clock, panic=panic)
 
@@ -90,7 +93,7 @@ class Maglev(ConsistentHash[E]):
             return f"no key: {node.endpoint.instance_id!r} at random"
         position = self._position(key)
         place = position % self.table_size
-        owned = sum(owner is node for owner in self._owners)
+        owned = self._owners.count(self._ordered.index(node)) if node in self._ordered else 0
         return (
             f"key hashes to {position}, place {place}; {node.endpoint.instance_id!r} has {owned} "
             f"of {self.table_size} places"
@@ -101,29 +104,23 @@ class Maglev(ConsistentHash[E]):
         return {"table_size": self.table_size, "compatible": self.compatible, "hash": shown}
 
     def _order(self, position: int) -> Iterator[Node[E]]:
-        owners, seen = self._owners, set[int]()
+        ordered, owners = self._ordered, self._owners
         start = position % self.table_size
-        for place in range(start, start + len(owners)):
-            node = owners[place % self.table_size]
-            if id(node) not in seen:
-                seen.add(id(node))
-                yield node
-        # A weight too small for a place of its own.
-        yield from (node for node in self._eligible if id(node) not in seen)
+        around = chain(islice(owners, start, None), islice(owners, start))
+        # Last those of a weight too small for a place of their own.
+        for owner in dict.fromkeys(chain(around, range(len(ordered)))):
+            yield ordered[owner]
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
         # In the order of ids, or two processes told of them in different orders would disagree.
         ordered = sorted(nodes, key=lambda node: node.endpoint.instance_id)
         shares = [(node, node.weight) for node in ordered]
         if shares != self._shares:
-            owners = fill_table(
-                self.table_size,
-                [self._steps(node.endpoint.instance_id) for node in ordered],
-                [node.weight for node in ordered],
-            )
-            self._owners = [ordered[owner] for owner in owners]
+            steps = [self._steps(node.endpoint.instance_id) for node in ordered]
+            owners = fill_table(self.table_size, steps, [node.weight for node in ordered])
+            self._ordered, self._owners = ordered, array("I", owners)
         self._shares = shares
-        self._table = tuple([node.endpoint for node in self._owners])
+        self._table = tuple([ordered[owner].endpoint for owner in self._owners])
 
     def _steps(self, instance_id: str) -> tuple[int, int]:
         """Offset and skip of the order in which an endpoint claims places."""

@@ -31,7 +31,8 @@ class OutlierConfig:
         interval_seconds: how often rates are looked at.
         base_ejection_seconds: how long the first ejection lasts; the n-th lasts n times as long.
         max_ejection_seconds: no ejection lasts longer.
-        max_ejection_percent: no more are ejected once that many are; one always may be.
+        max_ejection_percent: no more are ejected once that many are; above 0, one always may be,
+            but never the last.
         success_rate_stdev_factor: ejects below mean - factor x standard deviation; 0 = never.
         success_rate_minimum_hosts: fewer endpoints with enough calls have no mean worth the name.
         success_rate_request_volume: calls in an interval that are enough.
@@ -244,10 +245,12 @@ class OutlierEjection(NarrowingStage[E]):
 
     def _eject(self, key: str) -> bool:
         record, config = self._records.get(key), self.config
-        share = 100 * len(self.ejected) / max(1, len(self._records))
         if record is None or record.ejected_until is not None:
             return False
-        if share >= config.max_ejection_percent:
+        already = len(self.ejected)
+        if 100 * already >= config.max_ejection_percent * len(self._records):
+            return False
+        if already + 1 >= len(self._records):  # a bad one is better than none
             return False
         record.times += 1
         record.consecutive = 0

@@ -27,6 +27,7 @@ _ON_TRIAL = 1e12
 _SHORTEST = 1e-6  # seconds; the logarithm needs something
 _SUCCESS_GAIN = 0.1
 _LEAST_SUCCESS = 0.01
+_FLAWLESS = 0.999
 _GAIN = 0.05
 
 _LOG_OF_LOAD = tuple(log(1 + active) for active in range(1024))
@@ -201,5 +202,7 @@ class PeakEwma(PowerOfTwoChoices[E]):
         self._floor = self._typical + faded
         if error is not None or node.success < 1.0:
             node.success += ((error is None) - node.success) * _SUCCESS_GAIN
+            if node.success > _FLAWLESS:
+                node.success = 1.0
             cost -= 2 * log(max(node.success, _LEAST_SUCCESS))
         node.score = cost + faded
