@@ -40,7 +40,7 @@ class Maglev(ConsistentHash[E]):
         MissingDependencyError: XXH64 is wanted and the extra `xxhash` is not installed.
     """
 
-    __slots__ = ("_ordered", "_owners", "_shares", "_table", "compatible", "table_size")
+    __slots__ = ("_layout", "_shares", "_table", "compatible", "table_size")
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class Maglev(ConsistentHash[E]):
         self._hash_choice = hash or ("xxh64" if compatible == "envoy" else "crc32")
         self._hash = key_hash(self._hash_choice, bits=self._bits)
         self._shares: list[tuple[Node[E], float]] = []
-        self._ordered: list[Node[E]] = []
-        self._owners: array[int] = array("I")
+        # The nodes in the order of their ids, and per place the index of its owner.
+        self._layout: tuple[list[Node[E]], array[int]] = ([], array("I"))
         self._table: tuple[E, ...] = ()
         super().__init__(name=name, rng=rng, clock=clock, panic=panic)
 
@@ -93,7 +93,8 @@ class Maglev(ConsistentHash[E]):
             return f"no key: {node.endpoint.instance_id!r} at random"
         position = self._position(key)
         place = position % self.table_size
-        owned = self._owners.count(self._ordered.index(node)) if node in self._ordered else 0
+        ordered, owners = self._layout
+        owned = owners.count(ordered.index(node)) if node in ordered else 0
         return (
             f"key hashes to {position}, place {place}; {node.endpoint.instance_id!r} has {owned} "
             f"of {self.table_size} places"
@@ -104,7 +105,7 @@ class Maglev(ConsistentHash[E]):
         return {"table_size": self.table_size, "compatible": self.compatible, "hash": shown}
 
     def _order(self, position: int) -> Iterator[Node[E]]:
-        ordered, owners = self._ordered, self._owners
+        ordered, owners = self._layout
         start = position % self.table_size
         around = chain(islice(owners, start, None), islice(owners, start))
         # Last those of a weight too small for a place of their own.
@@ -118,9 +119,9 @@ class Maglev(ConsistentHash[E]):
         if shares != self._shares:
             steps = [self._steps(node.endpoint.instance_id) for node in ordered]
             owners = fill_table(self.table_size, steps, [node.weight for node in ordered])
-            self._ordered, self._owners = ordered, array("I", owners)
+            self._layout = ordered, array("I", owners)
         self._shares = shares
-        self._table = tuple([ordered[owner].endpoint for owner in self._owners])
+        self._table = tuple([ordered[owner].endpoint for owner in self._layout[1]])
 
     def _steps(self, instance_id: str) -> tuple[int, int]:
         """Offset and skip of the order in which an endpoint claims places."""

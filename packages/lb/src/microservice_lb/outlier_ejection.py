@@ -70,7 +70,7 @@ class OutlierConfig:
 class _Record:
     """What is known of one endpoint."""
 
-    __slots__ = ("consecutive", "ejected_until", "failures", "successes", "times")
+    __slots__ = ("back_since", "consecutive", "ejected_until", "failures", "successes", "times")
 
     def __init__(self) -> None:
         self.successes = 0
@@ -78,6 +78,7 @@ class _Record:
         self.consecutive = 0
         self.times = 0
         self.ejected_until: float | None = None
+        self.back_since = 0.0
 
     @property
     def calls(self) -> int:
@@ -200,7 +201,9 @@ class OutlierEjection(NarrowingStage[E]):
             outliers = self._by_success_rate() + self._by_failure_percentage()
             for record in self._records.values():
                 record.successes = record.failures = 0
-                if record.ejected_until is None and record.times:
+                # A whole interval without an ejection makes the next one shorter.
+                behaved = now - record.back_since >= self.config.interval_seconds
+                if record.times and record.ejected_until is None and behaved:
                     record.times -= 1
             self._eject_all(outliers)
 
@@ -271,7 +274,8 @@ class OutlierEjection(NarrowingStage[E]):
                 and until <= now
             ]
             for endpoint in back:
-                self._records[endpoint.instance_id].ejected_until = None
+                record = self._records[endpoint.instance_id]
+                record.ejected_until, record.back_since = None, now
             self._changed()
         finally:
             self._deciding.release()
