@@ -184,13 +184,13 @@ class SelectingBalancer(Balancer[E]):
     def _release(
         self,
         node: Node[E],
-        started: float,  # noqa: ARG002 - for those who measure
-        error: BaseException | None,  # noqa: ARG002
+        started: float,
+        error: BaseException | None,
     ) -> None:
         """One lease ended; an `error` that is no `Exception` (a cancellation) is neutral."""
         node.active -= 1
 
-    def _why(self, node: Node[E], key: Key) -> str:  # noqa: ARG002 - for those who hash
+    def _why(self, node: Node[E], key: Key) -> str:
         """Why this node was chosen, as far as it can be told afterwards."""
         return f"{node.endpoint.instance_id!r}: weight {node.weight:g}, {node.active} active"
 

@@ -92,5 +92,5 @@ class BoundedLoad(Balancer[E]):
         weights = self._inner.weights()
         self._weights = weights, sum(weights.values()) or 1.0
 
-    def _let_go(self, endpoint: E, error: BaseException | None) -> None:  # noqa: ARG002
+    def _let_go(self, endpoint: E, error: BaseException | None) -> None:
         self._held -= 1

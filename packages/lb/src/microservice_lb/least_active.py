@@ -99,7 +99,7 @@ class LeastActive(SelectingBalancer[E]):
         self._buckets: _Buckets[E] = _Buckets([])
         super().__init__(name=name, rng=rng, clock=clock, panic=panic)
 
-    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
+    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         buckets = self._buckets
         bucket = buckets.lowest
         if exclude or not bucket:

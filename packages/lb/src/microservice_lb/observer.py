@@ -89,14 +89,14 @@ class OtelObserver:
         self._ejected = meter.create_up_down_counter("lb.ejected", unit="{endpoint}")
         self._panics = meter.create_counter("lb.panics", unit="{panic}")
 
-    def picked(self, endpoint: Endpoint) -> None:  # noqa: ARG002 - see above
+    def picked(self, endpoint: Endpoint) -> None:
         self._picks.add(1, self._service)
 
-    def ejected(self, endpoint: Endpoint, reason: str) -> None:  # noqa: ARG002
+    def ejected(self, endpoint: Endpoint, reason: str) -> None:
         self._ejections.add(1, {**self._service, "lb.reason": reason})
         self._ejected.add(1, self._service)
 
-    def returned(self, endpoint: Endpoint) -> None:  # noqa: ARG002
+    def returned(self, endpoint: Endpoint) -> None:
         self._ejected.add(-1, self._service)
 
     def panicked(self, on: bool) -> None:

@@ -162,7 +162,7 @@ class OutlierEjection(NarrowingStage[E]):
     def on_outcome(
         self,
         endpoint: Endpoint,
-        duration_seconds: float,  # noqa: ARG002 - an outlier by errors
+        duration_seconds: float,
         error: BaseException | None,
     ) -> None:
         """Count a call that held no lease; a cancellation counts as nothing."""

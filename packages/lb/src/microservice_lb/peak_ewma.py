@@ -96,10 +96,10 @@ class PeakEwma(PowerOfTwoChoices[E]):
         self._floor = _UNTRIED
         super().__init__(name=name, rng=rng, clock=clock, panic=panic)
 
-    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
+    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         return self._choose(exclude).endpoint
 
-    def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:  # noqa: ARG002
+    def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
         node = self._choose(exclude)
         node.active += 1
         if node.score == _UNTRIED:
@@ -151,7 +151,7 @@ class PeakEwma(PowerOfTwoChoices[E]):
         node = self._nodes.get(instance_id)
         return None if node is None or not node.latency else node.latency
 
-    def _why(self, node: _EwmaNode[E], key: Key) -> str:  # type: ignore[override] # noqa: ARG002
+    def _why(self, node: _EwmaNode[E], key: Key) -> str:  # type: ignore[override]
         return (
             f"{node.endpoint.instance_id!r}: latency {node.latency * 1000:.3g} ms, success rate "
             f"{node.success:.2f}, {node.active} active, cost of one call e^{node.score:.2f}"

@@ -30,7 +30,7 @@ class PowerOfTwoChoices(SelectingBalancer[E]):
     _alike: tuple[list[Node[E]], int, int] | None
     _table: AliasTable[Node[E]]
 
-    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
+    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         alike = self._alike
         if exclude or alike is None:
             return self._better(*self._draw_two(exclude)).endpoint

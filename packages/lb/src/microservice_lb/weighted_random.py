@@ -25,7 +25,7 @@ class WeightedRandom(SelectingBalancer[E]):
 
     _table: AliasTable[E]
 
-    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
+    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         bounds, kept, aliases = self._table
         if exclude or not bounds:
             return weighted_choice(self._admitted(exclude), self._random).endpoint

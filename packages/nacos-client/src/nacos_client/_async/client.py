@@ -1,0 +1,69 @@
+"""The async client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self, Unpack
+
+from nacos_client._core import Core
+from nacos_client._transport import AsyncRunner
+from nacos_client.settings import ClientOptions, Settings
+
+from .admin import AsyncAdminApi
+from .config import AsyncConfigApi
+from .naming import AsyncNamingApi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+__all__ = ("AsyncNacosClient",)
+
+
+class AsyncNacosClient:
+    """A client of one Nacos, standalone or cluster.
+
+    Nothing is sent before the first call. What is missing here is taken from `NACOS_*`
+    environment variables; see `Settings` for all options. May be used from several event loops;
+    a forked child needs a client of its own for watches and registrations.
+
+    Raises:
+        InvalidArgumentError: names the option that is wrong.
+    """
+
+    def __init__(
+        self,
+        server_addr: str | Sequence[str] | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        self._core = Core(Settings.load(server_addr, options), sync=False)
+        self._runner = AsyncRunner(self._core.options)
+        self.config = AsyncConfigApi(self._core, self._runner)
+        self.naming = AsyncNamingApi(self._core, self._runner)
+        self.admin = AsyncAdminApi(self._core, self._runner)
+
+    def __repr__(self) -> str:
+        return f"AsyncNacosClient({', '.join(self._core.session.servers.addresses)!r})"
+
+    @property
+    def server_addresses(self) -> tuple[str, ...]:
+        """The URLs of the servers known now."""
+        return self._core.session.servers.addresses
+
+    async def aclose(self) -> None:
+        """Deregister, end every watch, close every connection; within two seconds.
+
+        Closing twice is fine.
+        """
+        await self._runner.run(self._core.close())
+        await self._runner.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()

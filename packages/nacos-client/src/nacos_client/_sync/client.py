@@ -1,0 +1,70 @@
+# Generated from _async by scripts/generate_sync.py: change it there.
+"""The sync client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self, Unpack
+
+from nacos_client._core import Core
+from nacos_client._transport import SyncRunner
+from nacos_client.settings import ClientOptions, Settings
+
+from .admin import AdminApi
+from .config import ConfigApi
+from .naming import NamingApi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+__all__ = ("NacosClient",)
+
+
+class NacosClient:
+    """A client of one Nacos, standalone or cluster.
+
+    Nothing is sent before the first call. What is missing here is taken from `NACOS_*`
+    environment variables; see `Settings` for all options. May be used from several threads;
+    a forked child needs a client of its own for watches and registrations.
+
+    Raises:
+        InvalidArgumentError: names the option that is wrong.
+    """
+
+    def __init__(
+        self,
+        server_addr: str | Sequence[str] | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        self._core = Core(Settings.load(server_addr, options), sync=True)
+        self._runner = SyncRunner(self._core.options)
+        self.config = ConfigApi(self._core, self._runner)
+        self.naming = NamingApi(self._core, self._runner)
+        self.admin = AdminApi(self._core, self._runner)
+
+    def __repr__(self) -> str:
+        return f"NacosClient({', '.join(self._core.session.servers.addresses)!r})"
+
+    @property
+    def server_addresses(self) -> tuple[str, ...]:
+        """The URLs of the servers known now."""
+        return self._core.session.servers.addresses
+
+    def close(self) -> None:
+        """Deregister, end every watch, close every connection; within two seconds.
+
+        Closing twice is fine.
+        """
+        self._runner.run(self._core.close())
+        self._runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()

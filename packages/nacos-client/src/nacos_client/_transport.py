@@ -1,0 +1,338 @@
+"""The one module that knows httpx: runs operations, sync or async, on pooled connections.
+
+httpx's transports are used without its clients: no redirects, cookies or environment in the way,
+and a third of the time saved on each call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import time
+import urllib.request
+import weakref
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+
+from ._steps import Answer, NoAnswer, Operation, Send, Sleep, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ("AsyncRunner", "SyncRunner", "TransportOptions")
+
+T = TypeVar("T")
+
+# Nacos' Tomcat closes idle connections after 60 s (measured on 3.1.0).
+KEEPALIVE_SECONDS = 50.0
+LONGEST_ANSWER = 64 * 1024 * 1024
+UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+AnyTransport = httpx.BaseTransport | httpx.AsyncBaseTransport
+
+
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """How connections are made.
+
+    Attributes:
+        transport: a transport of the user's, or a callable that makes one.
+        trust_env: proxies come from the environment, never for loopback addresses.
+    """
+
+    connect_seconds: float = 1.0
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify: bool = True
+    trust_env: bool = True
+    max_connections: int = 64
+    transport: AnyTransport | Callable[[], AnyTransport] | None = None
+
+    def tls(self) -> ssl.SSLContext:
+        """The context for https servers."""
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.ca_file is None and not context.get_ca_certs():
+            context = httpx.create_ssl_context()
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.cert_file is not None:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        return context
+
+    def for_server(self, server: str) -> dict[str, Any]:
+        """Arguments of httpx's own transports for this server."""
+        secure = server.startswith("https://")
+        return {
+            # Loading the CA bundle costs 20 ms and 5 MB: only where TLS is spoken.
+            "verify": self.tls() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            "trust_env": False,
+            "proxy": _proxy(server) if self.trust_env else None,
+            "limits": httpx.Limits(
+                max_connections=self.max_connections,
+                max_keepalive_connections=self.max_connections,
+                keepalive_expiry=KEEPALIVE_SECONDS,
+            ),
+            "socket_options": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        }
+
+
+class SyncRunner:
+    """Runs operations in the calling thread. Made anew in a forked child."""
+
+    def __init__(self, options: TransportOptions) -> None:
+        self._options = options
+        self._pools: dict[str, httpx.BaseTransport] = {}
+        self._process = os.getpid()
+
+    def run(self, operation: Operation[T]) -> T:
+        """The operation's outcome."""
+        step: Step
+        try:
+            step = next(operation)
+            while True:
+                try:
+                    reply = self._perform(step)
+                except (NoAnswer, TimeoutError) as failure:
+                    step = operation.throw(failure)
+                else:
+                    step = operation.send(reply)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        finally:
+            operation.close()
+
+    def close(self) -> None:
+        """Close every connection of this process."""
+        pools, self._pools = self._pools, {}
+        if self._process == os.getpid():
+            for pool in pools.values():
+                pool.close()
+
+    def _perform(self, step: Step) -> object:
+        if isinstance(step, Send):
+            return self._send(step)
+        if isinstance(step, Sleep):
+            time.sleep(step.seconds)
+            return None
+        return step.future.result(step.timeout_seconds)
+
+    def _send(self, step: Send) -> Answer:
+        ends_at = time.monotonic() + step.timeout_seconds
+        try:
+            response = self._pool(step.server).handle_request(self._request(step))
+            try:
+                body = bytearray()
+                for chunk in response.iter_bytes():
+                    _take(body, chunk, ends_at)
+            finally:
+                response.close()
+        except httpx.TransportError as failure:
+            raise _no_answer(failure) from failure
+        except httpx.DecodingError as failure:
+            raise NoAnswer(f"undecodable body: {failure}", sent=True) from failure
+        return Answer(response.status_code, response.headers, bytes(body))
+
+    def _request(self, step: Send) -> httpx.Request:
+        return _httpx_request(step, self._options.connect_seconds)
+
+    def _pool(self, server: str) -> httpx.BaseTransport:
+        if self._process != os.getpid():
+            # The sockets belong to the parent: forget them without closing anything for it.
+            self._process = os.getpid()
+            self._pools = {}
+        pool = self._pools.get(server)
+        if pool is None:
+            pool = self._pools[server] = self._new_pool(server)
+        return pool
+
+    def _new_pool(self, server: str) -> httpx.BaseTransport:
+        given = self._options.transport
+        made = given() if callable(given) else given
+        if made is None:
+            return httpx.HTTPTransport(**self._options.for_server(server))
+        if not isinstance(made, httpx.BaseTransport):
+            raise TypeError("transport= of NacosClient must be an httpx.BaseTransport")
+        return made
+
+
+class AsyncRunner:
+    """Runs operations on the running event loop; each loop gets its own connections."""
+
+    def __init__(self, options: TransportOptions) -> None:
+        self._options = options
+        self._pools: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[str, httpx.AsyncBaseTransport]
+        ] = weakref.WeakKeyDictionary()
+        self._process = os.getpid()
+
+    async def run(self, operation: Operation[T]) -> T:
+        """The operation's outcome. Cancelling it closes the operation."""
+        step: Step
+        try:
+            step = next(operation)
+            while True:
+                try:
+                    reply = await self._perform(step)
+                except (NoAnswer, TimeoutError) as failure:
+                    step = operation.throw(failure)
+                else:
+                    step = operation.send(reply)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        finally:
+            operation.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop, and those of loops that still run elsewhere."""
+        here = asyncio.get_running_loop()
+        pools, self._pools = self._pools, weakref.WeakKeyDictionary()
+        if self._process != os.getpid():
+            return
+        for loop, by_server in list(pools.items()):
+            for pool in by_server.values():
+                if loop is here:
+                    await pool.aclose()
+                elif loop.is_running():
+                    asyncio.run_coroutine_threadsafe(pool.aclose(), loop)
+
+    async def _perform(self, step: Step) -> object:
+        if isinstance(step, Send):
+            return await self._send(step)
+        if isinstance(step, Sleep):
+            await asyncio.sleep(step.seconds)
+            return None
+        future = asyncio.shield(asyncio.wrap_future(step.future))
+        return await asyncio.wait_for(future, step.timeout_seconds)
+
+    async def _send(self, step: Send) -> Answer:
+        ends_at = time.monotonic() + step.timeout_seconds
+        pool = self._pool(step.server)
+        request = _httpx_request(step, self._options.connect_seconds)
+        try:
+            async with asyncio.timeout(step.timeout_seconds):
+                response = await pool.handle_async_request(request)
+                try:
+                    body = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        _take(body, chunk, ends_at)
+                finally:
+                    await response.aclose()
+        except TimeoutError as failure:
+            reason = f"no answer within {step.timeout_seconds:.3g} s"
+            raise NoAnswer(reason, sent=True, timed_out=True) from failure
+        except httpx.TransportError as failure:
+            raise _no_answer(failure) from failure
+        except httpx.DecodingError as failure:
+            raise NoAnswer(f"undecodable body: {failure}", sent=True) from failure
+        return Answer(response.status_code, response.headers, bytes(body))
+
+    def _pool(self, server: str) -> httpx.AsyncBaseTransport:
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._pools = weakref.WeakKeyDictionary()
+        by_server = self._pools.setdefault(asyncio.get_running_loop(), {})
+        pool = by_server.get(server)
+        if pool is None:
+            pool = by_server[server] = self._new_pool(server)
+        return pool
+
+    def _new_pool(self, server: str) -> httpx.AsyncBaseTransport:
+        given = self._options.transport
+        made = given() if callable(given) else given
+        if made is None:
+            return httpx.AsyncHTTPTransport(**self._options.for_server(server))
+        if isinstance(made, httpx.AsyncBaseTransport):
+            return made
+        return _InThreads(made)
+
+
+class _InThreads(httpx.AsyncBaseTransport):
+    """A sync transport of the user's, for the background loop of a NacosClient."""
+
+    def __init__(self, transport: httpx.BaseTransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await asyncio.to_thread(self._whole, request)
+
+    def _whole(self, request: httpx.Request) -> httpx.Response:
+        response = self._transport.handle_request(request)
+        response.read()
+        return httpx.Response(
+            response.status_code,
+            headers=[(k, v) for k, v in response.headers.items() if k != "content-encoding"],
+            content=response.content,
+        )
+
+
+def _httpx_request(step: Send, connect_seconds: float) -> httpx.Request:
+    request = step.request
+    url = step.server + request.path
+    query = _encoded(request.query)
+    if query:
+        url = f"{url}?{query}"
+    headers, content = step.headers, request.body
+    if request.form is not None:
+        content = _encoded(request.form).encode()
+        headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+    limit = step.timeout_seconds
+    timeout = {
+        "connect": min(connect_seconds, limit),
+        "read": limit,
+        "write": limit,
+        "pool": limit,
+    }
+    return httpx.Request(
+        request.method, url, headers=headers, content=content, extensions={"timeout": timeout}
+    )
+
+
+def _encoded(parameters: Mapping[str, object]) -> str:
+    return urlencode([(k, _text(v)) for k, v in parameters.items() if v is not None])
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _take(body: bytearray, chunk: bytes, ends_at: float) -> None:
+    body += chunk
+    if len(body) > LONGEST_ANSWER:
+        raise NoAnswer(f"an answer of more than {LONGEST_ANSWER} bytes", sent=True)
+    if time.monotonic() > ends_at:
+        raise NoAnswer("the answer came too slowly", sent=True, timed_out=True)
+
+
+def _no_answer(failure: httpx.TransportError) -> NoAnswer:
+    words = str(failure) or type(failure).__name__
+    return NoAnswer(
+        f"{type(failure).__name__}: {words}" if words != type(failure).__name__ else words,
+        sent=not isinstance(failure, UNSENT),
+        timed_out=isinstance(failure, httpx.TimeoutException),
+    )
+
+
+def _proxy(server: str) -> str | None:
+    """The environment's proxy for this server; none for loopback or what `no_proxy` names."""
+    parts = urlsplit(server)
+    host = parts.hostname or ""
+    if _is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

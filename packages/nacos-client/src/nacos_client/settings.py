@@ -1,0 +1,182 @@
+"""What a client can be told, by keyword or by `NACOS_*` environment variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from . import _names as names
+from ._snapshots import default_snapshot_dir
+from .errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from .ciphers import ConfigCipher
+    from .credentials import CredentialProvider
+
+__all__ = ("ClientOptions", "Settings")
+
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+
+
+class ClientOptions(TypedDict, total=False):
+    """Keyword arguments of NacosClient and AsyncNacosClient; see `Settings` for their meaning."""
+
+    username: str
+    password: str
+    namespace: str
+    group: str
+    credentials: CredentialProvider
+    endpoint: str
+    context_path: str
+    tls: bool
+    ca_file: str
+    cert_file: str
+    key_file: str
+    tls_verify: bool
+    trust_env: bool
+    transport: (
+        httpx.BaseTransport
+        | httpx.AsyncBaseTransport
+        | Callable[[], httpx.BaseTransport | httpx.AsyncBaseTransport]
+    )
+    timeout_seconds: float
+    attempt_seconds: float
+    connect_seconds: float
+    server_rest_seconds: float
+    config_poll_seconds: float
+    instance_poll_seconds: float
+    empty_hold_seconds: float
+    login_attempts: int
+    app_name: str
+    snapshot_dir: str
+    failover_dir: str
+    ciphers: Sequence[ConfigCipher]
+    config_sweep: bool
+
+
+class Settings(BaseModel):
+    """All settings of a client, checked. Durations are seconds.
+
+    Attributes:
+        server_addr: `host:port` or URLs; several separated by commas. Environment:
+            `NACOS_SERVER_ADDR`, and for the others likewise `NACOS_` and the name in capitals.
+        endpoint: address server that lists the servers, instead of `server_addr`.
+        namespace: the namespace's id; empty means `public`.
+        timeout_seconds: for a whole operation, retries included.
+        attempt_seconds: for one try on one server.
+        server_rest_seconds: how long a server that failed is passed over.
+        config_poll_seconds, instance_poll_seconds: the longest a change stays unseen.
+        empty_hold_seconds: how long an empty instance list is doubted after an outage.
+        login_attempts: tries before refused credentials are believed; a server that has just
+            started refuses right ones for some seconds.
+        snapshot_dir: where copies of documents are kept for the time when no server answers;
+            the user's cache folder unless given, empty for none.
+        failover_dir: documents laid down by hand, `namespace/group/data_id`, that win over the
+            server's.
+        ciphers: see `nacos_client.ciphers`.
+        config_sweep: find changes of many watched documents by one list of the admin API, where
+            the user may use it.
+        trust_env: take proxies from the environment (never for loopback).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    server_addr: tuple[str, ...] = ()
+    endpoint: str = ""
+    context_path: str = "/nacos"
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    credentials: Any = None
+    namespace: str = "public"
+    group: str = "DEFAULT_GROUP"
+    app_name: str = ""
+    snapshot_dir: str = Field(default_factory=default_snapshot_dir)
+    failover_dir: str = ""
+    ciphers: Any = ()
+    config_sweep: bool = True
+    tls: bool = False
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    tls_verify: bool = True
+    trust_env: bool = True
+    transport: Any = None
+    timeout_seconds: Seconds = 10.0
+    attempt_seconds: Seconds = 5.0
+    connect_seconds: Seconds = 1.0
+    server_rest_seconds: Seconds = 5.0
+    config_poll_seconds: Seconds = 15.0
+    instance_poll_seconds: Seconds = 5.0
+    empty_hold_seconds: Annotated[float, Field(ge=0, le=3600)] = 15.0
+    login_attempts: Annotated[int, Field(ge=1, le=4)] = 4
+
+    @field_validator("server_addr", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, Sequence):
+            return tuple(p.strip() for p in parts if not isinstance(p, str) or p.strip())
+        return parts
+
+    @field_validator("namespace")
+    @classmethod
+    def _namespace(cls, value: str) -> str:
+        return names.namespace(value)
+
+    @field_validator("group")
+    @classmethod
+    def _group(cls, value: str) -> str:
+        return names.group(value)
+
+    @classmethod
+    def load(
+        cls,
+        server_addr: str | Sequence[str] | None,
+        options: Mapping[str, object],
+        environment: Mapping[str, str] | None = None,
+    ) -> Settings:
+        """Keyword arguments over `NACOS_*` variables over defaults.
+
+        Raises:
+            InvalidArgumentError: names the setting and the rule.
+        """
+        values = _from_environment(os.environ if environment is None else environment)
+        values |= {key: value for key, value in options.items() if value is not None}
+        if server_addr is not None:
+            values["server_addr"] = server_addr
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as invalid:
+            raise _named(invalid) from None
+        if not settings.server_addr and not settings.endpoint:
+            rule = "given, here or in NACOS_SERVER_ADDR, for example 127.0.0.1:8848"
+            raise InvalidArgumentError("server_addr", "nothing", rule)
+        return settings
+
+
+_NOT_IN_ENVIRONMENT = frozenset({"credentials", "transport", "ciphers"})
+_SECRET = frozenset({"password", "credentials"})
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name in Settings.model_fields.keys() - _NOT_IN_ENVIRONMENT:
+        value = environment.get(f"NACOS_{name.upper()}")
+        if value:
+            found[name] = value
+    return found
+
+
+def _named(invalid: ValidationError) -> InvalidArgumentError:
+    first = invalid.errors(include_url=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else "settings"
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidArgumentError):
+        return cause
+    value = "<secret>" if field in _SECRET else first["input"]
+    return InvalidArgumentError(field, value, first["msg"].removeprefix("Input should be "))

@@ -1,0 +1,119 @@
+"""HTTP/1.1 on loopback from the standard library, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable
+
+from ._wire import Call, Reply
+
+__all__ = ("Listener",)
+
+Handle = Callable[[Call], Awaitable[Reply | None]]
+
+LONGEST_HEAD = 64 * 1024
+
+
+class Listener:
+    """Serves `handle` until stopped; a None from it drops the connection."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._failure: OSError | None = None
+        self._thread: threading.Thread | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._stop: asyncio.Event | None = None
+        self.port = 0
+
+    def start(self, port: int) -> None:
+        """Listen; port 0 = any free one.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        self._thread = threading.Thread(
+            target=self._run, args=(port,), name="fake-nacos", daemon=True
+        )
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def stop(self) -> None:
+        """Close the port and every connection, and join the thread."""
+        if self._thread is None or self._stop is None:
+            return
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._thread = None
+
+    def _run(self, port: int) -> None:
+        try:
+            self._loop.run_until_complete(self._serve(port))
+        except OSError as failure:
+            self._failure = failure
+        finally:
+            self._loop.close()
+            self._ready.set()
+
+    async def _serve(self, port: int) -> None:
+        self._stop = asyncio.Event()
+        server = await asyncio.start_server(
+            self._connected, "127.0.0.1", port, limit=LONGEST_HEAD, backlog=512
+        )
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await server.wait_closed()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            while await self._exchange(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass
+        except asyncio.CancelledError:
+            # Only `_serve` cancels connections, and it waits for them.
+            pass
+        finally:
+            self._connections.discard(task)
+            writer.close()
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """One request and its answer; whether the connection goes on."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        line, *lines = head.rstrip("\r\n").split("\r\n")
+        method, target, _ = line.split(" ", 2)
+        headers = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (each.partition(":") for each in lines)
+        }
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        path, _, query = target.partition("?")
+        reply = await self._handle(Call.of(method, path, query, headers, body))
+        if reply is None:
+            writer.transport.abort()
+            return False
+        writer.write(_encoded(reply))
+        await writer.drain()
+        return headers.get("connection", "").lower() != "close"
+
+
+def _encoded(reply: Reply) -> bytes:
+    lines = [f"HTTP/1.1 {reply.status} ", f"content-length: {len(reply.body)}"]
+    lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + reply.body
