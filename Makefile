@@ -33,8 +33,8 @@ test-pkg: ## one package's tests: make test-pkg P=lb [ARGS="-k name"]
 	@UV_COMMAND=$(UV) $(PYTHON) scripts/test_packages.py $(or $(P),$(error say which: make test-pkg P=lb)) -- $(ARGS)
 
 .PHONY: test-integration
-test-integration: ## against real servers, found by NACOS_SERVER_ADDR, REDIS_URL, KUBECONFIG [ARGS=]
-	@$(RUN) --group integration -- python -m pytest tests-integration --timeout=300 $(ARGS)
+test-integration: ## against real servers, found by NACOS_SERVER_ADDR, REDIS_URL, KUBECONFIG [T=path] [ARGS=]
+	@$(RUN) --group integration -- python -m pytest $(or $(T),tests-integration) --timeout=300 $(ARGS)
 
 .PHONY: check
 check: ## ruff, format, mypy --strict, layers, dependencies, spelling, workspace, lock
@@ -54,7 +54,8 @@ bench: ## benchmarks of one package: make bench P=lb
 	@$(RUN) --group bench -- python scripts/bench.py $(P)
 
 .PHONY: docs
-docs: ## the documentation as HTML in docs/_build/html
+docs: ## the documentation as HTML in docs/_build/html; runs every Python block of it
+	@$(RUN) --group integration -- python scripts/run_blocks.py README.md README.zh-CN.md $$(find docs -name '*.md' -not -path '*/_build/*')
 	@$(RUN) --group docs -- sphinx-build -n -W --keep-going -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

@@ -13,9 +13,7 @@ def main(wanted: list[str]) -> int:
     """Run each file as a program; 1 when one failed or there is none."""
     names = {name.replace("-", "_") for name in wanted}
     files = sorted(
-        path
-        for path in BENCHMARKS.glob("*/bench_*.py")
-        if not names or path.parent.name in names
+        path for path in BENCHMARKS.glob("*/bench_*.py") if not names or path.parent.name in names
     )
     if not files:
         there = sorted({path.parent.name for path in BENCHMARKS.glob("*/bench_*.py")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import signal
 import sys
 import tempfile
@@ -53,9 +54,7 @@ class Demo:
         self._ports |= {f"orders-{n}": first + 1 + n for n in range(1, len(INSTANCES) + 1)}
         if options.nacos:
             del self._ports["lite-registry"]
-        self._backend: Backend = (
-            Nacos(options.nacos) if options.nacos else Embedded(folder, first)
-        )
+        self._backend: Backend = Nacos(options.nacos) if options.nacos else Embedded(folder, first)
         self._processes = Processes(folder)
         self._instances: list[Process] = []
         self._took_effect: float | None = None
@@ -174,6 +173,7 @@ async def run(options: argparse.Namespace, console: Console) -> bool:
 
 def main() -> int:
     """Exit code 0 when the play came out well, 1 when not, 2 when it could not be played."""
+    logging.basicConfig(level=logging.CRITICAL)  # what matters is on the screen
     console = Console(width=WIDTH if sys.stdout.isatty() else None, soft_wrap=True)
     try:
         return 0 if asyncio.run(run(arguments(), console)) else 1

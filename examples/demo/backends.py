@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -86,7 +87,11 @@ class Nacos(Backend):
         if not isinstance(center, ConfigPublisher):
             raise DemoError("the nacos provider cannot publish; upgrade microservice-nacos")
         self._center = center
-        stack.push_async_callback(center.delete_config, DOCUMENT, self._group)
+        stack.push_async_callback(self._remove_document, center)
+
+    async def _remove_document(self, center: ConfigPublisher) -> None:
+        with contextlib.suppress(MicroserviceError):  # a Nacos that is gone needs no tidying
+            await center.delete_config(DOCUMENT, self._group)
 
     def environment(self) -> Mapping[str, str]:
         settings = as_json(self._settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -72,7 +73,7 @@ class Screen:
 
     def picture(self, path: str) -> None:
         """Save the last frame as an SVG."""
-        recording = Console(record=True, width=WIDTH, file=_Nowhere(), force_terminal=True)
+        recording = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
         recording.print(self._frame)
         recording.save_svg(path, title="make demo")
 
@@ -91,7 +92,8 @@ class Screen:
             tally = traffic.tallies.get(process.port, Tally())
             table.add_row(*_cells(process, tally, breakers.get(process.address, "")))
         totals = Text.assemble(
-            ("calls ", "dim"), f"{traffic.answered} answered  ",
+            ("calls ", "dim"),
+            f"{traffic.answered} answered  ",
             (f"{traffic.failed} failed", "bold red" if traffic.failed else "green"),
             "  ",
             (f"{traffic.strayed} in the wrong lane", "bold red" if traffic.strayed else "green"),
@@ -124,15 +126,3 @@ def _plain_line(instances: Sequence[Process], traffic: Traffic) -> str:
         for process in instances
     )
     return f"         calls: {calls}; {traffic.failed} failed"
-
-
-class _Nowhere:
-    """A file that keeps nothing: the recording is what counts."""
-
-    encoding = "utf-8"
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        return

@@ -91,6 +91,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.clock.now += 60
         for permit, _ in self.out:
             permit.release()
+        self.clock.now += 60  # those that came back may have opened it
         for _ in range(20):
             if self.breaker.current_state == "closed":
                 break

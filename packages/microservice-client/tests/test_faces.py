@@ -19,9 +19,7 @@ ADDRESSES = {"orders": ["http://10.0.0.1:80"]}
 
 def zipped(request: httpx.Request) -> httpx.Response:
     body = gzip.compress(request.url.path.encode())
-    return httpx.Response(
-        200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(body)
-    )
+    return httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(body))
 
 
 @pytest.fixture
@@ -128,7 +126,11 @@ def test_an_address_that_is_no_base_url_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("url", "base"),
-    [("http://a", "http://a:80"), ("https://a", "https://a:443"), ("http://[::1]:8", "http://[::1]:8")],
+    [
+        ("http://a", "http://a:80"),
+        ("https://a", "https://a:443"),
+        ("http://[::1]:8", "http://[::1]:8"),
+    ],
 )
 async def test_an_address_may_leave_out_its_port(url: str, base: str) -> None:
     from microservice_client import StaticAddresses

@@ -66,7 +66,9 @@ def test_the_higher_layer_wins_every_plain_value(
 
 
 @given(mappings, mappings)
-def test_merging_leaves_its_arguments_alone(low: dict[str, object], high: dict[str, object]) -> None:
+def test_merging_leaves_its_arguments_alone(
+    low: dict[str, object], high: dict[str, object]
+) -> None:
     before = repr((low, high))
     deep_merge(low, high)
     assert repr((low, high)) == before

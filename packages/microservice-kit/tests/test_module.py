@@ -71,6 +71,17 @@ async def test_everything_asked_for_is_open_inside_and_closed_after() -> None:
     assert await registry.get_instances("orders") == ()
 
 
+async def test_the_address_is_that_of_the_interface_to_the_registry() -> None:
+    class OnLoopback(RecordingRegistry):
+        server_address = "http://127.0.0.1:8848/nacos"
+
+    async with MicroserviceModule(
+        service_name="orders", port=8000, service_registry=OnLoopback()
+    ) as services:
+        assert services.instance is not None
+        assert services.instance.address == "127.0.0.1:8000"
+
+
 async def test_a_failure_half_way_closes_what_was_opened() -> None:
     registry = RecordingRegistry(down=True)
     module = MicroserviceModule(service_name="orders", port=8000, service_registry=registry)
@@ -155,6 +166,7 @@ async def test_the_client_looks_in_the_group_the_service_registers_in() -> None:
         ({"port": 70000}, "port must be valid .*less than or equal to 65535.*, not 70000"),
         ({"weight": -1}, "weight must be valid .*greater than or equal to 0"),
         ({"weight": float("inf")}, "weight must be valid .*finite"),
+        ({"lane": "Dev lane!"}, "lane must be valid .*should match pattern.*, not 'Dev lane!'"),
         ({"sevice_name": "orders"}, "sevice_name must be valid"),
     ],
 )
@@ -162,7 +174,7 @@ def test_a_broken_setting_is_named_before_anything_opens(
     settings: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InvalidValueError, match=message):
-        MicroserviceModule(**settings)  # type: ignore[arg-type]
+        MicroserviceModule(**settings)  # type: ignore[call-overload]
 
 
 async def test_an_unknown_provider_lists_what_is_installed() -> None:
@@ -200,7 +212,7 @@ def test_importing_the_kit_imports_no_provider_client_or_container() -> None:
     program = (
         "import sys, microservice_kit; "
         "heavy = {'dependency_injector', 'microservice_client', 'httpx', 'yaml', 'lane_router',"
-        " 'microservice_nacos', 'lite_registry', 'starlette'};"
+        " 'microservice_nacos', 'lite_registry', 'starlette', 'pybreaker', 'opentelemetry'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     answer = subprocess.run(

@@ -25,7 +25,7 @@ class FixedBackoff:
     def __post_init__(self) -> None:
         check_seconds("seconds", self.seconds)
 
-    def __call__(self, attempt: int) -> float:  # noqa: ARG002
+    def __call__(self, attempt: int) -> float:
         return self.seconds
 
 

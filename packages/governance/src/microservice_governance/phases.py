@@ -31,7 +31,7 @@ class Phase:
         self.config = config
         self.openings = openings
 
-    def admit(self, now: float) -> Phase:  # noqa: ARG002
+    def admit(self, now: float) -> Phase:
         """This phase if it lets a call in, the next one if its time is over.
 
         Raises:
@@ -121,7 +121,7 @@ class ForcedOpen(Phase):
     state = BreakerState.FORCED_OPEN
     admits_all = False
 
-    def admit(self, now: float) -> Phase:  # noqa: ARG002
+    def admit(self, now: float) -> Phase:
         raise CircuitOpenError(self.name, self.state, None)
 
 
@@ -156,7 +156,7 @@ class HalfOpen(Phase):
     def give_back(self) -> None:
         self._left += 1
 
-    def record(self, failed: bool, duration: float, now: float) -> BreakerState | None:  # noqa: ARG002
+    def record(self, failed: bool, duration: float, now: float) -> BreakerState | None:
         slow = duration >= self.config.slow_call_seconds
         self._done += 1
         self._bad += failed or (slow and self.config.slow_call_rate_threshold is not None)

@@ -35,7 +35,7 @@ class CountWindow:
         self._place = 0
         self.calls = self.failures = self.slow = 0
 
-    def record(self, failed: bool, slow: bool, now: float) -> None:  # noqa: ARG002 - no ageing
+    def record(self, failed: bool, slow: bool, now: float) -> None:
         place = self._place
         gone = self._outcomes[place]
         self.calls += not gone

@@ -162,8 +162,8 @@ class SelectingBalancer(Balancer[E]):
     def _release(
         self,
         node: Node[E],
-        started: float,  # noqa: ARG002 - for those who measure
-        error: BaseException | None,  # noqa: ARG002
+        started: float,
+        error: BaseException | None,
     ) -> None:
         """One lease ended; an `error` that is no `Exception` (a cancellation) is neutral."""
         node.active -= 1

@@ -17,7 +17,7 @@ class Random(SelectingBalancer[E]):
 
     __slots__ = ("_drawable",)
 
-    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
+    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         nodes = self._drawable
         if exclude or not nodes:
             return self._pick_excluding(exclude)

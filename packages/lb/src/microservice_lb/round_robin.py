@@ -36,7 +36,7 @@ class RoundRobin(SelectingBalancer[E]):
         self._length = 0
         super().__init__(name=name, rng=rng, clock=clock, panic=panic)
 
-    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
+    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:
             return self._pick_excluding(exclude)
         return self._next().endpoint

@@ -49,7 +49,7 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
         self._next: Callable[[], Node[E]] = self._refuse
         super().__init__(name=name, rng=rng, clock=clock, panic=panic)
 
-    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
+    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:
             return self._pick_excluding(exclude)
         try:

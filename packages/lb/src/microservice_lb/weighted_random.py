@@ -18,7 +18,7 @@ class WeightedRandom(SelectingBalancer[E]):
 
     __slots__ = ("_table",)
 
-    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:  # noqa: ARG002
+    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         table = self._table
         if exclude or not table:
             return weighted_choice(self._admitted(exclude), self._random).endpoint

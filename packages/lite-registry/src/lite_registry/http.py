@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
         if not self._listener.admit(self):
             self._refuse(Problem(503, "Too many connections", "every place is taken; retry later"))
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         self._listener.forget(self)
         self._pending.clear()
         if self._task is not None:

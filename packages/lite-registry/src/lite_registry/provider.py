@@ -111,6 +111,11 @@ class LiteServiceRegistry:
     def __repr__(self) -> str:
         return f"LiteServiceRegistry({', '.join(self._servers.urls)})"
 
+    @property
+    def server_address(self) -> str:
+        """The URL of the first server; tells which interface leads to the registry."""
+        return self._servers.urls[0]
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -48,7 +48,9 @@ class StaticAddresses:
 def _instance(service: str, url: str) -> ServiceInstance:
     parts = urlsplit(url)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.path.strip("/"):
-        raise InvalidValueError(f"address of {service!r}", url, "http(s)://host:port without a path")
+        raise InvalidValueError(
+            f"address of {service!r}", url, "http(s)://host:port without a path"
+        )
     metadata = {"secure": "true"} if parts.scheme == "https" else {}
     port = parts.port or _DEFAULT_PORTS[parts.scheme]
     return ServiceInstance(service, parts.hostname, port, metadata=metadata)

@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Self, TypedDict, TypeVar, Unpack
 
 import httpx
+from opentelemetry.trace import TracerProvider
+
 from microservice_core import InstanceFilter, InstanceQuery, LoopThread
 
 from .addresses import StaticAddresses
@@ -49,6 +51,7 @@ class ClientOptions(TypedDict, total=False):
         interceptors: see and may change each request.
         query: which instances of a service are asked for, e.g. those of a group.
         transport: what sends a request to an instance; httpx's own by default.
+        tracer_provider: where OpenTelemetry spans go; the global one by default.
     """
 
     policies: Mapping[str, ServicePolicy] | None
@@ -57,6 +60,7 @@ class ClientOptions(TypedDict, total=False):
     interceptors: Sequence[RequestInterceptor]
     query: InstanceQuery
     transport: httpx.AsyncBaseTransport | None
+    tracer_provider: TracerProvider | None
 
 
 class AsyncServiceClient:
@@ -206,6 +210,7 @@ class AsyncServiceClient:
             default_policy=options.get("default_policy"),
             filters=options.get("filters", ()),
             interceptors=options.get("interceptors", ()),
+            tracer_provider=options.get("tracer_provider"),
         )
 
     async def _send(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx
+from opentelemetry.trace import TracerProvider, get_tracer
+
 from microservice_core import InstanceFilter, NoInstanceAvailableError, ServiceInstance
 from microservice_governance import (
     BreakerConfig,
@@ -123,6 +125,15 @@ class Call:
         return self.request.method in IDEMPOTENT or "Idempotency-Key" in self.request.headers
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One attempt under way: the instance, leave to call it, since when."""
+
+    lease: Lease[ServiceInstance]
+    permit: Permit
+    began: float
+
+
 class CallEngine:
     """Sends requests to services by name.
 
@@ -132,6 +143,7 @@ class CallEngine:
         policies: behaviour by service name; `default_policy` for the others.
         filters: narrow the instances of each call, in order; lanes are one.
         interceptors: see and may change each request before an instance is chosen.
+        tracer_provider: where spans go; the global one by default.
     """
 
     def __init__(
@@ -143,8 +155,10 @@ class CallEngine:
         default_policy: ServicePolicy | None = None,
         filters: Sequence[InstanceFilter] = (),
         interceptors: Sequence[RequestInterceptor] = (),
+        tracer_provider: TracerProvider | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._tracer = get_tracer("microservice_client", tracer_provider=tracer_provider)
         self._discovery = discovery
         self._transport = transport
         self._policies = dict(policies or {})
@@ -167,7 +181,7 @@ class CallEngine:
         for intercept in self._interceptors:
             intercept(request)
         total = _total_seconds(request, service.policy)
-        with CallSpan(service_name, request) as span:
+        with CallSpan(self._tracer, service_name, request) as span:
             try:
                 async with asyncio.timeout(total):
                     with deadline(total):
@@ -213,16 +227,16 @@ class CallEngine:
             instances = await self._discovery.load(service.name)
         service.follow(instances)
         lease, permit = self._choose(service, call, instances)
-        began = self._clock()
+        trial = Trial(lease, permit, self._clock())
         try:
             await call.discard_spare()
             response = await self._transmit(lease.endpoint, service.policy, call.request)
         except BaseException as error:
-            self._failed(call, lease, permit, error, began)
+            self._failed(call, trial, error)
             if isinstance(error, httpx.TransportError | TimeoutError):
                 raise self._again_or(call, error) from error
             raise
-        return self._answered(service, call, lease, permit, response, began)
+        return self._answered(service.policy, call, trial, response)
 
     def _choose(
         self, service: Service, call: Call, instances: tuple[ServiceInstance, ...]
@@ -264,33 +278,20 @@ class CallEngine:
         async with asyncio.timeout(policy.attempt_timeout_seconds):
             return await self._transport.handle_async_request(addressed)
 
-    def _failed(
-        self,
-        call: Call,
-        lease: Lease[ServiceInstance],
-        permit: Permit,
-        error: BaseException,
-        began: float,
-    ) -> None:
-        permit.release(error)
-        lease.release(error)
-        self._note(call, lease.endpoint, type(error).__name__, began)
+    def _failed(self, call: Call, trial: Trial, error: BaseException) -> None:
+        trial.permit.release(error)
+        trial.lease.release(error)
+        self._note(call, trial, type(error).__name__)
 
     def _answered(
-        self,
-        service: Service,
-        call: Call,
-        lease: Lease[ServiceInstance],
-        permit: Permit,
-        response: httpx.Response,
-        began: float,
+        self, policy: ServicePolicy, call: Call, trial: Trial, response: httpx.Response
     ) -> httpx.Response:
         status = response.status_code
-        permit.release(FailedStatusError(status) if status >= 500 else None)
-        self._note(call, lease.endpoint, str(status), began)
+        trial.permit.release(FailedStatusError(status) if status >= 500 else None)
+        self._note(call, trial, str(status))
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - it came async
-        response.stream = LeasedStream(response.stream, lease)
-        if status in service.policy.retry_statuses and call.replayable and call.idempotent:
+        response.stream = LeasedStream(response.stream, trial.lease)
+        if status in policy.retry_statuses and call.replayable and call.idempotent:
             call.spare = response
             raise TryElsewhereError
         return response
@@ -306,9 +307,10 @@ class CallEngine:
             return TryElsewhereError()
         return CallFailedError(call.service_name, call.attempts)
 
-    def _note(self, call: Call, instance: ServiceInstance, outcome: str, began: float) -> None:
-        call.tried.add(instance.instance_id)
-        call.attempts.append(Attempt(instance.instance_id, outcome, self._clock() - began))
+    def _note(self, call: Call, trial: Trial, outcome: str) -> None:
+        instance_id = trial.lease.endpoint.instance_id
+        call.tried.add(instance_id)
+        call.attempts.append(Attempt(instance_id, outcome, self._clock() - trial.began))
 
 
 def _addressed(
@@ -333,9 +335,7 @@ def _total_seconds(request: httpx.Request, policy: ServicePolicy) -> float:
     return policy.total_timeout_seconds if given is None else float(given)
 
 
-def _why_nobody(
-    instances: Sequence[ServiceInstance], left_out: set[str], refused: set[str]
-) -> str:
+def _why_nobody(instances: Sequence[ServiceInstance], left_out: set[str], refused: set[str]) -> str:
     if not instances:
         return "none is registered"
     if len(left_out) == len(instances):

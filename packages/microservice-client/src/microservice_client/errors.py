@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
+
 from microservice_core import MicroserviceError, NoInstanceAvailableError
 
 __all__ = (
@@ -52,7 +53,9 @@ class ServiceCallError(MicroserviceError, httpx.TransportError):
         attempts: who was tried, in order.
     """
 
-    def __init__(self, service: str, problem: str, attempts: Sequence[Attempt], advice: str) -> None:
+    def __init__(
+        self, service: str, problem: str, attempts: Sequence[Attempt], advice: str
+    ) -> None:
         tried = "; ".join(str(attempt) for attempt in attempts)
         message = f"{service}: {problem}{f' ({tried})' if tried else ''}; {advice}"
         httpx.TransportError.__init__(self, message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import httpx
+
 from microservice_core import ServiceInstance
 from microservice_lb import Lease
 

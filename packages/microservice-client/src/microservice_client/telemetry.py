@@ -14,20 +14,19 @@ from opentelemetry import propagate, trace
 
 __all__ = ("CallSpan",)
 
-tracer = trace.get_tracer("microservice_client")
-
 
 class CallSpan:
     """The span of one call by name; hands the trace context on in the request's headers."""
 
-    __slots__ = ("_context", "_request", "_service", "_span")
+    __slots__ = ("_context", "_request", "_service", "_span", "_tracer")
 
-    def __init__(self, service: str, request: httpx.Request) -> None:
+    def __init__(self, tracer: trace.Tracer, service: str, request: httpx.Request) -> None:
+        self._tracer = tracer
         self._service = service
         self._request = request
 
     def __enter__(self) -> Self:
-        self._context = tracer.start_as_current_span(
+        self._context = self._tracer.start_as_current_span(
             f"{self._request.method} {self._service}", kind=trace.SpanKind.CLIENT
         )
         self._span = self._context.__enter__()

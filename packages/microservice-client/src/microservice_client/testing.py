@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 import httpx
+
 from microservice_core import InMemoryServiceRegistry, ServiceInstance
 
 __all__ = ("FakeMesh", "Handler")

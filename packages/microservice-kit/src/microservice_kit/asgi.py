@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
-from microservice_core import ConfigCenter, ServiceRegistry
 from pydantic import BaseModel
+
+from microservice_core import ConfigCenter, ServiceRegistry
 
 from .config_service import ConfigService
 from .errors import NotEnabledError

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource
+
 from microservice_core import (
     ConfigCenter,
     ConfigDeleted,
@@ -15,8 +18,6 @@ from microservice_core import (
     Unsubscribe,
 )
 from microservice_core.delivery import Watchers
-from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from .documents import Data, deep_merge, parse
 from .errors import InvalidConfigError

@@ -16,7 +16,9 @@ class InvalidConfigError(MicroserviceError, ValueError):
     """
 
     def __init__(self, document: str, problem: str) -> None:
-        super().__init__(f"configuration {document!r} is invalid: {problem}; correct and publish it")
+        super().__init__(
+            f"configuration {document!r} is invalid: {problem}; correct and publish it"
+        )
         self.document = document
         self.problem = problem
 

@@ -8,6 +8,7 @@ from microservice_core import InstanceFilter, MissingDependencyError
 
 if TYPE_CHECKING:
     import httpx
+
     from microservice_client import RequestInterceptor
 
 __all__ = ("lane_parts",)
@@ -27,6 +28,7 @@ def lane_parts(
         import lane_router
     except ImportError as error:
         raise MissingDependencyError("lanes", "microservice-kit[lanes]") from error
+
     def hand_on(request: httpx.Request) -> None:
         for name, value in lane_router.lane_headers().items():
             request.headers.setdefault(name, value)

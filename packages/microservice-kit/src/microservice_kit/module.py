@@ -8,16 +8,18 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast, overload
 
+from pydantic import BaseModel, ConfigDict
+
 from microservice_core import (
     ConfigCenter,
     InstanceQuery,
     MissingDependencyError,
+    ServerAddressed,
     ServiceInstance,
     ServiceRegistry,
     open_config_center,
     open_service_registry,
 )
-from pydantic import BaseModel, ConfigDict
 
 from .address import reachable_address
 from .config_service import ConfigService
@@ -187,7 +189,7 @@ class MicroserviceModule(Generic[ModelT]):
     async def _announce(
         self, stack: AsyncExitStack, registry: ServiceRegistry
     ) -> ServiceInstance | None:
-        instance = instance_of(self.settings)
+        instance = instance_of(self.settings, registry)
         if instance is None or not self._register:
             return None
         stack.push_async_callback(registry.deregister, instance)
@@ -196,16 +198,17 @@ class MicroserviceModule(Generic[ModelT]):
         return instance
 
 
-def instance_of(settings: MicroserviceSettings) -> ServiceInstance | None:
+def instance_of(
+    settings: MicroserviceSettings, registry: ServiceRegistry
+) -> ServiceInstance | None:
     """The instance these settings describe; None without a service name or a port."""
     if not settings.service_name or settings.port is None:
         return None
     labels = {"version": settings.version, "lane": settings.lane, "zone": settings.zone}
-    registry_address = settings.service_registry_settings
-    told = registry_address.get("url") or registry_address.get("server_addr") or ""
+    server = registry.server_address if isinstance(registry, ServerAddressed) else ""
     return ServiceInstance(
         settings.service_name,
-        settings.host or reachable_address(str(told)),
+        settings.host or reachable_address(server),
         settings.port,
         weight=settings.weight,
         metadata={**{key: value for key, value in labels.items() if value}, **settings.metadata},

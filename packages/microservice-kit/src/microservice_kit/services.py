@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from microservice_core import ConfigCenter, ServiceInstance, ServiceRegistry
 from pydantic import BaseModel
+
+from microservice_core import ConfigCenter, ServiceInstance, ServiceRegistry
 
 from .config_service import ConfigService
 from .errors import NotEnabledError

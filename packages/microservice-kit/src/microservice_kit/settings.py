@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from microservice_core import InvalidValueError
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from microservice_core import InvalidValueError
 
 __all__ = ("MicroserviceSettings", "read_settings")
 
@@ -19,7 +20,7 @@ class MicroserviceSettings(BaseSettings):
         service_name: the name it registers under; also names its configuration document.
         host: the address others reach it at; detected when empty.
         port: the port it listens on; without one it does not register.
-        version, lane, zone: labels others choose it by.
+        version, lane, zone: labels others choose it by; a lane is a DNS label (RFC 1035).
         weight: its share of the traffic, above 0.
         metadata: further labels.
         group_name, namespace_id: where it registers and reads; empty = the provider's default.
@@ -35,7 +36,7 @@ class MicroserviceSettings(BaseSettings):
     host: str = ""
     port: int | None = Field(default=None, ge=1, le=65535)
     version: str = ""
-    lane: str = ""
+    lane: str = Field(default="", pattern=r"^([a-z]([-a-z0-9]{0,61}[a-z0-9])?)?$")
     zone: str = ""
     weight: float = Field(default=1.0, ge=0)
     metadata: dict[str, str] = Field(default_factory=dict)

@@ -1,5 +1,5 @@
 import httpx
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from pydantic import BaseModel
 
 from microservice_core import InMemoryConfigCenter, InMemoryServiceRegistry

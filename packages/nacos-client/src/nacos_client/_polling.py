@@ -97,7 +97,7 @@ class Poller(ABC, Generic[K, S]):
     def _begin(self, key: K) -> Watched[K, S]:
         return Watched(key)
 
-    def _pause(self, watched: Watched[K, S]) -> float:  # noqa: ARG002 - for those that differ
+    def _pause(self, watched: Watched[K, S]) -> float:
         """How long until the next look."""
         return self._poll_seconds * self._rng.uniform(0.8, 1.0)
 

@@ -44,6 +44,11 @@ class AsyncNacosClient:
     def __repr__(self) -> str:
         return f"AsyncNacosClient({', '.join(self._core.session.servers.addresses)!r})"
 
+    @property
+    def server_addresses(self) -> tuple[str, ...]:
+        """The URLs of the servers known now."""
+        return self._core.session.servers.addresses
+
     async def aclose(self) -> None:
         """Deregister, end every watch, close every connection; within two seconds.
 

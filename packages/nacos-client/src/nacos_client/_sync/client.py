@@ -45,6 +45,11 @@ class NacosClient:
     def __repr__(self) -> str:
         return f"NacosClient({', '.join(self._core.session.servers.addresses)!r})"
 
+    @property
+    def server_addresses(self) -> tuple[str, ...]:
+        """The URLs of the servers known now."""
+        return self._core.session.servers.addresses
+
     def close(self) -> None:
         """Deregister, end every watch, close every connection; within two seconds.
 
