@@ -203,13 +203,13 @@ def test_outside_of_a_pod_that_is_said(tmp_path: Path) -> None:
 
 async def test_data_of_a_certificate_leaves_no_file_behind(tmp_path: Path) -> None:
     folder = Path(tempfile.gettempdir())
-    before = set(folder.glob("lite-registry-*"))
+    before = set(folder.glob("lite-registry-*"))  # noqa: ASYNC240
     data = base64.b64encode(b"no certificate").decode()
     user = {"client-certificate-data": data, "client-key-data": data}
     config = kubeconfig(tmp_path, user=user, server="https://127.0.0.1:1")
     with pytest.raises(HttpClientError, match="credentials"):
         await read_kubeconfig(config).client()
-    assert set(folder.glob("lite-registry-*")) == before
+    assert set(folder.glob("lite-registry-*")) == before  # noqa: ASYNC240
 
 
 async def test_certificates_need_not_be_checked_when_that_is_said(tmp_path: Path) -> None:

@@ -127,7 +127,8 @@ class Api:
     def _dispatch(self, request: Request) -> Answer | Awaitable[Answer]:
         if request.target == b"/v1/routes" and request.method in {"GET", "HEAD"}:
             request.template = ALL_ROUTES
-            return self._published.whole().answer(request)
+            if b"accept" not in request.headers or b"event" not in request.headers[b"accept"]:
+                return self._whole().answer(request)
         path, _, query = request.target.partition(b"?")
         match _segments(path):
             case ["v1", "instances", service, instance_id, "renew"]:
@@ -202,10 +203,22 @@ class Api:
     # routes
 
     def _routes(self, request: Request, query: Query) -> Answer | Awaitable[Answer]:
-        return self._watchable(request, query, ALL_ROUTES, self._published.whole)
+        return self._watchable(request, query, ALL_ROUTES, self._whole)
+
+    def _whole(self) -> Document:
+        """All routes; before the first ones are known, that is said, and never "none"."""
+        if not self._published.ready:
+            raise Problem(
+                503,
+                "Not ready",
+                "the source of routes was not seen yet; try again, /readyz tells when",
+                headers=(("retry-after", "1"),),
+            )
+        return self._published.whole()
 
     def _route(self, request: Request, service: str, query: Query) -> Answer | Awaitable[Answer]:
         def current() -> Document:
+            self._whole()
             document = self._published.part(service)
             if document is None:
                 raise _no_such_service(service)

@@ -38,7 +38,7 @@ async def check(api: ApiServer | None, namespaces: tuple[str, ...], store: str) 
     findings = [Finding(True, "settings are complete")]
     if api is not None:
         findings += await _check_cluster(api, namespaces)
-    if store != "memory":
+    if store not in {"memory", "none"}:
         findings.append(await _check_redis(store))
     return findings
 

@@ -16,6 +16,7 @@ from .errors import LiteRegistryError, SettingsError
 from .file_source import FileRoutes, StaticRoutes, read_route_file
 from .leases import SelfPreservation
 from .memory_store import MemoryStore
+from .no_store import NoStore
 from .server import LiteRegistryServer, RouteSource
 from .settings import OPTIONS, resolve
 from .tokens import TokenFile, Tokens, TokenSource
@@ -138,6 +139,8 @@ class _Settings:
     def store(self) -> LeaseStore:
         preservation = SelfPreservation(share=self.values["preserve_share"])
         url, capacity = self.values["store"], self.values["capacity"]
+        if url == "none":
+            return NoStore()
         if url == "memory":
             return MemoryStore(capacity=capacity, preservation=preservation)
         try:

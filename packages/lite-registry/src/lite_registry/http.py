@@ -137,7 +137,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if not self._listener.admit(self):
+        if self._listener.closing:
+            self.abort()
+        elif not self._listener.admit(self):
             self._refuse(Problem(503, "Too many connections", "every place is taken; retry later"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -480,7 +482,7 @@ class HttpListener:
     def admit(self, connection: Connection) -> bool:
         """Count the connection in; whether there is room for it."""
         self._connections.add(connection)
-        return len(self._connections) <= self.limits.connections and not self.closing
+        return len(self._connections) <= self.limits.connections
 
     def forget(self, connection: Connection) -> None:
         """The connection is gone."""

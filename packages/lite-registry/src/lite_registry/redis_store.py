@@ -354,9 +354,9 @@ class RedisStore:
             refreshed, self._refreshed = self._refreshed, None
             try:
                 await self._fetch(services)
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError):
                 self._dirty.update(services)
-                self._lost(error)
+                self._failures += 1
                 await asyncio.sleep(RETRY_SECONDS)
                 self._woken.set()
             finally:
@@ -398,10 +398,11 @@ class RedisStore:
                 lapsed, preserving = await self._expire(keys=keys, args=arguments)
                 self._lapsed += int(lapsed)
                 self.preserving = bool(preserving)
-            except (RedisError, OSError) as error:
-                self._lost(error)
+            except (RedisError, OSError):
+                self._failures += 1
             await asyncio.sleep(EXPIRE_EVERY_SECONDS)
 
+    # Only who follows the channel says so: what was missed in between is seen by its next look.
     def _lost(self, error: Exception) -> None:
         self._failures += 1
         if self.reachable:

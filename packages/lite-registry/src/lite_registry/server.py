@@ -16,6 +16,7 @@ from .file_source import StaticRoutes
 from .http import HttpListener, Limits
 from .memory_store import MemoryStore
 from .metrics import Metrics
+from .no_store import NoStore
 from .published import PublishedRoutes
 from .routes import parse_routes
 from .snapshot import SnapshotFile
@@ -101,7 +102,8 @@ class LiteRegistryServer:
         if not hasattr(tokens, "check"):
             tokens = Tokens(tokens)
         tokens = cast("TokenSource", tokens)
-        if not tokens and not insecure and not _is_loopback(host):
+        writable = not isinstance(self._store, NoStore)
+        if writable and not tokens and not insecure and not _is_loopback(host):
             raise SettingsError(
                 f"listening on {host!r} lets everybody write: give a --token-file, "
                 "or say --insecure if that is meant"

@@ -106,7 +106,7 @@ OPTIONS = (
     Option("lane-label", str, "lane", "the label that names a Service's lane"),
     Option("grace", _seconds, 10.0, "how long a lane stays without a ready endpoint", _SECONDS),
     Option("snapshot", Path, None, "a file to keep what is served across restarts"),
-    Option("store", str, "memory", "where leases are kept: memory or redis://host:port/db"),
+    Option("store", str, "memory", "where leases are kept: memory, redis://host:port/db, or none"),
     Option("capacity", _count, 50_000, "the most leased instances", "a whole number of at least 1"),
     Option(
         "preserve-share",
