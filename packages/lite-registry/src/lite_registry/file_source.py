@@ -28,7 +28,7 @@ class StaticRoutes:
     def __init__(self, table: RouteTable = NO_ROUTES) -> None:
         self._table = table
 
-    def start(self, published: PublishedRoutes, metrics: Metrics) -> None:  # noqa: ARG002
+    def start(self, published: PublishedRoutes, metrics: Metrics) -> None:
         """Publish the table."""
         published.publish(self._table, ages=False)
 
@@ -44,7 +44,7 @@ class FileRoutes:
         self._poll_seconds = poll_seconds
         self._seen: tuple[int, ...] | None = None
 
-    def start(self, published: PublishedRoutes, metrics: Metrics) -> None:  # noqa: ARG002
+    def start(self, published: PublishedRoutes, metrics: Metrics) -> None:
         """Read and publish the file.
 
         Raises:

@@ -30,11 +30,11 @@ class NoStore:
         """None."""
         return []
 
-    def instances(self, key: ServiceKey) -> list[Instance]:  # noqa: ARG002
+    def instances(self, key: ServiceKey) -> list[Instance]:
         """None."""
         return []
 
-    def find(self, key: ServiceKey, instance_id: str) -> Instance | None:  # noqa: ARG002
+    def find(self, key: ServiceKey, instance_id: str) -> Instance | None:
         """None."""
         return None
 
@@ -43,22 +43,22 @@ class NoStore:
 
     async def put(
         self,
-        key: ServiceKey,  # noqa: ARG002
-        instance: Instance,  # noqa: ARG002
-        precondition: Precondition = ANY_STATE,  # noqa: ARG002
+        key: ServiceKey,
+        instance: Instance,
+        precondition: Precondition = ANY_STATE,
     ) -> bool:
         """Refused with 501."""
         _refuse()
 
-    async def renew(self, key: ServiceKey, instance_id: str) -> Instance:  # noqa: ARG002
+    async def renew(self, key: ServiceKey, instance_id: str) -> Instance:
         """Refused with 501."""
         _refuse()
 
     async def remove(
         self,
-        key: ServiceKey,  # noqa: ARG002
-        instance_id: str,  # noqa: ARG002
-        precondition: Precondition = ANY_STATE,  # noqa: ARG002
+        key: ServiceKey,
+        instance_id: str,
+        precondition: Precondition = ANY_STATE,
     ) -> bool:
         """Refused with 501."""
         _refuse()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from lite_registry import LiteRegistryServer, SettingsError
 from lite_registry.errors import Problem
 from lite_registry.http_client import HttpClient
@@ -166,10 +167,9 @@ async def test_when_too_many_lapse_at_once_they_are_kept(redis: Redis) -> None:
 
 
 async def test_while_redis_is_away_reading_goes_on_and_writing_says_so(redis: Redis) -> None:
-    async with (
-        running(redis) as store,
-        LiteRegistryServer(port=0, store=store, settle_seconds=0.0) as server,
-    ):
+    store = RedisStore(redis.url)
+    async with LiteRegistryServer(port=0, store=store, settle_seconds=0.0) as server:
+        await until(lambda: store.reachable)
         client = HttpClient(server.url)
         path = "/v1/instances/orders/a"
         assert (await client.ask("PUT", path, document=DOCUMENT)).status == 201

@@ -83,7 +83,7 @@ class Mirror(Generic[ProjectionT]):
         self.doubted = False
         self._on_health()
 
-    def doubt(self, reason: str) -> None:  # noqa: ARG002
+    def doubt(self, reason: str) -> None:
         """The cluster cannot be seen."""
         self.doubted = True
         self._on_health()
