@@ -10,10 +10,6 @@ not hold.
 
 from __future__ import annotations
 
-import argparse
-import gc
-import platform
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -174,11 +170,14 @@ def measure(table: list[Row], rounds: int) -> dict[int, float]:
         seen = []
         for _ in range(rounds):
             for row, call in candidates:
-                floor = inline_seconds(
-                    "nodes[randrange(n)].address",
-                    {"nodes": nodes, "randrange": randrange, "n": count},
-                    10_000,
-                ) / 10_000
+                floor = (
+                    inline_seconds(
+                        "nodes[randrange(n)].address",
+                        {"nodes": nodes, "randrange": randrange, "n": count},
+                        10_000,
+                    )
+                    / 10_000
+                )
                 slow = row.name.startswith("  naive") and count == 1000
                 number = 300 if slow else 10_000
                 # The lambda around the call is not the candidate's doing: it is taken off.
