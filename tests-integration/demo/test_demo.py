@@ -98,7 +98,7 @@ def test_a_wrong_password_is_one_clear_line_that_does_not_show_it(
     assert processes_of_the_demo() == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_demo_stops_everything_it_started(
     ports: str, how: signal.Signals, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
