@@ -114,13 +114,17 @@ async def test_the_async_client_leaves_a_silent_server_too(
 async def test_one_deadline_holds_for_all_attempts(server: FakeNacosServer, sync: bool) -> None:
     server.inject("delay", seconds=30, times=100)
     options: dict[str, Any] = {"timeout_seconds": 0.3, "snapshot_dir": ""}
-    with pytest.raises(DeadlineExceededError, match=r"within 0.3 s") as caught:
+
+    async def get() -> None:
         if sync:
             with NacosClient(server.address, **options) as nacos:
                 await asyncio.to_thread(nacos.config.get, "app.yaml")
         else:
             async with AsyncNacosClient(server.address, **options) as anacos:
                 await anacos.config.get("app.yaml")
+
+    with pytest.raises(DeadlineExceededError, match=r"within 0.3 s") as caught:
+        await get()
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.attempts
 
@@ -178,15 +182,19 @@ def test_no_server_at_all_says_what_each_attempt_met(server: FakeNacosServer) ->
 
 
 def test_an_unknown_host_is_named() -> None:
-    with NacosClient("nacos.invalid:8848", snapshot_dir="") as nacos:
-        with pytest.raises(ServerUnavailableError, match=r"nacos\.invalid"):
-            nacos.config.get("app.yaml")
+    with (
+        NacosClient("nacos.invalid:8848", snapshot_dir="") as nacos,
+        pytest.raises(ServerUnavailableError, match=r"nacos\.invalid"),
+    ):
+        nacos.config.get("app.yaml")
 
 
 def test_tls_to_a_server_that_speaks_none_is_a_named_failure(server: FakeNacosServer) -> None:
-    with NacosClient(f"https://{server.address}", snapshot_dir="") as nacos:
-        with pytest.raises(ServerUnavailableError, match=r"SSL|TLS|handshake|disconnect"):
-            nacos.config.get("app.yaml")
+    with (
+        NacosClient(f"https://{server.address}", snapshot_dir="") as nacos,
+        pytest.raises(ServerUnavailableError, match=r"SSL|TLS|handshake|disconnect"),
+    ):
+        nacos.config.get("app.yaml")
 
 
 def test_lost_and_back_are_logged_once_each(
@@ -239,9 +247,11 @@ class TestAddressServer:
     def test_without_any_list_a_call_fails_and_says_why(
         self, answer: httpx.Response, why: str
     ) -> None:
-        with NacosClient(endpoint="10.9.9.9", transport=self.transport(answer)) as nacos:
-            with pytest.raises(ServerUnavailableError, match=why):
-                nacos.naming.instances("orders")
+        with (
+            NacosClient(endpoint="10.9.9.9", transport=self.transport(answer)) as nacos,
+            pytest.raises(ServerUnavailableError, match=why),
+        ):
+            nacos.naming.instances("orders")
 
     def test_the_address_server_may_be_gone_once_servers_are_known(self) -> None:
         transport = self.transport(httpx.Response(500))
@@ -251,6 +261,8 @@ class TestAddressServer:
             assert list(nacos.naming.instances("orders")) == []
 
     def test_an_address_server_that_is_unreachable_is_named(self) -> None:
-        with NacosClient(endpoint="127.0.0.1:1") as nacos:
-            with pytest.raises(ServerUnavailableError, match="the address server gave no list"):
-                nacos.naming.instances("orders")
+        with (
+            NacosClient(endpoint="127.0.0.1:1") as nacos,
+            pytest.raises(ServerUnavailableError, match="the address server gave no list"),
+        ):
+            nacos.naming.instances("orders")

@@ -1,6 +1,7 @@
 """Tokens: fetched once, kept in a header, renewed in time, and not fought over."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterator
@@ -22,7 +23,6 @@ from nacos_client import (
 from nacos_client._login import Login, Token
 from nacos_client._steps import Operation, Request, Sleep, Wait
 from nacos_client.testing import FakeNacosServer, ManualClock
-import contextlib
 
 LOGIN = ("POST", "/v3/auth/user/login")
 
