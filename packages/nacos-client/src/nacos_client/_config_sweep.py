@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .errors import AnswerError, NacosError, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ._admin import ConfigAdmin
     from ._polling import Run
@@ -43,7 +43,9 @@ class ConfigSweep:
         fresh_seconds: how old a list may be.
     """
 
-    def __init__(self, admin: ConfigAdmin, run: Run, *, clock: Clock, fresh_seconds: float) -> None:
+    def __init__(
+        self, admin: Callable[[], ConfigAdmin], run: Run, *, clock: Clock, fresh_seconds: float
+    ) -> None:
         self._admin = admin
         self._run = run
         self._clock = clock
@@ -65,7 +67,7 @@ class ConfigSweep:
         began = self._clock()
         try:
             most_pages = watched // READS_PER_PAGE
-            md5s = await self._run(self._admin.md5s(namespace, most_pages))
+            md5s = await self._run(self._admin().md5s(namespace, most_pages))
         except ServerError:
             space.barred_until = began + self._fresh_seconds
         except AnswerError as error:

@@ -7,12 +7,11 @@ import os
 import random
 import time
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 from ._address_server import AddressServer
-from ._admin import ConfigAdmin
 from ._background import Background
 from ._config import ConfigKey, ConfigOperations
 from ._config_sweep import ConfigSweep
@@ -24,7 +23,6 @@ from ._instance_watch import InstanceWatches, ServiceState, list_for
 from ._instance_watch import is_news as is_instance_news
 from ._login import Login
 from ._naming import NamingOperations, ServiceKey, checked_registration
-from ._server_admin import ServerAdmin
 from ._servers import Servers, base_url
 from ._session import Session
 from ._snapshots import FailoverFolder, Snapshots
@@ -38,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from concurrent.futures import Future
 
+    from ._admin import ConfigAdmin
+    from ._server_admin import ServerAdmin
     from .settings import Settings
 
 __all__ = ("Core",)
@@ -65,13 +65,11 @@ class Core:
             settings.ciphers,
         )
         self.naming = NamingOperations(self.session, clock=clock, rng=rng)
-        self.config_admin = ConfigAdmin(self.session, settings.ciphers)
-        self.server_admin = ServerAdmin(self.session)
         runner = AsyncRunner(self.options)
         self.background = Background("nacos-client", runner.aclose)
         self.heartbeats = Heartbeats(self.naming, runner.run, clock=clock, rng=rng)
         sweep = ConfigSweep(
-            self.config_admin,
+            lambda: self.config_admin,
             runner.run,
             clock=clock,
             fresh_seconds=settings.config_poll_seconds * SWEEP_AGE_SHARE,
@@ -97,6 +95,16 @@ class Core:
         self._listeners = Background("nacos-listeners", _nothing)
         self._process = os.getpid()
         self._closed = False
+
+    @cached_property
+    def config_admin(self) -> ConfigAdmin:
+        """The documents' administration; its models cost 0.1 s to import, most never need them."""
+        return ConfigAdmin(self.session, self.settings.ciphers)
+
+    @cached_property
+    def server_admin(self) -> ServerAdmin:
+        """The administration of services, namespaces and users."""
+        return ServerAdmin(self.session)
 
     def namespace(self, namespace: str | None) -> str:
         """The namespace given, or this client's."""

@@ -68,12 +68,12 @@ def test_set_from_standard_input_on_top_of_a_version(
     }
     command = [sys.executable, "-c", "import nacos_client.cli as c; raise SystemExit(c.main())"]
     command += ["config", "set", "app.yaml", "--if-md5", md5]
-    for expected in (0, 1):
-        done = subprocess.run(
-            command, input=b"a: 2", env=environment, capture_output=True, check=False
-        )
-        assert done.returncode == expected, done.stderr
-    assert b"read the current version" in done.stderr
+    first, second = (
+        subprocess.run(command, input=b"a: 2", env=environment, capture_output=True, check=False)
+        for _ in range(2)
+    )
+    assert (first.returncode, second.returncode) == (0, 1), first.stderr
+    assert b"read the current version" in second.stderr
     assert client.config.get("app.yaml").content == "a: 2"
 
 

@@ -101,16 +101,16 @@ def test_without_an_sdk_it_costs_calls_of_the_api_only() -> None:
 
 
 def test_outcomes_pass_through(recorder: Recorder) -> None:
-    from nacos_client._steps import Request
+    from nacos_client._steps import Request, Sleep
 
     def operation() -> Any:
-        answer: Sequence[str] = yield "step"
+        answer: Sequence[str] = yield Sleep(1)
         return answer
 
     observed = Telemetry(recorder, recorder).observed(  # type: ignore[arg-type]
         Request("GET", "/x"), operation()
     )
-    assert next(observed) == "step"
+    assert next(observed) == Sleep(1)
     with pytest.raises(StopIteration) as done:
         observed.send("outcome")
     assert done.value.value == "outcome"
