@@ -99,11 +99,15 @@ class Core:
     @cached_property
     def config_admin(self) -> ConfigAdmin:
         """The documents' administration; its models cost 0.1 s to import, most never need them."""
+        from ._admin import ConfigAdmin
+
         return ConfigAdmin(self.session, self.settings.ciphers)
 
     @cached_property
     def server_admin(self) -> ServerAdmin:
         """The administration of services, namespaces and users."""
+        from ._server_admin import ServerAdmin
+
         return ServerAdmin(self.session)
 
     def namespace(self, namespace: str | None) -> str:
