@@ -129,6 +129,32 @@ async def test_one_deadline_holds_for_all_attempts(server: FakeNacosServer, sync
     assert caught.value.attempts
 
 
+async def test_a_thousand_calls_at_once_wait_their_turn_and_blame_no_server(
+    server: FakeNacosServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncNacosClient(
+        server.address, username="nacos", password="nacos", timeout_seconds=30, attempt_seconds=0.5
+    ) as nacos:
+        found = await asyncio.gather(*(nacos.naming.instances("orders") for _ in range(1000)))
+    assert [len(each) for each in found] == [0] * 1000
+    assert "lost Nacos server" not in caplog.text
+
+
+async def test_a_call_that_finds_no_free_connection_in_time_says_so(
+    server: FakeNacosServer,
+) -> None:
+    async with AsyncNacosClient(
+        server.address, username="nacos", password="nacos", timeout_seconds=0.5
+    ) as nacos:
+        await nacos.naming.instances("orders")
+        server.inject("delay", seconds=30, times=1000)
+        outcomes = await asyncio.gather(
+            *(nacos.naming.instances(f"orders-{n}") for n in range(100)), return_exceptions=True
+        )
+    assert all(isinstance(each, ServerUnavailableError) for each in outcomes)
+    assert any("no connection was free" in str(each) for each in outcomes)
+
+
 def test_a_publish_that_may_have_arrived_is_not_repeated(
     pair: tuple[FakeNacosServer, FakeNacosServer],
 ) -> None:

@@ -7,6 +7,7 @@ and a third of the time saved on each call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -23,7 +24,7 @@ import httpx
 from ._steps import Answer, NoAnswer, Operation, Send, Sleep, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 __all__ = ("AsyncRunner", "SyncRunner", "TransportOptions")
 
@@ -31,6 +32,7 @@ T = TypeVar("T")
 
 # Nacos' Tomcat closes idle connections after 60 s (measured on 3.1.0).
 KEEPALIVE_SECONDS = 50.0
+ELSEWHERE_SECONDS = 0.5
 LONGEST_ANSWER = 64 * 1024 * 1024
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
@@ -163,14 +165,46 @@ class SyncRunner:
         return made
 
 
+class _AsyncPool:
+    """A transport, and a line before it.
+
+    httpcore's own line costs time quadratic in its length, and its wait would be counted against
+    the server.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, places: int) -> None:
+        self.transport = transport
+        self._places = asyncio.Semaphore(places)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, patience_seconds: float) -> AsyncIterator[None]:
+        """Wait for a place, then hold it.
+
+        Raises:
+            NoAnswer: none was free in time.
+        """
+        try:
+            if self._places.locked():
+                await asyncio.wait_for(self._places.acquire(), patience_seconds)
+            else:
+                await self._places.acquire()
+        except TimeoutError as failure:
+            reason = f"no connection was free within {patience_seconds:.3g} s"
+            raise NoAnswer(reason, sent=False, ours=True) from failure
+        try:
+            yield
+        finally:
+            self._places.release()
+
+
 class AsyncRunner:
     """Runs operations on the running event loop; each loop gets its own connections."""
 
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
-        self._pools: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[str, httpx.AsyncBaseTransport]
-        ] = weakref.WeakKeyDictionary()
+        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _AsyncPool]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._process = os.getpid()
 
     async def run(self, operation: Operation[T]) -> T:
@@ -199,9 +233,11 @@ class AsyncRunner:
         for loop, by_server in list(pools.items()):
             for pool in by_server.values():
                 if loop is here:
-                    await pool.aclose()
+                    await pool.transport.aclose()
                 elif loop.is_running():
-                    asyncio.run_coroutine_threadsafe(pool.aclose(), loop)
+                    closing = asyncio.run_coroutine_threadsafe(pool.transport.aclose(), loop)
+                    with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                        await asyncio.wait_for(asyncio.wrap_future(closing), ELSEWHERE_SECONDS)
 
     async def _perform(self, step: Step) -> object:
         if isinstance(step, Send):
@@ -217,8 +253,8 @@ class AsyncRunner:
         pool = self._pool(step.server)
         request = _httpx_request(step, self._options.connect_seconds)
         try:
-            async with asyncio.timeout(step.timeout_seconds):
-                response = await pool.handle_async_request(request)
+            async with pool.turn(step.patience_seconds), asyncio.timeout(step.timeout_seconds):
+                response = await pool.transport.handle_async_request(request)
                 try:
                     body = bytearray()
                     async for chunk in response.aiter_bytes():
@@ -227,24 +263,25 @@ class AsyncRunner:
                     await response.aclose()
         except TimeoutError as failure:
             reason = f"no answer within {step.timeout_seconds:.3g} s"
-            raise NoAnswer(reason, sent=True, timed_out=True) from failure
+            raise NoAnswer(reason, sent=True) from failure
         except httpx.TransportError as failure:
             raise _no_answer(failure) from failure
         except httpx.DecodingError as failure:
             raise NoAnswer(f"undecodable body: {failure}", sent=True) from failure
         return Answer(response.status_code, response.headers, bytes(body))
 
-    def _pool(self, server: str) -> httpx.AsyncBaseTransport:
+    def _pool(self, server: str) -> _AsyncPool:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._pools = weakref.WeakKeyDictionary()
         by_server = self._pools.setdefault(asyncio.get_running_loop(), {})
         pool = by_server.get(server)
         if pool is None:
-            pool = by_server[server] = self._new_pool(server)
+            transport = self._new_transport(server)
+            pool = by_server[server] = _AsyncPool(transport, self._options.max_connections)
         return pool
 
-    def _new_pool(self, server: str) -> httpx.AsyncBaseTransport:
+    def _new_transport(self, server: str) -> httpx.AsyncBaseTransport:
         given = self._options.transport
         made = given() if callable(given) else given
         if made is None:
@@ -308,7 +345,7 @@ def _take(body: bytearray, chunk: bytes, ends_at: float) -> None:
     if len(body) > LONGEST_ANSWER:
         raise NoAnswer(f"an answer of more than {LONGEST_ANSWER} bytes", sent=True)
     if time.monotonic() > ends_at:
-        raise NoAnswer("the answer came too slowly", sent=True, timed_out=True)
+        raise NoAnswer("the answer came too slowly", sent=True)
 
 
 def _no_answer(failure: httpx.TransportError) -> NoAnswer:
@@ -316,7 +353,7 @@ def _no_answer(failure: httpx.TransportError) -> NoAnswer:
     return NoAnswer(
         f"{type(failure).__name__}: {words}" if words != type(failure).__name__ else words,
         sent=not isinstance(failure, UNSENT),
-        timed_out=isinstance(failure, httpx.TimeoutException),
+        ours=isinstance(failure, httpx.PoolTimeout),
     )
 
 
