@@ -303,15 +303,16 @@ class Core:
         if self._closed:
             return
         self._closed = True
+        ends_at = time.monotonic() + CLOSE_SECONDS
         if self.background.running and self._process == os.getpid():
-            yield from self._within(self.background.submit(self.heartbeats.farewell()))
+            yield from self._until(ends_at, self.background.submit(self.heartbeats.farewell()))
         for thread in (self.background, self._listeners):
-            yield from self._within(thread.stop())
+            yield from self._until(ends_at, thread.stop())
             thread.join()
 
-    def _within(self, future: Future[None]) -> Operation[None]:
+    def _until(self, ends_at: float, future: Future[None]) -> Operation[None]:
         try:
-            yield Wait(future, CLOSE_SECONDS)
+            yield Wait(future, max(ends_at - time.monotonic(), 0.05))
         except TimeoutError:
             return
 
