@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ._address_server import AddressServer
 from ._background import Background
 from ._config import ConfigKey, ConfigOperations
-from ._config_sweep import ConfigSweep
-from ._config_watch import SWEEP_AGE_SHARE, ConfigState, ConfigWatches
+from ._config_watch import ConfigState, ConfigWatches
 from ._config_watch import is_news as is_config_news
 from ._delivery import Delivery, Listener
 from ._heartbeat import Heartbeats
@@ -55,34 +54,28 @@ class Core:
         rng = random.Random()
         clock = time.monotonic
         self.settings = settings
-        self.options = _transport_options(settings)
-        self.session = _session(settings, rng)
+        self.options: TransportOptions = _transport_options(settings)
+        self.session: Session = _session(settings, rng)
         origin = (*settings.server_addr, settings.endpoint)
-        self.config = ConfigOperations(
+        self.config: ConfigOperations = ConfigOperations(
             self.session,
             Snapshots(settings.snapshot_dir, origin),
             FailoverFolder(settings.failover_dir),
             settings.ciphers,
         )
-        self.naming = NamingOperations(self.session, clock=clock, rng=rng)
+        self.naming: NamingOperations = NamingOperations(self.session, clock=clock, rng=rng)
         runner = AsyncRunner(self.options)
-        self.background = Background("nacos-client", runner.aclose)
-        self.heartbeats = Heartbeats(self.naming, runner.run, clock=clock, rng=rng)
-        sweep = ConfigSweep(
-            lambda: self.config_admin,
-            runner.run,
-            clock=clock,
-            fresh_seconds=settings.config_poll_seconds * SWEEP_AGE_SHARE,
-        )
-        self.config_watches = ConfigWatches(
+        self.background: Background = Background("nacos-client", runner.aclose)
+        self.heartbeats: Heartbeats = Heartbeats(self.naming, runner.run, clock=clock, rng=rng)
+        self.config_watches: ConfigWatches = ConfigWatches(
             self.config,
-            sweep if settings.config_sweep else None,
+            (lambda: self.config_admin) if settings.config_sweep else None,
             runner.run,
             self.background,
             poll_seconds=settings.config_poll_seconds,
             rng=rng,
         )
-        self.instance_watches = InstanceWatches(
+        self.instance_watches: InstanceWatches = InstanceWatches(
             self.naming,
             runner.run,
             self.background,

@@ -135,7 +135,7 @@ class Heartbeats:
             began = self._clock()
             self._worst_lag = max(self._worst_lag, began - due)
             alive = await self._beat(pulse, min(LONGEST_BEAT, interval * 0.6))
-            step = interval * (self._rng.uniform(0.9, 1.0) if alive else 0.2)
+            step = interval * (self._rng.uniform(0.95, 1.0) if alive else 0.2)
             due = max(due + step, self._clock()) if alive else self._clock() + step
 
     async def _beat(self, pulse: _Pulse, timeout_seconds: float) -> bool:
