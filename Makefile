@@ -1,22 +1,85 @@
-# Everything starts here; `make help` says what there is. Needs Python >= 3.11, make and git.
+# Everything starts here; `make` says what there is. Needs Python >= 3.11, make and git.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 
-# uv comes from PATH when it is new enough, else from PyPI into .tools/.
-UV = $(eval UV := $$(shell $(PYTHON) scripts/bootstrap_uv.py))$(or $(UV),$(error uv could not be installed, see above))
-RUN = $(UV) run --quiet --frozen --all-packages --all-extras --group dev
-export UV_COMMAND = $(UV)
+# uv comes from PATH when it is new enough, else from PyPI into .tools/. Looked up when first used.
+UV = $(eval UV := $$(shell $$(PYTHON) scripts/bootstrap_uv.py))$(or $(UV),$(error uv could not be installed: see above))
+RUN = $(UV) run --quiet --frozen --all-packages --all-extras --no-default-groups
+
+PACKAGES := $(notdir $(patsubst %/,%,$(wildcard packages/*/)))
 
 .PHONY: help
-help: ## What there is
-	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+help: ## what there is
+	@printf 'The Python microservice toolkit\n\n'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s%s\n", $$1, $$2}'
+	@printf '\n  packages: $(PACKAGES)\n'
+
+.PHONY: demo
+demo: ## the main job in 30 s, no server needed [NACOS=host:port] [PORT=7080] [ARGS=--keep]
+	@$(RUN) --group demo -- python -m examples.demo $(if $(NACOS),--nacos $(NACOS)) $(if $(PORT),--port $(PORT)) $(ARGS)
+
+.PHONY: demo-picture
+demo-picture: ## record docs/demo.svg from a real run
+	@$(RUN) --group demo -- python -m examples.demo --picture docs/demo.svg
 
 .PHONY: test
-test: ## Every package's tests, each package alone (no server needed)
-	$(PYTHON) scripts/test_packages.py
+test: ## every package's tests, each package alone: bare, then with all extras
+	@UV_COMMAND=$(UV) $(PYTHON) scripts/test_packages.py
 
 .PHONY: test-pkg
-test-pkg: ## One package's tests: make test-pkg P=lb [ARGS="-k name"]
-	$(PYTHON) scripts/test_packages.py $(or $(P),$(error say which: make test-pkg P=lb)) -- $(ARGS)
+test-pkg: ## one package's tests: make test-pkg P=lb [ARGS="-k name"]
+	@UV_COMMAND=$(UV) $(PYTHON) scripts/test_packages.py $(or $(P),$(error say which: make test-pkg P=lb)) -- $(ARGS)
+
+.PHONY: test-integration
+test-integration: ## against real servers, found by NACOS_SERVER_ADDR, REDIS_URL, KUBECONFIG [T=path] [ARGS=]
+	@$(RUN) --group integration -- python -m pytest $(or $(T),tests-integration) --timeout=300 $(ARGS)
+
+.PHONY: check
+check: ## ruff, format, mypy --strict, layers, dependencies, spelling, workspace, lock
+	@UV_COMMAND=$(UV) $(RUN) --group lint --group integration --group bench -- python scripts/check.py
+
+.PHONY: fmt
+fmt: ## format the code and fix what ruff can fix
+	@$(RUN) --group lint -- ruff format .
+	@$(RUN) --group lint -- ruff check --fix .
+
+.PHONY: wheels
+wheels: ## build all; install each wheel alone, outside, and run its tests against it
+	@UV_COMMAND=$(UV) $(PYTHON) scripts/prove_wheels.py $(P)
+
+.PHONY: bench
+bench: ## benchmarks of one package: make bench P=lb
+	@$(RUN) --group bench -- python scripts/bench.py $(P)
+
+.PHONY: docs
+docs: ## the documentation as HTML in docs/_build/html; runs every Python block of it
+	@$(RUN) --group integration -- python scripts/run_blocks.py README.md README.zh-CN.md $$(find docs -name '*.md' -not -path '*/_build/*')
+	@$(RUN) --group docs -- sphinx-build -n -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+.PHONY: changelog
+changelog: ## what the next release's changelog would say: make changelog P=lb
+	@$(RUN) --group lint -- towncrier build --draft --config packages/$(P)/pyproject.toml --dir packages/$(P)
+
+.PHONY: clean
+clean: ## remove everything that was built or installed into the checkout
+	rm -rf .venv .tools dist build docs/_build .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+K3D_CLUSTER ?= microservice-toolkit
+LITE_REGISTRY_IMAGE ?= lite-registry:0.1.0
+
+.PHONY: image
+image: ## the lite-registry container image (needs docker)
+	@command -v docker >/dev/null || { echo "docker is not installed: https://docs.docker.com/get-docker/"; exit 2; }
+	$(UV) build --quiet --package lite-registry --no-sources --wheel --out-dir packages/lite-registry/dist
+	docker build -t $(LITE_REGISTRY_IMAGE) packages/lite-registry
+
+.PHONY: k3d
+k3d: image ## a k3d cluster with the lite-registry image loaded (needs docker and k3d)
+	@command -v k3d >/dev/null || { echo "k3d is not installed: https://k3d.io"; exit 2; }
+	k3d cluster create $(K3D_CLUSTER) --wait
+	k3d image import --cluster $(K3D_CLUSTER) $(LITE_REGISTRY_IMAGE)
+	@echo "ready: kubectl config use-context k3d-$(K3D_CLUSTER); remove it with: k3d cluster delete $(K3D_CLUSTER)"

@@ -3,8 +3,8 @@
     python scripts/test_packages.py [PACKAGE ...] [-- PYTEST-ARGUMENT ...]
 
 Tests that need an extra live in `tests/extras/`; the bare run leaves that folder out. Branch
-coverage is measured in the run with all extras and gated at the package's own floor. Tests marked
-`slow` run last, with a time limit of their own.
+coverage is measured in the run with all extras and gated at the package's own floor. Then the
+Python blocks of the README run. Tests marked `slow` run last, with a time limit of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from workspace import ROOT, Member, select
 
 UV = os.environ.get("UV_COMMAND", "uv")
-NOTHING_COLLECTED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +27,27 @@ class Leg:
     name: str
     extras: bool
     arguments: tuple[str, ...]
-    empty_is_fine: bool = False
+    module: str = "pytest"
 
 
 def legs(member: Member) -> list[Leg]:
-    """Bare first, then with all extras and coverage, then the slow ones."""
+    """Bare first, then with all extras and coverage, the README, then the slow tests."""
     tests = f"packages/{member.folder.name}/tests"
     coverage = (
         f"--cov={member.import_name}",
         "--cov-branch",
         f"--cov-fail-under={member.coverage_floor}",
     )
-    all_extras = Leg("extras", True, (tests, "-m", "not slow", *coverage))
-    slow = Leg("slow", True, (tests, "-m", "slow", "--timeout=600"), empty_is_fine=True)
-    if not member.extras:
-        return [all_extras, slow]
     bare = Leg("bare", False, (tests, f"--ignore={tests}/extras", "-m", "not slow"))
-    return [bare, all_extras, slow]
+    extras = Leg("all extras", True, (tests, "-m", "not slow", *coverage))
+    readme = Leg("README", True, (f"packages/{member.folder.name}/README.md",), "run_blocks")
+    slow = Leg("slow", True, (tests, "-m", "slow", "--timeout=600"))
+    return [
+        *([bare] if member.extras else []),
+        extras,
+        readme,
+        *([slow] if has_slow_tests(member) else []),
+    ]
 
 
 def has_slow_tests(member: Member) -> bool:
@@ -55,12 +58,15 @@ def has_slow_tests(member: Member) -> bool:
 def run(member: Member, leg: Leg, extra_arguments: list[str]) -> bool:
     """Run one leg in an environment of its own; whether it passed."""
     command = [UV, "run", "--isolated", "--package", member.name, "--no-default-groups"]
-    command += ["--group", "test", *(["--all-extras"] if leg.extras else [])]
-    command += ["--", "python", "-m", "pytest", "-q", *leg.arguments, *extra_arguments]
+    command += ["--group", "test", *(["--all-extras"] if leg.extras else []), "--", "python"]
+    if leg.module == "pytest":
+        command += ["-m", "pytest", "-q", *leg.arguments, *extra_arguments]
+    else:
+        command += [f"scripts/{leg.module}.py", *leg.arguments]
     print(f"\n== {member.name}, {leg.name}", flush=True)
     began = time.monotonic()
-    code = subprocess.run(command, cwd=ROOT, check=False, env=environment(member)).returncode
-    passed = code == 0 or (leg.empty_is_fine and code == NOTHING_COLLECTED)
+    done = subprocess.run(command, cwd=ROOT, check=False, env=environment(member))
+    passed = done.returncode == 0
     verdict = "passed" if passed else "FAILED"
     print(
         f"== {member.name}, {leg.name}: {verdict} in {time.monotonic() - began:.1f} s", flush=True
@@ -81,7 +87,6 @@ def main(arguments: list[str]) -> int:
         f"{member.name} ({leg.name})"
         for member in select(wanted)
         for leg in legs(member)
-        if leg.name != "slow" or has_slow_tests(member)
         if not run(member, leg, extra_arguments)
     ]
     print(f"\nfailed: {', '.join(failed)}" if failed else "\nevery package passed on its own")

@@ -37,6 +37,7 @@ from .metadata import Metadata
 from .registry import (
     InstanceQuery,
     InstancesListener,
+    ServerAddressed,
     ServiceCatalog,
     ServiceInstance,
     ServiceRegistry,
@@ -91,6 +92,7 @@ __all__ = (
     "ProviderError",
     "ProviderNotFoundError",
     "RequestContext",
+    "ServerAddressed",
     "ServiceCatalog",
     "ServiceInstance",
     "ServiceRegistry",

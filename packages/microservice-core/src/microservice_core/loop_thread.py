@@ -42,6 +42,11 @@ class LoopThread:
         self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
         self._thread.start()
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started in this process and is not closed."""
+        return self._loop is not None and self._pid == os.getpid()
+
     def run(
         self, coroutine: Coroutine[object, object, ResultT], *, within_seconds: float | None = None
     ) -> ResultT:

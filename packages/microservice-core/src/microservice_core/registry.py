@@ -13,6 +13,7 @@ from .metadata import Metadata
 __all__ = (
     "InstanceQuery",
     "InstancesListener",
+    "ServerAddressed",
     "ServiceCatalog",
     "ServiceInstance",
     "ServiceRegistry",
@@ -179,6 +180,16 @@ class ServiceRegistry(Protocol):
 
     async def close(self) -> None:
         """Deregister what was registered, end every watch, join what was started."""
+        ...
+
+
+@runtime_checkable
+class ServerAddressed(Protocol):
+    """A registry on a server of its own; the way there tells which address others reach us at."""
+
+    @property
+    def server_address(self) -> str:
+        """The URL or `host:port` of the server."""
         ...
 
 

@@ -103,7 +103,7 @@ class Poller(ABC, Generic[K, S]):
         watched = self._watched.get(key)
         return watched.state if watched is not None else None
 
-    def _pause(self, watched: Watched[K, S]) -> float:  # noqa: ARG002 - for those that differ
+    def _pause(self, watched: Watched[K, S]) -> float:
         """How long until the next look."""
         return self._poll_seconds * self._rng.uniform(0.8, 1.0)
 

@@ -1,0 +1,102 @@
+"""Retry budget: retries may add only so much to the load, or they finish off what is struggling."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from microservice_core import InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("RetryBudget",)
+
+_SLOTS = 10
+
+
+class RetryBudget:
+    """Allow retries up to `ratio` of the recent calls, and a few per second besides.
+
+    Shared by all calls to one service, from any thread.
+
+    Source: Finagle's RetryBudget (20 %, 10 per second, counted over 10 s).
+
+    Args:
+        ratio: retries per call, e.g. 0.2.
+        min_per_second: retries allowed however few calls there are.
+        window_seconds: how long a call counts.
+
+    Raises:
+        InvalidValueError: a number outside its range.
+    """
+
+    __slots__ = (
+        "_balance",
+        "_clock",
+        "_lock",
+        "_slot",
+        "_slot_seconds",
+        "_slots",
+        "ratio",
+        "reserve",
+    )
+
+    def __init__(
+        self,
+        ratio: float = 0.2,
+        *,
+        min_per_second: float = 10.0,
+        window_seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not 0 <= ratio <= 1000:
+            raise InvalidValueError("ratio", ratio, "a number from 0 to 1000")
+        if not 0 <= min_per_second <= 1_000_000:
+            raise InvalidValueError("min_per_second", min_per_second, "a number from 0 to 1000000")
+        if not 1 <= window_seconds <= 3600:
+            raise InvalidValueError("window_seconds", window_seconds, "a number from 1 to 3600")
+        self.ratio = ratio
+        self.reserve = min_per_second * window_seconds
+        self._clock = clock
+        self._slot_seconds = window_seconds / _SLOTS
+        self._slots = [0.0] * _SLOTS
+        self._slot = int(clock() / self._slot_seconds)
+        self._balance = 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def available(self) -> float:
+        """How many retries may be made now."""
+        with self._lock:
+            self._age()
+            return max(0.0, self._balance + self.reserve)
+
+    def record_call(self) -> None:
+        """A first attempt is made; it earns `ratio` of a retry."""
+        with self._lock:
+            self._add(self.ratio)
+
+    def try_spend(self) -> bool:
+        """Take one retry, if there is one."""
+        with self._lock:
+            self._age()
+            # A tenth of a thousandth is what ten sums of 0.2 may miss.
+            if self._balance + self.reserve < 1 - 1e-4:
+                return False
+            self._add(-1.0)
+            return True
+
+    def _add(self, amount: float) -> None:
+        self._age()
+        self._slots[self._slot % _SLOTS] += amount
+        self._balance += amount
+
+    def _age(self) -> None:
+        now = int(self._clock() / self._slot_seconds)
+        for slot in range(self._slot + 1, min(now, self._slot + _SLOTS) + 1):
+            self._slots[slot % _SLOTS] = 0.0
+        if now > self._slot:
+            self._slot = now
+            self._balance = sum(self._slots)

@@ -1,0 +1,129 @@
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lane_router import LaneMiddleware, current_lane, lane_scope
+from microservice_core import InvalidValueError
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+
+
+class App:
+    """An ASGI application that remembers the lane it ran in."""
+
+    def __init__(self) -> None:
+        self.lanes: list[str | None] = []
+
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        self.lanes.append(current_lane())
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+
+
+async def call(app: LaneMiddleware, scope: Scope) -> list[Message]:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+def http(*values: bytes, name: bytes = b"x-lane") -> Scope:
+    return {"type": "http", "headers": [(name, value) for value in values]}
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_request_runs_in_the_lane_its_header_names(kind: str) -> None:
+    app = App()
+    await call(LaneMiddleware(app), {**http(b"dev", name=b"X-Lane"), "type": kind})
+    assert app.lanes == ["dev"]
+    assert current_lane() is None
+
+
+async def test_a_request_without_the_header_runs_in_no_lane_whatever_the_server_runs_in() -> None:
+    app = App()
+    with lane_scope("left-over"):
+        await call(LaneMiddleware(app), http())
+    assert app.lanes == [None]
+
+
+async def test_the_header_can_have_another_name() -> None:
+    app = App()
+    await call(LaneMiddleware(app, header="x-colour"), http(b"dev", name=b"x-colour"))
+    assert app.lanes == ["dev"]
+
+
+GARBAGE = [(b"",), (b"Dev",), (b"d v",), (b"\xff",), (b"a" * 9000,), (b"a,b",), (b"dev", b"dev")]
+
+
+@pytest.mark.parametrize("values", GARBAGE)
+async def test_garbage_and_duplicates_count_as_no_lane(values: tuple[bytes, ...]) -> None:
+    app = App()
+    (answer,) = await call(LaneMiddleware(app), http(*values))
+    assert app.lanes == [None]
+    assert answer["headers"] == []
+
+
+@pytest.mark.parametrize("values", GARBAGE)
+async def test_in_strict_mode_they_are_refused_and_never_reflected(
+    values: tuple[bytes, ...],
+) -> None:
+    app = App()
+    start, body = await call(LaneMiddleware(app, mode="strict"), http(*values))
+    assert app.lanes == []
+    assert start["status"] == 400
+    assert not any(value and value in body["body"] for value in values if len(value) > 3)
+
+
+async def test_in_strict_mode_a_websocket_with_garbage_is_closed() -> None:
+    app = App()
+    scope = {**http(b"Dev"), "type": "websocket"}
+    assert await call(LaneMiddleware(app, mode="strict"), scope) == [
+        {"type": "websocket.close", "code": 1008, "reason": "invalid lane"}
+    ]
+    assert app.lanes == []
+
+
+async def test_lifespan_passes_untouched() -> None:
+    app = App()
+    with lane_scope("outer"):
+        await call(LaneMiddleware(app, mode="strict"), {"type": "lifespan"})
+    assert app.lanes == ["outer"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"header": "X-Lane"}, "header must be a header name in lower case"),
+        ({"header": "x_lane"}, "header must be a header name in lower case, without _"),
+        ({"header": "x lane"}, "header must be"),
+        ({"mode": "lenient"}, "mode must be 'permissive' or 'strict', not 'lenient'"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        LaneMiddleware(App(), **options)
+
+
+@given(st.lists(st.binary(max_size=80), max_size=3))
+async def test_whatever_clients_send_the_application_sees_a_valid_lane_or_none(
+    values: list[bytes],
+) -> None:
+    app = App()
+    await call(LaneMiddleware(app), http(*values))
+    (lane,) = app.lanes
+    assert lane is None or [lane.encode()] == values

@@ -1,0 +1,96 @@
+"""Smooth weighted round robin: turns in proportion to the weights, spread as evenly as can be."""
+
+from __future__ import annotations
+
+import time
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from .balancer import E, Key, Node, SelectingBalancer
+from .schedule import earliest_deadline_order, short_cycle, whole_weights
+from .weighted_random import weighted_choice
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Collection, Iterator
+
+__all__ = ("SmoothWeightedRoundRobin",)
+
+_MOST_STEPS = 100_000  # about 10 ms of work in an update
+_CHUNK = 256
+
+
+class SmoothWeightedRoundRobin(SelectingBalancer[E]):
+    """Give turns in nginx's order, from a precomputed cycle.
+
+    When the period is too long to precompute, or nginx's order would leave a node a whole turn
+    behind its share, turns go by earliest deadline instead, which is as exact. An update that
+    changes no weight goes on where the last pick left off; another begins anew.
+
+    Args:
+        random_start: begin somewhere in the period; otherwise the first pick of every new client
+            falls on the heaviest endpoint.
+    """
+
+    __slots__ = ("_next", "_order", "_schedule", "random_start")
+
+    def __init__(
+        self,
+        *,
+        random_start: bool = True,
+        name: str = "",
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        panic: bool = False,
+    ) -> None:
+        self.random_start = random_start
+        self._schedule: list[tuple[Node[E], float]] = []
+        self._order: Iterator[Node[E]] = iter(())
+        self._next: Callable[[], Node[E]] = self._refuse
+        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
+
+    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
+        if exclude:
+            return self._pick_excluding(exclude)
+        try:
+            return self._next().endpoint
+        except StopIteration:
+            return self._next_of_new_chunk().endpoint
+
+    def _options(self) -> dict[str, object]:
+        return {"random_start": self.random_start}
+
+    def _rebuild(self, nodes: list[Node[E]]) -> None:
+        schedule = [(node, node.weight) for node in nodes]
+        if not nodes:
+            self._next = self._refuse
+        elif schedule != self._schedule:
+            self._begin(nodes)
+        self._schedule = schedule
+
+    def _begin(self, nodes: list[Node[E]]) -> None:
+        weights = whole_weights([node.weight for node in nodes])
+        start = int(self._random() * sum(weights)) if self.random_start else 0
+        turns = short_cycle(weights, most_steps=_MOST_STEPS)
+        if turns is not None:
+            self._next = cycle([nodes[i] for i in turns[start:] + turns[:start]]).__next__
+            return
+        self._order = (nodes[i] for i in earliest_deadline_order(weights, start))
+        self._next = iter(list(islice(self._order, _CHUNK))).__next__
+
+    def _next_of_new_chunk(self) -> Node[E]:
+        with self._lock:
+            try:
+                return self._next()  # another thread was here first
+            except StopIteration:
+                self._next = iter(list(islice(self._order, _CHUNK))).__next__
+                return self._next()
+
+    def _pick_excluding(self, exclude: Collection[str]) -> E:
+        left = self._admitted(exclude)
+        allowed = {id(node) for node in left}
+        for _ in left:
+            endpoint = self.pick()
+            if id(self._counted(endpoint)) in allowed:
+                return endpoint
+        return weighted_choice(left, self._random).endpoint

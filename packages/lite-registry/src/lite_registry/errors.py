@@ -1,0 +1,58 @@
+"""Errors of the server: one tree, each message ends with what to do.
+
+LiteRegistryError
+├── SettingsError          a flag, variable, key or file is wrong; nothing was started
+├── AddressInUseError      the port is taken
+└── Problem                a request that cannot be served, as RFC 9457 tells it
+"""
+
+from __future__ import annotations
+
+__all__ = ("AddressInUseError", "LiteRegistryError", "Problem", "SettingsError")
+
+
+class LiteRegistryError(Exception):
+    """Root of what lite-registry raises on purpose."""
+
+
+class SettingsError(LiteRegistryError, ValueError):
+    """A setting or a file named by one is wrong; nothing was started."""
+
+
+class AddressInUseError(LiteRegistryError, OSError):
+    """Somebody else listens on that address."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"{host}:{port} is taken by another program; stop it or choose another --port"
+        )
+        self.host = host
+        self.port = port
+
+
+class Problem(LiteRegistryError):  # noqa: N818  (the term of RFC 9457)
+    """A request that ends in a problem document.
+
+    Attributes:
+        status: the HTTP status.
+        title: the same for all problems of this kind.
+        detail: what is wrong with this request, and what to do.
+        extra: members added to the document.
+        headers: header fields added to the response.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        *,
+        extra: dict[str, object] | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.extra = extra or {}
+        self.headers = headers

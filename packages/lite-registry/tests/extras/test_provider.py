@@ -1,0 +1,203 @@
+import asyncio
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from lite_registry import LiteRegistryServer
+from lite_registry.provider import LiteServiceRegistry, service_registry
+from microservice_core import (
+    InvalidValueError,
+    ServiceInstance,
+    ServiceRegistryAccessDeniedError,
+    ServiceRegistryUnavailableError,
+    open_service_registry,
+)
+from microservice_core.testing import Recorder, ServiceRegistryContract, eventually
+
+TOKEN = "correct-horse"
+ORDERS = ServiceInstance("orders", "127.0.0.1", 9001, metadata={"lane": "dev"})
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[LiteRegistryServer]:
+    async with LiteRegistryServer(port=0, tokens=[TOKEN]) as server:
+        yield server
+
+
+@pytest.fixture
+async def registry(server: LiteRegistryServer) -> AsyncIterator[LiteServiceRegistry]:
+    async with LiteServiceRegistry(server.url, token=TOKEN) as registry:
+        yield registry
+
+
+class TestLiteServiceRegistry(ServiceRegistryContract):
+    pass
+
+
+async def test_the_provider_is_found_by_its_name(server: LiteRegistryServer) -> None:
+    async with open_service_registry("lite", {"url": server.url, "token": TOKEN}) as registry:
+        await registry.register(ORDERS)
+        assert await registry.get_instances("orders") == (ORDERS,)
+
+
+async def test_a_lease_is_kept_alive_and_closing_ends_it(server: LiteRegistryServer) -> None:
+    async with LiteServiceRegistry(server.url) as witness:
+        seen: Recorder[Sequence[ServiceInstance]] = Recorder()
+        witness.watch_instances("orders", seen)
+        async with LiteServiceRegistry(server.url, token=TOKEN, ttl_seconds=1.0) as registry:
+            await registry.register(ORDERS)
+            await seen.wait_for(lambda states: list(states) == [ORDERS])
+            with pytest.raises(AssertionError):  # three lifetimes later it is still there
+                await seen.wait_for(lambda states: not states, within_seconds=3.0)
+        await seen.wait_for(lambda states: not states, within_seconds=0.9)
+
+
+async def test_a_busy_event_loop_costs_no_lease() -> None:
+    command = [sys.executable, "-m", "lite_registry", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        async with LiteServiceRegistry(url, ttl_seconds=1.0) as registry:
+            await registry.register(ORDERS)
+            until = time.monotonic() + 2.5
+            while time.monotonic() < until:  # this loop does nothing else for two lifetimes
+                answer = httpx.get(f"{url}/v1/instances/orders", trust_env=False)  # noqa: ASYNC210
+                listed = answer.json()
+                assert len(listed["instances"]) == 1
+        process.terminate()
+
+
+async def test_what_a_restarted_server_forgot_is_registered_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with LiteRegistryServer(port=0) as first:
+        registry = LiteServiceRegistry(first.url, ttl_seconds=1.0)
+        await registry.register(ORDERS)
+        seen: Recorder[Sequence[ServiceInstance]] = Recorder()
+        registry.watch_instances("orders", seen)
+        await seen.wait_for(lambda states: list(states) == [ORDERS])
+    async with registry:
+        with pytest.raises(ServiceRegistryUnavailableError, match="check the url"):
+            await registry.get_instances("orders")
+        async with (
+            LiteRegistryServer(port=first.port),
+            LiteServiceRegistry(first.url) as witness,
+        ):
+            await eventually(
+                lambda: witness.get_instances("orders"), lambda states: states == (ORDERS,)
+            )
+    assert "the registry forgot 127.0.0.1:9001; registering again" in caplog.text
+
+
+async def test_while_a_restarted_server_is_unsettled_nobody_seen_before_is_missing() -> None:
+    other = replace(ORDERS, port=9002, instance_id="other")
+    async with LiteRegistryServer(port=0) as first:
+        writer = LiteServiceRegistry(first.url, ttl_seconds=30.0)
+        await writer.register(ORDERS)
+        await writer.register(other)
+        registry = LiteServiceRegistry(first.url)
+        seen: Recorder[Sequence[ServiceInstance]] = Recorder()
+        registry.watch_instances("orders", seen)
+        await seen.wait_for(lambda states: len(states) == 2)
+        assert len(await writer.get_instances("orders")) == 2
+    gate = asyncio.Event()
+
+    async def until_told(_: float) -> None:
+        await gate.wait()
+
+    async with registry, LiteRegistryServer(port=first.port, sleep=until_told) as second:
+        await eventually(lambda: reads(registry), lambda states: len(states) == 2)
+        await writer.deregister(other)
+        assert [one.port for one in await writer.get_instances("orders")] == [9001]
+        assert len(seen.states[-1]) == 2
+        second._api.settle()
+        gate.set()
+        await seen.wait_for(lambda states: not states)
+        await writer.close()
+
+
+async def reads(registry: LiteServiceRegistry) -> Sequence[ServiceInstance]:
+    """The instances, none while the server is away."""
+    try:
+        return await registry.get_instances("orders")
+    except ServiceRegistryUnavailableError:
+        return ()
+
+
+async def test_another_server_takes_over(server: LiteRegistryServer) -> None:
+    async with LiteRegistryServer(port=0, tokens=[TOKEN]) as gone:
+        url = f"{gone.url},{server.url}/"
+    async with LiteServiceRegistry(url, token=TOKEN) as registry:
+        await registry.register(ORDERS)
+        assert await registry.get_instances("orders") == (ORDERS,)
+
+
+async def test_a_wrong_token_says_so_and_registers_nothing(server: LiteRegistryServer) -> None:
+    async with LiteServiceRegistry(server.url, token="wrong-token") as registry:
+        with pytest.raises(ServiceRegistryAccessDeniedError, match="one of the server's tokens"):
+            await registry.register(ORDERS)
+        assert await registry.get_instances("orders") == ()
+
+
+async def test_a_cancelled_register_leaves_the_registry_usable(
+    registry: LiteServiceRegistry,
+) -> None:
+    task = asyncio.create_task(registry.register(ORDERS))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await registry.register(ORDERS)
+    await registry.deregister(ORDERS)
+    assert await registry.get_instances("orders") == ()
+
+
+async def test_the_last_watch_of_a_service_ends_its_polling(
+    server: LiteRegistryServer, registry: LiteServiceRegistry
+) -> None:
+    before = asyncio.all_tasks()
+    first: Recorder[Sequence[ServiceInstance]] = Recorder()
+    stops = [registry.watch_instances("orders", first) for _ in range(2)]
+    await first.wait_for(lambda states: not states)
+    stops[0]()
+    assert len(asyncio.all_tasks() - before) >= 1
+    stops[1]()
+
+    async def left() -> int:
+        return sum("_poll" in str(task) for task in asyncio.all_tasks() - before)
+
+    await eventually(left, lambda count: count == 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, r"url must be one or more addresses such as 'http://lite-registry:8080', not ''"),
+        ({"url": "ftp://x"}, "url must be one or more addresses"),
+        ({"url": []}, "url must be one or more addresses"),
+        ({"url": "http://x", "tll_seconds": 3}, "must be one of url, token, ttl_seconds"),
+        ({"url": "http://x", "ttl_seconds": 0.5}, "ttl_seconds must be a number of seconds from 1"),
+        ({"url": "http://x", "timeout_seconds": "5"}, "timeout_seconds must be a number"),
+        ({"url": "http://x", "token": "line\nbreak"}, "token must be printable ASCII"),
+    ],
+)
+async def test_a_wrong_setting_is_one_clear_error(
+    settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        async with service_registry(settings):
+            pass
+
+
+async def test_neither_url_credentials_nor_tokens_are_ever_shown() -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        LiteServiceRegistry("http://user:secret@host")
+    assert "secret" not in str(caught.value)
+    assert "hidden" not in repr(LiteServiceRegistry("http://host", token="hidden-token"))

@@ -1,0 +1,99 @@
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lite_registry.command import main
+
+
+@contextlib.contextmanager
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_it_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("# rotated monthly\nlong-enough-token\n")
+    command = [sys.executable, "-m", "lite_registry", "serve", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--token-file", str(tokens)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        url = re.search(r"http://(127\.0\.0\.1:\d+)", told)
+        assert url is not None, told
+        connection = http.client.HTTPConnection(url[1], timeout=5)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+
+
+def test_an_interrupt_ends_it_like_a_request_to_stop(capsys: pytest.CaptureFixture[str]) -> None:
+    with taken_port() as port:
+        pass
+
+    def interrupt() -> None:
+        for _ in range(500):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.1):
+                break
+            threading.Event().wait(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    assert main(["serve", "--port", str(port)]) == 0
+    interrupter.join()
+    assert f"listens on http://127.0.0.1:{port}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--port", "65536"], "--port must be a number from 0 to 65535, not '65536'"),
+        (["--host", "0.0.0.0"], "give a --token-file, or say --insecure if that is meant"),
+        (["--source", "file"], "--source file needs --file PATH"),
+        (["--file", "{tmp}/none.json"], "none.json' cannot be read"),
+        (["--file", "{tmp}/broken.json"], "broken.json' is no JSON"),
+        (["--source", "file", "--file", "{tmp}/list.json"], "an object `services`; write one"),
+        (["--token-file", "{tmp}/none"], "none' cannot be read"),
+        (["--token-file", "{tmp}/empty"], "empty' holds no token; write one per line"),
+        (["--token-file", "{tmp}/short"], "a token is at least 8 printable ASCII characters"),
+        (["--host", "192.0.2.1", "--insecure"], "cannot listen on 192.0.2.1:8080"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_code_2(
+    arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, content in (
+        ("broken.json", "{"),
+        ("list.json", "[]"),
+        ("empty", "\n"),
+        ("short", "x"),
+    ):
+        (tmp_path / name).write_text(content)
+    assert main(["serve", *(word.format(tmp=tmp_path) for word in arguments)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("lite-registry: ")
+    assert told in line
+
+
+def test_a_taken_port_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with taken_port() as port:
+        assert main(["serve", "--port", str(port)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"lite-registry: 127.0.0.1:{port} is taken by another program; "
+        "stop it or choose another --port"
+    )

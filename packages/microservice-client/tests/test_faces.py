@@ -1,0 +1,139 @@
+import gzip
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from microservice_client import (
+    AsyncServiceClient,
+    AsyncServiceTransport,
+    NoInstanceCallError,
+    ServiceClient,
+    ServiceTransport,
+)
+from microservice_client.testing import FakeMesh
+from microservice_core import InvalidValueError, LoopThreadError, open_service_registry
+
+ADDRESSES = {"orders": ["http://10.0.0.1:80"]}
+
+
+def zipped(request: httpx.Request) -> httpx.Response:
+    body = gzip.compress(request.url.path.encode())
+    return httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(body))
+
+
+@pytest.fixture
+async def mesh() -> FakeMesh:
+    mesh = FakeMesh()
+    await mesh.start("orders", "10.0.0.1:80", zipped)
+    return mesh
+
+
+async def test_any_httpx_client_can_call_by_name(mesh: FakeMesh) -> None:
+    async with (
+        AsyncServiceClient(mesh.registry, transport=mesh) as client,
+        httpx.AsyncClient(
+            transport=AsyncServiceTransport(client), base_url="http://orders/v1", auth=("u", "p")
+        ) as http,
+    ):
+        response = await http.get("/orders/7")
+        response.raise_for_status()
+        assert response.text == "/v1/orders/7"
+        assert mesh.requests[0].headers["authorization"].startswith("Basic")
+        with pytest.raises(NoInstanceCallError):
+            await http.get("http://stock/")
+
+
+@pytest.fixture
+def sync_mesh() -> FakeMesh:
+    mesh = FakeMesh()
+    mesh._handlers["10.0.0.1:80"] = zipped
+    return mesh
+
+
+@pytest.fixture
+def sync_client(sync_mesh: FakeMesh) -> Iterator[ServiceClient]:
+    with ServiceClient.from_addresses(ADDRESSES, transport=sync_mesh) as client:
+        yield client
+    assert sync_mesh.open_bodies == 0
+
+
+@pytest.mark.parametrize("method", ["get", "head", "options", "post", "put", "patch", "delete"])
+def test_the_sync_client_has_the_same_methods(
+    sync_client: ServiceClient, sync_mesh: FakeMesh, method: str
+) -> None:
+    response = getattr(sync_client, method)("orders", "/v1/orders/7")
+    assert response.status_code == 200
+    assert sync_mesh.requests[0].method == method.upper()
+
+
+def test_the_sync_client_reads_the_body(sync_client: ServiceClient) -> None:
+    assert sync_client.get("orders", "/v1/orders/7").text == "/v1/orders/7"
+    assert sync_client.breaker_states("orders") == {"10.0.0.1:80": "closed"}
+
+
+def test_the_sync_transport_serves_any_httpx_client(sync_client: ServiceClient) -> None:
+    with httpx.Client(transport=ServiceTransport(sync_client)) as http:
+        assert http.get("http://orders/v1/orders/7").text == "/v1/orders/7"
+        with pytest.raises(NoInstanceCallError):
+            http.get("http://stock/")
+
+
+def test_the_sync_transport_sends_a_body_from_a_generator(
+    sync_client: ServiceClient, sync_mesh: FakeMesh
+) -> None:
+    def body() -> Iterator[bytes]:
+        yield b"a"
+        yield b"b"
+
+    with httpx.Client(transport=ServiceTransport(sync_client)) as http:
+        http.put("http://orders/", content=body())
+    assert sync_mesh.requests[0].stream is not None
+    assert b"".join(sync_mesh.requests[0].stream) == b"ab"  # type: ignore[arg-type]
+
+
+def test_a_sync_client_opens_and_closes_a_provider_by_itself() -> None:
+    with (
+        ServiceClient(open_service_registry("memory")) as client,
+        pytest.raises(NoInstanceCallError, match="none is registered"),
+    ):
+        client.get("orders", "/")
+    client.close()
+    with pytest.raises(LoopThreadError, match="not open"):
+        client.get("orders", "/")
+
+
+def test_a_sync_client_that_cannot_open_leaves_no_thread() -> None:
+    client = ServiceClient(open_service_registry("nonsense"))
+    with pytest.raises(LookupError, match="no service_registry provider named 'nonsense'"):
+        client.__enter__()
+    with pytest.raises(LoopThreadError):
+        client.get("orders", "/")
+
+
+async def test_fixed_addresses_need_no_registry() -> None:
+    mesh = FakeMesh()
+    await mesh.start("orders", "10.0.0.1:80", zipped)
+    async with AsyncServiceClient.from_addresses(ADDRESSES, transport=mesh) as client:
+        assert (await client.get("orders", "/hello")).text == "/hello"
+
+
+@pytest.mark.parametrize("url", ["10.0.0.1:80", "ftp://10.0.0.1", "http://", "http://a:1/path"])
+def test_an_address_that_is_no_base_url_is_refused(url: str) -> None:
+    with pytest.raises(InvalidValueError, match="address of 'orders' must be http"):
+        AsyncServiceClient.from_addresses({"orders": [url]})
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("http://a", "http://a:80"),
+        ("https://a", "https://a:443"),
+        ("http://[::1]:8", "http://[::1]:8"),
+    ],
+)
+async def test_an_address_may_leave_out_its_port(url: str, base: str) -> None:
+    from microservice_client import StaticAddresses
+
+    (instance,) = await StaticAddresses({"orders": [url]}).get_instances("orders")
+    assert instance.base_url == base

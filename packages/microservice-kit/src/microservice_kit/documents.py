@@ -1,0 +1,102 @@
+"""Text documents into plain data, and several of them into one."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+
+from microservice_core import ConfigResult, MissingDependencyError
+
+from .errors import InvalidConfigError
+
+__all__ = ("deep_merge", "parse")
+
+Data = dict[str, object]
+
+
+def parse(document: ConfigResult) -> Data:
+    """The data a YAML, JSON, TOML or properties document holds; empty for an empty one.
+
+    Raises:
+        InvalidConfigError: it cannot be parsed, or holds no mapping at its top.
+        MissingDependencyError: it is YAML and PyYAML is not installed.
+    """
+    parser = _PARSERS.get(document.content_type)
+    if parser is None:
+        kinds = ", ".join(sorted(_PARSERS))
+        problem = f"content type {document.content_type!r} is none of {kinds}"
+        raise InvalidConfigError(document.data_id, problem)
+    data = parser(document.data_id, document.content) if document.content.strip() else {}
+    if not isinstance(data, dict):
+        problem = f"its top is a {type(data).__name__}, it has to be a mapping"
+        raise InvalidConfigError(document.data_id, problem)
+    return data
+
+
+def deep_merge(low: Mapping[str, object], high: Mapping[str, object]) -> Data:
+    """Both; where both have a mapping they are merged, anywhere else `high` wins whole."""
+    merged: Data = dict(low)
+    for key, value in high.items():
+        present = merged.get(key)
+        if isinstance(present, Mapping) and isinstance(value, Mapping):
+            merged[key] = deep_merge(present, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _yaml(data_id: str, content: str) -> object:
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingDependencyError(f"reading {data_id}", "microservice-kit[yaml]") from error
+    try:
+        return yaml.safe_load(content) or {}
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = f"not valid YAML{where} ({error.problem or error.context})"
+        raise InvalidConfigError(data_id, problem) from error
+    except yaml.YAMLError as error:
+        raise InvalidConfigError(data_id, "not valid YAML (unreadable characters)") from error
+
+
+def _json(data_id: str, content: str) -> object:
+    try:
+        return json.loads(content)
+    except json.JSONDecodeError as error:
+        where = f"in line {error.lineno}, column {error.colno} ({error.msg})"
+        raise InvalidConfigError(data_id, f"not valid JSON {where}") from error
+
+
+def _toml(data_id: str, content: str) -> object:
+    try:
+        return tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidConfigError(data_id, f"not valid TOML ({error})") from error
+
+
+def _properties(data_id: str, content: str) -> object:
+    data: Data = {}
+    for number, line in enumerate(content.splitlines(), start=1):
+        text = line.strip()
+        if not text or text[0] in "#!":
+            continue
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise InvalidConfigError(data_id, f"line {number} is not `key = value`")
+        data = deep_merge(data, _nested(key.strip().split("."), value.strip()))
+    return data
+
+
+def _nested(path: list[str], value: object) -> Data:
+    return {path[0]: _nested(path[1:], value) if len(path) > 1 else value}
+
+
+_PARSERS: dict[str, Callable[[str, str], object]] = {
+    "yaml": _yaml,
+    "json": _json,
+    "toml": _toml,
+    "properties": _properties,
+}

@@ -1,0 +1,36 @@
+"""What lane-router adds to the service client when the extra `lanes` is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from microservice_core import InstanceFilter, MissingDependencyError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from microservice_client import RequestInterceptor
+
+__all__ = ("lane_parts",)
+
+
+def lane_parts(
+    mode: Literal["permissive", "strict"] | None,
+) -> tuple[list[InstanceFilter], list[RequestInterceptor]]:
+    """The instance filter and the interceptor that hands the lane on; nothing without a mode.
+
+    Raises:
+        MissingDependencyError: lane-router is not installed.
+    """
+    if mode is None:
+        return [], []
+    try:
+        import lane_router
+    except ImportError as error:
+        raise MissingDependencyError("lanes", "microservice-kit[lanes]") from error
+
+    def hand_on(request: httpx.Request) -> None:
+        for name, value in lane_router.lane_headers().items():
+            request.headers.setdefault(name, value)
+
+    return [lane_router.LaneInstanceFilter(mode=mode)], [hand_on]

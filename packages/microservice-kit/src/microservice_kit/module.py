@@ -1,0 +1,209 @@
+"""MicroserviceModule: opens what an application asked for, registers it, closes in reverse."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, Literal, cast
+
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
+
+from microservice_core import (
+    ConfigCenter,
+    InstanceQuery,
+    MissingDependencyError,
+    ServerAddressed,
+    ServiceInstance,
+    ServiceRegistry,
+    open_config_center,
+    open_service_registry,
+)
+
+from .address import reachable_address
+from .config_service import ConfigService
+from .services import Services
+from .settings import MicroserviceSettings, read_settings
+
+if TYPE_CHECKING:
+    from microservice_client import AsyncServiceClient, ServicePolicy
+
+__all__ = ("MicroserviceModule",)
+
+logger = logging.getLogger(__name__)
+
+PortT = TypeVar("PortT")
+LaneMode = Literal["permissive", "strict"]
+
+
+class AnyConfig(BaseModel):
+    """Stands in when the application brings no model: every key is an attribute."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel, default=AnyConfig)
+
+
+class MicroserviceModule(Generic[ModelT]):
+    """Opens a configuration center, a registry and a service client, each only when asked for.
+
+    `async with MicroserviceModule(...) as services:` opens in order: configuration center,
+    configuration, registry, client, registration. Leaving the block, or a failure half-way,
+    closes what was opened in reverse: the instance is deregistered before anything else ends.
+
+    Args:
+        config_center: the name of an installed provider, or an object that is one.
+        service_registry: the same for the registry; it also enables `services.service_client`.
+        config: the model of the application's configuration.
+        lanes: choose instances of the current lane, `permissive` or `strict`; needs the extra
+            `lanes`. None does not look at lanes.
+        policies: behaviour of calls by service name.
+        register: False keeps a service with a name and a port unregistered.
+        settings: every field of `MicroserviceSettings`; the environment fills what is missing.
+
+    Raises:
+        InvalidValueError: a setting breaks a rule; nothing was opened.
+    """
+
+    def __init__(
+        self,
+        *,
+        config_center: str | ConfigCenter | None = None,
+        service_registry: str | ServiceRegistry | None = None,
+        config: type[ModelT] | None = None,
+        lanes: LaneMode | None = None,
+        policies: Mapping[str, ServicePolicy] | None = None,
+        register: bool = True,
+        **settings: object,
+    ) -> None:
+        named = {"config_center": config_center, "service_registry": service_registry}
+        names = {port: value for port, value in named.items() if isinstance(value, str)}
+        self.settings = read_settings({**settings, **names})
+        self._config_center = config_center if not isinstance(config_center, str) else None
+        self._service_registry = service_registry if not isinstance(service_registry, str) else None
+        self._model = cast(type[ModelT], config or AnyConfig)
+        self._lanes = lanes
+        self._policies = policies
+        self._register = register
+        self._stack: AsyncExitStack | None = None
+
+    async def __aenter__(self) -> Services[ModelT]:
+        async with AsyncExitStack() as stack:
+            center = await self._open_config_center(stack)
+            services = Services(
+                opened_config=await self._open_config(stack, center), opened_config_center=center
+            )
+            registry = await self._open_service_registry(stack)
+            if registry is not None:
+                services.opened_service_registry = registry
+                services.opened_service_client = await self._open_client(stack, registry)
+                services.instance = await self._announce(stack, registry)
+            self._stack = stack.pop_all()
+        return services
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.__aexit__(exc_type, exc, tb)
+
+    async def _open_config_center(self, stack: AsyncExitStack) -> ConfigCenter | None:
+        name = self.settings.config_center
+        if self._config_center is not None or not name:
+            return self._config_center
+        opening = open_config_center(name, self.settings.config_center_settings)
+        return await _entered(stack, opening, "config_center", name)
+
+    async def _open_config(
+        self, stack: AsyncExitStack, center: ConfigCenter | None
+    ) -> ConfigService[ModelT]:
+        settings = self.settings
+        service = ConfigService(
+            self._model,
+            center,
+            _documents_of(settings) if center is not None else (),
+            group_name=settings.group_name,
+            namespace_id=settings.namespace_id,
+            env_prefix=settings.env_prefix,
+        )
+        stack.push_async_callback(service.close)
+        await service.open()
+        return service
+
+    async def _open_service_registry(self, stack: AsyncExitStack) -> ServiceRegistry | None:
+        name = self.settings.service_registry
+        if self._service_registry is not None or not name:
+            return self._service_registry
+        opening = open_service_registry(name, self.settings.service_registry_settings)
+        return await _entered(stack, opening, "service_registry", name)
+
+    async def _open_client(
+        self, stack: AsyncExitStack, registry: ServiceRegistry
+    ) -> AsyncServiceClient:
+        from microservice_client import AsyncServiceClient
+
+        from .lanes import lane_parts
+
+        filters, interceptors = lane_parts(self._lanes)
+        client = AsyncServiceClient(
+            registry,
+            policies=self._policies,
+            filters=filters,
+            interceptors=interceptors,
+            query=InstanceQuery(
+                group_name=self.settings.group_name, namespace_id=self.settings.namespace_id
+            ),
+        )
+        return await stack.enter_async_context(client)
+
+    async def _announce(
+        self, stack: AsyncExitStack, registry: ServiceRegistry
+    ) -> ServiceInstance | None:
+        instance = instance_of(self.settings, registry)
+        if instance is None or not self._register:
+            return None
+        stack.push_async_callback(registry.deregister, instance)
+        await registry.register(instance)
+        logger.info("registered %s at %s", instance.service_name, instance.address)
+        return instance
+
+
+def instance_of(
+    settings: MicroserviceSettings, registry: ServiceRegistry
+) -> ServiceInstance | None:
+    """The instance these settings describe; None without a service name or a port."""
+    if not settings.service_name or settings.port is None:
+        return None
+    labels = {"version": settings.version, "lane": settings.lane, "zone": settings.zone}
+    server = registry.server_address if isinstance(registry, ServerAddressed) else ""
+    return ServiceInstance(
+        settings.service_name,
+        settings.host or reachable_address(server),
+        settings.port,
+        weight=settings.weight,
+        metadata={**{key: value for key, value in labels.items() if value}, **settings.metadata},
+        group_name=settings.group_name,
+        namespace_id=settings.namespace_id,
+    )
+
+
+def _documents_of(settings: MicroserviceSettings) -> Sequence[str]:
+    return settings.documents or (f"{settings.service_name or 'application'}.yaml",)
+
+
+async def _entered(
+    stack: AsyncExitStack, opening: AbstractAsyncContextManager[PortT], port: str, name: str
+) -> PortT:
+    try:
+        return await stack.enter_async_context(opening)
+    except ImportError as error:
+        if isinstance(error, MissingDependencyError):
+            raise
+        raise MissingDependencyError(f"{port} {name!r}", f"microservice-kit[{name}]") from error

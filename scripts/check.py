@@ -1,0 +1,70 @@
+"""Every static check of the repository, one line each; the output only of those that fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from workspace import ROOT, members
+
+UV = os.environ.get("UV_COMMAND", "uv")
+
+Check = tuple[str, list[str]]
+
+
+def checks() -> list[Check]:
+    """Name and command of each check, the fast ones first."""
+    everyone = members()
+    sources = [f"packages/{member.folder.name}/src" for member in everyone]
+    return [
+        ("lock file", [UV, "lock", "--check", "--quiet"]),
+        ("format", ["ruff", "format", "--check", "."]),
+        ("lint", ["ruff", "check", "."]),
+        ("spelling", ["codespell", "packages", "docs", "examples", "scripts", "README.md"]),
+        ("workspace", [sys.executable, "scripts/check_workspace.py"]),
+        ("layers", ["lint-imports", "--no-logo"]),
+        *(
+            (f"dependencies of {member.folder.name}", deptry(member.folder.name))
+            for member in everyone
+        ),
+        ("types of the sources", ["mypy", *sources, "scripts"]),
+        *(
+            (f"types of {path}", ["mypy", path])
+            for path in [
+                *(f"packages/{member.folder.name}/tests" for member in everyone),
+                "tests-integration",
+                "examples",
+                "benchmarks",
+            ]
+            if any((ROOT / path).rglob("*.py"))
+        ),
+    ]
+
+
+def deptry(folder: str) -> list[str]:
+    """What the package imports is what it declares, and the other way round."""
+    return ["deptry", f"packages/{folder}/src", "--config", f"packages/{folder}/pyproject.toml"]
+
+
+def passes(name: str, command: list[str]) -> bool:
+    """Run one check; its output is shown when it fails."""
+    began = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    verdict = "ok" if done.returncode == 0 else "FAILED"
+    print(f"{name:38} {verdict:6} {time.monotonic() - began:5.1f} s", flush=True)
+    if done.returncode != 0:
+        print(done.stdout + done.stderr, flush=True)
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Run all of them, whatever fails; 1 when one did."""
+    failed = [name for name, command in checks() if not passes(name, command)]
+    print(f"\nfailed: {', '.join(failed)}" if failed else "\nall checks passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Where the real servers are: environment variables only. A missing server is a skip that says
+so; with REQUIRE_SERVERS=1, as the gate sets it when the servers are at hand, it is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where the servers are required."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("REQUIRE_SERVERS"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although REQUIRE_SERVERS is set: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def from_environment(name: str) -> str:
+    """The variable's value, or a skip that names it."""
+    value = os.environ.get(name, "")
+    if not value:
+        pytest.skip(f"{name} is not set: no server to test against")
+    return value
+
+
+@pytest.fixture(scope="session")
+def nacos_settings() -> dict[str, object]:
+    """What the provider `nacos` needs to reach the real server."""
+    return {
+        "server_addr": from_environment("NACOS_SERVER_ADDR"),
+        "username": from_environment("NACOS_USERNAME"),
+        "password": from_environment("NACOS_PASSWORD"),
+    }
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts `python ARGUMENTS` in the checkout; what still runs at the end is killed."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(
+        *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        with (tmp_path / f"program-{len(running)}.log").open("w") as log:
+            program = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        running.append(program)
+        return program
+
+    yield begin
+    for program in running:
+        if program.poll() is None:
+            os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Callable[..., httpx.Response]:
+    """Waits until a program answers with a status below 500, or fails when it ended."""
+
+    def wait(
+        program: subprocess.Popen[str], url: str, within_seconds: float = 30
+    ) -> httpx.Response:
+        deadline = time.monotonic() + within_seconds
+        while time.monotonic() < deadline:
+            assert program.poll() is None, _said(tmp_path)
+            try:
+                response = httpx.get(url, trust_env=False)
+            except httpx.TransportError:
+                time.sleep(0.05)
+                continue
+            if response.status_code < 500:
+                return response
+        pytest.fail(f"{url} did not answer within {within_seconds} s")
+
+    return wait
+
+
+def _said(folder: Path) -> str:
+    logs = sorted(folder.glob("program-*.log"))
+    return "\n".join(log.read_text()[-3000:] for log in logs)
