@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from itertools import cycle, islice
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from .balancer import E, Key, Node, SelectingBalancer
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ("SmoothWeightedRoundRobin",)
 
 _MOST_STEPS = 100_000  # about 10 ms of work in an update
-_CHUNK = 256
 
 
 class SmoothWeightedRoundRobin(SelectingBalancer[E]):
@@ -45,7 +44,7 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
     ) -> None:
         self.random_start = random_start
         self._schedule: list[tuple[Node[E], float]] = []
-        self._order: Iterator[Node[E]] = iter(())
+        self._order: tuple[list[Node[E]], Iterator[list[int]]] = ([], iter(()))
         self._next: Callable[[], Node[E]] = self._refuse
         super().__init__(name=name, rng=rng, clock=clock, panic=panic)
 
@@ -75,16 +74,20 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
         if turns is not None:
             self._next = cycle([nodes[i] for i in turns[start:] + turns[:start]]).__next__
             return
-        self._order = (nodes[i] for i in earliest_deadline_order(weights, start))
-        self._next = iter(list(islice(self._order, _CHUNK))).__next__
+        self._order = nodes, earliest_deadline_order(weights, start)
+        self._next = self._new_chunk()
 
     def _next_of_new_chunk(self) -> Node[E]:
         with self._lock:
             try:
                 return self._next()  # another thread was here first
             except StopIteration:
-                self._next = iter(list(islice(self._order, _CHUNK))).__next__
+                self._next = self._new_chunk()
                 return self._next()
+
+    def _new_chunk(self) -> Callable[[], Node[E]]:
+        nodes, order = self._order
+        return iter([nodes[index] for index in next(order)]).__next__
 
     def _pick_excluding(self, exclude: Collection[str]) -> E:
         left = self._admitted(exclude)
