@@ -152,10 +152,11 @@ class PeakEwma(PowerOfTwoChoices[E]):
         return None if node is None or not node.latency else node.latency
 
     def _why(self, node: _EwmaNode[E], key: Key) -> str:  # type: ignore[override]
-        return (
-            f"{node.endpoint.instance_id!r}: latency {node.latency * 1000:.3g} ms, success rate "
-            f"{node.success:.2f}, {node.active} active, cost of one call e^{node.score:.2f}"
-        )
+        chosen = f"{node.endpoint.instance_id!r}: {node.active} active"
+        if not node.latency:
+            return f"{chosen}, not measured yet"
+        latency = f"latency {node.latency * 1000:.3g} ms, success rate {node.success:.2f}"
+        return f"{chosen}, {latency}, cost of one call e^{max(node.score, self._floor):.2f}"
 
     def _options(self) -> dict[str, object]:
         return {"decay_seconds": self.decay_seconds}
