@@ -23,8 +23,8 @@ from random import Random, randrange
 from statistics import median
 from typing import Any
 
-import naive
-from uhashring import HashRing
+import naive  # type: ignore[import-not-found] # beside this file
+from uhashring import HashRing  # type: ignore[import-untyped]
 
 from microservice_lb import (
     Balancer,

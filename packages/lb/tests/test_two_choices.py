@@ -180,7 +180,7 @@ def test_a_success_rate_recovers(fleet: Fleet, clock: Clock) -> None:
     assert counts(balancer)["a"] == 0
     for _ in range(300):
         teach(balancer, {"a": 0.050})
-    assert counts(balancer)["a"] > 500
+    assert 800 < counts(balancer)["a"] < 1200
 
 
 def test_a_new_endpoint_gets_one_call_until_that_has_come_back(fleet: Fleet, clock: Clock) -> None:
@@ -239,3 +239,43 @@ def test_a_call_of_no_time_at_all_is_measured(fleet: Fleet, clock: Clock) -> Non
 def test_a_decay_time_out_of_range_is_refused(seconds: float) -> None:
     with pytest.raises(InvalidValueError, match=r"decay_seconds must be from 0\.001 to 86400"):
         PeakEwma(decay_seconds=seconds)
+
+
+@pytest.mark.parametrize("excluded", [set(), {"c"}])
+def test_what_was_measured_long_ago_has_faded_when_compared(
+    fleet: Fleet, clock: Clock, excluded: set[str]
+) -> None:
+    balancer = ewma_of(fleet(3), clock, decay_seconds=10.0)
+    for _ in range(200):
+        teach(balancer, {"c": 0.001})
+    teach(balancer, {"a": 0.040})
+    clock.now += 10.0
+    teach(balancer, {"b": 0.030})
+    balancer.update(fleet(3 if excluded else 2))
+    assert set(counts(balancer, exclude=excluded)) == {"a"}
+
+
+def test_a_success_rate_counts_squared(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet(3), clock)
+    for _ in range(200):
+        teach(balancer, {"c": 0.001})
+    # One failure makes a's rate 0.9, so that it costs 1.23 times its latency.
+    balancer.on_outcome(fleet(1)[0], 0.0100, OSError())
+    teach(balancer, {"b": 0.0122})
+    balancer.update(fleet(2))
+    assert set(counts(balancer)) == {"b"}
+    clock.now += 1e-9
+    teach(balancer, {"b": 0.0125})
+    assert set(counts(balancer)) == {"a"}
+
+
+def test_calls_in_flight_multiply_the_cost(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet(3), clock)
+    for _ in range(200):
+        teach(balancer, {"c": 0.001})
+    teach(balancer, {"a": 0.0100, "b": 0.0290})
+    balancer.update(fleet(2))
+    leases = [balancer.acquire(), balancer.acquire()]
+    assert (balancer.active("a"), balancer.active("b")) == (2, 0)
+    assert set(counts(balancer)) == {"b"}
+    assert len(leases) == 2
