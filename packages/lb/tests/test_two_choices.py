@@ -279,3 +279,23 @@ def test_calls_in_flight_multiply_the_cost(fleet: Fleet, clock: Clock) -> None:
     assert (balancer.active("a"), balancer.active("b")) == (2, 0)
     assert set(counts(balancer)) == {"b"}
     assert len(leases) == 2
+
+
+def test_calls_in_flight_count_relative_to_weight(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet([3, 1]), clock)
+    teach(balancer, {"a": 0.010, "b": 0.010})
+    leases = [balancer.acquire() for _ in range(400)]
+    assert (balancer.active("a"), balancer.active("b")) == pytest.approx((300, 100), abs=3)
+    assert len(leases) == 400
+
+
+def test_with_unequal_weights_calls_in_flight_multiply_the_cost_too(
+    fleet: Fleet, clock: Clock
+) -> None:
+    balancer = ewma_of(fleet([1, 1, 1, 2]), clock)
+    for _ in range(200):
+        teach(balancer, {"c": 0.001})
+    teach(balancer, {"a": 0.010, "b": 0.019})
+    leases = [balancer.lease(balancer.endpoints[0])]
+    assert set(counts(balancer, exclude={"c", "d"})) == {"b"}
+    assert len(leases) == 1

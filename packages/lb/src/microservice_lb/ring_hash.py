@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import random
-import time
 from bisect import bisect_left
 from itertools import chain
 from struct import unpack
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from microservice_core import InvalidValueError
 
-from .balancer import E, Key, Node
+from .balancer import CommonOptions, E, Key, Node
 from .consistent_hash import ConsistentHash
 from .key_hash import KeyHash, key_hash, xxh64
 from .schedule import whole_weights
@@ -56,10 +54,7 @@ class RingHash(ConsistentHash[E]):
         replicas: int = 160,
         compatible: Literal["ketama", "envoy"] | None = None,
         hash: str | KeyHash | None = None,  # noqa: A002 - the field's name for it
-        name: str = "",
-        rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        panic: bool = False,
+        **common: Unpack[CommonOptions],
     ) -> None:
         if compatible not in {None, "ketama", "envoy"}:
             raise InvalidValueError("compatible", compatible, '"ketama", "envoy" or None')
@@ -77,7 +72,7 @@ class RingHash(ConsistentHash[E]):
         )
         self._counts: dict[Node[E], int] = {}
         self._ring: Ring[E] = ([], [])
-        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
+        super().__init__(**common)
 
     @property
     def points(self) -> Sequence[tuple[int, E]]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from .balancer import E, Key, Node, SelectingBalancer
+from .balancer import CommonOptions, E, Key, Node, SelectingBalancer
 from .schedule import earliest_deadline_order, short_cycle, whole_weights
 from .weighted_random import weighted_choice
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable, Collection, Iterator
 
 __all__ = ("SmoothWeightedRoundRobin",)
@@ -37,16 +35,13 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
         self,
         *,
         random_start: bool = True,
-        name: str = "",
-        rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        panic: bool = False,
+        **common: Unpack[CommonOptions],
     ) -> None:
         self.random_start = random_start
         self._schedule: list[tuple[Node[E], float]] = []
         self._order: tuple[list[Node[E]], Iterator[list[int]]] = ([], iter(()))
         self._next: Callable[[], Node[E]] = self._refuse
-        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
+        super().__init__(**common)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:
