@@ -58,6 +58,8 @@ def spots(tree: ast.Module) -> Iterator[ast.AST]:
             continue
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in LEFT_ALONE:
             continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
         yield node
         children: list[ast.AST | None] = [*ast.iter_child_nodes(node)]
         if isinstance(node, ast.FunctionDef):

@@ -152,3 +152,27 @@ def test_excluding_keeps_the_proportion_of_the_others(fleet: Fleet) -> None:
 
 def test_the_repr_says_what_it_is() -> None:
     assert repr(SmoothWeightedRoundRobin()) == "SmoothWeightedRoundRobin(random_start=True)"
+
+
+def test_a_pick_does_not_wait_for_an_update_even_when_its_turns_have_run_out(fleet: Fleet) -> None:
+    balancer = SmoothWeightedRoundRobin[Any]()
+    picked: list[str] = []
+
+    class Prober:
+        """An endpoint that picks from the balancer while it is being read by an update."""
+
+        weight = 1.0
+
+        @property
+        def instance_id(self) -> str:
+            if len(picked) < 600:
+                picked.append(balancer.pick().instance_id)
+            return "prober"
+
+    balancer.update(fleet([100_003.0, 99_991.0]))
+    # Not by the update's own thread alone: a waiting pick would hang here.
+    balancer.update([*fleet([100_003.0, 99_991.0]), Prober()])
+    while len(picked) < 600:
+        balancer.update([*fleet([100_003.0, 99_991.0]), Prober()])
+    assert set(picked) <= {"a", "b", "prober"}
+    assert picked.count("a") > 150

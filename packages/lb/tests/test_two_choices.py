@@ -299,3 +299,25 @@ def test_with_unequal_weights_calls_in_flight_multiply_the_cost_too(
     leases = [balancer.lease(balancer.endpoints[0])]
     assert set(counts(balancer, exclude={"c", "d"})) == {"b"}
     assert len(leases) == 1
+
+
+def test_a_lease_of_an_endpoint_picked_otherwise_counts_and_is_a_trial(
+    fleet: Fleet, clock: Clock
+) -> None:
+    balancer = ewma_of(fleet(2), clock)
+    teach(balancer, {"a": 0.010})
+    leases = [balancer.lease(balancer.endpoints[1]) for _ in range(2)]
+    assert balancer.active("b") == 2
+    assert set(counts(balancer)) == {"a"}
+    for lease in leases:
+        lease.release(GeneratorExit())
+    assert set(counts(balancer)) == {"a", "b"}
+
+
+@pytest.mark.parametrize("seconds", [0.001, 86_400.0])
+def test_the_ends_of_the_range_are_allowed(seconds: float) -> None:
+    assert PeakEwma(decay_seconds=seconds).decay_seconds == seconds
+
+
+def test_the_default_remembers_for_ten_seconds() -> None:
+    assert repr(PeakEwma()) == "PeakEwma(decay_seconds=10.0)"

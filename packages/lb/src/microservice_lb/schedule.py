@@ -15,9 +15,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-__all__ = ("earliest_deadline_order", "nginx_cycle", "short_cycle", "whole_weights")
+__all__ = ("EarliestDeadline", "nginx_cycle", "short_cycle", "whole_weights")
 
 
 def whole_weights(weights: Sequence[float]) -> list[int]:
@@ -34,7 +34,7 @@ def short_cycle(weights: Sequence[int], *, most_steps: int) -> list[int] | None:
     total = sum(weights)
     if total * len(set(weights)) > most_steps:
         return None
-    return nginx_cycle(weights) or next(earliest_deadline_order(weights, chunk=total))
+    return nginx_cycle(weights) or EarliestDeadline(weights).take(total)
 
 
 class _Row:
@@ -85,53 +85,73 @@ def nginx_cycle(weights: Sequence[int]) -> list[int] | None:
     return order
 
 
-def earliest_deadline_order(
-    weights: Sequence[int], start: int = 0, *, chunk: int = 256
-) -> Iterator[list[int]]:
-    """Endless indexes in lists of `chunk`, from turn number `start` on.
+class EarliestDeadline:
+    """Turns for any weights, in O(log n) each; everybody stays less than one turn from its share.
 
     The k-th turn of a node (from 0) may be given from turn `k / share` on and must be given before
     turn `(k + 1) / share`, rounded outwards; the earliest deadline among those allowed goes first.
-    That keeps every node less than one turn from its share, always.
 
     Source: R. Tijdeman, The chairman assignment problem (1980); S. Baruah et al., Proportionate
     progress (1996), for the windows.
     """
-    total = sum(weights)
-    had = _turns_had(weights, total, start)
-    width = len(weights).bit_length()
-    mask = (1 << width) - 1
-    # Per node total x (turns had + 1): divided by its weight, the end of the window it is in.
-    ends = [(turns + 1) * total for turns in had]
-    next_from = [end // weight for end, weight in zip(ends, weights, strict=True)]
-    # A deadline and its node in one number, negative: the next to go is the last of a sorted list.
-    # Up to some thousand nodes, keeping that sorted takes half the time of a heap.
-    entries = [
-        -(-(-end // weight) << width | index)
-        for index, (end, weight) in enumerate(zip(ends, weights, strict=True))
-    ]
-    ready: list[int] = []
-    # By turn, the first of the nodes allowed from then on, and per node the next of them.
-    later: dict[int, int] = {}
-    link = [-1] * len(weights)
-    for index, (turns, weight) in enumerate(zip(had, weights, strict=True)):
-        allowed_from = turns * total // weight
-        if allowed_from <= start:
-            ready.append(entries[index])
+
+    __slots__ = (
+        "_ends",
+        "_entries",
+        "_later",
+        "_link",
+        "_next_from",
+        "_ready",
+        "_total",
+        "_turn",
+        "_weights",
+        "_width",
+    )
+
+    def __init__(self, weights: Sequence[int], start: int = 0) -> None:
+        """Begin with turn number `start`."""
+        total = sum(weights)
+        had = _turns_had(weights, total, start)
+        self._weights = weights
+        self._total = total
+        self._turn = start
+        self._width = len(weights).bit_length()
+        # Per node total x (turns had + 1): divided by its weight, the end of the window it is in.
+        self._ends = [(turns + 1) * total for turns in had]
+        self._next_from = [end // w for end, w in zip(self._ends, weights, strict=True)]
+        # A deadline and its node in one number, negative: the next to go is the last of a sorted
+        # list. Up to some thousand nodes, keeping that sorted takes half the time of a heap.
+        self._entries = [
+            -(-(-end // weight) << self._width | index)
+            for index, (end, weight) in enumerate(zip(self._ends, weights, strict=True))
+        ]
+        self._ready: list[int] = []
+        # By turn, the first of the nodes allowed from then on, and per node the next of them.
+        self._later: dict[int, int] = {}
+        self._link = [-1] * len(weights)
+        for index, (turns, weight) in enumerate(zip(had, weights, strict=True)):
+            self._wait(index, turns * total // weight)
+        self._ready.sort()
+
+    def _wait(self, index: int, allowed_from: int) -> None:
+        if allowed_from <= self._turn:
+            self._ready.append(self._entries[index])
         else:
-            link[index] = later.get(allowed_from, -1)
-            later[allowed_from] = index
-    ready.sort()
-    turn = start
-    first_later, released, next_to_go = later.get, later.pop, ready.pop
-    while True:
+            self._link[index] = self._later.get(allowed_from, -1)
+            self._later[allowed_from] = index
+
+    def take(self, count: int) -> list[int]:
+        """The indexes of the next `count` turns."""
+        weights, total, ends, next_from = self._weights, self._total, self._ends, self._next_from
+        entries, link, ready, later = self._entries, self._link, self._ready, self._later
+        width, mask = self._width, (1 << self._width) - 1
         order: list[int] = []
-        for turn in range(turn, turn + chunk):  # noqa: B020 - goes on where it was
-            other = released(turn, -1)
+        for turn in range(self._turn, self._turn + count):
+            other = later.pop(turn, -1)
             while other >= 0:
                 insort(ready, entries[other])
                 other = link[other]
-            index = -next_to_go() & mask
+            index = -ready.pop() & mask
             order.append(index)
             weight = weights[index]
             end = ends[index] = ends[index] + total
@@ -142,10 +162,10 @@ def earliest_deadline_order(
                 insort(ready, entry)
             else:
                 entries[index] = entry
-                link[index] = first_later(allowed_from, -1)
+                link[index] = later.get(allowed_from, -1)
                 later[allowed_from] = index
-        turn += 1
-        yield order
+        self._turn += count
+        return order
 
 
 def _turns_had(weights: Sequence[int], total: int, start: int) -> list[int]:

@@ -6,15 +6,16 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Unpack
 
 from .balancer import CommonOptions, E, Key, Node, SelectingBalancer
-from .schedule import earliest_deadline_order, short_cycle, whole_weights
+from .schedule import EarliestDeadline, short_cycle, whole_weights
 from .weighted_random import weighted_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
 
 __all__ = ("SmoothWeightedRoundRobin",)
 
 _MOST_STEPS = 100_000  # about 10 ms of work in an update
+_CHUNK = 256
 
 
 class SmoothWeightedRoundRobin(SelectingBalancer[E]):
@@ -39,7 +40,7 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
     ) -> None:
         self.random_start = random_start
         self._schedule: list[tuple[Node[E], float]] = []
-        self._order: tuple[list[Node[E]], Iterator[list[int]]] = ([], iter(()))
+        self._order: tuple[list[Node[E]], EarliestDeadline] = ([], EarliestDeadline([]))
         self._next: Callable[[], Node[E]] = self._refuse
         super().__init__(**common)
 
@@ -69,20 +70,24 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
         if turns is not None:
             self._next = cycle([nodes[i] for i in turns[start:] + turns[:start]]).__next__
             return
-        self._order = nodes, earliest_deadline_order(weights, start)
+        self._order = nodes, EarliestDeadline(weights, start)
         self._next = self._new_chunk()
 
     def _next_of_new_chunk(self) -> Node[E]:
-        with self._lock:
-            try:
-                return self._next()  # another thread was here first
-            except StopIteration:
-                self._next = self._new_chunk()
-                return self._next()
+        # An update or another thread is at it: a pick by weight is better than a wait.
+        if not self._lock.acquire(blocking=False):
+            return weighted_choice(self._admitted(()), self._random)
+        try:
+            return self._next()  # another thread was here first
+        except StopIteration:
+            self._next = self._new_chunk()
+            return self._next()
+        finally:
+            self._lock.release()
 
     def _new_chunk(self) -> Callable[[], Node[E]]:
         nodes, order = self._order
-        return iter([nodes[index] for index in next(order)]).__next__
+        return iter([nodes[index] for index in order.take(_CHUNK)]).__next__
 
     def _pick_excluding(self, exclude: Collection[str]) -> E:
         left = self._admitted(exclude)
