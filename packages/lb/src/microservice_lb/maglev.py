@@ -168,4 +168,4 @@ def _shares(weights: Sequence[float]) -> list[float]:
 
 
 def _is_prime(number: int) -> bool:
-    return number > 1 and all(number % divisor for divisor in range(2, isqrt(number) + 1))
+    return all(number % divisor for divisor in range(2, isqrt(number) + 1))
