@@ -182,7 +182,7 @@ async def test_health_and_readiness_are_told_apart(client: Client) -> None:
 
 async def test_a_server_that_has_no_routes_yet_is_alive_but_not_ready() -> None:
     class NeverThere(StaticRoutes):
-        def start(self, published: object) -> None:
+        def start(self, published: object, metrics: object) -> None:
             pass
 
     async with LiteRegistryServer(port=0, source=NeverThere()) as server:
@@ -193,7 +193,7 @@ async def test_a_server_that_has_no_routes_yet_is_alive_but_not_ready() -> None:
 @pytest.mark.parametrize(
     ("method", "target", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
         ("GET", "/v1/routes/../routes", 404),
         ("GET", "/v1/routes/%2e%2e", 404),
         ("GET", "/v1//routes", 404),

@@ -61,7 +61,7 @@ def test_an_interrupt_ends_it_like_a_request_to_stop(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--port", "65536"], "--port must be a number from 0 to 65535, not 65536"),
+        (["--port", "65536"], "--port must be a number from 0 to 65535, not '65536'"),
         (["--host", "0.0.0.0"], "give a --token-file, or say --insecure if that is meant"),
         (["--source", "file"], "--source file needs --file PATH"),
         (["--file", "{tmp}/none.json"], "none.json' cannot be read"),

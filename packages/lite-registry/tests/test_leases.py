@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lite_registry.errors import Problem
 from lite_registry.instance import Instance, ServiceKey
-from lite_registry.leases import LeaseTable, Precondition
+from lite_registry.leases import LeaseTable, Precondition, SelfPreservation
 
 ORDERS = ServiceKey("orders")
 
@@ -166,3 +166,40 @@ def test_the_table_agrees_with_a_plain_model(moves: list[tuple[str, str, int]]) 
         assert len(table) == len(model)
         earliest = min((at for at, _ in model.values()), default=math.inf)
         assert (table.next_lapse() or math.inf) <= earliest
+
+
+def test_when_too_many_lapse_at_once_they_are_kept_until_they_come_back_or_it_takes_too_long() -> (
+    None
+):
+    clock = Clock()
+    rules = SelfPreservation(share=0.5, least=1, window_seconds=30.0, longest_seconds=100.0)
+    table = LeaseTable(clock=clock, preservation=rules)
+    for name in "abcdefgh":
+        table.put(ORDERS, instance(name, ttl_seconds=10))
+    clock.now = 10.0
+    assert table.expire() == 0
+    assert table.preserving
+    assert len(table) == 8
+    for name in "abcd":
+        table.renew(ORDERS, name)
+    assert table.expire() == 4
+    assert not table.preserving
+    assert ids(table) == ["a", "b", "c", "d"]
+    clock.now = 20.0
+    table.put(ORDERS, instance("d", ttl_seconds=1000))
+    assert table.expire() == 0  # half of all went within the window already
+    assert table.preserving
+    clock.now = 45.0
+    assert table.expire() == 0
+    clock.now = 120.0
+    assert table.expire() == 3
+    assert ids(table) == ["d"]
+
+
+def test_a_few_may_always_lapse() -> None:
+    clock = Clock()
+    table = LeaseTable(clock=clock)
+    for name in "abcdefghij":
+        table.put(ORDERS, instance(name, ttl_seconds=10))
+    clock.now = 10.0
+    assert table.expire() == 10

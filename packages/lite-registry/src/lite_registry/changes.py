@@ -51,6 +51,11 @@ class Changes:
             self._scheduled.add(key)
             asyncio.get_running_loop().call_later(self._debounce, self._wake, key)
 
+    def announce_all(self) -> None:
+        """Everything may have changed."""
+        for key in tuple(self._waiters):
+            self.announce(key)
+
     def close(self) -> None:
         """Let everybody go."""
         self._closed = True

@@ -18,7 +18,7 @@ class Document:
     Made once per change, so that answering is picking ready-made bytes.
     """
 
-    __slots__ = ("_body", "_compressed", "_fields", "_not_modified", "_plain", "version")
+    __slots__ = ("_compressed", "_fields", "_not_modified", "_plain", "body", "version")
 
     def __init__(self, version: str, body: bytes, headers: Headers = ()) -> None:
         self.version = version
@@ -28,7 +28,7 @@ class Document:
             ("cache-control", "no-cache"),
             ("vary", "accept-encoding"),
         )
-        self._body = body
+        self.body = body
         self._plain = Response(200, body, "application/json", self._fields)
         self._compressed: Response | None = None
         self._not_modified: Response | None = None
@@ -54,8 +54,8 @@ class Document:
     def _gzipped(self) -> Response:
         if self._compressed is None:
             self._compressed = self._plain
-            if len(self._body) >= WORTH_COMPRESSING:
-                body = gzip.compress(self._body, compresslevel=5, mtime=0)
+            if len(self.body) >= WORTH_COMPRESSING:
+                body = gzip.compress(self.body, compresslevel=5, mtime=0)
                 fields = (*self._fields, ("content-encoding", "gzip"))
                 self._compressed = Response(200, body, "application/json", fields)
         return self._compressed

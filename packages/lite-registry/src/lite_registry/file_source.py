@@ -6,10 +6,14 @@ import asyncio
 import json
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import SettingsError
-from .published import PublishedRoutes
 from .routes import NO_ROUTES, RouteTable, parse_routes
+
+if TYPE_CHECKING:
+    from .metrics import Metrics
+    from .published import PublishedRoutes
 
 __all__ = ("FileRoutes", "StaticRoutes", "read_route_file")
 
@@ -24,11 +28,11 @@ class StaticRoutes:
     def __init__(self, table: RouteTable = NO_ROUTES) -> None:
         self._table = table
 
-    def start(self, published: PublishedRoutes) -> None:
+    def start(self, published: PublishedRoutes, metrics: Metrics) -> None:
         """Publish the table."""
         published.publish(self._table, ages=False)
 
-    async def run(self, published: PublishedRoutes) -> None:
+    async def run(self) -> None:
         """Nothing ever happens."""
 
 
@@ -40,23 +44,23 @@ class FileRoutes:
         self._poll_seconds = poll_seconds
         self._seen: tuple[int, ...] | None = None
 
-    def start(self, published: PublishedRoutes) -> None:
+    def start(self, published: PublishedRoutes, metrics: Metrics) -> None:
         """Read and publish the file.
 
         Raises:
             SettingsError: it cannot be read or is no route file.
         """
+        self._published = published
         self._seen = self._signature()
         published.publish(read_route_file(self._path))
 
-    async def run(self, published: PublishedRoutes) -> None:
+    async def run(self) -> None:
         """Look at the file every `poll_seconds` until cancelled."""
         while True:
             await asyncio.sleep(self._poll_seconds)
-            self.look(published)
+            self._look(self._published)
 
-    def look(self, published: PublishedRoutes) -> None:
-        """Publish the file if it has changed."""
+    def _look(self, published: PublishedRoutes) -> None:
         signature = self._signature()
         if signature == self._seen:
             if not published.stale:

@@ -60,9 +60,13 @@ class Limits:
 
 
 class Request:
-    """One complete request; header names are lower case."""
+    """One complete request; header names are lower case.
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "target", "version")
+    Attributes:
+        template: the path with its variable parts named, for metrics; set by the handler.
+    """
+
+    __slots__ = ("body", "headers", "keep_alive", "method", "target", "template", "version")
 
     def __init__(
         self, method: str, target: bytes, headers: dict[bytes, bytes], body: bytes = b""
@@ -73,6 +77,7 @@ class Request:
         self.body = body
         self.keep_alive = True
         self.version = "1.1"
+        self.template = "other"
 
     def header(self, name: bytes) -> str:
         """The field's value, or empty."""
@@ -132,7 +137,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if not self._listener.admit(self):
+        if self._listener.closing:
+            self.abort()
+        elif not self._listener.admit(self):
             self._refuse(Problem(503, "Too many connections", "every place is taken; retry later"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -327,9 +334,14 @@ class Connection(asyncio.Protocol):
         chunked = request.version == "1.1"
         field = b"transfer-encoding: chunked\r\n" if chunked else b""
         self._transport.write(response.head + field + self._listener.close_tail())
-        if request.method != "HEAD":
-            await self._send_chunks(response.chunks, chunked=chunked)
         self._pending.clear()
+        if request.method != "HEAD":
+            try:
+                await self._send_chunks(response.chunks, chunked=chunked)
+            except Exception:
+                logger.exception("a stream failed; this is a defect of lite-registry")
+                self._transport.abort()
+                return
         self._end()
 
     async def _send_chunks(self, chunks: AsyncIterator[bytes], *, chunked: bool) -> None:
@@ -470,7 +482,7 @@ class HttpListener:
     def admit(self, connection: Connection) -> bool:
         """Count the connection in; whether there is room for it."""
         self._connections.add(connection)
-        return len(self._connections) <= self.limits.connections and not self.closing
+        return len(self._connections) <= self.limits.connections
 
     def forget(self, connection: Connection) -> None:
         """The connection is gone."""

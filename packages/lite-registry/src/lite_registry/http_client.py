@@ -172,9 +172,10 @@ class HttpClient:
         self, method: str, target: str, document: object, headers: Mapping[str, str]
     ) -> bytes:
         body = b"" if document is None else json_bytes(document)
-        fields = {"host": self._authority, "connection": "close", **self._headers, **headers}
+        fields = {"host": self._authority, "connection": "close"}
         if document is not None:
             fields["content-type"] = "application/json"
+        fields |= {**self._headers, **headers}
         if body or method not in {"GET", "HEAD"}:
             fields["content-length"] = str(len(body))
         lines = [f"{method} {self._prefix}{target} HTTP/1.1"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .errors import Problem
 from .instance import Instance, ServiceKey
 
-__all__ = ("Lease", "LeaseTable", "Precondition")
+__all__ = ("Lease", "LeaseTable", "Precondition", "SelfPreservation")
 
 
 @dataclass(slots=True)
@@ -18,7 +19,7 @@ class Lease:
     """An instance and when it lapses, in seconds of the table's clock.
 
     Attributes:
-        looked_at: when the table looks at it next; never later than `expires_at`.
+        looked_at: when the table looks at it next: never later than `expires_at`, unless overdue.
     """
 
     instance: Instance
@@ -57,6 +58,28 @@ def _conflict(detail: str) -> Problem:
 ANY_STATE = Precondition()
 
 
+@dataclass(frozen=True, slots=True)
+class SelfPreservation:
+    """When lapsed leases are kept: so many at once are rather a broken network than dead instances.
+
+    The idea and the name are Eureka's.
+
+    Attributes:
+        share: of all leases, how many may lapse within `window_seconds`; 1 = no preservation.
+        least: so many may lapse whatever the share.
+        longest_seconds: after that an overdue lease goes, whatever the others do.
+    """
+
+    share: float = 0.3
+    least: int = 10
+    window_seconds: float = 30.0
+    longest_seconds: float = 900.0
+
+    def allowed(self, present: int, lapsed_lately: int) -> int:
+        """How many may lapse now, of so many present, after so many in the window."""
+        return max(self.least, int(self.share * (present + lapsed_lately))) - lapsed_lately
+
+
 class LeaseTable:
     """Every leased instance of every service; belongs to one thread.
 
@@ -67,6 +90,7 @@ class LeaseTable:
         self,
         *,
         capacity: int = 50_000,
+        preservation: SelfPreservation | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[ServiceKey], None] = lambda _: None,
     ) -> None:
@@ -78,6 +102,11 @@ class LeaseTable:
         self._services: dict[ServiceKey, dict[str, Lease]] = {}
         self._lapses: list[tuple[float, ServiceKey, str]] = []
         self._count = 0
+        self._preservation = preservation or SelfPreservation()
+        self._overdue: dict[tuple[ServiceKey, str], float] = {}
+        self._lapsed_lately: deque[float] = deque()
+        self.preserving = False
+        self.lapsed = 0
 
     def __len__(self) -> int:
         return self._count
@@ -110,8 +139,7 @@ class LeaseTable:
             return True
         changed = present.instance != instance
         present.instance = instance
-        present.expires_at = self._lapse(instance)
-        self._look_at(present.expires_at, key, present)
+        self._extend(key, present)
         if changed:
             self._on_change(key)
         return False
@@ -125,7 +153,7 @@ class LeaseTable:
         lease = self.find(key, instance_id)
         if lease is None:
             raise not_registered(key, instance_id)
-        lease.expires_at = self._lapse(lease.instance)
+        self._extend(key, lease)
         return lease
 
     def remove(
@@ -144,9 +172,32 @@ class LeaseTable:
         return True
 
     def expire(self) -> int:
-        """Take out every instance whose lease has lapsed; how many."""
-        lapsed: dict[ServiceKey, list[str]] = {}
+        """Take out every instance whose lease has lapsed; how many.
+
+        When more have than `SelfPreservation` allows, none is taken out and `preserving` is set.
+        """
         now = self._clock()
+        self._collect_overdue(now)
+        while self._lapsed_lately and self._lapsed_lately[0] <= now - self._window:
+            self._lapsed_lately.popleft()
+        allowed = self._preservation.allowed(self._count, len(self._lapsed_lately))
+        self.preserving = len(self._overdue) > allowed
+        lapsed: dict[ServiceKey, list[str]] = {}
+        for (key, instance_id), since in self._overdue.items():
+            if not self.preserving or now - since >= self._preservation.longest_seconds:
+                lapsed.setdefault(key, []).append(instance_id)
+        for key, instance_ids in lapsed.items():
+            self._drop(key, instance_ids)
+            self._lapsed_lately.extend([now] * len(instance_ids))
+        count = sum(map(len, lapsed.values()))
+        self.lapsed += count
+        return count
+
+    @property
+    def _window(self) -> float:
+        return self._preservation.window_seconds
+
+    def _collect_overdue(self, now: float) -> None:
         while self._lapses and self._lapses[0][0] <= now:
             looked_at, key, instance_id = heapq.heappop(self._lapses)
             lease = self.find(key, instance_id)
@@ -156,10 +207,7 @@ class LeaseTable:
             if lease.expires_at > now:
                 self._look_at(lease.expires_at, key, lease)
             else:
-                lapsed.setdefault(key, []).append(instance_id)
-        for key, instance_ids in lapsed.items():
-            self._drop(key, instance_ids)
-        return sum(map(len, lapsed.values()))
+                self._overdue[key, instance_id] = now
 
     def next_lapse(self) -> float | None:
         """When to call `expire` next, by the table's clock; it may prove too early."""
@@ -180,10 +228,16 @@ class LeaseTable:
         leases = self._services[key]
         for instance_id in instance_ids:
             del leases[instance_id]
+            self._overdue.pop((key, instance_id), None)
             self._count -= 1
         if not leases:
             del self._services[key]
         self._on_change(key)
+
+    def _extend(self, key: ServiceKey, lease: Lease) -> None:
+        lease.expires_at = self._lapse(lease.instance)
+        self._overdue.pop((key, lease.instance.id), None)
+        self._look_at(lease.expires_at, key, lease)
 
     def _lapse(self, instance: Instance) -> float:
         return self._clock() + instance.ttl_seconds if instance.ephemeral else float("inf")

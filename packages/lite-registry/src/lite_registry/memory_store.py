@@ -3,30 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import secrets
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
-from .instance import Instance, ServiceKey
-from .leases import ANY_STATE, Lease, LeaseTable, Precondition
+from .errors import Problem
+from .instance import Instance, ServiceKey, check_name, parse_instance
+from .leases import ANY_STATE, LeaseTable, Precondition, SelfPreservation
+from .response import json_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .metrics import Metrics
 
 __all__ = ("MemoryStore",)
+
+logger = logging.getLogger(__name__)
+
+EXPIRE_EVERY_SECONDS = 0.1
 
 
 class MemoryStore:
     """Leases in memory, expired on time while `run` runs."""
 
     def __init__(
-        self, *, capacity: int = 50_000, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        capacity: int = 50_000,
+        preservation: SelfPreservation | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._table = LeaseTable(capacity=capacity, clock=clock, on_change=self._changed)
+        self._table = LeaseTable(
+            capacity=capacity, preservation=preservation, clock=clock, on_change=self._changed
+        )
         self._listener: Callable[[ServiceKey], None] = lambda _: None
+        self.epoch = secrets.token_hex(8)
+
+    @property
+    def preserving(self) -> bool:
+        """Whether lapsed leases are kept, as too many lapsed at once."""
+        return self._table.preserving
 
     def _changed(self, key: ServiceKey) -> None:
         self._listener(key)
 
-    def listen(self, listener: Callable[[ServiceKey], None]) -> None:
+    def start(self, listener: Callable[[ServiceKey], None], metrics: Metrics) -> None:
         """Tell `listener` of each service whose instances change."""
         self._listener = listener
+        metrics.gauge("leases_lapsed", lambda: [({}, self._table.lapsed)])
 
     def services(self) -> list[ServiceKey]:
         """Every service that has an instance, sorted."""
@@ -50,9 +76,9 @@ class MemoryStore:
         """See `LeaseTable.put`."""
         return self._table.put(key, instance, precondition)
 
-    async def renew(self, key: ServiceKey, instance_id: str) -> Lease:
+    async def renew(self, key: ServiceKey, instance_id: str) -> Instance:
         """See `LeaseTable.renew`."""
-        return self._table.renew(key, instance_id)
+        return self._table.renew(key, instance_id).instance
 
     async def remove(
         self, key: ServiceKey, instance_id: str, precondition: Precondition = ANY_STATE
@@ -64,4 +90,27 @@ class MemoryStore:
         """Expire leases until cancelled."""
         while True:
             self._table.expire()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(EXPIRE_EVERY_SECONDS)
+
+    def dump(self) -> dict[str, object]:
+        """Everything, for a snapshot."""
+        return {
+            "epoch": self.epoch,
+            "instances": [
+                {"service": list(key), "instance": instance.document()}
+                for key in self.services()
+                for instance in self.instances(key)
+            ],
+        }
+
+    def restore(self, dumped: dict[str, object]) -> None:
+        """Take back what `dump` gave, each lease as if it was renewed just now."""
+        self.epoch = str(dumped["epoch"])
+        for entry in cast("list[dict[str, object]]", dumped["instances"]):
+            document = cast("dict[str, object]", entry["instance"])
+            key = ServiceKey(*cast("list[str]", entry["service"]))
+            try:
+                check_name("service", key.name)
+                self._table.put(key, parse_instance(str(document["id"]), json_bytes(document)))
+            except Problem as problem:
+                logger.warning("an instance of the snapshot is left out: %s", problem)

@@ -52,6 +52,7 @@ ResultT = TypeVar("ResultT")
 SETTINGS = ("url", "token", "ttl_seconds", "timeout_seconds")
 ANY_INSTANCE = InstanceQuery()
 WATCH_SECONDS = 55
+SERVICES_REMEMBERED = 1024
 SHORTEST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 
@@ -105,6 +106,7 @@ class LiteServiceRegistry:
         self._watchers: Watchers[tuple[_Service, InstanceQuery], Seen] = Watchers()
         self._polls: dict[_Service, asyncio.Task[None]] = {}
         self._seen: dict[_Service, Seen] = {}
+        self._before: dict[_Service, tuple[str, Seen]] = {}
         self._reader: httpx.AsyncClient | None = None
         self._closed = False
 
@@ -134,6 +136,7 @@ class LiteServiceRegistry:
     async def deregister(self, instance: ServiceInstance) -> None:
         """Take the instance out; one that is not there is no error."""
         await self._in_keeper(lambda: self._keeper.deregister(instance))
+        self._forget(instance)
 
     async def renew(self, instance: ServiceInstance) -> None:
         """Force one beat now; one that this object registered is registered again if forgotten.
@@ -149,7 +152,7 @@ class LiteServiceRegistry:
         """The instances now, sorted by id; empty for a service nobody registered."""
         service = _Service(service_name, query.group_name, query.namespace_id)
         answer = await self._read("get_instances", service, {}, self._timeout)
-        return _matching(_instances(service, answer), query)
+        return _matching(self._believe(service, answer), query)
 
     def watch_instances(
         self,
@@ -215,7 +218,7 @@ class LiteServiceRegistry:
             failures = 0
             if answer is not None:
                 version = str(answer.get("version", ""))
-                self._tell(service, _instances(service, answer))
+                self._tell(service, self._believe(service, answer))
             elif time.monotonic() - began < 1.0:
                 # A server that ends, or one that does not wait, is not asked in a hot loop.
                 await asyncio.sleep(_pause(1, self._rng))
@@ -225,6 +228,29 @@ class LiteServiceRegistry:
         patience = WATCH_SECONDS * 17 / 16 + self._timeout
         answer = await self._read("watch_instances", service, waiting, patience)
         return answer or None
+
+    def _believe(self, service: _Service, answer: dict[str, object]) -> Seen:
+        """What is there: as told, and what was there before a server forgot everything.
+
+        It says that its list is not settled until everybody had the time to register again.
+        """
+        seen, epoch = _instances(service, answer), str(answer.get("epoch", ""))
+        before = self._before.get(service)
+        if answer.get("settled") is False and before is not None and before[0] != epoch:
+            present = {instance.instance_id for instance in seen}
+            return seen + tuple(one for one in before[1] if one.instance_id not in present)
+        self._before.pop(service, None)
+        self._before[service] = (epoch, seen)
+        while len(self._before) > SERVICES_REMEMBERED:
+            del self._before[next(iter(self._before))]
+        return seen
+
+    def _forget(self, instance: ServiceInstance) -> None:
+        service = _service_of(instance)
+        if service in self._before:
+            epoch, seen = self._before[service]
+            kept = tuple(one for one in seen if one.instance_id != instance.instance_id)
+            self._before[service] = (epoch, kept)
 
     def _tell(self, service: _Service, seen: Seen) -> None:
         self._seen[service] = seen

@@ -16,23 +16,30 @@ __all__ = ("PublishedRoutes", "rfc3339")
 class PublishedRoutes:
     """The one place a source publishes to and the server reads from; belongs to one event loop.
 
-    Who listens is told the names of the services whose routes are no longer the same.
+    Attributes:
+        ready: there is something to serve, from the source or from a snapshot.
+        live: the source itself has published.
+        stale: the source cannot be seen.
+        ages: False for a table that is right however old it is.
+
+    Who listens is told the table before and after each change.
     """
 
     def __init__(self, *, wall_clock: Callable[[], float] = time.time) -> None:
         self.table: RouteTable = NO_ROUTES
         self.ready = False
+        self.live = False
         self.stale = False
-        self._listener: Callable[[set[str]], None] = lambda _: None
+        self._listener: Callable[[RouteTable, RouteTable], None] = lambda _before, _after: None
         self._wall_clock = wall_clock
         self._updated_at = wall_clock()
         self._synced_at: float | None = None
-        self._ages = True
+        self.ages = True
         self._rendered_at = -1
         self._whole: Document | None = None
         self._parts: dict[str, Document] = {}
 
-    def listen(self, listener: Callable[[set[str]], None]) -> None:
+    def listen(self, listener: Callable[[RouteTable, RouteTable], None]) -> None:
         """Tell `listener` of each change."""
         self._listener = listener
 
@@ -41,20 +48,34 @@ class PublishedRoutes:
 
         A table with `ages` False is right however old it is.
         """
-        self._ages = ages
-        self.ready = True
+        self.ages = ages
+        self.ready = self.live = True
         self.confirm()
+        self._show(table)
+
+    def restore(self, table: RouteTable, updated_at: float, synced_at: float) -> None:
+        """Show a table of earlier, marked as stale, until the source publishes."""
+        self.ready = True
+        self.stale = True
+        self._show(table)
+        self._updated_at, self._synced_at = updated_at, synced_at
+
+    @property
+    def times(self) -> tuple[float, float]:
+        """When the content changed last and when the source was last seen, seconds since 1970."""
+        return self._updated_at, self._synced_at or 0.0
+
+    def _show(self, table: RouteTable) -> None:
         if table.version == self.table.version:
             return
-        before, after = self.table.versions, table.versions
-        self.table = table
+        before, self.table = self.table, table
         self._updated_at = self._wall_clock()
         self._forget_rendered()
-        self._listener({name for name in before | after if before.get(name) != after.get(name)})
+        self._listener(before, table)
 
-    def confirm(self) -> None:
-        """The source was seen just now and the table is what it says."""
-        self._synced_at = self._wall_clock()
+    def confirm(self, seen_at: float | None = None) -> None:
+        """The source was seen at that time, by default now, and the table is what it says."""
+        self._synced_at = self._wall_clock() if seen_at is None else seen_at
         if self.stale:
             self.stale = False
             self._forget_rendered()
@@ -70,14 +91,15 @@ class PublishedRoutes:
         """Time since the source was last seen; infinite before the first time."""
         if self._synced_at is None:
             return float("inf")
-        return max(0.0, self._wall_clock() - self._synced_at) if self._ages else 0.0
+        return max(0.0, self._wall_clock() - self._synced_at) if self.ages else 0.0
 
     def whole(self) -> Document:
         """`/v1/routes`."""
         self._forget_when_old()
         if self._whole is None:
-            document = {"services": self.table.documents, **self._freshness(self.table.version)}
-            self._whole = self._render(self.table.version, document)
+            freshness = json_bytes(self._freshness(self.table.version))
+            body = b'{"services":' + self.table.services_json() + b"," + freshness[1:]
+            self._whole = self._render(self.table.version, body)
         return self._whole
 
     def part(self, service: str) -> Document | None:
@@ -92,7 +114,7 @@ class PublishedRoutes:
                 "service": service,
                 **self._freshness(version),
             }
-            self._parts[service] = self._render(version, document)
+            self._parts[service] = self._render(version, json_bytes(document))
         return self._parts[service]
 
     def _freshness(self, version: str) -> dict[str, object]:
@@ -105,12 +127,10 @@ class PublishedRoutes:
             "stale": self.stale,
         }
 
-    def _render(self, version: str, document: dict[str, object]) -> Document:
+    def _render(self, version: str, body: bytes) -> Document:
         age = 0 if self._synced_at is None else int(self.age_seconds)
         stale = "true" if self.stale else "false"
-        return Document(
-            version, json_bytes(document), (("age", str(age)), ("x-registry-stale", stale))
-        )
+        return Document(version, body, (("age", str(age)), ("x-registry-stale", stale)))
 
     def _forget_when_old(self) -> None:
         if self._rendered_at != (now := int(self._wall_clock())):

@@ -29,12 +29,14 @@ class Target:
         name: the host name, as published by who owns it.
         ports: every port by name.
         ready: how many endpoints can answer; None when the source does not know.
+        available: whether a lane counts as there.
     """
 
     name: str
     port: int
     ports: Mapping[str, int] = field(default_factory=dict)
     ready: int | None = None
+    available: bool = True
 
     def document(self) -> dict[str, object]:
         """The wire form."""
@@ -57,7 +59,7 @@ class Route:
         """The wire form: `lanes` and `port` as published from the beginning, more beside them."""
         targets = [self.base] if self.base else [self.lanes[lane] for lane in sorted(self.lanes)]
         return {
-            "lanes": sorted(self.lanes),
+            "lanes": sorted(lane for lane, target in self.lanes.items() if target.available),
             "port": targets[0].port if targets else 0,
             "base": self.base.document() if self.base else None,
             "lane": {lane: target.document() for lane, target in self.lanes.items()},
@@ -65,15 +67,32 @@ class Route:
 
 
 class RouteTable:
-    """Every service at one moment; two tables of equal content have equal versions."""
+    """Every service at one moment; two tables of equal content have equal versions.
 
-    __slots__ = ("documents", "routes", "version", "versions")
+    What has not changed since `previous` is taken over from it, ready-made.
+    """
 
-    def __init__(self, routes: Mapping[str, Route]) -> None:
+    __slots__ = ("documents", "json", "routes", "version", "versions")
+
+    def __init__(self, routes: Mapping[str, Route], previous: RouteTable | None = None) -> None:
         self.routes = routes
-        self.documents = {name: routes[name].document() for name in sorted(routes)}
-        self.version = fingerprint(self.documents)
-        self.versions = {name: fingerprint(part) for name, part in self.documents.items()}
+        self.documents: dict[str, dict[str, object]] = {}
+        self.versions: dict[str, str] = {}
+        for name in sorted(routes):
+            if previous is not None and previous.routes.get(name) == routes[name]:
+                self.documents[name] = previous.documents[name]
+                self.versions[name] = previous.versions[name]
+            else:
+                self.documents[name] = routes[name].document()
+                self.versions[name] = fingerprint(self.documents[name])
+        self.version = fingerprint(self.versions)
+        self.json: bytes | None = None
+
+    def services_json(self) -> bytes:
+        """All documents by name, serialised once."""
+        if self.json is None:
+            self.json = json_bytes(self.documents)
+        return self.json
 
 
 def fingerprint(document: object) -> str:
@@ -115,12 +134,19 @@ def _route(name: str, part: object) -> Route:
     described = part.get("lane", {})
     if not isinstance(described, dict):
         raise _wrong(name, "lane", described, "an object of lane names")
+    listed = lanes if "lanes" in part else list(described)
     base = part.get("base", {})
     return Route(
         base=None if base is None else _target(name, base, name, port),
         lanes={
-            _lane_name(name, lane): _target(name, described.get(lane, {}), f"{name}-{lane}", port)
-            for lane in [*lanes, *(lane for lane in described if lane not in lanes)]
+            _lane_name(name, lane): _target(
+                name,
+                described.get(lane, {}),
+                f"{name}-{lane}",
+                port,
+                available=lane in listed,
+            )
+            for lane in [*listed, *(lane for lane in described if lane not in listed)]
         },
     )
 
@@ -132,7 +158,9 @@ def _lane_name(service: str, lane: object) -> str:
     return str(lane)
 
 
-def _target(service: str, part: object, name: str, port: object) -> Target:
+def _target(
+    service: str, part: object, name: str, port: object, *, available: bool = True
+) -> Target:
     if not isinstance(part, dict):
         raise _wrong(service, "base or lane", part, "an object with `name` and `port`")
     ports = part.get("ports", {})
@@ -143,6 +171,7 @@ def _target(service: str, part: object, name: str, port: object) -> Target:
         port=_port(service, part.get("port", port)),
         ports={str(key): _port(service, value) for key, value in ports.items()},
         ready=cast("int | None", part.get("ready")),
+        available=available,
     )
 
 

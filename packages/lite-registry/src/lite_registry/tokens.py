@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+import logging
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from .errors import Problem, SettingsError
 
-__all__ = ("Tokens", "read_token_file")
+__all__ = ("TokenFile", "TokenSource", "Tokens", "read_token_file")
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_SECONDS = 1.0
+
+
+class TokenSource(Protocol):
+    """What decides who may write."""
+
+    def __bool__(self) -> bool:
+        """Whether a token is asked for at all."""
+        ...
+
+    def check(self, authorization: str) -> None:
+        """Let a writer through, or raise a 401 `Problem`."""
+        ...
 
 
 class Tokens:
@@ -42,6 +61,48 @@ class Tokens:
                 "send `Authorization: Bearer <token>` with one of the server's tokens",
                 headers=(("www-authenticate", 'Bearer realm="lite-registry"'),),
             )
+
+
+class TokenFile:
+    """Tokens from a file, read again when it changes; one that turns bad leaves the last good ones.
+
+    Raises:
+        SettingsError: the file cannot be read or holds no token.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._tokens = read_token_file(path)
+        self._seen = self._stamp()
+        self._looked_at = clock()
+
+    def __bool__(self) -> bool:
+        return True
+
+    def check(self, authorization: str) -> None:
+        """Let a writer through who has a token that is in the file now."""
+        if self._clock() - self._looked_at >= LOOK_EVERY_SECONDS:
+            self._looked_at = self._clock()
+            self._look()
+        self._tokens.check(authorization)
+
+    def _look(self) -> None:
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            self._tokens = read_token_file(self._path)
+        except SettingsError as error:
+            logger.warning("%s; the tokens read last stay in force", error)
+
+    def _stamp(self) -> tuple[int, ...]:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return ()
+        return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _checked(token: str) -> str:

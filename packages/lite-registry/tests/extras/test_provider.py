@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -85,11 +86,49 @@ async def test_what_a_restarted_server_forgot_is_registered_again(
     async with registry:
         with pytest.raises(ServiceRegistryUnavailableError, match="check the url"):
             await registry.get_instances("orders")
-        async with LiteRegistryServer(port=first.port):
+        async with (
+            LiteRegistryServer(port=first.port),
+            LiteServiceRegistry(first.url) as witness,
+        ):
             await eventually(
-                lambda: registry.get_instances("orders"), lambda states: states == (ORDERS,)
+                lambda: witness.get_instances("orders"), lambda states: states == (ORDERS,)
             )
     assert "the registry forgot 127.0.0.1:9001; registering again" in caplog.text
+
+
+async def test_while_a_restarted_server_is_unsettled_nobody_seen_before_is_missing() -> None:
+    other = replace(ORDERS, port=9002, instance_id="other")
+    async with LiteRegistryServer(port=0) as first:
+        writer = LiteServiceRegistry(first.url, ttl_seconds=30.0)
+        await writer.register(ORDERS)
+        await writer.register(other)
+        registry = LiteServiceRegistry(first.url)
+        seen: Recorder[Sequence[ServiceInstance]] = Recorder()
+        registry.watch_instances("orders", seen)
+        await seen.wait_for(lambda states: len(states) == 2)
+        assert len(await writer.get_instances("orders")) == 2
+    gate = asyncio.Event()
+
+    async def until_told(_: float) -> None:
+        await gate.wait()
+
+    async with registry, LiteRegistryServer(port=first.port, sleep=until_told) as second:
+        await eventually(lambda: reads(registry), lambda states: len(states) == 2)
+        await writer.deregister(other)
+        assert [one.port for one in await writer.get_instances("orders")] == [9001]
+        assert len(seen.states[-1]) == 2
+        second._api.settle()
+        gate.set()
+        await seen.wait_for(lambda states: not states)
+        await writer.close()
+
+
+async def reads(registry: LiteServiceRegistry) -> Sequence[ServiceInstance]:
+    """The instances, none while the server is away."""
+    try:
+        return await registry.get_instances("orders")
+    except ServiceRegistryUnavailableError:
+        return ()
 
 
 async def test_another_server_takes_over(server: LiteRegistryServer) -> None:

@@ -293,8 +293,9 @@ class Core:
         self._closed = True
         if self.background.running and self._process == os.getpid():
             yield from self._within(self.background.submit(self.heartbeats.farewell()))
-        yield from self._within(self.background.stop())
-        yield from self._within(self._listeners.stop())
+        for thread in (self.background, self._listeners):
+            yield from self._within(thread.stop())
+            thread.join()
 
     def _within(self, future: Future[None]) -> Operation[None]:
         try:

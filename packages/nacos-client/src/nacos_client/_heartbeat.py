@@ -145,7 +145,8 @@ class Heartbeats:
             pulse.in_trouble = True
         except Exception:
             self._failed += 1
-            logger.exception("beat of %s failed; beats go on", pulse.registration.service)
+            if not pulse.in_trouble:
+                logger.exception("beat of %s failed; beats go on", pulse.registration.service)
             pulse.in_trouble = True
         else:
             if pulse.in_trouble:

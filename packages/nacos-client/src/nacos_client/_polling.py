@@ -143,7 +143,9 @@ class Poller(ABC, Generic[K, S]):
             watched.in_trouble = True
             self._missed(watched)
         except Exception:
-            logger.exception("watch of %s failed; it goes on", watched.key)
+            if not watched.in_trouble:
+                logger.exception("watch of %s failed; it goes on", watched.key)
+            watched.in_trouble = True
         else:
             if watched.in_trouble:
                 logger.info("watch of %s works again", watched.key)

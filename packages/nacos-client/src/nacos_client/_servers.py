@@ -34,7 +34,7 @@ def base_url(
         InvalidArgumentError: it is none of these.
     """
     rule = "host, host:port or an http(s) URL, several separated by commas"
-    text = address.strip().rstrip("/")
+    text = address.strip()
     scheme = "https" if tls else "http"
     try:
         parts = urlsplit(text if "://" in text else f"{scheme}://{text}")
@@ -77,6 +77,11 @@ class Servers:
     def addresses(self) -> tuple[str, ...]:
         """All servers known now, in the order given."""
         return self._addresses
+
+    @property
+    def in_use(self) -> str:
+        """`host:port` of the server for the next attempt."""
+        return urlsplit(self.pick()).netloc if self._addresses else ""
 
     def replace(self, addresses: Iterable[str]) -> None:
         """Take over a new list; an empty one is not believed."""

@@ -51,7 +51,7 @@ class Call:
     def need(self, *names: str) -> None:
         """Refuse the call when one of these is missing."""
         for name in names:
-            if not self.get(name):
+            if not self.get(name).strip():
                 missing = f"Required parameter '{name}' type String is not present"
                 raise Refusal(failure(400, 10000, "parameter missing", missing))
 

@@ -1,0 +1,425 @@
+"""Leases on Redis, so that several replicas share one truth.
+
+Redis decides: every write is one Lua script there, and leases lapse by its clock. Each replica holds
+a copy of everything, told by a channel which services changed, so that reading never waits and goes
+on while Redis is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+from typing import TYPE_CHECKING, cast
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from .errors import Problem, SettingsError
+from .instance import Instance, ServiceKey, parse_instance
+from .leases import ANY_STATE, Precondition, SelfPreservation, not_registered
+from .response import json_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .metrics import Metrics
+
+__all__ = ("RedisStore",)
+
+logger = logging.getLogger(__name__)
+
+EXPIRE_EVERY_SECONDS = 0.5
+SYNC_EVERY_SECONDS = 30.0
+RETRY_SECONDS = 1.0
+TIMEOUT_SECONDS = 3.0
+
+# KEYS: lapses, services, instances of the service. ARGV: service, id, channel, then as named.
+_PUT = """
+local service, id, channel = ARGV[1], ARGV[2], ARGV[3]
+local document, etag, ttl, capacity = ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local absent, matches = ARGV[8] == '1', cjson.decode(ARGV[9])
+local present = redis.call('HGET', KEYS[3], id)
+local present_etag = present and string.sub(present, 1, 16)
+if absent and present then return 'present' end
+if #matches > 0 then
+  if not present then return 'missing' end
+  local good = false
+  for _, tag in ipairs(matches) do if tag == '*' or tag == present_etag then good = true end end
+  if not good then return 'other' end
+end
+if not present and redis.call('HGET', KEYS[2], '') and
+   tonumber(redis.call('HGET', KEYS[2], '')) >= capacity then return 'full' end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local member = cjson.encode({service, id})
+if ttl > 0 then redis.call('ZADD', KEYS[1], now + ttl, member)
+else redis.call('ZREM', KEYS[1], member) end
+if present_etag == etag then return 'same' end
+redis.call('HSET', KEYS[3], id, etag .. document)
+if not present then
+  redis.call('HINCRBY', KEYS[2], '', 1)
+  redis.call('HINCRBY', KEYS[2], service, 1)
+end
+redis.call('PUBLISH', channel, service)
+return present and 'changed' or 'created'
+"""
+
+_RENEW = """
+local present = redis.call('HGET', KEYS[3], ARGV[2])
+if not present then return false end
+local document = cjson.decode(string.sub(present, 17))
+if document.ephemeral then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  redis.call('ZADD', KEYS[1], now + document.ttl_seconds * 1000, cjson.encode({ARGV[1], ARGV[2]}))
+end
+return present
+"""
+
+_REMOVE = """
+local present = redis.call('HGET', KEYS[3], ARGV[2])
+local matches = cjson.decode(ARGV[4])
+if #matches > 0 then
+  if not present then return 'missing' end
+  local good = false
+  for _, tag in ipairs(matches) do
+    if tag == '*' or tag == string.sub(present, 1, 16) then good = true end
+  end
+  if not good then return 'other' end
+end
+if not present then return 'gone' end
+redis.call('HDEL', KEYS[3], ARGV[2])
+redis.call('ZREM', KEYS[1], cjson.encode({ARGV[1], ARGV[2]}))
+redis.call('HINCRBY', KEYS[2], '', -1)
+if redis.call('HINCRBY', KEYS[2], ARGV[1], -1) <= 0 then redis.call('HDEL', KEYS[2], ARGV[1]) end
+redis.call('PUBLISH', ARGV[3], ARGV[1])
+return 'removed'
+"""
+
+# KEYS: lapses, services, lapsed lately. ARGV: channel, prefix, share, least, window, longest (ms).
+_EXPIRE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local share, least = tonumber(ARGV[3]), tonumber(ARGV[4])
+local present = tonumber(redis.call('HGET', KEYS[2], '') or '0')
+local overdue = redis.call('ZCOUNT', KEYS[1], '-inf', now)
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - tonumber(ARGV[5]))
+local lately = redis.call('ZCARD', KEYS[3])
+local allowed = math.max(least, math.floor(share * (present + lately))) - lately
+local until_ = now
+if overdue > allowed then until_ = now - tonumber(ARGV[6]) end
+local lapsed = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', until_, 'LIMIT', 0, 1000)
+for _, member in ipairs(lapsed) do
+  local entry = cjson.decode(member)
+  redis.call('ZREM', KEYS[1], member)
+  if redis.call('HDEL', ARGV[2] .. entry[1], entry[2]) == 1 then
+    redis.call('HINCRBY', KEYS[2], '', -1)
+    if redis.call('HINCRBY', KEYS[2], entry[1], -1) <= 0 then
+      redis.call('HDEL', KEYS[2], entry[1])
+    end
+    redis.call('ZADD', KEYS[3], now, member)
+    redis.call('PUBLISH', ARGV[1], entry[1])
+  end
+end
+return {#lapsed, overdue > allowed and 1 or 0}
+"""
+
+_REFUSALS = {
+    "present": (412, "Precondition failed", "the instance is registered; leave out If-None-Match"),
+    "missing": (412, "Precondition failed", "the instance is not registered; leave out If-Match"),
+    "other": (412, "Precondition failed", "the registration has changed; read it again"),
+    "full": (507, "Registry full", "every place is taken; raise --capacity"),
+}
+
+
+async def reach(url: str) -> str:
+    """Why the Redis at this url cannot be used; empty when it answers."""
+    store = RedisStore(url)
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await store.ping()
+    except (RedisError, OSError) as error:
+        return str(error) or "it does not answer in time"
+    finally:
+        await store.aclose()
+    return ""
+
+
+class RedisStore:
+    """Leases on one Redis; `run` keeps the copy here and expires what lapsed.
+
+    Args:
+        url: `redis://host:port/db`, `rediss://…` or `unix://…`.
+        prefix: what every key begins with; replicas that share one have the same truth.
+
+    Raises:
+        SettingsError: the url is none of Redis.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "{lite-registry}:",
+        capacity: int = 50_000,
+        preservation: SelfPreservation | None = None,
+    ) -> None:
+        try:
+            self._redis = redis.asyncio.Redis.from_url(
+                url,
+                decode_responses=True,
+                socket_timeout=TIMEOUT_SECONDS,
+                socket_connect_timeout=TIMEOUT_SECONDS,
+            )
+        except ValueError as error:
+            raise SettingsError(
+                "--store must be memory or a url such as redis://host:6379/0"
+            ) from error
+        self._prefix = prefix
+        self._capacity = capacity
+        self._preservation = preservation or SelfPreservation()
+        self._copy: dict[ServiceKey, dict[str, Instance]] = {}
+        self._listener: Callable[[ServiceKey], None] = lambda _: None
+        self._dirty: set[str] = set()
+        self._woken = asyncio.Event()
+        self._refreshed: asyncio.Future[None] | None = None
+        self._put = self._redis.register_script(_PUT)
+        self._renew = self._redis.register_script(_RENEW)
+        self._remove = self._redis.register_script(_REMOVE)
+        self._expire = self._redis.register_script(_EXPIRE)
+        self.epoch = "redis"
+        self.preserving = False
+        self.reachable = False
+        self._lapsed = 0
+        self._failures = 0
+
+    def start(self, listener: Callable[[ServiceKey], None], metrics: Metrics) -> None:
+        """Tell `listener` of each service whose instances change."""
+        self._listener = listener
+        metrics.gauge("leases_lapsed", lambda: [({}, self._lapsed)])
+        metrics.gauge("store_failures", lambda: [({}, self._failures)])
+
+    # reading, from the copy
+
+    def services(self) -> list[ServiceKey]:
+        """Every service that has an instance, sorted."""
+        return sorted(self._copy)
+
+    def instances(self, key: ServiceKey) -> list[Instance]:
+        """The service's instances, sorted by id."""
+        instances = self._copy.get(key, {})
+        return [instances[instance_id] for instance_id in sorted(instances)]
+
+    def find(self, key: ServiceKey, instance_id: str) -> Instance | None:
+        """The registration of that instance."""
+        return self._copy.get(key, {}).get(instance_id)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._copy.values()))
+
+    # writing, in Redis
+
+    async def put(
+        self, key: ServiceKey, instance: Instance, precondition: Precondition = ANY_STATE
+    ) -> bool:
+        """Register the instance or renew it with a full document; whether it is new."""
+        arguments: list[str | int] = [
+            json_bytes(instance.document()).decode(),
+            instance.etag,
+            int(instance.ttl_seconds * 1000) if instance.ephemeral else 0,
+            self._capacity,
+            int(precondition.absent),
+            json.dumps(precondition.if_match),
+        ]
+        outcome = str(await self._run(self._put, key, instance.id, arguments))
+        if outcome in _REFUSALS:
+            raise Problem(*_REFUSALS[outcome])
+        if outcome != "same" or self.find(key, instance.id) != instance:
+            await self._see(key)
+        return outcome == "created"
+
+    async def renew(self, key: ServiceKey, instance_id: str) -> Instance:
+        """Start the lease's time anew."""
+        present = await self._run(self._renew, key, instance_id, [])
+        if present is None:
+            raise not_registered(key, instance_id)
+        return _instance(instance_id, str(present))
+
+    async def remove(
+        self, key: ServiceKey, instance_id: str, precondition: Precondition = ANY_STATE
+    ) -> bool:
+        """Take the instance out; whether it was there."""
+        arguments: list[str | int] = [json.dumps(precondition.if_match)]
+        outcome = str(await self._run(self._remove, key, instance_id, arguments))
+        if outcome in _REFUSALS:
+            raise Problem(*_REFUSALS[outcome])
+        if outcome == "removed":
+            await self._see(key)
+        return outcome == "removed"
+
+    async def _run(
+        self,
+        script: redis.commands.core.AsyncScript,
+        key: ServiceKey,
+        instance_id: str,
+        arguments: list[str | int],
+    ) -> object:
+        service = _encode(key)
+        keys = [self._key("lapses"), self._key("services"), self._key(f"service:{service}")]
+        try:
+            return await script(
+                keys=keys, args=[service, instance_id, self._key("changes"), *arguments]
+            )
+        except (RedisError, OSError) as error:
+            self._failures += 1
+            raise Problem(
+                503,
+                "Store unavailable",
+                "the store of leases does not answer; try again",
+                headers=(("retry-after", "1"),),
+            ) from error
+
+    async def _see(self, key: ServiceKey) -> None:
+        """Wait until the copy holds what was just written."""
+        self._dirty.add(_encode(key))
+        self._woken.set()
+        if self._refreshed is None:
+            self._refreshed = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await asyncio.shield(self._refreshed)
+
+    # the copy
+
+    async def run(self) -> None:
+        """Follow Redis until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follow())
+                tasks.create_task(self._refresh())
+                tasks.create_task(self._expire_lapsed())
+        finally:
+            await self.aclose()
+
+    async def ping(self) -> None:
+        """Ask whether Redis is there."""
+        await self._redis.ping()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._redis.aclose()
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async with self._redis.pubsub() as channel:
+                    await channel.subscribe(self._key("changes"))
+                    await self._listen(channel)
+            except (RedisError, OSError) as error:
+                self._lost(error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _listen(self, channel: redis.asyncio.client.PubSub) -> None:
+        loop = asyncio.get_running_loop()
+        sync_at = loop.time()
+        while True:
+            if loop.time() >= sync_at:
+                await self._sync()
+                sync_at = loop.time() + SYNC_EVERY_SECONDS
+            message = await channel.get_message(ignore_subscribe_messages=True, timeout=1.0)
+            if message is not None:
+                self._dirty.add(str(message["data"]))
+                self._woken.set()
+
+    async def _sync(self) -> None:
+        """Look at every service, also those that only the copy has."""
+        epoch_key = self._key("epoch")
+        await self._redis.set(epoch_key, secrets.token_hex(8), nx=True)
+        self.epoch = str(await self._redis.get(epoch_key))
+        names = await self._redis.hkeys(self._key("services"))
+        self._dirty.update(name for name in cast("list[str]", names) if name)
+        self._dirty.update(map(_encode, self._copy))
+        self._woken.set()
+        if not self.reachable:
+            logger.info("the store of leases answers")
+        self.reachable = True
+
+    async def _refresh(self) -> None:
+        """The only writer of the copy, so that nothing old overwrites what is newer."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            services, self._dirty = sorted(self._dirty), set()
+            refreshed, self._refreshed = self._refreshed, None
+            try:
+                await self._fetch(services)
+            except (RedisError, OSError):
+                self._dirty.update(services)
+                self._failures += 1
+                await asyncio.sleep(RETRY_SECONDS)
+                self._woken.set()
+            finally:
+                if refreshed is not None and not refreshed.done():
+                    refreshed.set_result(None)
+
+    async def _fetch(self, services: list[str]) -> None:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for service in services:
+                pipeline.hgetall(self._key(f"service:{service}"))  # type: ignore[unused-awaitable]
+            found = await pipeline.execute()
+        for service, entries in zip(services, found, strict=True):
+            self._take(_decode(service), cast("dict[str, str]", entries))
+
+    def _take(self, key: ServiceKey, entries: dict[str, str]) -> None:
+        present = self._copy.get(key, {})
+        fresh = {
+            instance_id: present[instance_id]
+            if instance_id in present and present[instance_id].etag == entry[:16]
+            else _instance(instance_id, entry)
+            for instance_id, entry in entries.items()
+        }
+        if fresh == present:
+            return
+        if fresh:
+            self._copy[key] = fresh
+        else:
+            del self._copy[key]
+        self._listener(key)
+
+    async def _expire_lapsed(self) -> None:
+        rules = self._preservation
+        keys = [self._key("lapses"), self._key("services"), self._key("lapsed-lately")]
+        arguments: list[str | float] = [self._key("changes"), self._key("service:")]
+        arguments += [rules.share, rules.least]
+        arguments += [int(rules.window_seconds * 1000), int(rules.longest_seconds * 1000)]
+        while True:
+            try:
+                lapsed, preserving = await self._expire(keys=keys, args=arguments)
+                self._lapsed += int(lapsed)
+                self.preserving = bool(preserving)
+            except (RedisError, OSError):
+                self._failures += 1
+            await asyncio.sleep(EXPIRE_EVERY_SECONDS)
+
+    # Only who follows the channel says so: what was missed in between is seen by its next look.
+    def _lost(self, error: Exception) -> None:
+        self._failures += 1
+        if self.reachable:
+            logger.warning("the store of leases does not answer (%s); the copy stays", error)
+        self.reachable = False
+
+    def _key(self, name: str) -> str:
+        return self._prefix + name
+
+
+def _encode(key: ServiceKey) -> str:
+    return json.dumps(list(key), ensure_ascii=False)
+
+
+def _decode(service: str) -> ServiceKey:
+    return ServiceKey(*json.loads(service))
+
+
+def _instance(instance_id: str, entry: str) -> Instance:
+    return parse_instance(instance_id, entry[16:].encode())

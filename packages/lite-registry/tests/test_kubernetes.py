@@ -1,0 +1,527 @@
+"""The reflector against an API server that speaks the documented protocol and fails as told.
+
+tests-integration/faults plays the same faults with the real one.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from lite_registry.http import Answer, HttpListener, Request
+from lite_registry.kubernetes.access import ApiServer, StaticCredentials
+from lite_registry.kubernetes.reflector import ApiError
+from lite_registry.kubernetes.source import KubernetesRoutes
+from lite_registry.metrics import Metrics
+from lite_registry.published import PublishedRoutes
+from lite_registry.response import Response, StreamResponse, json_response
+from lite_registry.routes import Target
+
+SERVICES = "services"
+SLICES = "endpointslices"
+
+
+class CutError(Exception):
+    """The connection is to be cut here."""
+
+
+class FakeApiServer:
+    """Objects with versions, lists in pages, watches with a history; faults on request."""
+
+    def __init__(self) -> None:
+        self.listener = HttpListener(self.handle)
+        self.objects: dict[str, dict[str, dict[str, Any]]] = {SERVICES: {}, SLICES: {}}
+        self.history: dict[str, list[tuple[int, dict[str, Any]]]] = {SERVICES: [], SLICES: []}
+        self.version = 10
+        self.changed = asyncio.Event()
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.answers: list[Callable[[], Answer]] = []
+        self.hang_up = asyncio.Event()
+        self.compacted = 0
+        self.port = 0
+
+    async def start(self) -> None:
+        self.listener = HttpListener(self.handle)
+        self.port = await self.listener.listen("127.0.0.1", self.port)
+
+    async def stop(self) -> None:
+        self.hang_up.set()
+        await self.listener.close(0.0)
+        self.hang_up = asyncio.Event()
+
+    def put(self, kind: str, item: dict[str, Any]) -> None:
+        name = item["metadata"]["name"]
+        event = "MODIFIED" if name in self.objects[kind] else "ADDED"
+        self.version += 1
+        if event == "MODIFIED":
+            item["metadata"]["uid"] = self.objects[kind][name]["metadata"]["uid"]
+        item["metadata"].setdefault("uid", f"uid-{name}-{self.version}")
+        item["metadata"]["resourceVersion"] = str(self.version)
+        self.objects[kind][name] = item
+        self._note(kind, {"type": event, "object": item})
+
+    def delete(self, kind: str, name: str) -> None:
+        self.version += 1
+        item = self.objects[kind].pop(name)
+        gone = {**item, "metadata": {**item["metadata"], "resourceVersion": str(self.version)}}
+        self._note(kind, {"type": "DELETED", "object": gone})
+
+    def _note(self, kind: str, event: dict[str, Any]) -> None:
+        self.history[kind].append((self.version, event))
+        self._wake()
+
+    def _wake(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def bookmark(self) -> None:
+        self.version += 1
+        meta = {"resourceVersion": str(self.version)}
+        for kind in self.history:
+            event = {"type": "BOOKMARK", "object": {"metadata": meta}}
+            self.history[kind].append((self.version, event))
+        self._wake()
+
+    def compact(self) -> None:
+        self.compacted = self.version
+
+    def send(self, line: dict[str, Any] | bytes) -> None:
+        """Put a line of the test's own into every watch."""
+        self.version += 1
+        for kind in self.history:
+            self.history[kind].append((self.version, {"raw": line}))
+        self._wake()
+
+    def handle(self, request: Request) -> Answer:
+        url = urlsplit(request.target.decode())
+        kind = url.path.rpartition("/")[2]
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        self.requests.append((kind, query))
+        if self.answers:
+            return self.answers.pop(0)()
+        if "watch" in query:
+            since = int(query["resourceVersion"])
+            return StreamResponse(self._events(kind, since), "application/json")
+        return self._list(kind, query)
+
+    def _list(self, kind: str, query: dict[str, str]) -> Answer:
+        names = sorted(self.objects[kind])
+        begin = int(query.get("continue", "0"))
+        end = begin + int(query["limit"])
+        meta = {"resourceVersion": str(self.version)}
+        if end < len(names):
+            meta["continue"] = str(end)
+        items = [self.objects[kind][name] for name in names[begin:end]]
+        return json_response(200, {"kind": "List", "metadata": meta, "items": items})
+
+    async def _events(self, kind: str, since: int) -> AsyncIterator[bytes]:
+        if since < self.compacted:
+            status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+            yield json.dumps({"type": "ERROR", "object": status}).encode() + b"\n"
+            return
+        while True:
+            changed = self.changed
+            for version, event in self.history[kind]:
+                if version > since:
+                    since = version
+                    raw = event.get("raw", event)
+                    if raw == b"cut":
+                        yield b'{"type":"MODIFIED","object":{"meta'
+                        raise CutError
+                    line = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
+                    yield line + b"\n"
+            waits = {asyncio.create_task(e.wait()) for e in (changed, self.hang_up)}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            if self.hang_up.is_set():
+                return
+
+
+def service(name: str, *, port: int = 8000, ports: Any = None, **labels: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": "shop", "labels": labels},
+        "spec": {"ports": ports or [{"port": port}]},
+    }
+
+
+def endpoints(name: str, *ready: bool | None, part: str = "1", **fields: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": f"{name}-{part}",
+            "namespace": "shop",
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "endpoints": [
+            {"addresses": [f"10.0.0.{n}"], "conditions": {"ready": one}, **fields}
+            for n, one in enumerate(ready)
+        ],
+    }
+
+
+class Cluster:
+    """The fake server, the source under test, and time that passes only between its sleeps."""
+
+    def __init__(self, **options: Any) -> None:
+        self.api = FakeApiServer()
+        self.published = PublishedRoutes()
+        self.metrics = Metrics()
+        self.now = 0.0
+        self.slept: list[float] = []
+        self.options = options
+        self.shown: list[dict[str, list[str]]] = []
+        self.published.listen(lambda _, after: self.shown.append(_lanes(after.documents)))
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+    async def __aenter__(self) -> Self:
+        await self.api.start()
+        api = ApiServer(
+            f"http://127.0.0.1:{self.api.port}",
+            namespace="shop",
+            credentials=StaticCredentials("secret-token"),
+        )
+        options: dict[str, Any] = {"namespaces": ("shop",), "debounce_seconds": 0.001}
+        options |= {"clock": lambda: self.now, "sleep": self.sleep} | self.options
+        self.source = KubernetesRoutes(api, **options)
+        self.source.start(self.published, self.metrics)
+        self.task = asyncio.create_task(self.source.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await self.api.stop()
+
+    async def shows(self, **lanes: list[str]) -> None:
+        """Wait until exactly these services with these lanes are published."""
+        await until(lambda: self.published.live and _lanes(self.published.table.documents) == lanes)
+
+    async def watching(self) -> None:
+        """Wait until both watches stand."""
+        await until(lambda: sum("watch" in query for _, query in self.api.requests) >= 2)
+
+
+def _lanes(documents: Any) -> dict[str, list[str]]:
+    return {name: document["lanes"] for name, document in documents.items()}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError("not within 4 s")
+
+
+def fill(api: FakeApiServer) -> None:
+    api.put(SERVICES, service("orders", app="orders"))
+    api.put(SERVICES, service("orders-dev", app="orders", lane="dev", port=8001))
+    api.put(SLICES, endpoints("orders", True))
+    api.put(SLICES, endpoints("orders-dev", True, True, False))
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    async with Cluster() as cluster:
+        fill(cluster.api)
+        await cluster.shows(orders=["dev"])
+        await cluster.watching()
+        yield cluster
+
+
+async def test_services_with_ready_endpoints_become_lanes(cluster: Cluster) -> None:
+    route = cluster.published.table.routes["orders"]
+    assert route.base == Target("orders", 8000, {}, ready=1)
+    assert route.lanes == {"dev": Target("orders-dev", 8001, {}, ready=2)}
+
+
+async def test_changes_are_followed(cluster: Cluster) -> None:
+    cluster.api.put(SERVICES, service("orders-test", app="orders", lane="test"))
+    cluster.api.put(SLICES, endpoints("orders-test", True))
+    await cluster.shows(orders=["dev", "test"])
+    cluster.api.delete(SERVICES, "orders-dev")
+    await cluster.shows(orders=["test"])
+    cluster.api.put(SERVICES, service("orders-test"))  # the labels are taken off
+    await cluster.shows(orders=[])
+    assert sum(kind == SERVICES and "watch" not in q for kind, q in cluster.api.requests) == 1
+
+
+async def test_a_list_comes_in_pages_and_counts_as_a_whole() -> None:
+    async with Cluster() as cluster:
+        for number in range(600):
+            cluster.api.put(SERVICES, service(f"s{number}", app=f"s{number}"))
+        await cluster.shows(**{f"s{number}": [] for number in range(600)})
+        assert len(cluster.shown) == 1
+
+
+async def test_half_a_list_is_never_shown(cluster: Cluster) -> None:
+    for number in range(600):
+        cluster.api.put(SERVICES, service(f"s{number}", app=f"s{number}"))
+    await until(lambda: len(cluster.published.table.routes) == 601)
+    shown = len(cluster.shown)
+    cluster.api.compact()
+    list_page = cluster.api._list
+    pages = iter(
+        [
+            lambda: list_page(SERVICES, {"limit": "250"}),
+            lambda: Response(500),
+        ]
+    )
+    await cluster.api.stop()
+    cluster.api.answers += [next(pages), next(pages)]
+    await cluster.api.start()
+    cluster.api.put(SERVICES, service("s600", app="s600"))
+    await until(lambda: len(cluster.published.table.routes) == 602)
+    assert all(len(lanes) >= 601 for lanes in cluster.shown[shown:])
+
+
+async def test_a_clean_end_of_a_watch_needs_no_new_list(cluster: Cluster) -> None:
+    cluster.now += 100
+    lists = sum("watch" not in query for _, query in cluster.api.requests)
+    cluster.api.hang_up.set()
+    await asyncio.sleep(0)
+    cluster.api.hang_up = asyncio.Event()
+    cluster.api.put(SLICES, endpoints("orders-dev", True, True, True))
+    await until(lambda: cluster.published.table.routes["orders"].lanes["dev"].ready == 3)
+    assert sum("watch" not in query for _, query in cluster.api.requests) == lists
+    assert not cluster.published.stale
+
+
+async def lose_and_gain(cluster: Cluster, fault: Callable[[], None]) -> None:
+    """During the fault one lane goes and one comes; afterwards the table equals the cluster."""
+    del cluster.api.objects[SERVICES]["orders-dev"]
+    cluster.api.version += 1
+    cluster.api.objects[SERVICES]["orders-test"] = service("orders-test", app="orders", lane="test")
+    cluster.api.objects[SERVICES]["orders-test"]["metadata"]["uid"] = "u"
+    cluster.api.objects[SLICES]["orders-test-1"] = endpoints("orders-test", True)
+    fault()
+    await cluster.shows(orders=["test"])
+    assert not cluster.published.stale
+    assert all(lanes in ({"orders": ["dev"]}, {"orders": ["test"]}) for lanes in cluster.shown[1:])
+
+
+async def test_410_in_the_stream_leads_to_a_list_that_is_compared(cluster: Cluster) -> None:
+    def fault() -> None:
+        gone = {"kind": "Status", "code": 410, "message": "too old resource version"}
+        cluster.api.send({"type": "ERROR", "object": gone})
+
+    await lose_and_gain(cluster, fault)
+
+
+async def test_410_as_a_status_does_the_same(cluster: Cluster) -> None:
+    def fault() -> None:
+        cluster.api.answers += [lambda: json_response(410, {"code": 410, "message": "gone"})] * 2
+        cluster.api.hang_up.set()
+        cluster.api.hang_up = asyncio.Event()
+        cluster.api._wake()
+
+    cluster.api.send(b"cut")
+    await lose_and_gain(cluster, fault)
+
+
+@pytest.mark.parametrize(
+    "line", [b"cut", b"no json", b"[]", b'{"type":"ODD","object":{}}', b'{"type":"ADDED"}']
+)
+async def test_a_broken_stream_is_watched_again_from_the_last_version(
+    cluster: Cluster, line: bytes
+) -> None:
+    cluster.api.send(line)
+    cluster.api.put(SERVICES, service("users", app="users"))
+    await cluster.shows(orders=["dev"], users=[])
+    assert any(0.8 <= pause <= 1.6 for pause in cluster.slept)
+
+
+@pytest.mark.parametrize("status", [500, 503, 403, 401])
+async def test_an_error_keeps_what_was_seen_and_marks_it(cluster: Cluster, status: int) -> None:
+    marked: list[bool] = []
+
+    def refuse() -> Answer:
+        marked.append(cluster.published.stale)
+        return json_response(status, {"message": "on purpose"})
+
+    cluster.api.answers += [refuse] * 7
+    cluster.api.send(b"cut")
+    cluster.api.put(SERVICES, service("users", app="users"))
+    await cluster.shows(orders=["dev"], users=[])
+    assert any(marked)
+    await until(lambda: not cluster.published.stale)
+    assert all("orders" in lanes for lanes in cluster.shown)
+
+
+async def test_the_server_says_how_long_to_wait(cluster: Cluster) -> None:
+    busy = (("retry-after", "17"),)
+    cluster.api.answers += [lambda: json_response(429, {"message": "slow down"}, busy)] * 2
+    cluster.api.send(b"cut")
+    cluster.api.put(SERVICES, service("users", app="users"))
+    await cluster.shows(orders=["dev"], users=[])
+    assert 17.0 in cluster.slept
+
+
+async def test_silence_counts_as_a_dead_connection() -> None:
+    async with Cluster(silence_seconds=0.05) as cluster:
+        fill(cluster.api)
+        await cluster.shows(orders=["dev"])
+        await until(
+            lambda: b'watch_restarts_total{reason="connection"}' in cluster.metrics.render()
+        )
+        await cluster.shows(orders=["dev"])
+
+
+async def test_a_refusing_server_is_asked_less_and_less() -> None:
+    async with Cluster() as cluster:
+        fill(cluster.api)
+        await cluster.shows(orders=["dev"])
+        await cluster.watching()
+        await cluster.api.stop()
+        cluster.slept.clear()
+        await until(lambda: sum(cluster.slept) > 300)
+        assert cluster.published.stale
+        pauses = len(cluster.slept)
+        assert pauses < 40
+        await cluster.api.start()
+        await until(lambda: not cluster.published.stale)
+
+
+async def test_410_again_and_again_does_not_become_a_hot_loop() -> None:
+    async with Cluster() as cluster:
+        fill(cluster.api)
+        cluster.api.compacted = 10_000
+        await until(lambda: sum(cluster.slept) > 60)
+        assert len(cluster.slept) < 20
+
+
+async def test_bookmarks_move_the_version_from_which_is_watched_again(cluster: Cluster) -> None:
+    cluster.api.bookmark()
+    version = str(cluster.api.version)
+    await asyncio.sleep(0.05)
+    cluster.api.send(b"cut")
+    await until(
+        lambda: any(
+            "watch" in query and int(query["resourceVersion"]) >= int(version)
+            for _, query in cluster.api.requests
+        )
+    )
+    assert all(
+        query.get("allowWatchBookmarks") == "true"
+        for _, query in cluster.api.requests
+        if "watch" in query
+    )
+
+
+async def test_a_list_without_much_of_what_was_there_is_confirmed_by_a_second_one() -> None:
+    async with Cluster() as cluster:
+        for number in range(10):
+            cluster.api.put(SERVICES, service(f"s{number}", app=f"s{number}"))
+        await until(lambda: len(cluster.published.table.routes) == 10)
+        await cluster.watching()
+        kept = dict(cluster.api.objects[SERVICES])
+        empty = lambda: json_response(200, {"metadata": {"resourceVersion": "99"}, "items": []})  # noqa: E731
+        cluster.api.answers += [empty]
+        gone = {"code": 410, "message": "gone"}
+        cluster.api.history[SERVICES].append(
+            (cluster.api.version + 1, {"raw": {"type": "ERROR", "object": gone}})
+        )
+        cluster.api._wake()
+        await until(lambda: b"shrink_guards_total" in cluster.metrics.render())
+        assert 2.0 in cluster.slept
+        assert len(cluster.api.objects[SERVICES]) == len(kept)
+        assert all(len(lanes) == 10 for lanes in cluster.shown)
+
+
+async def test_a_lane_stays_for_a_grace_period_without_a_ready_endpoint() -> None:
+    async with Cluster(grace_seconds=0.1, clock=asyncio.get_running_loop().time) as cluster:
+        fill(cluster.api)
+        await cluster.shows(orders=["dev"])
+        cluster.api.put(SLICES, endpoints("orders-dev", False))
+        await until(lambda: cluster.published.table.routes["orders"].lanes["dev"].ready == 0)
+        assert cluster.published.table.routes["orders"].lanes["dev"].available
+        await cluster.shows(orders=[])
+        cluster.api.put(SLICES, endpoints("orders-dev", True))
+        await cluster.shows(orders=["dev"])
+
+
+async def test_a_lane_that_never_was_ready_is_not_there(cluster: Cluster) -> None:
+    cluster.api.put(SERVICES, service("orders-new", app="orders", lane="new"))
+    cluster.api.put(SLICES, endpoints("orders-new", False))
+    await until(lambda: "new" in cluster.published.table.routes["orders"].lanes)
+    await cluster.shows(orders=["dev"])
+
+
+async def test_an_endpoint_in_two_slices_is_one_and_ready_may_be_left_out(
+    cluster: Cluster,
+) -> None:
+    for part in ("1", "2"):
+        item = endpoints("orders-dev", None, part=part, targetRef={"name": "pod-a"})
+        cluster.api.put(SLICES, item)
+    await until(lambda: cluster.published.table.routes["orders"].lanes["dev"].ready == 1)
+
+
+async def test_the_port_named_http_is_the_one_and_each_lane_has_its_own(cluster: Cluster) -> None:
+    ports = [{"name": "grpc", "port": 9000}, {"name": "http", "port": 8080}]
+    cluster.api.put(SERVICES, service("orders-dev", app="orders", lane="dev", ports=ports))
+    await until(lambda: cluster.published.table.routes["orders"].lanes["dev"].port == 8080)
+    route = cluster.published.table.routes["orders"]
+    assert route.lanes["dev"].ports == {"grpc": 9000, "http": 8080}
+    assert route.base is not None
+    assert route.base.port == 8000
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (service("x", app="Big_Label"), "label"),
+        (service("x", app="orders", lane="d.v"), "label"),
+        (service("x", app="orders", lane="d" * 60), "label"),
+        (service("orders-other", app="orders"), "collision"),
+        (service("other", app="orders", lane="dev"), "collision"),
+    ],
+)
+async def test_what_cannot_be_a_route_is_left_out_and_counted(
+    cluster: Cluster, odd: dict[str, Any], reason: str
+) -> None:
+    cluster.api.put(SERVICES, odd)
+    expected = f'rejected_services{{reason="{reason}"}} 1'.encode()
+    await until(lambda: expected in cluster.metrics.render())
+    await cluster.shows(orders=["dev"])
+
+
+async def test_a_lane_whose_name_would_be_the_base_of_another_service_is_left_out(
+    cluster: Cluster,
+) -> None:
+    cluster.api.put(SERVICES, service("a-b", app="a-b"))
+    cluster.api.put(SERVICES, service("odd", app="a", lane="b"))
+    cluster.api.put(SLICES, endpoints("odd", True))
+    await cluster.shows(orders=["dev"], **{"a-b": []})
+    await until(lambda: b'reason="collision"} 1' in cluster.metrics.render())
+
+
+async def test_an_object_made_again_under_its_name_is_not_deleted_with_the_old_one(
+    cluster: Cluster,
+) -> None:
+    mirror = cluster.source._services[0]
+    mirror.remove("shop/orders", "uid-of-an-earlier-one")
+    assert "shop/orders" in mirror.objects
+
+
+async def test_what_is_not_at_home_carries_its_namespace(cluster: Cluster) -> None:
+    elsewhere = service("users", app="users")
+    elsewhere["metadata"]["namespace"] = "other"
+    cluster.api.put(SERVICES, elsewhere)
+    await cluster.shows(orders=["dev"], **{"users.other": []})
+    base = cluster.published.table.routes["users.other"].base
+    assert base is not None
+    assert base.name == "users.other"
+
+
+async def test_the_token_is_never_shown() -> None:
+    async with Cluster() as cluster:
+        await cluster.shows()
+        assert "secret-token" not in repr(cluster.source.__dict__.get("_api"))
+    assert "429" in str(ApiError(429, "slow down"))

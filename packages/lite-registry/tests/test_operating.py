@@ -1,0 +1,359 @@
+"""What an operator meets: metrics, status page, events, settings, the other commands."""
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lite_registry import FileRoutes, LiteRegistryServer, SettingsError
+from lite_registry.command import main
+from lite_registry.http_client import HttpClient
+from lite_registry.metrics import Metrics
+from lite_registry.settings import OPTIONS, resolve
+from lite_registry.tokens import TokenFile
+
+ROUTES = {"services": {"orders": {"lanes": ["dev"], "port": 8000}}}
+INSTANCE = {"ip": "10.0.0.7", "port": 8000, "metadata": {"lane": "dev"}}
+
+
+@pytest.fixture
+def routes(tmp_path: Path) -> Path:
+    file = tmp_path / "routes.json"
+    file.write_text(json.dumps(ROUTES))
+    return file
+
+
+@pytest.fixture
+async def served(routes: Path) -> AsyncIterator[LiteRegistryServer]:
+    source = FileRoutes(routes, poll_seconds=0.01)
+    async with LiteRegistryServer(port=0, source=source) as server:
+        client = HttpClient(server.url)
+        await client.ask("PUT", "/v1/instances/orders/a", document=INSTANCE)
+        yield server
+
+
+async def test_metrics_are_prometheus_text_with_bounded_labels(served: LiteRegistryServer) -> None:
+    client = HttpClient(served.url)
+    for path in ("/v1/routes", "/v1/routes/orders", "/v1/routes/x%22y", "/secret-token-in-path"):
+        await client.ask("GET", path)
+    answer = await client.ask("GET", "/metrics")
+    text = answer.body.decode()
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'lite_registry_http_requests_total{path="/v1/routes/{service}",status="404"} 1' in text
+    assert 'lite_registry_http_requests_total{path="other",status="404"} 1' in text
+    assert "secret" not in text
+    assert 'lite_registry_routes{service="orders",lane="dev"} 0' in text
+    assert "lite_registry_instances 1" in text
+    line = re.compile(r'#.*|[a-z_]+(\{([a-z_]+="([^"\\]|\\.)*",?)+\})? [-+0-9.e]+|')
+    assert all(line.fullmatch(one) for one in text.splitlines())
+
+
+def test_a_label_value_cannot_break_out_of_its_quotes() -> None:
+    metrics = Metrics()
+    metrics.count("relists", reason='a"b\\c\nd')
+    assert rb'{reason="a\"b\\c\nd"} 1' in metrics.render()
+
+
+async def test_the_interface_describes_itself(served: LiteRegistryServer) -> None:
+    client = HttpClient(served.url)
+    described = (await client.ask("GET", "/openapi.json")).json()
+    assert described["openapi"] == "3.1.0"
+    paths = described["paths"]
+    assert isinstance(paths, dict)
+    for path in paths:
+        target = path.replace("{service}", "orders").replace("{instance_id}", "a")
+        answer = await client.ask("GET", target)
+        assert answer.status in {200, 405}, path
+
+
+async def test_the_status_page_is_one_file_that_fetches_nothing_from_elsewhere(
+    served: LiteRegistryServer,
+) -> None:
+    answer = await HttpClient(served.url).ask("GET", "/")
+    page = answer.body.decode()
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "innerHTML" not in page
+
+
+async def events(client: HttpClient, target: str) -> AsyncIterator[dict[str, object]]:
+    fields = {"accept": "text/event-stream"}
+    async with client.stream("GET", target, headers=fields) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        rest = b""
+        async for chunk in answer.chunks:
+            *whole, rest = (rest + chunk).split(b"\n\n")
+            for event in whole:
+                if event.startswith(b"id: "):
+                    yield json.loads(event.partition(b"data: ")[2])
+
+
+async def test_events_tell_the_state_and_then_each_change(
+    served: LiteRegistryServer, routes: Path
+) -> None:
+    client = HttpClient(served.url)
+    stream = events(client, "/v1/status")
+    first = await anext(stream)
+    assert '"10.0.0.7"' in json.dumps(first["instances"])
+    routes.write_text('{"services": {"orders": {"lanes": [], "port": 8000}}}')  # noqa: ASYNC240
+    second = await anext(stream)
+    assert second["routes"] != first["routes"]
+    changes = json.dumps(second["changes"])
+    assert "lane dev removed" in changes
+    assert "instance a registered" in changes
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_events_of_routes_and_instances_end_with_the_server(
+    served: LiteRegistryServer,
+) -> None:
+    client = HttpClient(served.url)
+    targets = ("/v1/routes", "/v1/routes/orders", "/v1/instances/orders")
+    streams = [events(client, target) for target in targets]
+    for stream in streams:
+        await anext(stream)
+    await served.aclose()
+    for stream in streams:
+        assert [event async for event in stream] == []
+
+
+async def test_events_of_a_service_end_when_it_is_gone(
+    served: LiteRegistryServer, routes: Path
+) -> None:
+    stream = events(HttpClient(served.url), "/v1/routes/orders")
+    await anext(stream)
+    routes.write_text('{"services": {}}')  # noqa: ASYNC240
+    assert [event async for event in stream] == []
+
+
+async def test_at_the_end_readiness_goes_first(served: LiteRegistryServer) -> None:
+    gate, asked = asyncio.Event(), asyncio.Event()
+
+    async def linger(_: float) -> None:
+        asked.set()
+        await gate.wait()
+
+    served._sleep = linger
+    closing = asyncio.create_task(served.aclose())
+    await asked.wait()
+    client = HttpClient(served.url)
+    assert (await client.ask("GET", "/readyz")).status == 503
+    assert (await client.ask("GET", "/healthz")).status == 200
+    assert (await client.ask("GET", "/v1/routes?watch=1")).status == 200
+    gate.set()
+    await closing
+
+
+# settings
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path) -> Path:
+    file = tmp_path / "settings.toml"
+    file.write_text('port = 1\nhost = "file"\nnamespace = ["a", "b"]\ninsecure = true\n')
+    return file
+
+
+def test_flags_go_before_the_environment_before_the_file_before_defaults(
+    settings_file: Path,
+) -> None:
+    environment = {"LITE_REGISTRY_PORT": "2", "LITE_REGISTRY_HOST": "variable"}
+    values = resolve({"port": "3"}, environment, settings_file)
+    assert (values["port"], values["host"], values["namespace"]) == (3, "variable", ("a", "b"))
+    assert (values["insecure"], values["capacity"]) == (True, 50_000)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("port", "x", "must be a number from 0 to 65535, not 'x'"),
+        ("source", "cloud", "must be one of static, file, kubernetes, not 'cloud'"),
+        ("capacity", "0", "must be a whole number of at least 1, not '0'"),
+        ("preserve_share", "2", "must be a number above 0, at most 1, not '2'"),
+        ("grace", "-1", "must be a number of seconds from 0 to 86400, not '-1'"),
+        ("insecure", "maybe", "must be true or false, not 'maybe'"),
+        ("linger", "nan", "must be a number of seconds from 0 to 86400, not 'nan'"),
+    ],
+)
+def test_a_wrong_setting_is_named_where_it_stands(
+    key: str, value: str, told: str, tmp_path: Path
+) -> None:
+    variable = f"LITE_REGISTRY_{key.upper()}"
+    with pytest.raises(SettingsError, match=f"^{variable} {re.escape(told)}"):
+        resolve({}, {variable: value}, None)
+    with pytest.raises(SettingsError, match=f"^--{key.replace('_', '-')} {re.escape(told)}"):
+        resolve({key: value}, {}, None)
+    file = tmp_path / "settings.toml"
+    file.write_text(f"{key} = '{value}'")
+    with pytest.raises(SettingsError, match=f"^{key} in .*settings.toml {re.escape(told)}"):
+        resolve({}, {}, file)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("port: 1", "cannot be read"), ("prot = 1", "no setting 'prot'"), ("[port]", "no table")],
+)
+def test_a_wrong_settings_file_is_named(content: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(content)
+    with pytest.raises(SettingsError, match=told):
+        resolve({}, {}, file)
+
+
+def test_every_flag_of_the_published_interface_is_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--help"])
+    assert caught.value.code == 0
+    told = capsys.readouterr().out
+    for flag in (
+        *("host", "port", "source", "kubeconfig", "context", "namespace", "all-namespaces"),
+        *("file", "snapshot", "store", "token-file", "insecure", "config"),
+    ):
+        assert f"--{flag} " in told
+    assert {option.variable for option in OPTIONS} >= {"LITE_REGISTRY_TOKEN_FILE"}
+
+
+# the other commands
+
+
+@pytest.fixture
+def url(routes: Path) -> Iterator[str]:
+    """A server in a thread of its own, as the commands run a loop themselves."""
+    started, found = threading.Event(), []
+    stop: list[Callable[[], object]] = []
+
+    async def serve() -> None:
+        over, loop = asyncio.Event(), asyncio.get_running_loop()
+        async with LiteRegistryServer(port=0, source=FileRoutes(routes)) as server:
+            client = HttpClient(server.url)
+            await client.ask("PUT", "/v1/instances/orders/a", document=INSTANCE)
+            found.append(server.url)
+            stop.append(lambda: loop.call_soon_threadsafe(over.set))
+            started.set()
+            await over.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert started.wait(5)
+    yield found[0]
+    stop[0]()
+    thread.join()
+
+
+def test_routes_and_instances_are_shown_as_tables(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["routes", "--url", url]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "SERVICE  LANE    HOST        PORT  READY",
+        "orders   (base)  orders      8000  ?",
+        "orders   dev     orders-dev  8000  ?",
+    ]
+    assert main(["routes", "orders", "--url", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lanes"] == ["dev"]
+    assert main(["instances", "--url", url]) == 0
+    assert capsys.readouterr().out.split() == (
+        ["SERVICE", "GROUP", "NAMESPACE", "INSTANCES", "orders", "1"]
+    )
+    assert main(["instances", "orders", "--url", url]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == (
+        ["a", "10.0.0.7:8000", "1", "up", "lane=dev"]
+    )
+
+
+def test_a_service_or_server_that_is_not_there_is_one_line(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["routes", "nobody", "--url", url]) == 2
+    assert "no route is known for 'nobody'" in capsys.readouterr().err
+    assert main(["routes", "--url", "http://127.0.0.1:1"]) == 2
+    assert capsys.readouterr().err.startswith("lite-registry: 127.0.0.1:1: ")
+    assert main(["routes", "--url", "host:80"]) == 2
+    assert "--url must be an http address" in capsys.readouterr().err
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_check_reads_the_settings_and_says_so(
+    routes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--source", "file", "--file", str(routes)]) == 0
+    assert capsys.readouterr().out == "ok      settings are complete\n"
+
+
+def test_check_of_a_cluster_that_is_not_there_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config"
+    document = {
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "c"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+    }
+    config.write_text(json.dumps(document))
+    assert main(["check", "--source", "kubernetes", "--kubeconfig", str(config)]) == 1
+    assert "MISSING API server http://127.0.0.1:1" in capsys.readouterr().out
+    given = ["--namespace", "a", "--all-namespaces"]
+    assert main(["check", "--source", "kubernetes", "--kubeconfig", str(config), *given]) == 2
+    assert "exclude each other; give one" in capsys.readouterr().err
+
+
+def test_a_server_without_leases_refuses_them(routes: Path) -> None:
+    from lite_registry.no_store import NoStore
+
+    async def run() -> None:
+        async with LiteRegistryServer("0.0.0.0", port=0, store=NoStore()) as server:
+            client = HttpClient(f"http://127.0.0.1:{server.port}")
+            for method, target in (
+                ("PUT", "/v1/instances/orders/a"),
+                ("DELETE", "/v1/instances/orders/a"),
+                ("POST", "/v1/instances/orders/a/renew"),
+            ):
+                document = INSTANCE if method == "PUT" else None
+                answer = await client.ask(method, target, document=document)
+                assert answer.status == 501
+            assert (await client.ask("GET", "/v1/instances/orders")).json()["instances"] == []
+            assert (await client.ask("GET", "/v1/instances/orders/a")).status == 404
+            assert (await client.ask("GET", "/v1/instances")).json() == {"services": []}
+
+    asyncio.run(run())
+
+
+def test_tokens_are_read_again_when_their_file_changes(tmp_path: Path) -> None:
+    now = 0.0
+    file = tmp_path / "tokens"
+    file.write_text("first-token")
+    tokens = TokenFile(file, clock=lambda: now)
+
+    def allowed(token: str) -> bool:
+        from lite_registry.errors import Problem
+
+        try:
+            tokens.check(f"Bearer {token}")
+        except Problem:
+            return False
+        return True
+
+    assert allowed("first-token")
+    file.write_text("# both for a while\nfirst-token\nsecond-token\n")
+    assert not allowed("second-token")
+    now = 1.0
+    assert allowed("second-token")
+    assert allowed("first-token")
+    file.write_text("")
+    now = 2.0
+    assert allowed("second-token")
+    file.unlink()
+    now = 3.0
+    assert allowed("second-token")
