@@ -207,6 +207,15 @@ def test_a_cancelled_first_call_leaves_the_endpoint_new(fleet: Fleet, clock: Clo
     assert balancer.latency("a") == pytest.approx(0.010)
 
 
+def test_a_call_that_was_not_made_after_all_teaches_nothing(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet(1), clock)
+    lease = balancer.acquire()
+    clock.now += 1.0
+    lease.cancel()
+    lease.cancel()
+    assert (balancer.latency("a"), balancer.active("a")) == (None, 0)
+
+
 def test_outcomes_of_strangers_and_cancellations_teach_nothing(fleet: Fleet, clock: Clock) -> None:
     balancer = ewma_of(fleet(1), clock)
     balancer.on_outcome(fleet(2)[1], 1.0, None)
