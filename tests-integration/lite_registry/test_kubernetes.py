@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+
 from lite_registry import LiteRegistryServer
 from lite_registry.command import main
 from lite_registry.http_client import HttpClient
@@ -179,7 +180,9 @@ async def test_a_change_is_answered_within_300_ms_at_the_median(
         assert (await watch).status == 200
         took.append(time.perf_counter() - began)
     median = statistics.median(took)
-    print(f"change to answer: median {median * 1000:.0f} ms of {len(took)}, worst {max(took):.3f} s")
+    print(  # noqa: T201
+        f"change to answer: median {median * 1000:.0f} ms of {len(took)}, worst {max(took):.3f} s"
+    )
     assert median <= 0.3
 
 

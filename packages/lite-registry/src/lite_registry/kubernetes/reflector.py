@@ -63,6 +63,10 @@ class View(Protocol):
         """The object of that uid is gone."""
         ...
 
+    def lag(self) -> None:
+        """Changes were missed; a list will tell."""
+        ...
+
     def confirm(self) -> None:
         """The cluster was seen just now."""
         ...
@@ -191,6 +195,7 @@ class Reflector:
             except (HttpClientError, ApiError) as error:
                 if isinstance(error, ApiError) and error.status == 410:
                     self._count("watch_restarts", "gone")
+                    self._view.lag()
                     return
                 await self._failed("watch", error)
                 continue
