@@ -58,24 +58,13 @@ def main(kubectl: str) -> None:
         cluster("apply", "-f", "-", given=rendered)
         cluster("apply", "-f", "-", given=SERVICES)
         cluster("rollout", "status", "deployment/lite-registry", "--timeout=90s")
-        print(f"two replicas ready {time.monotonic() - began:.1f} s after apply")
         while "dev" not in str(cluster.routes()):
             time.sleep(0.2)
-        print("routes:", json.dumps(cluster.routes()["services"]))
-        print("user:", cluster("exec", "deploy/lite-registry", "--", "id").strip())
-        denied = "open('/x', 'w')"
-        try_write = ["exec", "deploy/lite-registry", "--", "python", "-c"]
-        write = f"import contextlib\ntry: {denied}\nexcept OSError as e: print(e)"
-        print("writing to the root:", cluster(*try_write, write).strip())
         pod = cluster("get", "pods", "-o", "name").split()[0]
         began = time.monotonic()
         cluster("delete", pod)
-        took = time.monotonic() - began
+        time.monotonic() - began
         cluster("rollout", "status", "deployment/lite-registry", "--timeout=90s")
-        print(f"{pod} ended in {took:.1f} s (preStop 4 s) and was replaced")
-        code = "print(*(l for l in open('/proc/1/status') if 'VmRSS' in l))"
-        print("memory of the server:", cluster(*try_write, code).strip())
-        print("restarts:", cluster("get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}"))
     finally:
         subprocess.run([kubectl, "delete", "namespace", NAMESPACE, "--wait=false"], check=False)
 

@@ -1,8 +1,10 @@
 """The wire: what clients send wrong, slowly, or too much of."""
 
 import asyncio
+import gc
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -332,6 +334,28 @@ def mutations(rng: random.Random) -> Callable[[], bytes]:
         return bytes(data)
 
     return mutate
+
+
+@pytest.mark.slow
+async def test_100_000_broken_inputs_crash_hang_and_leak_nothing() -> None:
+    listener = HttpListener(echo, limits=SMALL)
+    port = await listener.listen("127.0.0.1", 0)
+    mutate = mutations(random.Random(20))
+    half = 0
+    for number in range(100_000):
+        await survive(listener, port, mutate())
+        if number == 20_000:
+            half = resident_kib()
+    assert resident_kib() - half < 2048
+    await until(lambda: listener.connections == 0)
+    await listener.close(0.1)
+
+
+def resident_kib() -> int:
+    """The memory of this process."""
+    gc.collect()
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
 
 
 def test_problems_can_be_raised_with_what_a_client_needs() -> None:

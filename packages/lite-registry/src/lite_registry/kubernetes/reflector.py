@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urlencode
 
-from lite_registry.http_client import HttpClientError
+from lite_registry.http_client import HttpClientError, SilenceError
 
 if TYPE_CHECKING:
     from lite_registry.http_client import StreamedAnswer
@@ -198,6 +198,10 @@ class Reflector:
                     self._view.lag()
                     return
                 await self._failed("watch", error)
+                if isinstance(error, SilenceError):
+                    # A cluster made anew is silent on a version it will only have in the future.
+                    self._view.lag()
+                    return
                 continue
             self._count("watch_restarts", "eof")
             if self._clock() - began < HEALTHY_SECONDS:
