@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from running import Program, connect, registry
+
 from lite_registry.http import Answer, HttpListener, Request
 from lite_registry.http_client import HttpClient
 from lite_registry.response import StreamResponse, json_response
-from running import Program, connect, registry
 
 
 class StandIn:

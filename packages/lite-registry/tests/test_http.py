@@ -173,6 +173,12 @@ async def test_a_header_without_end_is_refused_before_it_fills_memory(wire: Wire
     assert answer.startswith(b"HTTP/1.1 431 ")
 
 
+async def test_what_comes_after_the_end_was_said_does_not_count(wire: Wire) -> None:
+    after = b"\x00\x00" + get("/", "Content-Length: 1", "Expect: 100-continue", method="PUT")
+    answer = await wire.exchange(get("/a", CLOSE) + after)
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 async def test_what_was_asked_before_the_mistake_is_still_answered(wire: Wire) -> None:
     answer = await wire.exchange(get("/later") + b"\x00\x00")
     assert answer.startswith(b"HTTP/1.1 200 OK")

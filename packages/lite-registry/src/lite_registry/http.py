@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
         length = self._headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._listener.limits.body_bytes:
             self._reject_body()
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue":
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._last:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -354,6 +354,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"0\r\n\r\n")
 
     def _refuse(self, problem: Problem) -> None:
+        if self._discarding:  # the end was said already; what came after it does not count
+            return
         self._transport.write(
             problem_response(problem).head
             + self._listener.close_tail()

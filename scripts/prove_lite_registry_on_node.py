@@ -1,6 +1,6 @@
 """Run the image as the Deployment of the manifests, on the cluster that kubectl talks to now.
 
-    python packages/lite-registry/deploy/prove_on_node.py KUBECTL
+    python scripts/prove_lite_registry_on_node.py KUBECTL
 
 Needs the image `lite-registry:0.1.0` on the node (see the Dockerfile). Applies the manifests in a
 namespace of its own, adds a service with a lane, asks for the routes, replaces a pod, ends cleanly.
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+MANIFESTS = Path(__file__).parent.parent / "packages/lite-registry/deploy/kustomize"
 NAMESPACE = "lite-registry-proof"
 SERVICES = """
 {apiVersion: v1, kind: Service, metadata: {name: orders, labels: {app: orders}},
@@ -53,7 +53,7 @@ def main(kubectl: str) -> None:
     cluster = Cluster(kubectl)
     subprocess.run([kubectl, "create", "namespace", NAMESPACE], check=True, capture_output=True)
     try:
-        rendered = cluster("kustomize", str(HERE / "kustomize"))
+        rendered = cluster("kustomize", str(MANIFESTS))
         began = time.monotonic()
         cluster("apply", "-f", "-", given=rendered)
         cluster("apply", "-f", "-", given=SERVICES)
