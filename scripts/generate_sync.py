@@ -8,10 +8,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parent.parent / "packages/nacos-client/src/nacos_client"
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "packages/nacos-client/src/nacos_client"
 
 WORDS = (
     (r"\bAsync(?=[A-Z])", ""),
@@ -35,7 +37,19 @@ def sync_of(text: str) -> str:
     """The sync version of an async module."""
     for pattern, replacement in WORDS:
         text = re.sub(pattern, replacement, text)
-    return HEADER + text
+    return tidied(HEADER + text)
+
+
+def tidied(text: str) -> str:
+    """As the formatter would leave it."""
+    name = "--stdin-filename=packages/nacos-client/src/nacos_client/_sync/generated.py"
+    fixes = ["check", "--fix", "--unsafe-fixes", "--quiet", "--select=I,UP028", "--exit-zero"]
+    for arguments in (fixes, ["format", "--quiet"]):
+        command = [sys.executable, "-m", "ruff", *arguments, name, "-"]
+        text = subprocess.run(
+            command, input=text, capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
+    return text
 
 
 def generated() -> dict[Path, str]:

@@ -26,7 +26,7 @@ INSTANCES = (
     {"version": "2.0", "lane": ""},
     {"version": "2.0", "lane": "dev"},
 )
-FIRST_GREETING, SECOND_GREETING = "hello", "nice to see you again"
+FIRST_GREETING, SECOND_GREETING = "hello", "welcome"
 PATIENCE_SECONDS = 20.0
 
 
@@ -58,6 +58,7 @@ class Demo:
         self._processes = Processes(folder)
         self._instances: list[Process] = []
         self._took_effect: float | None = None
+        self._breakers: dict[str, str] = {}
 
     async def play(self) -> bool:
         """The whole play; whether everything came out as promised."""
@@ -77,7 +78,7 @@ class Demo:
                 for task in background:
                     task.cancel()
                 await asyncio.gather(*background, return_exceptions=True)
-        return self._verdict(traffic)
+            return self._verdict(traffic)
 
     async def _set_the_stage(self, stack: AsyncExitStack) -> None:
         await self._backend.open(self._processes, stack)
@@ -132,29 +133,29 @@ class Demo:
         reported: set[str] = set()
         async with httpx.AsyncClient(trust_env=False) as http:
             while True:
-                states: dict[str, str] = {}
                 with contextlib.suppress(httpx.HTTPError):
-                    states = (await http.get(f"{gateway}/breakers")).json()
+                    self._breakers = (await http.get(f"{gateway}/breakers")).json()
                 for process in self._instances:
-                    if states.get(process.address) == "open" and process.name not in reported:
+                    opened = self._breakers.get(process.address) == "open"
+                    if opened and process.name not in reported:
                         reported.add(process.name)
                         text = f"the gateway's breaker of {process.name} opened: it is left alone"
                         self._screen.event(text, "yellow")
-                self._screen.update(self._instances, traffic, states)
+                self._screen.update(self._instances, traffic, self._breakers)
                 await asyncio.sleep(0.15)
 
     def _verdict(self, traffic: Traffic) -> bool:
         good = traffic.failed == 0 and traffic.strayed == 0 and self._took_effect is not None
-        failed = f"{traffic.failed} of {traffic.sent} calls failed"
-        strayed = f"{traffic.strayed} in the wrong lane"
+        counts = (
+            f"{traffic.sent} calls, {traffic.failed} failed, {traffic.strayed} in the wrong lane"
+        )
         self._screen.event(
-            f"{'it held' if good else 'IT DID NOT HOLD'}: {failed}, {strayed}, one instance killed,"
-            f" new setting in force after {self._took_effect or float('nan'):.1f} s",
+            f"{'it held' if good else 'IT DID NOT HOLD'}: {counts}",
             "bold green" if good else "bold red",
         )
         for problem in traffic.problems:
             self._screen.event(problem, "red")
-        self._screen.update(self._instances, traffic, {})
+        self._screen.update(self._instances, traffic, self._breakers)
         return good
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -72,22 +74,22 @@ class Screen:
             self._console.print(_plain_line(instances, traffic))
 
     def picture(self, path: str) -> None:
-        """Save the last frame as an SVG."""
+        """Save the last frame as an SVG that needs no font from elsewhere."""
         recording = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
         recording.print(self._frame)
-        recording.save_svg(path, title="make demo")
+        drawn = recording.export_svg(title="make demo")
+        drawn = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
+        Path(path).write_text(drawn, encoding="utf-8")
 
     def _render(
         self, instances: Sequence[Process], traffic: Traffic, breakers: dict[str, str]
     ) -> RenderableType:
         table = Table(expand=True, box=None, pad_edge=False, header_style="bold")
-        for name in ("instance", "version", "lane", "address"):
-            table.add_column(name)
-        for name in ("calls", "in lane dev", "p50 ms", "p95 ms"):
-            table.add_column(name, justify="right")
-        table.add_column("breaker")
-        table.add_column("process")
-        table.add_column("greets", overflow="ellipsis", no_wrap=True)
+        for name in ("instance", "version", "lane", "address", "process", "breaker"):
+            table.add_column(name, no_wrap=True)
+        for name in ("calls", "dev", "p50 ms", "p95 ms"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("greets", no_wrap=True)
         for process in instances:
             tally = traffic.tallies.get(process.port, Tally())
             table.add_row(*_cells(process, tally, breakers.get(process.address, "")))
@@ -110,12 +112,12 @@ def _cells(process: Process, tally: Tally, breaker: str) -> list[RenderableType]
         process.labels.get("version", ""),
         Text(process.labels.get("lane") or "-", "magenta" if process.labels.get("lane") else "dim"),
         process.address,
+        Text(*running),
+        Text(breaker or "-", STATE_STYLES.get(breaker, "dim")),
         str(tally.calls),
-        str(tally.lane_calls),
+        str(tally.lane_calls or "-"),
         f"{tally.percentile(0.5):.1f}",
         f"{tally.percentile(0.95):.1f}",
-        Text(breaker or "-", STATE_STYLES.get(breaker, "dim")),
-        Text(*running),
         tally.greeting,
     ]
 

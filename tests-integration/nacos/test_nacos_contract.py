@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from nacos_client.testing.admin_contract import AdminContract
 from nacos_client.testing.contract import NacosContract, Target
 
 
@@ -12,7 +13,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class TestOnRealServer(NacosContract):
+class TestOnRealServer(NacosContract, AdminContract):
     @pytest.fixture
     def target(self) -> Target:
         address = os.environ.get("NACOS_SERVER_ADDR")

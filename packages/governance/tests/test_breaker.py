@@ -182,26 +182,30 @@ async def test_of_a_hundred_tasks_at_half_open_exactly_the_permitted_ones_call(c
 
 def test_of_many_threads_at_half_open_exactly_the_permitted_ones_call(clock: Any) -> None:
     breaker, backend = half_opened(clock), Backend()
-    start, done, rejected = threading.Barrier(20), threading.Barrier(4), []
+    start, may_end = threading.Barrier(20), threading.Event()
+    rejected = threading.Semaphore(0)
 
     def held() -> None:
         backend()
-        done.wait()
+        may_end.wait(10)
 
     def visit() -> None:
         start.wait()
         try:
             breaker.run(held)
-        except CircuitOpenError as error:
-            rejected.append(error)
+        except CircuitOpenError:
+            rejected.release()
 
     threads = [threading.Thread(target=visit) for _ in range(20)]
     for thread in threads:
         thread.start()
-    done.wait()
+    # Only when everyone else was refused may the trials end and close the circuit.
+    assert all(rejected.acquire(timeout=10) for _ in range(17))
+    assert backend.calls == 3
+    may_end.set()
     for thread in threads:
         thread.join()
-    assert (backend.calls, len(rejected)) == (3, 17)
+    assert not rejected.acquire(blocking=False)
 
 
 def test_rejections_in_half_open_say_when_trials_are_renewed(clock: Any) -> None:

@@ -37,7 +37,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.out: list[tuple[Permit, int]] = []
         self.stay = 0
         self.state = "closed"
-        self.granted_at = 0.0
+        self.granted = 0
 
     @rule()
     def ask(self) -> None:
@@ -52,8 +52,9 @@ class BreakerMachine(RuleBasedStateMachine):
             assert rejection.retry_after is not None
             assert 0 < rejection.retry_after <= 5
             return
-        self.notice(lost=before == "half-open" and self.trials_out() == self.permits())
-        self.granted_at = self.clock.now
+        # Beyond its permits, half-open lets a call in only after giving up those that are out.
+        self.notice(lost=before == "half-open" and self.granted == self.permits())
+        self.granted += 1
         self.out.append((permit, self.stay))
 
     @rule(which=st.integers(0, 20), outcome=st.sampled_from(["ok", "failed", "cancelled"]))
@@ -65,6 +66,8 @@ class BreakerMachine(RuleBasedStateMachine):
         changed = self.breaker.current_state != self.state
         assert not (changed and stay != self.stay), "a late result changed the state"
         assert not (changed and outcome == "cancelled"), "a cancellation changed the state"
+        if outcome == "cancelled" and stay == self.stay:
+            self.granted -= 1
         self.notice()
 
     @rule(seconds=st.sampled_from([0.5, 2.0, 5.0, 60.0]))
@@ -74,6 +77,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def notice(self, *, lost: bool = False) -> None:
         if self.breaker.current_state != self.state or lost:
             self.stay += 1
+            self.granted = 0
             self.state = self.breaker.current_state
 
     def permits(self) -> int:

@@ -11,7 +11,18 @@ import pytest
 from microservice_core import InvalidValueError, NoInstanceAvailableError, ServiceInstance
 from microservice_lb import Balancer, Lease, create
 
-NAMES = ("random", "weighted_random", "round_robin", "smooth_weighted_round_robin")
+NAMES = (
+    "random",
+    "weighted_random",
+    "round_robin",
+    "smooth_weighted_round_robin",
+    "least_active",
+    "power_of_two_choices",
+    "peak_ewma",
+    "ring_hash",
+    "maglev",
+    "rendezvous",
+)
 KEYS = [f"user:{number}" for number in range(200)]
 
 

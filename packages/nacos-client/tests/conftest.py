@@ -1,4 +1,10 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+
+from nacos_client.testing import FakeNacosServer
 
 
 @pytest.fixture(scope="session")
@@ -7,10 +13,15 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def no_nacos_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the developer's shell says about a Nacos server must not leak into the tests."""
-    import os
-
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the developer's shell and cache folder hold must not leak into the tests."""
     for name in list(os.environ):
-        if name.startswith("NACOS_"):
+        if name.startswith("NACOS_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def server() -> Iterator[FakeNacosServer]:
+    with FakeNacosServer(publish_delay_seconds=0) as server:
+        yield server

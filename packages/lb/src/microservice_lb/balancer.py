@@ -7,11 +7,12 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 from weakref import WeakValueDictionary
 
 from microservice_core import Endpoint, InvalidValueError, NoInstanceAvailableError
 
+from .explanation import Explanation
 from .lease import Lease
 
 if TYPE_CHECKING:
@@ -50,10 +51,14 @@ class Balancer(ABC, Generic[E]):
     __slots__ = ("__weakref__",)
 
     @abstractmethod
-    def update(self, endpoints: Iterable[E]) -> None:
+    def update(self, endpoints: Iterable[E], *, weights: Sequence[float] | None = None) -> None:
         """Replace the endpoints; those whose `instance_id` stays keep what was learned of them.
 
         Weight 0 drains an endpoint: it gets no new picks.
+
+        Args:
+            endpoints: all there are now.
+            weights: to be used in place of the endpoints' own, one for each.
 
         Raises:
             InvalidValueError: a duplicate or empty id, or a weight that is negative, infinite or
@@ -75,6 +80,14 @@ class Balancer(ABC, Generic[E]):
     @abstractmethod
     def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
         """Choose an endpoint and count it active until the lease is released.
+
+        Raises:
+            NoInstanceAvailableError: nobody is left to choose.
+        """
+
+    @abstractmethod
+    def explain(self, key: Key = None, exclude: Collection[str] = ()) -> Explanation[E]:
+        """Pick, and say why; for debugging. A rotating balancer thereby moves on by one.
 
         Raises:
             NoInstanceAvailableError: nobody is left to choose.
@@ -102,8 +115,6 @@ class SelectingBalancer(Balancer[E]):
 
     __slots__ = ("_departed", "_eligible", "_lock", "_nodes", "_random", "clock", "name", "panic")
 
-    _node_type: ClassVar[type[Node[Endpoint]]] = Node
-
     def __init__(
         self,
         *,
@@ -124,14 +135,14 @@ class SelectingBalancer(Balancer[E]):
         self._eligible: list[Node[E]] = []
         self._rebuild(self._eligible)
 
-    def update(self, endpoints: Iterable[E]) -> None:
+    def update(self, endpoints: Iterable[E], *, weights: Sequence[float] | None = None) -> None:
         listed = list(endpoints)
-        weights = checked_weights(listed)
-        if self.panic and not any(weights):
-            weights = [1.0] * len(weights)
+        used = checked_weights(listed, weights)
+        if self.panic and not any(used):
+            used = [1.0] * len(used)
         with self._lock:
             nodes = {e.instance_id: self._node_of(e) for e in listed}
-            for node, endpoint, weight in zip(nodes.values(), listed, weights, strict=True):
+            for node, endpoint, weight in zip(nodes.values(), listed, used, strict=True):
                 node.endpoint, node.weight = endpoint, weight
             self._remember_busy(self._nodes.keys() - nodes.keys())
             self._nodes = nodes
@@ -139,9 +150,20 @@ class SelectingBalancer(Balancer[E]):
             self._rebuild(self._eligible)
 
     def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
-        node = self._counted(self.pick(key, exclude))
+        return self.lease(self.pick(key, exclude))
+
+    def lease(self, endpoint: E) -> Lease[E]:
+        """Count an endpoint active that was picked some other way."""
+        node = self._counted(endpoint)
         node.active += 1
         return Lease(self, node)
+
+    def explain(self, key: Key = None, exclude: Collection[str] = ()) -> Explanation[E]:
+        node = self._counted(self.pick(key, exclude))
+        drained = len(self._nodes) - len(self._eligible)
+        left_out = f", {len(exclude)} ids excluded" if exclude else ""
+        among = f"{self!r}: {len(self._eligible)} of weight above 0, {drained} drained{left_out}"
+        return Explanation(node.endpoint, (among, self._why(node, key)))
 
     @property
     def endpoints(self) -> Sequence[E]:
@@ -168,6 +190,10 @@ class SelectingBalancer(Balancer[E]):
         """One lease ended; an `error` that is no `Exception` (a cancellation) is neutral."""
         node.active -= 1
 
+    def _why(self, node: Node[E], key: Key) -> str:
+        """Why this node was chosen, as far as it can be told afterwards."""
+        return f"{node.endpoint.instance_id!r}: weight {node.weight:g}, {node.active} active"
+
     def _options(self) -> dict[str, object]:
         """What the repr shows."""
         return {}
@@ -183,7 +209,7 @@ class SelectingBalancer(Balancer[E]):
                 self._departed[instance_id] = node
 
     def _new_node(self, endpoint: E) -> Node[E]:
-        return self._node_type(endpoint)  # type: ignore[return-value]
+        return Node(endpoint)
 
     def _counted(self, endpoint: E) -> Node[E]:
         """The endpoint's node; one of its own if an update removed it since it was picked."""
@@ -213,8 +239,10 @@ class SelectingBalancer(Balancer[E]):
         raise NoInstanceAvailableError(self.name, reason)
 
 
-def checked_weights(endpoints: Sequence[Endpoint]) -> list[float]:
-    """Their weights.
+def checked_weights(
+    endpoints: Sequence[Endpoint], weights: Sequence[float] | None = None
+) -> list[float]:
+    """Their weights, or those given in their place.
 
     Raises:
         InvalidValueError: a duplicate or empty id, or a weight no balancer can honour.
@@ -225,10 +253,17 @@ def checked_weights(endpoints: Sequence[Endpoint]) -> list[float]:
             rule = "a non-empty id, given to one endpoint only"
             raise InvalidValueError("instance_id", endpoint.instance_id, rule)
         seen.add(endpoint.instance_id)
-    return [checked_weight(endpoint.instance_id, endpoint.weight) for endpoint in endpoints]
+    if weights is None:
+        weights = [endpoint.weight for endpoint in endpoints]
+    elif len(weights) != len(endpoints):
+        raise InvalidValueError("weights", len(weights), f"one for each of {len(endpoints)}")
+    return [
+        _checked_weight(endpoint.instance_id, weight)
+        for endpoint, weight in zip(endpoints, weights, strict=True)
+    ]
 
 
-def checked_weight(instance_id: str, weight: object) -> float:
+def _checked_weight(instance_id: str, weight: object) -> float:
     """The weight as a float.
 
     Raises:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, cast
 
 from microservice_core import InvalidValueError
 
+from .bounded_load import BoundedLoad
+from .consistent_hash import ConsistentHash
+from .least_active import LeastActive
+from .maglev import Maglev
+from .peak_ewma import PeakEwma
+from .power_of_two_choices import PowerOfTwoChoices
 from .random_choice import Random
+from .rendezvous import Rendezvous
+from .ring_hash import RingHash
 from .round_robin import RoundRobin
 from .smooth_weighted_round_robin import SmoothWeightedRoundRobin
 from .weighted_random import WeightedRandom
@@ -23,12 +31,26 @@ _BY_NAME: dict[str, type] = {
     "weighted_random": WeightedRandom,
     "round_robin": RoundRobin,
     "smooth_weighted_round_robin": SmoothWeightedRoundRobin,
+    "least_active": LeastActive,
+    "power_of_two_choices": PowerOfTwoChoices,
+    "peak_ewma": PeakEwma,
+    "ring_hash": RingHash,
+    "maglev": Maglev,
+    "rendezvous": Rendezvous,
 }
 _SHORT = {
     "rr": "round_robin",
     "wr": "weighted_random",
     "wrr": "smooth_weighted_round_robin",
     "swrr": "smooth_weighted_round_robin",
+    "la": "least_active",
+    "least_request": "least_active",
+    "least_connections": "least_active",
+    "p2c": "power_of_two_choices",
+    "ewma": "peak_ewma",
+    "ring": "ring_hash",
+    "consistent_hash": "ring_hash",
+    "hrw": "rendezvous",
     "smooth_wrr": "smooth_weighted_round_robin",
 }
 
@@ -38,8 +60,10 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*_BY_NAME, *_SHORT}))
 
 
-def create(name: str, /, **options: object) -> Balancer[E]:
+def create(name: str, /, *, bounded_load: float | None = None, **options: object) -> Balancer[E]:
     """Make a balancer; `options` are the keyword arguments of its class.
+
+    A hash balancer also takes `bounded_load`, the factor of `BoundedLoad`.
 
     Case does not matter, and `-` may stand for `_`.
 
@@ -51,4 +75,10 @@ def create(name: str, /, **options: object) -> Balancer[E]:
     kind = _BY_NAME.get(_SHORT.get(plain, plain))
     if kind is None:
         raise InvalidValueError("name", name, f"one of {', '.join(names())}")
-    return cast("Callable[..., Balancer[E]]", kind)(**options)
+    balancer: Balancer[E] = cast("Callable[..., Balancer[E]]", kind)(**options)
+    if bounded_load is None:
+        return balancer
+    if not isinstance(balancer, ConsistentHash):
+        rule = f"left out: {name!r} hashes no key"
+        raise InvalidValueError("bounded_load", bounded_load, rule)
+    return BoundedLoad(balancer, factor=bounded_load)

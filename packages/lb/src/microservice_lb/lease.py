@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 from microservice_core import Endpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from .balancer import Node
 
-__all__ = ("Lease",)
+__all__ = ("Lease", "ObservedLease")
 
 E = TypeVar("E", bound=Endpoint)
 E_contra = TypeVar("E_contra", bound=Endpoint, contravariant=True)
@@ -64,3 +65,23 @@ class Lease(Generic[E]):
     def __repr__(self) -> str:
         state = "released" if self._node is None else "held"
         return f"<Lease of {self.endpoint.instance_id!r}, {state}>"
+
+
+class ObservedLease(Lease[E]):
+    """A lease of an inner balancer; its release is also told to the stage around it."""
+
+    __slots__ = ("_inner", "_told")
+
+    def __init__(self, inner: Lease[E], told: Callable[[E, BaseException | None], None]) -> None:
+        self._inner: Lease[E] | None = inner
+        self._told = told
+        self._node = inner._node  # noqa: SLF001 - another lease's
+        self.endpoint = inner.endpoint
+
+    def release(self, error: BaseException | None = None) -> None:
+        inner = self._inner
+        self._inner = None
+        if inner is not None:
+            self._node = None
+            inner.release(error)
+            self._told(self.endpoint, error)

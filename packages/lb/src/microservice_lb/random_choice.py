@@ -18,13 +18,13 @@ class Random(SelectingBalancer[E]):
     __slots__ = ("_drawable",)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
-        nodes = self._drawable
-        if exclude or not nodes:
+        endpoints = self._drawable
+        if exclude or not endpoints:
             return self._pick_excluding(exclude)
-        return nodes[int(self._random() * len(nodes))].endpoint
+        return endpoints[int(self._random() * len(endpoints))]
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
-        self._drawable = nodes
+        self._drawable = [node.endpoint for node in nodes]
 
     def _pick_excluding(self, exclude: Collection[str]) -> E:
         left = self._admitted(exclude)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .balancer import E, Key, Node, SelectingBalancer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-__all__ = ("WeightedRandom", "alias_table", "weighted_choice")
+__all__ = ("AliasTable", "WeightedRandom", "alias_table", "weighted_choice")
+
+T = TypeVar("T")
+
+AliasTable = tuple[list[float], list[T], list[T]]
+"""Per place: below which point to take the first item there, and what to take otherwise."""
 
 
 class WeightedRandom(SelectingBalancer[E]):
@@ -18,49 +23,52 @@ class WeightedRandom(SelectingBalancer[E]):
 
     __slots__ = ("_table",)
 
+    _table: AliasTable[E]
+
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
-        table = self._table
-        if exclude or not table:
+        bounds, kept, aliases = self._table
+        if exclude or not bounds:
             return weighted_choice(self._admitted(exclude), self._random).endpoint
-        place = self._random() * len(table)
-        index = int(place)
-        threshold, node, alias = table[index]
-        return node.endpoint if place - index < threshold else alias.endpoint
+        point = self._random() * len(bounds)
+        place = int(point)
+        return kept[place] if point < bounds[place] else aliases[place]
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
-        rows = alias_table([node.weight for node in nodes])
-        self._table = [
-            (t, node, nodes[alias]) for node, (t, alias) in zip(nodes, rows, strict=True)
-        ]
+        self._table = alias_table(
+            [node.endpoint for node in nodes], [node.weight for node in nodes]
+        )
 
 
-def alias_table(weights: Sequence[float]) -> list[tuple[float, int]]:
-    """Per index the chance to keep it once drawn uniformly, and what to take otherwise.
+def alias_table(items: list[T], weights: Sequence[float]) -> AliasTable[T]:
+    """What to draw from: a point below n, its place, and the bound there decide; built in O(n).
 
     Source: M. D. Vose, A linear algorithm for generating random numbers with a given distribution
     (1991).
     """
-    if not weights:
-        return []
-    # Scaled by the largest first, so that no sum overflows.
-    largest = max(weights)
-    scaled = [w / largest for w in weights]
-    mean = sum(scaled) / len(scaled)
-    chances = [w / mean for w in scaled]
-    rows = [(1.0, index) for index in range(len(chances))]
+    chances = _relative_to_mean(weights)
+    bounds, aliases = [place + 1.0 for place in range(len(items))], list(items)
     light = [i for i, chance in enumerate(chances) if chance < 1]
     heavy = [i for i, chance in enumerate(chances) if chance >= 1]
     while light and heavy:
-        index, donor = light.pop(), heavy[-1]
-        rows[index] = (chances[index], donor)
-        chances[donor] -= 1 - chances[index]
+        place, donor = light.pop(), heavy[-1]
+        bounds[place], aliases[place] = place + chances[place], items[donor]
+        chances[donor] -= 1 - chances[place]
         if chances[donor] < 1:
             light.append(heavy.pop())
-    return rows
+    return bounds, items, aliases
+
+
+def _relative_to_mean(weights: Sequence[float]) -> list[float]:
+    # Scaled by the largest first, so that no sum overflows.
+    largest = max(weights, default=1.0)
+    scaled = [weight / largest for weight in weights]
+    mean = sum(scaled) / len(scaled) if scaled else 1.0
+    return [weight / mean for weight in scaled]
 
 
 def weighted_choice(nodes: Sequence[Node[E]], random: Callable[[], float]) -> Node[E]:
     """One of them by weight, in O(n): for the few picks that no table serves."""
-    bounds = list(accumulate(node.weight for node in nodes))
+    largest = max(node.weight for node in nodes)
+    bounds = list(accumulate(node.weight / largest for node in nodes))
     point = random() * bounds[-1]
     return next((n for n, bound in zip(nodes, bounds, strict=True) if point < bound), nodes[-1])

@@ -40,8 +40,8 @@ class NacosServiceRegistry:
 
     @property
     def server_address(self) -> str:
-        """The URL of the first server; tells which interface leads to the registry."""
-        return self._client.server_addresses[0]
+        """The server in use; the way there tells which address others reach us at."""
+        return self._client.server_in_use
 
     async def register(self, instance: ServiceInstance) -> None:
         """Announce the instance and keep it alive.

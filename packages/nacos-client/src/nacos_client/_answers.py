@@ -92,7 +92,7 @@ def _raise_result(
     if error is None and code in _SERVER_CODES:
         # Nacos also reports its own refusals as 30000; the status then tells them apart.
         error = RequestRejectedError if 400 <= answer.status < 500 else ServerError
-    if error is NotFoundError and request.path.endswith("/cs/config"):
+    if error is NotFoundError and "/cs/config" in request.path:
         error = ConfigNotFound
     _raise(error or _by_status(answer.status), request, answer, server, detail, code=code)
 

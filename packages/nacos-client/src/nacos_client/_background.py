@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+JOIN_SECONDS = 0.5
+
 
 class Background:
     """Starts with the first piece of work; closing cancels and joins all of it.
@@ -33,6 +35,7 @@ class Background:
         self._last = last
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._ended: Future[None] = Future()
         self._process = os.getpid()
         self._closed = False
@@ -81,6 +84,11 @@ class Background:
             loop.call_soon_threadsafe(loop.stop)
         return self._ended
 
+    def join(self) -> None:
+        """Wait for the thread's last breath, once the future of `stop` is done."""
+        if self._thread is not None and self._process == os.getpid() and self._ended.done():
+            self._thread.join(JOIN_SECONDS)
+
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._process != os.getpid():
             raise ClientClosedError(
@@ -92,7 +100,8 @@ class Background:
                 raise ClientClosedError("the Nacos client is closed; make a new one")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._run, name=self._name, daemon=True).start()
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
             return self._loop
 
     def _run(self) -> None:

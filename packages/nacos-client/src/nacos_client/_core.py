@@ -6,13 +6,17 @@ import asyncio
 import os
 import random
 import time
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
-from ._admin import AdminOperations, type_of
+from ._address_server import AddressServer
+from ._admin import ConfigAdmin
 from ._background import Background
 from ._config import ConfigKey, ConfigOperations
-from ._config_watch import ConfigState, ConfigWatches
+from ._config_sweep import ConfigSweep
+from ._config_watch import SWEEP_AGE_SHARE, ConfigState, ConfigWatches
 from ._config_watch import is_news as is_config_news
 from ._delivery import Delivery, Listener
 from ._heartbeat import Heartbeats
@@ -20,12 +24,15 @@ from ._instance_watch import InstanceWatches, ServiceState, list_for
 from ._instance_watch import is_news as is_instance_news
 from ._login import Login
 from ._naming import NamingOperations, ServiceKey, checked_registration
+from ._server_admin import ServerAdmin
 from ._servers import Servers, base_url
 from ._session import Session
+from ._snapshots import FailoverFolder, Snapshots
 from ._steps import Operation, Wait
+from ._telemetry import telemetry
 from ._transport import AsyncRunner, TransportOptions
-from .errors import ClientClosedError, NacosError
-from .models import BeatStatus, Config, ConfigDeleted, InstanceList, Registration
+from .errors import ClientClosedError, InvalidArgumentError, NacosError
+from .models import BeatStatus, Config, ConfigDeleted, Instance, InstanceList, Registration
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -50,14 +57,28 @@ class Core:
         self.settings = settings
         self.options = _transport_options(settings)
         self.session = _session(settings, rng)
-        self.config = ConfigOperations(self.session)
-        self.naming = NamingOperations(self.session)
-        self.admin = AdminOperations(self.session)
+        origin = (*settings.server_addr, settings.endpoint)
+        self.config = ConfigOperations(
+            self.session,
+            Snapshots(settings.snapshot_dir, origin),
+            FailoverFolder(settings.failover_dir),
+            settings.ciphers,
+        )
+        self.naming = NamingOperations(self.session, clock=clock, rng=rng)
+        self.config_admin = ConfigAdmin(self.session, settings.ciphers)
+        self.server_admin = ServerAdmin(self.session)
         runner = AsyncRunner(self.options)
         self.background = Background("nacos-client", runner.aclose)
         self.heartbeats = Heartbeats(self.naming, runner.run, clock=clock, rng=rng)
+        sweep = ConfigSweep(
+            self.config_admin,
+            runner.run,
+            clock=clock,
+            fresh_seconds=settings.config_poll_seconds * SWEEP_AGE_SHARE,
+        )
         self.config_watches = ConfigWatches(
             self.config,
+            sweep if settings.config_sweep else None,
             runner.run,
             self.background,
             poll_seconds=settings.config_poll_seconds,
@@ -77,24 +98,25 @@ class Core:
         self._process = os.getpid()
         self._closed = False
 
+    def namespace(self, namespace: str | None) -> str:
+        """The namespace given, or this client's."""
+        return self.settings.namespace if namespace is None else namespace
+
     def config_key(self, data_id: str, group: str | None, namespace: str | None) -> ConfigKey:
         """A checked key, with this client's defaults filled in."""
-        return ConfigKey.checked(
-            data_id,
-            self.settings.group if group is None else group,
-            self.settings.namespace if namespace is None else namespace,
-        )
+        group = self.settings.group if group is None else group
+        return ConfigKey.checked(data_id, group, self.namespace(namespace))
 
     def service_key(
-        self, service: str, group: str | None, namespace: str | None, clusters: Sequence[str]
+        self,
+        service: str,
+        group: str | None,
+        namespace: str | None,
+        clusters: Sequence[str] = (),
     ) -> ServiceKey:
         """A checked key, with this client's defaults filled in."""
-        return ServiceKey.checked(
-            service,
-            self.settings.group if group is None else group,
-            self.settings.namespace if namespace is None else namespace,
-            clusters,
-        )
+        group = self.settings.group if group is None else group
+        return ServiceKey.checked(service, group, self.namespace(namespace), clusters)
 
     def registration(
         self,
@@ -116,7 +138,7 @@ class Core:
             ip,
             port,
             group=self.settings.group if group is None else group,
-            namespace=self.settings.namespace if namespace is None else namespace,
+            namespace=self.namespace(namespace),
             cluster=cluster,
             weight=weight,
             enabled=enabled,
@@ -154,12 +176,54 @@ class Core:
         self.check_open()
         yield from self.naming.beat(registration)
 
-    def instances(self, key: ServiceKey, *, healthy_only: bool) -> Operation[InstanceList]:
-        """The instances now."""
+    def update(
+        self,
+        registration: Registration,
+        *,
+        metadata: Mapping[str, str] | None,
+        weight: float | None,
+        enabled: bool | None,
+    ) -> Operation[Registration]:
+        """Register an instance again with some of its data changed."""
         self.check_open()
-        found = yield from self.naming.instances(key)
-        wanted = tuple(each for each in found if each.usable or not healthy_only)
-        return InstanceList(key.service, key.group, key.namespace, wanted)
+        kept = yield Wait(self.background.submit(self.heartbeats.kept(registration.key)))
+        if kept is None:
+            where = f"{registration.service} at {registration.ip}:{registration.port}"
+            raise InvalidArgumentError("instance", where, "one this client has registered")
+        changed = self.registration(
+            kept.service,
+            kept.ip,
+            kept.port,
+            group=kept.group,
+            namespace=kept.namespace,
+            cluster=kept.cluster,
+            weight=kept.weight if weight is None else weight,
+            enabled=kept.enabled if enabled is None else enabled,
+            metadata=kept.metadata if metadata is None else metadata,
+        )
+        return (yield from self.register(changed))
+
+    def instances(
+        self, key: ServiceKey, *, healthy_only: bool, metadata: Mapping[str, str]
+    ) -> Operation[InstanceList]:
+        """The instances now that pass the filters."""
+        self.check_open()
+        found = yield from self.naming.listed(key)
+        wanted = tuple(
+            each
+            for each in found.instances
+            if (each.usable or not healthy_only) and metadata.items() <= each.metadata.items()
+        )
+        return replace(found, instances=wanted)
+
+    def pick(self, key: ServiceKey) -> Operation[Instance]:
+        """One usable instance by weight."""
+        self.check_open()
+        known = self.instance_watches.state(key)
+        if known is not None:
+            return self.naming.pick(known.instances)
+        found = yield from self.naming.listed(key)
+        return self.naming.pick(found.instances)
 
     def watch_config(
         self,
@@ -202,25 +266,11 @@ class Core:
         loop = self._listeners.loop() if self._sync else asyncio.get_running_loop()
         return Delivery(name, loop, call, is_news=is_news, in_threads=self._sync)
 
-    def publish(
-        self, key: ConfigKey, content: str, kind: str | None, cas_md5: str | None
-    ) -> Operation[None]:
-        """Create or replace a document."""
-        self.check_open()
-        return self.admin.publish(key, content, kind=kind or type_of(key.data_id), cas_md5=cas_md5)
-
-    def delete(self, key: ConfigKey) -> Operation[None]:
-        """Delete a document."""
-        self.check_open()
-        return self.admin.delete(key)
-
     def services(self, group: str | None, namespace: str | None) -> Operation[list[str]]:
         """The names of all services of a group."""
         self.check_open()
-        return self.admin.services(
-            self.settings.namespace if namespace is None else namespace,
-            self.settings.group if group is None else group,
-        )
+        group = self.settings.group if group is None else group
+        return self.server_admin.service_names(self.namespace(namespace), group)
 
     @property
     def beat_status(self) -> BeatStatus:
@@ -243,8 +293,9 @@ class Core:
         self._closed = True
         if self.background.running and self._process == os.getpid():
             yield from self._within(self.background.submit(self.heartbeats.farewell()))
-        yield from self._within(self.background.stop())
-        yield from self._within(self._listeners.stop())
+        for thread in (self.background, self._listeners):
+            yield from self._within(thread.stop())
+            thread.join()
 
     def _within(self, future: Future[None]) -> Operation[None]:
         try:
@@ -270,10 +321,8 @@ def _transport_options(settings: Settings) -> TransportOptions:
 
 
 def _session(settings: Settings, rng: random.Random) -> Session:
-    addresses = [
-        base_url(each, context_path=settings.context_path, tls=settings.tls)
-        for each in settings.server_addr
-    ]
+    to_url = partial(base_url, context_path=settings.context_path, tls=settings.tls)
+    addresses = [to_url(each) for each in settings.server_addr]
     number = version("nacos-client")
     headers = {"User-Agent": f"Nacos-Python-Client:v{number}", "Client-Version": number}
     if settings.app_name:
@@ -289,6 +338,11 @@ def _session(settings: Settings, rng: random.Random) -> Session:
         headers=headers,
     )
     session.provider = settings.credentials
+    session.telemetry = telemetry(number)
+    if settings.endpoint:
+        session.address_server = AddressServer(
+            settings.endpoint, session.servers, clock=time.monotonic, to_url=to_url
+        )
     if settings.username:
         session.login = Login(
             settings.username,

@@ -77,6 +77,11 @@ class Heartbeats:
             worst_lag_seconds=self._worst_lag,
         )
 
+    async def kept(self, key: Key) -> Registration | None:
+        """What is kept alive under this key."""
+        pulse = self._pulses.get(key)
+        return pulse.registration if pulse is not None else None
+
     async def keep(self, registration: Registration) -> None:
         """Begin to beat for the instance; it replaces an earlier one of the same address."""
         await self.forget(registration.key)
@@ -140,7 +145,8 @@ class Heartbeats:
             pulse.in_trouble = True
         except Exception:
             self._failed += 1
-            logger.exception("beat of %s failed; beats go on", pulse.registration.service)
+            if not pulse.in_trouble:
+                logger.exception("beat of %s failed; beats go on", pulse.registration.service)
             pulse.in_trouble = True
         else:
             if pulse.in_trouble:

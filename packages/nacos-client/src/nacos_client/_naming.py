@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from . import _names as names
-from ._steps import Operation, Request
-from .errors import UnexpectedAnswerError
-from .models import EMPTY, Instance, Registration
+from ._steps import Clock, Operation, Request
+from .errors import NoInstanceError, ServerError, ServerUnavailableError, UnexpectedAnswerError
+from .models import EMPTY, Instance, InstanceList, Registration
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Mapping, Sequence
 
     from ._session import Session
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ("NamingOperations", "ServiceKey", "checked_registration")
 
 INSTANCE = "/v3/client/ns/instance"
+MOST_SERVICES_KEPT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class ServiceKey:
 
     @classmethod
     def checked(
-        cls, service: str, group: str, namespace: str, clusters: Sequence[str]
+        cls, service: str, group: str, namespace: str, clusters: Sequence[str] = ()
     ) -> ServiceKey:
         """A key whose parts Nacos would accept.
 
@@ -59,8 +62,11 @@ class ServiceKey:
 class NamingOperations:
     """What can be asked about instances through the client API."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, clock: Clock, rng: random.Random) -> None:
         self._session = session
+        self._clock = clock
+        self._rng = rng
+        self._last_good: OrderedDict[ServiceKey, tuple[float, tuple[Instance, ...]]] = OrderedDict()
 
     def register(
         self, registration: Registration, *, timeout_seconds: float | None = None
@@ -107,6 +113,38 @@ class NamingOperations:
             )
         found = (instance_from(key, entry) for entry in data)
         return tuple(sorted(found, key=lambda i: (i.ip, i.port, i.cluster)))
+
+    def listed(self, key: ServiceKey) -> Operation[InstanceList]:
+        """The instances now, or while no server answers the last good list, marked stale."""
+        try:
+            found = yield from self.instances(key)
+        except (ServerUnavailableError, ServerError):
+            if key not in self._last_good:
+                raise
+            since, found = self._last_good[key]
+            age = self._clock() - since
+            return InstanceList(
+                key.service, key.group, key.namespace, found, stale=True, age_seconds=age
+            )
+        self._last_good[key] = (self._clock(), found)
+        self._last_good.move_to_end(key)
+        while len(self._last_good) > MOST_SERVICES_KEPT:
+            self._last_good.popitem(last=False)
+        return InstanceList(key.service, key.group, key.namespace, found)
+
+    def pick(self, instances: Sequence[Instance]) -> Instance:
+        """One usable instance, by weight.
+
+        Raises:
+            NoInstanceError: none is healthy, enabled and of some weight.
+        """
+        usable = [each for each in instances if each.usable]
+        if not usable:
+            raise NoInstanceError(
+                f"none of {len(instances)} instances is healthy, enabled and of some weight; "
+                "check that the service runs and is registered in this group and cluster"
+            )
+        return self._rng.choices(usable, [each.weight for each in usable])[0]
 
 
 def identity(registration: Registration) -> dict[str, object]:

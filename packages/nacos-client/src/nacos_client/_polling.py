@@ -97,6 +97,14 @@ class Poller(ABC, Generic[K, S]):
     def _begin(self, key: K) -> Watched[K, S]:
         return Watched(key)
 
+    def _end(self, key: K) -> None:
+        """Nobody watches the key any more."""
+
+    def state(self, key: K) -> S | None:
+        """The newest state of a watched key; may be asked from any thread."""
+        watched = self._watched.get(key)
+        return watched.state if watched is not None else None
+
     def _pause(self, watched: Watched[K, S]) -> float:
         """How long until the next look."""
         return self._poll_seconds * self._rng.uniform(0.8, 1.0)
@@ -118,6 +126,7 @@ class Poller(ABC, Generic[K, S]):
         if not watched.deliveries and watched.task is not None:
             watched.task.cancel()
             del self._watched[key]
+            self._end(key)
 
     async def _poll(self, watched: Watched[K, S]) -> None:
         while True:
@@ -134,7 +143,9 @@ class Poller(ABC, Generic[K, S]):
             watched.in_trouble = True
             self._missed(watched)
         except Exception:
-            logger.exception("watch of %s failed; it goes on", watched.key)
+            if not watched.in_trouble:
+                logger.exception("watch of %s failed; it goes on", watched.key)
+            watched.in_trouble = True
         else:
             if watched.in_trouble:
                 logger.info("watch of %s works again", watched.key)

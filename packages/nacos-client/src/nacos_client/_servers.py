@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 DEFAULT_PORT = 8848
 
 
-def base_url(address: str, *, context_path: str, tls: bool) -> str:
+def base_url(
+    address: str, *, context_path: str, tls: bool, default_port: int = DEFAULT_PORT
+) -> str:
     """`http://host:port/context` of an address as users write it.
 
     `host`, `host:port`, `[::1]:port` and whole URLs are understood; a URL's own scheme and path
@@ -32,11 +34,11 @@ def base_url(address: str, *, context_path: str, tls: bool) -> str:
         InvalidArgumentError: it is none of these.
     """
     rule = "host, host:port or an http(s) URL, several separated by commas"
-    text = address.strip().rstrip("/")
+    text = address.strip()
     scheme = "https" if tls else "http"
     try:
         parts = urlsplit(text if "://" in text else f"{scheme}://{text}")
-        port = parts.port or DEFAULT_PORT
+        port = parts.port or default_port
     except ValueError:
         raise InvalidArgumentError("server_addr", address, rule) from None
     if parts.username is not None or parts.password is not None:
@@ -75,6 +77,11 @@ class Servers:
     def addresses(self) -> tuple[str, ...]:
         """All servers known now, in the order given."""
         return self._addresses
+
+    @property
+    def in_use(self) -> str:
+        """`host:port` of the server for the next attempt."""
+        return urlsplit(self.pick()).netloc if self._addresses else ""
 
     def replace(self, addresses: Iterable[str]) -> None:
         """Take over a new list; an empty one is not believed."""

@@ -20,8 +20,10 @@ from .errors import (
 if TYPE_CHECKING:
     import random
 
+    from ._address_server import AddressServer
     from ._login import Login, Token
     from ._servers import Servers
+    from ._telemetry import Telemetry
 
 __all__ = ("Session",)
 
@@ -68,6 +70,8 @@ class Session:
     ) -> None:
         self.servers = servers
         self.login: Login | None = None
+        self.address_server: AddressServer | None = None
+        self.telemetry: Telemetry | None = None
         self.provider: CredentialProvider | None = None
         self._clock = clock
         self._rng = rng
@@ -85,7 +89,15 @@ class Session:
             AnswerError: the answer is an error; see its subclasses.
         """
         seconds = timeout_seconds or self._timeout_seconds
+        operation = self._authenticated(request, seconds, read)
+        if self.telemetry is not None:
+            operation = self.telemetry.observed(request, operation)
+        return (yield from operation)
+
+    def _authenticated(self, request: Request, seconds: float, read: Read) -> Operation[Any]:
         deadline = self._clock() + seconds
+        if self.address_server is not None:
+            yield from self.address_server.refresh()
         token = yield from self._token(request, deadline)
         try:
             return (yield from self._attempts(_Call(request, token, deadline, seconds, read)))

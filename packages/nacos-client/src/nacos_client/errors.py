@@ -34,6 +34,7 @@ __all__ = (
     "InvalidArgumentError",
     "MissingDependencyError",
     "NacosError",
+    "NoInstanceError",
     "NotFoundError",
     "PermissionDeniedError",
     "RequestRejectedError",
@@ -189,6 +190,10 @@ class InstanceNotFound(NotFoundError):  # noqa: N818 - the published name
     """The server does not know the instance (any more)."""
 
     advice = "register it again"
+
+
+class NoInstanceError(NacosError):
+    """A service has no instance that should get traffic."""
 
 
 class SnapshotError(NacosError):

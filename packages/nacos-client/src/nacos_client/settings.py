@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from . import _names as names
+from ._snapshots import default_snapshot_dir
 from .errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     import httpx
 
+    from .ciphers import ConfigCipher
     from .credentials import CredentialProvider
 
 __all__ = ("ClientOptions", "Settings")
@@ -51,6 +53,10 @@ class ClientOptions(TypedDict, total=False):
     empty_hold_seconds: float
     login_attempts: int
     app_name: str
+    snapshot_dir: str
+    failover_dir: str
+    ciphers: Sequence[ConfigCipher]
+    config_sweep: bool
 
 
 class Settings(BaseModel):
@@ -68,6 +74,13 @@ class Settings(BaseModel):
         empty_hold_seconds: how long an empty instance list is doubted after an outage.
         login_attempts: tries before refused credentials are believed; a server that has just
             started refuses right ones for some seconds.
+        snapshot_dir: where copies of documents are kept for the time when no server answers;
+            the user's cache folder unless given, empty for none.
+        failover_dir: documents laid down by hand, `namespace/group/data_id`, that win over the
+            server's.
+        ciphers: see `nacos_client.ciphers`.
+        config_sweep: find changes of many watched documents by one list of the admin API, where
+            the user may use it.
         trust_env: take proxies from the environment (never for loopback).
     """
 
@@ -82,6 +95,10 @@ class Settings(BaseModel):
     namespace: str = "public"
     group: str = "DEFAULT_GROUP"
     app_name: str = ""
+    snapshot_dir: str = Field(default_factory=default_snapshot_dir)
+    failover_dir: str = ""
+    ciphers: Any = ()
+    config_sweep: bool = True
     tls: bool = False
     ca_file: str | None = None
     cert_file: str | None = None
@@ -142,7 +159,7 @@ class Settings(BaseModel):
         return settings
 
 
-_NOT_IN_ENVIRONMENT = frozenset({"credentials", "transport"})
+_NOT_IN_ENVIRONMENT = frozenset({"credentials", "transport", "ciphers"})
 _SECRET = frozenset({"password", "credentials"})
 
 

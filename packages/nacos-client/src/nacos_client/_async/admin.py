@@ -1,18 +1,45 @@
-"""Publish and administer; needs a user with admin permissions."""
+"""Publish and administer documents, services, namespaces and users."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+
     from nacos_client._core import Core
+    from nacos_client._steps import Operation
     from nacos_client._transport import AsyncRunner
+    from nacos_client.admin_models import (
+        BetaConfig,
+        ClusterNode,
+        ConfigDetail,
+        ConfigSummary,
+        ConfigVersion,
+        ConfigVersionDetail,
+        Namespace,
+        Page,
+        Permission,
+        Role,
+        ServiceDetail,
+        ServiceSummary,
+        Subscriber,
+        TransferResult,
+        User,
+    )
+    from nacos_client.models import Instance
 
 __all__ = ("AsyncAdminApi",)
 
+T = TypeVar("T")
+
 
 class AsyncAdminApi:
-    """`nacos.admin`. `group` and `namespace` default to the client's."""
+    """`nacos.admin`; most of it needs a user with admin permissions.
+
+    `group` and `namespace` default to the client's. Every method may raise PermissionDeniedError
+    and what `NacosError` lists for outages.
+    """
 
     def __init__(self, core: Core, runner: AsyncRunner) -> None:
         self._core = core
@@ -27,21 +54,409 @@ class AsyncAdminApi:
         namespace: str | None = None,
         type: str | None = None,  # noqa: A002 - Nacos' name for it
         cas_md5: str | None = None,
+        beta_ips: Sequence[str] = (),
+        tag: str | None = None,
+        description: str | None = None,
+        tags: Sequence[str] = (),
+        app: str | None = None,
     ) -> None:
         """Create or replace a document; readers see it some 50 ms later.
 
         `type` is `text`, `json`, `xml`, `yaml`, `html`, `properties` or `toml`; without one, what
         the data id's ending says. With `cas_md5` it is published only on top of that version.
+        With `beta_ips` only clients of these addresses see it, with `tag` only those that ask
+        for that tag over gRPC.
+
+        It is not tried again once it may have reached a server: after ServerUnavailableError it
+        may or may not have happened.
 
         Raises:
             ConflictError: another version is there.
+            InvalidArgumentError: blank content, more than 10 Mi characters, an unknown type.
         """
         key = self._core.config_key(data_id, group, namespace)
-        await self._runner.run(self._core.publish(key, content, type, cas_md5))
+        operation = self._core.config_admin.publish(
+            key,
+            content,
+            kind=type,
+            cas_md5=cas_md5,
+            beta_ips=beta_ips,
+            tag=tag,
+            description=description,
+            tags=tags,
+            app=app,
+        )
+        await self._run(operation)
 
     async def delete(
         self, data_id: str, *, group: str | None = None, namespace: str | None = None
     ) -> None:
         """Delete a document; one that is not there is no error."""
         key = self._core.config_key(data_id, group, namespace)
-        await self._runner.run(self._core.delete(key))
+        await self._run(self._core.config_admin.delete(key))
+
+    async def get(
+        self, data_id: str, *, group: str | None = None, namespace: str | None = None
+    ) -> ConfigDetail:
+        """The document as the database has it: one's own writes are seen at once.
+
+        Raises:
+            ConfigNotFound: there is none.
+        """
+        key = self._core.config_key(data_id, group, namespace)
+        return await self._run(self._core.config_admin.get(key))
+
+    async def search(
+        self,
+        data_id: str = "",
+        *,
+        group: str = "",
+        namespace: str | None = None,
+        types: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        app: str = "",
+    ) -> AsyncIterator[ConfigSummary]:
+        """The documents that match, page by page; `*` matches anything, empty means any."""
+        space = self._core.namespace(namespace)
+
+        def page(number: int) -> Operation[Page[ConfigSummary]]:
+            return self._core.config_admin.search_page(
+                space, number, data_id=data_id, group=group, kinds=types, tags=tags, app=app
+            )
+
+        async for each in self._each(page):
+            yield each
+
+    async def beta(
+        self, data_id: str, *, group: str | None = None, namespace: str | None = None
+    ) -> BetaConfig:
+        """The beta version of a document.
+
+        Raises:
+            ConfigNotFound: there is none.
+        """
+        key = self._core.config_key(data_id, group, namespace)
+        return await self._run(self._core.config_admin.beta(key))
+
+    async def stop_beta(
+        self, data_id: str, *, group: str | None = None, namespace: str | None = None
+    ) -> None:
+        """Drop the beta version: everyone sees the formal one again."""
+        key = self._core.config_key(data_id, group, namespace)
+        await self._run(self._core.config_admin.stop_beta(key))
+
+    async def history(
+        self, data_id: str, *, group: str | None = None, namespace: str | None = None
+    ) -> AsyncIterator[ConfigVersion]:
+        """The versions of a document, newest first, page by page."""
+        key = self._core.config_key(data_id, group, namespace)
+        async for each in self._each(lambda page: self._core.config_admin.history_page(key, page)):
+            yield each
+
+    async def version(
+        self,
+        data_id: str,
+        version_id: str,
+        *,
+        group: str | None = None,
+        namespace: str | None = None,
+    ) -> ConfigVersionDetail:
+        """One entry of the history with its content.
+
+        Raises:
+            NotFoundError: there is no such entry.
+        """
+        key = self._core.config_key(data_id, group, namespace)
+        return await self._run(self._core.config_admin.version(key, version_id))
+
+    async def rollback(
+        self,
+        data_id: str,
+        version_id: str,
+        *,
+        group: str | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        """Publish the content of an entry of the history again.
+
+        Nacos records with an update or a deletion what was there before it: rolling back to such
+        an entry undoes it.
+
+        Raises:
+            NotFoundError: there is no such entry.
+        """
+        key = self._core.config_key(data_id, group, namespace)
+        await self._run(self._core.config_admin.rollback(key, version_id))
+
+    async def export_configs(
+        self, configs: Iterable[ConfigSummary | ConfigDetail], *, namespace: str | None = None
+    ) -> bytes:
+        """The documents as a zip file, as the console makes it."""
+        ids = [each.config_id for each in configs]
+        return await self._run(self._core.config_admin.export(self._core.namespace(namespace), ids))
+
+    async def import_configs(
+        self, archive: bytes, *, namespace: str | None = None, policy: str = "ABORT"
+    ) -> TransferResult:
+        """Publish the documents of a zip file.
+
+        `policy` says what happens to those that exist: `ABORT`, `SKIP` or `OVERWRITE`.
+        """
+        space = self._core.namespace(namespace)
+        return await self._run(self._core.config_admin.import_(space, archive, policy))
+
+    async def clone(
+        self,
+        configs: Sequence[ConfigSummary | ConfigDetail],
+        *,
+        target_namespace: str,
+        policy: str = "ABORT",
+    ) -> TransferResult:
+        """Copy documents into another namespace; see `import_configs` for `policy`."""
+        return await self._run(self._core.config_admin.clone(configs, target_namespace, policy))
+
+    async def namespaces(self) -> list[Namespace]:
+        """All namespaces."""
+        return await self._run(self._core.server_admin.namespaces())
+
+    async def namespace(self, namespace: str) -> Namespace:
+        """One namespace by its id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return await self._run(self._core.server_admin.namespace(namespace))
+
+    async def create_namespace(
+        self, namespace: str, name: str = "", *, description: str = ""
+    ) -> None:
+        """Make a namespace; its name for people is the id unless given."""
+        operation = self._core.server_admin.create_namespace(
+            namespace, name or namespace, description
+        )
+        await self._run(operation)
+
+    async def update_namespace(self, namespace: str, name: str, *, description: str = "") -> None:
+        """Change a namespace's name for people and description."""
+        await self._run(self._core.server_admin.update_namespace(namespace, name, description))
+
+    async def delete_namespace(self, namespace: str) -> None:
+        """Delete a namespace."""
+        await self._run(self._core.server_admin.delete_namespace(namespace))
+
+    async def services(
+        self,
+        service: str = "",
+        *,
+        group: str = "",
+        namespace: str | None = None,
+        with_empty: bool = True,
+    ) -> AsyncIterator[ServiceSummary]:
+        """The services whose name and group contain what is given, page by page."""
+        space = self._core.namespace(namespace)
+
+        def page(number: int) -> Operation[Page[ServiceSummary]]:
+            return self._core.server_admin.services_page(
+                space, number, group=group, service=service, with_empty=with_empty
+            )
+
+        async for each in self._each(page):
+            yield each
+
+    async def service(
+        self, service: str, *, group: str | None = None, namespace: str | None = None
+    ) -> ServiceDetail:
+        """One service.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        key = self._core.service_key(service, group, namespace)
+        return await self._run(self._core.server_admin.service(key))
+
+    async def create_service(
+        self,
+        service: str,
+        *,
+        group: str | None = None,
+        namespace: str | None = None,
+        ephemeral: bool = True,
+        protect_threshold: float = 0.0,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make a service without instances.
+
+        At or below `protect_threshold` (0 to 1) healthy instances, the server lists all of them
+        as healthy.
+        """
+        key = self._core.service_key(service, group, namespace)
+        operation = self._core.server_admin.create_service(
+            key, ephemeral=ephemeral, protect_threshold=protect_threshold, metadata=metadata
+        )
+        await self._run(operation)
+
+    async def update_service(
+        self,
+        service: str,
+        *,
+        group: str | None = None,
+        namespace: str | None = None,
+        protect_threshold: float = 0.0,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Replace a service's threshold and metadata, both."""
+        key = self._core.service_key(service, group, namespace)
+        operation = self._core.server_admin.update_service(
+            key, protect_threshold=protect_threshold, metadata=metadata
+        )
+        await self._run(operation)
+
+    async def delete_service(
+        self, service: str, *, group: str | None = None, namespace: str | None = None
+    ) -> None:
+        """Delete a service that has no instances."""
+        key = self._core.service_key(service, group, namespace)
+        await self._run(self._core.server_admin.delete_service(key))
+
+    async def subscribers(
+        self, service: str, *, group: str | None = None, namespace: str | None = None
+    ) -> AsyncIterator[Subscriber]:
+        """Who subscribes to a service, page by page; the server knows gRPC clients only."""
+        key = self._core.service_key(service, group, namespace)
+        admin = self._core.server_admin
+        async for each in self._each(lambda page: admin.subscribers_page(key, page)):
+            yield each
+
+    async def instances(
+        self,
+        service: str,
+        *,
+        group: str | None = None,
+        namespace: str | None = None,
+        clusters: Sequence[str] = (),
+    ) -> list[Instance]:
+        """All instances of a service, the disabled ones included."""
+        key = self._core.service_key(service, group, namespace, clusters)
+        return list(await self._run(self._core.server_admin.instances(key)))
+
+    async def update_instance(
+        self,
+        service: str,
+        ip: str,
+        port: int,
+        *,
+        weight: float,
+        enabled: bool,
+        metadata: Mapping[str, str] | None = None,
+        group: str | None = None,
+        namespace: str | None = None,
+        cluster: str = "DEFAULT",
+        ephemeral: bool = True,
+    ) -> None:
+        """Replace weight, enabled and metadata of an instance, whoever registered it.
+
+        All three are needed: what the API calls a partial update resets what is left out.
+        """
+        registration = self._core.registration(
+            service,
+            ip,
+            port,
+            group=group,
+            namespace=namespace,
+            cluster=cluster,
+            weight=weight,
+            enabled=enabled,
+            ephemeral=ephemeral,
+            metadata=metadata,
+        )
+        await self._run(self._core.server_admin.update_instance(registration))
+
+    async def set_health(
+        self,
+        service: str,
+        ip: str,
+        port: int,
+        *,
+        healthy: bool,
+        group: str | None = None,
+        namespace: str | None = None,
+        cluster: str = "DEFAULT",
+    ) -> None:
+        """Set the health of a persistent instance.
+
+        Raises:
+            RequestRejectedError: its cluster has a health check that decides.
+        """
+        registration = self._core.registration(
+            service,
+            ip,
+            port,
+            group=group,
+            namespace=namespace,
+            cluster=cluster,
+            ephemeral=False,
+        )
+        await self._run(self._core.server_admin.set_health(registration, healthy=healthy))
+
+    async def nodes(self) -> list[ClusterNode]:
+        """The servers of the cluster, as the one that answers sees them."""
+        return await self._run(self._core.server_admin.nodes())
+
+    async def state(self) -> dict[str, str]:
+        """What the server says about itself: `version`, `startup_mode`, `auth_enabled` and more."""
+        return await self._run(self._core.server_admin.state())
+
+    async def ready(self) -> bool:
+        """Whether a server answers and serves; False for one that cannot be reached."""
+        return await self._run(self._core.server_admin.ready())
+
+    async def users(self) -> AsyncIterator[User]:
+        """All users, page by page."""
+        async for each in self._each(self._core.server_admin.users_page):
+            yield each
+
+    async def create_user(self, username: str, password: str) -> None:
+        """Make a user; it can log in after some seconds, when the servers re-read their users."""
+        await self._run(self._core.server_admin.create_user(username, password))
+
+    async def delete_user(self, username: str) -> None:
+        """Delete a user."""
+        await self._run(self._core.server_admin.delete_user(username))
+
+    async def roles(self) -> AsyncIterator[Role]:
+        """All pairs of role and user, page by page."""
+        async for each in self._each(self._core.server_admin.roles_page):
+            yield each
+
+    async def add_role(self, role: str, username: str) -> None:
+        """Give a user a role."""
+        await self._run(self._core.server_admin.add_role(role, username))
+
+    async def remove_role(self, role: str, username: str) -> None:
+        """Take a role from a user."""
+        await self._run(self._core.server_admin.remove_role(role, username))
+
+    async def permissions(self) -> AsyncIterator[Permission]:
+        """All permissions, page by page."""
+        async for each in self._each(self._core.server_admin.permissions_page):
+            yield each
+
+    async def add_permission(self, role: str, resource: str, action: str) -> None:
+        """Let a role `r`, `w` or `rw` a resource, for example `public:DEFAULT_GROUP:config/*`."""
+        await self._run(self._core.server_admin.add_permission(role, resource, action))
+
+    async def remove_permission(self, role: str, resource: str, action: str) -> None:
+        """Forbid it again."""
+        await self._run(self._core.server_admin.remove_permission(role, resource, action))
+
+    async def _run(self, operation: Operation[T]) -> T:
+        self._core.check_open()
+        return await self._runner.run(operation)
+
+    async def _each(self, page: Callable[[int], Operation[Page[T]]]) -> AsyncIterator[T]:
+        number, last = 1, False
+        while not last:
+            found = await self._run(page(number))
+            for each in found.items:
+                yield each
+            number, last = number + 1, found.last

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nacos_client._changes import AsyncChanges
+from nacos_client.models import Config, ConfigDeleted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nacos_client._core import Core
     from nacos_client._delivery import Listener
     from nacos_client._transport import AsyncRunner
-    from nacos_client.models import Config, ConfigDeleted
 
 __all__ = ("AsyncConfigApi",)
 
@@ -57,3 +59,35 @@ class AsyncConfigApi:
         """
         key = self._core.config_key(data_id, group, namespace)
         return self._core.watch_config(key, listener, on_deleted)
+
+    def changes(
+        self, data_id: str, *, group: str | None = None, namespace: str | None = None
+    ) -> AsyncChanges:
+        """The present state of a document, then each newer one, as an iterator.
+
+        `async with nacos.config.changes("app.yaml") as changes: async for state in changes: …`;
+        each state is a `Config` or a `ConfigDeleted`.
+        """
+        return AsyncChanges(self._core, self._core.config_key(data_id, group, namespace))
+
+    async def wait_for_change(
+        self,
+        data_id: str,
+        *,
+        md5: str | None = None,
+        timeout_seconds: float | None = None,
+        group: str | None = None,
+        namespace: str | None = None,
+    ) -> Config | ConfigDeleted:
+        """Wait until the document is another than the one of this md5.
+
+        Without `md5`: than the one that is there now.
+
+        Raises:
+            TimeoutError: it did not change in time.
+        """
+        async with self.changes(data_id, group=group, namespace=namespace) as changes:
+            state = await changes.next(timeout_seconds)
+            while isinstance(state, Config) and state.md5 == md5:
+                state = await changes.next(timeout_seconds)
+            return await changes.next(timeout_seconds) if md5 is None else state

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nacos_client._core import Core
     from nacos_client._delivery import Listener
     from nacos_client._transport import AsyncRunner
-    from nacos_client.models import BeatStatus, InstanceList, Registration
+    from nacos_client.models import BeatStatus, Instance, InstanceList, Registration
 
 __all__ = ("AsyncNamingApi",)
 
@@ -59,6 +59,29 @@ class AsyncNamingApi:
             metadata=metadata,
         )
         return await self._runner.run(self._core.register(registration))
+
+    async def update(
+        self,
+        service: str,
+        ip: str,
+        port: int,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        weight: float | None = None,
+        enabled: bool | None = None,
+        group: str | None = None,
+        namespace: str | None = None,
+    ) -> Registration:
+        """Change an instance this client keeps alive; what is not given stays.
+
+        Raises:
+            InvalidArgumentError: this client keeps no such instance alive.
+        """
+        registration = self._core.registration(service, ip, port, group=group, namespace=namespace)
+        operation = self._core.update(
+            registration, metadata=metadata, weight=weight, enabled=enabled
+        )
+        return await self._runner.run(operation)
 
     async def deregister(
         self,
@@ -112,16 +135,38 @@ class AsyncNamingApi:
         *,
         healthy_only: bool = False,
         clusters: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
         group: str | None = None,
         namespace: str | None = None,
     ) -> InstanceList:
         """The enabled instances now; empty for a service nobody registered.
 
-        `healthy_only` leaves out those that are unhealthy or have weight 0. Without `clusters`,
-        servers up to 3.2.0 list the cluster DEFAULT only.
+        `healthy_only` leaves out those that are unhealthy or have weight 0, `metadata` those that
+        lack one of the pairs. Without `clusters`, servers up to 3.2.0 list the cluster DEFAULT
+        only. While no server answers, the last good list is returned, marked `.stale`.
+
+        Raises:
+            ServerUnavailableError: no server answered, and there is no earlier list.
         """
         key = self._core.service_key(service, group, namespace, clusters)
-        return await self._runner.run(self._core.instances(key, healthy_only=healthy_only))
+        operation = self._core.instances(key, healthy_only=healthy_only, metadata=metadata or {})
+        return await self._runner.run(operation)
+
+    async def pick(
+        self,
+        service: str,
+        *,
+        clusters: Sequence[str] = (),
+        group: str | None = None,
+        namespace: str | None = None,
+    ) -> Instance:
+        """One instance to call, at random by weight; from memory for a subscribed service.
+
+        Raises:
+            NoInstanceError: none is healthy, enabled and of some weight.
+        """
+        key = self._core.service_key(service, group, namespace, clusters)
+        return await self._runner.run(self._core.pick(key))
 
     def subscribe(
         self,

@@ -46,9 +46,9 @@ class NacosClient:
         return f"NacosClient({', '.join(self._core.session.servers.addresses)!r})"
 
     @property
-    def server_addresses(self) -> tuple[str, ...]:
-        """The URLs of the servers known now."""
-        return self._core.session.servers.addresses
+    def server_in_use(self) -> str:
+        """The `host:port` of the server that the next call goes to."""
+        return self._core.session.servers.in_use
 
     def close(self) -> None:
         """Deregister, end every watch, close every connection; within two seconds.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import TYPE_CHECKING
 
-from ._documents import Document, Documents, Key
+from ._documents import Beta, Document, Documents, Key
 from ._wire import Call, Refusal, Reply, failure, success, text
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class ConfigRoutes:
             ("GET", "/v3/admin/cs/config"): self._read_stored,
             ("POST", "/v3/admin/cs/config"): self._publish,
             ("DELETE", "/v3/admin/cs/config"): self._delete,
+            ("GET", "/v3/admin/cs/config/beta"): self._beta,
+            ("DELETE", "/v3/admin/cs/config/beta"): self._stop_beta,
         }
 
     def _read(self, call: Call) -> Reply:
@@ -40,7 +43,12 @@ class ConfigRoutes:
                 # This controller answers in plain text, unlike all others.
                 words = f"caused: Required parameter '{name}' type String is not present;"
                 return text(400, words)
-        document = self._documents.visible(key_of(call))
+        key = key_of(call)
+        document = self._documents.visible(key)
+        beta = self._documents.betas.get(key)
+        for_me = beta is not None and call.peer in beta.ips
+        if beta is not None and for_me:
+            document = beta.document
         if document is None:
             return failure(200, 20004, NOT_FOUND)
         return success(
@@ -55,7 +63,7 @@ class ConfigRoutes:
                 "md5": document.md5,
                 "lastModified": document.modified_ms,
                 "tag": None,
-                "beta": False,
+                "beta": for_me,
                 "success": True,
             }
         )
@@ -68,7 +76,7 @@ class ConfigRoutes:
             return failure(404, 20004, NOT_FOUND, "Config not exist, please publish Config first.")
         return success(
             {
-                "id": "1",
+                "id": str(document.config_id),
                 "namespaceId": namespace,
                 "groupName": group,
                 "dataId": data_id,
@@ -102,11 +110,41 @@ class ConfigRoutes:
             modified_ms=now,
             created_ms=earlier.created_ms if earlier else now,
             encrypted_data_key=call.get("encryptedDataKey"),
-            desc=call.get("desc"),
-            tags=call.get("configTags"),
-            app=call.get("appName"),
+            desc=call.get("desc") or (earlier.desc if earlier else ""),
+            tags=call.get("configTags") or (earlier.tags if earlier else ""),
+            app=call.get("appName") or (earlier.app if earlier else ""),
         )
-        self._documents.write(key, document)
+        beta_ips = call.headers.get("betaips", "")
+        if beta_ips:
+            self._documents.betas[key] = Beta(document, tuple(beta_ips.split(",")))
+        elif not call.get("tag"):
+            self._documents.write(key, document)
+        return success(True)
+
+    def _beta(self, call: Call) -> Reply:
+        call.need("dataId", "groupName")
+        namespace, group, data_id = key = key_of(call)
+        beta = self._documents.betas.get(key)
+        if beta is None:
+            return failure(404, 20004, NOT_FOUND, "Config is not in beta.")
+        rule = {"type": "beta", "version": "1.0.0", "expr": ",".join(beta.ips)}
+        return success(
+            {
+                "id": "1",
+                "namespaceId": namespace,
+                "groupName": group,
+                "dataId": data_id,
+                "md5": beta.document.md5,
+                "type": None,
+                "content": beta.document.content,
+                "grayName": "beta",
+                "grayRule": json.dumps(rule),
+            }
+        )
+
+    def _stop_beta(self, call: Call) -> Reply:
+        call.need("dataId", "groupName")
+        self._documents.betas.pop(key_of(call), None)
         return success(True)
 
     def _delete(self, call: Call) -> Reply:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("Document", "Documents", "Key")
+__all__ = ("Beta", "Document", "Documents", "Entry", "Key")
 
 Key = tuple[str, str, str]  # namespace, group, data id
 
@@ -28,10 +30,32 @@ class Document:
     tags: str = ""
     app: str = ""
 
+    config_id: int = 0
+
     @property
     def md5(self) -> str:
         """As Nacos computes it."""
         return hashlib.md5(self.content.encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the history: what an update or deletion replaced, or what was created."""
+
+    number: int
+    key: Key
+    document: Document
+    operation: str
+    publish_type: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beta:
+    """A version that only some addresses see."""
+
+    document: Document
+    ips: tuple[str, ...]
 
 
 class Documents:
@@ -40,17 +64,34 @@ class Documents:
     def __init__(self, clock: Callable[[], float], delay_seconds: float) -> None:
         self.delay_seconds = delay_seconds
         self.stored: dict[Key, Document] = {}
+        self.betas: dict[Key, Beta] = {}
+        self.history: list[Entry] = []
+        self._numbers = count(1)
         self._clock = clock
         self._cache: dict[Key, Document] = {}
         self._pending: deque[tuple[float, Key, Document | None]] = deque()
 
     def write(self, key: Key, document: Document | None) -> None:
         """Store or (None) delete; the cache follows later."""
+        before = self.stored.get(key)
+        if document is not None:
+            number = before.config_id if before else next(self._numbers)
+            document = replace(document, config_id=number)
+        self._remember(key, before, document)
         if document is None:
             self.stored.pop(key, None)
         else:
             self.stored[key] = document
         self._pending.append((self._clock() + self.delay_seconds, key, document))
+
+    def _remember(self, key: Key, before: Document | None, after: Document | None) -> None:
+        recorded = before or after
+        if recorded is None:
+            return
+        operation = "I" if before is None else "D" if after is None else "U"
+        at_ms = int(time.time() * 1000)
+        number = next(self._numbers)
+        self.history.append(Entry(number, key, recorded, operation, "formal", at_ms))
 
     def visible(self, key: Key) -> Document | None:
         """What a client reads now."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("FakeInstance", "Instances", "ServiceName")
+__all__ = ("FakeInstance", "FakeService", "Instances", "ServiceName")
 
 ServiceName = tuple[str, str, str]  # namespace, group, service
 
@@ -42,6 +42,7 @@ class FakeService:
     """One service: either persistent or ephemeral."""
 
     ephemeral: bool
+    created: bool = False
     # One entry per ip:port: registering in a second cluster replaces the first.
     instances: dict[tuple[str, int], FakeInstance] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
@@ -59,10 +60,10 @@ class Instances:
         """Whether it could be registered: a service holds one kind of instance only."""
         self.expire()
         service = self.services.get(name)
-        if service is not None and service.instances and service.ephemeral != instance.ephemeral:
-            return False
-        if service is None or not service.instances:
+        if service is None or not (service.instances or service.created):
             service = self.services[name] = FakeService(instance.ephemeral)
+        if service.ephemeral != instance.ephemeral:
+            return False
         service.instances[instance.ip, instance.port] = instance
         return True
 

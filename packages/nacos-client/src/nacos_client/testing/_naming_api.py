@@ -28,7 +28,6 @@ class NamingRoutes:
             ("POST", "/v3/client/ns/instance"): self._register_or_beat,
             ("DELETE", "/v3/client/ns/instance"): self._deregister,
             ("GET", "/v3/client/ns/instance/list"): self._list,
-            ("GET", "/v3/admin/ns/service/list"): self._services,
         }
 
     def _register_or_beat(self, call: Call) -> Reply:
@@ -61,7 +60,7 @@ class NamingRoutes:
             enabled=call.flag("enabled", default=True),
             ephemeral=call.flag("ephemeral", default=True),
             cluster=call.get("clusterName", "DEFAULT"),
-            metadata=_metadata(call.get("metadata")),
+            metadata=metadata_of(call.get("metadata")),
             beaten_at=self._clock(),
             healthy=call.flag("healthy", default=True),
         )
@@ -85,42 +84,6 @@ class NamingRoutes:
         clusters = call.get("clusterName", "DEFAULT").split(",")
         found = self._instances.of(name)
         return success([view(name, i) for i in found if i.enabled and i.cluster in clusters])
-
-    def _services(self, call: Call) -> Reply:
-        self._instances.expire()
-        namespace = call.get("namespaceId", "public")
-        found = [
-            service_view(name, list(service.instances.values()))
-            for name, service in sorted(self._instances.services.items())
-            if name[0] == namespace
-            and call.get("groupNameParam") in name[1]
-            and call.get("serviceNameParam") in name[2]
-            and not (call.flag("ignoreEmptyService") and not service.instances)
-        ]
-        return success(page_of(call, found))
-
-
-def page_of(call: Call, entries: list[Any]) -> dict[str, Any]:
-    """The page a call asks for."""
-    number, size = int(call.get("pageNo", "1")), int(call.get("pageSize", "100"))
-    return {
-        "totalCount": len(entries),
-        "pageNumber": number,
-        "pagesAvailable": math.ceil(len(entries) / size),
-        "pageItems": entries[(number - 1) * size : number * size],
-    }
-
-
-def service_view(name: ServiceName, instances: list[FakeInstance]) -> dict[str, Any]:
-    """A service as the admin list shows it."""
-    return {
-        "name": name[2],
-        "groupName": name[1],
-        "clusterCount": len({each.cluster for each in instances}),
-        "ipCount": len(instances),
-        "healthyInstanceCount": sum(each.healthy for each in instances),
-        "triggerFlag": "false",
-    }
 
 
 def view(name: ServiceName, instance: FakeInstance) -> dict[str, Any]:
@@ -150,8 +113,8 @@ def name_of(call: Call) -> ServiceName:
     )
 
 
-def _metadata(text: str) -> dict[str, str]:
-    """JSON, or the fallback `k=v,k2=v2`."""
+def metadata_of(text: str) -> dict[str, str]:
+    """Labels from JSON, or the fallback `k=v,k2=v2`."""
     if not text:
         return {}
     try:

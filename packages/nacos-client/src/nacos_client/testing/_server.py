@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from ._admin_api import AdminRoutes
+from ._config_admin_api import ConfigAdminRoutes
 from ._config_api import ConfigRoutes
 from ._documents import Documents
 from ._instances import Instances
@@ -101,7 +103,9 @@ class FakeNacosServer:
         self._faults: list[Fault] = []
         self._routes: dict[tuple[str, str], Callable[[Call], Reply]] = {
             **ConfigRoutes(self._documents).table(),
+            **ConfigAdminRoutes(self._documents).table(),
             **NamingRoutes(self._instances, clock).table(),
+            **AdminRoutes(self._documents, self._instances, self._users).table(),
             **{("POST", path): self._users.login for path in LOGIN_PATHS},
             ("GET", "/v3/admin/core/state/readiness"): _ready,
             ("GET", "/v3/admin/core/state/liveness"): _ready,
@@ -152,7 +156,9 @@ class FakeNacosServer:
         A resource is `namespace:group:config/dataId` or `namespace:group:naming/service`.
         """
         with self._lock:
-            self._users.known[name] = User(password, admin=False, permissions=tuple(permissions))
+            self._users.known[name] = User(password, admin=False)
+            self._users.roles.add((name, name))
+            self._users.permissions |= {(name, *permission) for permission in permissions}
 
     def inject(
         self, kind: FaultKind, path: str = "", *, times: int = 1, seconds: float = 0

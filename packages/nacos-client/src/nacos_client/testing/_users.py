@@ -21,18 +21,10 @@ NO_USER = "User not found! Please check user exist or password is right!"
 
 @dataclass(slots=True)
 class User:
-    """One user. Permissions are pairs of a resource (`*` matches anything) and `r`, `w` or `rw`."""
+    """One user."""
 
     password: str
     admin: bool
-    permissions: tuple[tuple[str, str], ...] = ()
-
-    def may(self, resource: str, action: str) -> bool:
-        """Whether one of the permissions covers it."""
-        return self.admin or any(
-            action in allowed and re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), resource)
-            for pattern, allowed in self.permissions
-        )
 
 
 class Users:
@@ -40,6 +32,8 @@ class Users:
 
     def __init__(self, clock: Callable[[], float], token_seconds: int) -> None:
         self.known: dict[str, User] = {}
+        self.roles: set[tuple[str, str]] = set()  # user name, role
+        self.permissions: set[tuple[str, str, str]] = set()  # role, resource, action
         self.token_seconds = token_seconds
         self.enabled = True
         self._clock = clock
@@ -83,8 +77,18 @@ class Users:
         if self._clock() >= ends_at:
             raise _forbidden(call, 401, "token expired!")
         user = self.known.get(name)
-        if user is None or not user.may(resource, action):
+        if user is None or not (user.admin or self._permitted(name, resource, action)):
             raise _forbidden(call, 403, "authorization failed!")
+
+    def _permitted(self, name: str, resource: str, action: str) -> bool:
+        """Whether one of the user's roles covers it; `*` in a resource matches anything."""
+        roles = {role for user, role in self.roles if user == name}
+        return any(
+            role in roles
+            and action in allowed
+            and re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), resource)
+            for role, pattern, allowed in self.permissions
+        )
 
 
 def _forbidden(call: Call, code: int, words: str) -> Refusal:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ("Call", "Refusal", "Reply", "failure", "spring_error", "success", "text")
 
@@ -50,7 +51,7 @@ class Call:
     def need(self, *names: str) -> None:
         """Refuse the call when one of these is missing."""
         for name in names:
-            if not self.get(name):
+            if not self.get(name).strip():
                 missing = f"Required parameter '{name}' type String is not present"
                 raise Refusal(failure(400, 10000, "parameter missing", missing))
 
@@ -103,6 +104,19 @@ def spring_error(status: int, error: str, message: str, path: str) -> Reply:
             "message": message,
             "path": path,
         },
+    )
+
+
+def page_of(call: Call, entries: Sequence[object]) -> Reply:
+    """The page a call asks for."""
+    number, size = int(call.get("pageNo", "1")), int(call.get("pageSize", "100"))
+    return success(
+        {
+            "totalCount": len(entries),
+            "pageNumber": number,
+            "pagesAvailable": math.ceil(len(entries) / size),
+            "pageItems": list(entries[(number - 1) * size : number * size]),
+        }
     )
 
 

@@ -36,7 +36,7 @@ from nacos_client import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-__all__ = ("NacosContract", "Target", "eventually")
+__all__ = ("Contract", "NacosContract", "Target", "eventually", "everything")
 
 LONGEST_WAIT = 15.0
 GROUP = "contract"
@@ -96,8 +96,17 @@ class _SyncClient:
         self.admin = _Awaitable(client.admin)
 
 
-class NacosContract:
-    """The contract; runs with the async and with the sync client."""
+async def everything(found: Any) -> list[Any]:
+    """All items of an iterator of either client."""
+    if inspect.isawaitable(found):
+        found = await found
+    if inspect.isasyncgen(found):
+        return [each async for each in found]
+    return await asyncio.to_thread(list, found)
+
+
+class Contract:
+    """Clients and names for a test; each test runs with the async and with the sync client."""
 
     @pytest.fixture(params=["async", "sync"])
     async def nacos(self, request: pytest.FixtureRequest, target: Target) -> AsyncIterator[Any]:
@@ -128,6 +137,10 @@ class NacosContract:
     def service(self) -> str:
         """A service name of this test's own; the server drops empty services by itself."""
         return f"contract-{uuid.uuid4().hex}"
+
+
+class NacosContract(Contract):
+    """Configuration, naming and authentication."""
 
     async def test_a_missing_document_is_config_not_found(self, nacos: Any, data_id: str) -> None:
         with pytest.raises(ConfigNotFound) as caught:

@@ -1,0 +1,227 @@
+"""Hash ring: each endpoint owns many points on a circle, a key belongs to the next point."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from bisect import bisect_left
+from itertools import chain
+from struct import unpack
+from typing import TYPE_CHECKING, Literal
+
+from microservice_core import InvalidValueError
+
+from .balancer import E, Key, Node
+from .consistent_hash import ConsistentHash
+from .key_hash import KeyHash, key_hash, xxh64
+from .schedule import whole_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+__all__ = ("RingHash",)
+
+Ring = tuple[list[int], list[Node[E]]]
+"""Positions in order, and who owns each; the owner of the first is there once more at the end."""
+
+_POINTS_PER_DIGEST = 4
+_MOST_SPLICES = 16  # beyond, building anew is as quick
+
+
+class RingHash(ConsistentHash[E]):
+    """Consistent hashing on a ring; a key belongs to the first point at or after its hash.
+
+    Points by `compatible`:
+        None: as ketama, but every endpoint has at least one digest; keys by CRC-32.
+        "ketama": MD5 of `id-i` gives four little-endian 32-bit points, floor(share x n x replicas
+            / 4) digests each; keys by MD5. As libketama and uhashring.
+        "envoy": XXH64 of `id_i`, as Envoy's ring hash and gRPC's; keys by XXH64. Needs the extra
+            `xxhash`.
+
+    Args:
+        replicas: points of an endpoint of average weight.
+        hash: of keys; a name or a callable, see `key_hash` and `keyed_hash`.
+
+    Raises:
+        InvalidValueError: `replicas`, `compatible` or `hash` is none of what they may be.
+        MissingDependencyError: XXH64 is wanted and the extra `xxhash` is not installed.
+    """
+
+    __slots__ = ("_counts", "_points", "_ring", "compatible", "replicas")
+
+    def __init__(
+        self,
+        *,
+        replicas: int = 160,
+        compatible: Literal["ketama", "envoy"] | None = None,
+        hash: str | KeyHash | None = None,  # noqa: A002 - the field's name for it
+        name: str = "",
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        panic: bool = False,
+    ) -> None:
+        if compatible not in {None, "ketama", "envoy"}:
+            raise InvalidValueError("compatible", compatible, '"ketama", "envoy" or None')
+        step = 1 if compatible == "envoy" else _POINTS_PER_DIGEST
+        if not 1 <= replicas <= 100_000 or replicas % step:
+            raise InvalidValueError("replicas", replicas, f"a multiple of {step} up to 100000")
+        self.replicas = replicas
+        self.compatible = compatible
+        self._bits = 64 if compatible == "envoy" else 32
+        defaults = {"ketama": "md5", "envoy": "xxh64"}
+        self._hash_choice = hash or defaults.get(str(compatible), "crc32")
+        self._hash = key_hash(self._hash_choice, bits=self._bits)
+        self._points: Callable[[str, int], list[int]] = (
+            _envoy_points if compatible == "envoy" else _ketama_points
+        )
+        self._counts: dict[Node[E], int] = {}
+        self._ring: Ring[E] = ([], [])
+        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
+
+    @property
+    def points(self) -> Sequence[tuple[int, E]]:
+        """Every position and the endpoint that owns it, sorted by position."""
+        positions, owners = self._ring
+        return [(p, node.endpoint) for p, node in zip(positions, owners, strict=False)]
+
+    def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
+        if exclude:
+            return self._pick_in_order(key, exclude)
+        positions, owners = self._ring
+        try:
+            return owners[bisect_left(positions, self._hash(key.encode()))].endpoint  # type: ignore[union-attr]
+        except (AttributeError, IndexError):  # no key, bytes, or nobody there
+            return self._pick_in_order(key, exclude)
+
+    def _why(self, node: Node[E], key: Key) -> str:
+        if key is None:
+            return f"no key: {node.endpoint.instance_id!r} at random"
+        position = self._position(key)
+        positions, _ = self._ring
+        point = positions[bisect_left(positions, position) % len(positions)]
+        return (
+            f"key hashes to {position}, the next point is {point}; {node.endpoint.instance_id!r} "
+            f"has {self._counts.get(node, 0)} of {len(positions)} points"
+        )
+
+    def _options(self) -> dict[str, object]:
+        shown = self._hash_choice if isinstance(self._hash_choice, str) else "<callable>"
+        return {"replicas": self.replicas, "compatible": self.compatible, "hash": shown}
+
+    def _order(self, position: int) -> Iterator[Node[E]]:
+        positions, owners = self._ring
+        start = bisect_left(positions, position)
+        seen: set[int] = set()
+        for place in chain(range(start, len(positions)), range(start)):
+            node = owners[place]
+            if id(node) not in seen:
+                seen.add(id(node))
+                yield node
+
+    def _rebuild(self, nodes: list[Node[E]]) -> None:
+        counts = dict(zip(nodes, self._point_counts(nodes), strict=True))
+        before = self._counts
+        gone = [node for node in before if counts.get(node) != before[node]]
+        come = [node for node in counts if counts[node] != before.get(node)]
+        if len(gone) + len(come) > _MOST_SPLICES:
+            ring = self._build(counts)
+        else:
+            ring = self._ring
+            for node in gone:
+                ring = _without(ring, node, self._points(node.endpoint.instance_id, before[node]))
+            for node in come:
+                ring = _with(ring, node, self._points(node.endpoint.instance_id, counts[node]))
+        self._counts = counts
+        self._ring = ring
+
+    def _point_counts(self, nodes: list[Node[E]]) -> list[int]:
+        if not nodes:
+            return []
+        weights = whole_weights([node.weight for node in nodes])
+        total = sum(weights)
+        if self.compatible == "envoy":
+            return _envoy_counts(weights, len(nodes) * self.replicas)
+        digests = [
+            self.replicas // _POINTS_PER_DIGEST * len(nodes) * weight // total for weight in weights
+        ]
+        least = 0 if self.compatible == "ketama" else 1
+        return [_POINTS_PER_DIGEST * max(least, count) for count in digests]
+
+    def _build(self, counts: dict[Node[E], int]) -> Ring[E]:
+        nodes = sorted(counts, key=lambda node: node.endpoint.instance_id)
+        # One number for a point and its owner sorts much faster than a pair.
+        width = len(nodes).bit_length()
+        both = [
+            point << width | index
+            for index, node in enumerate(nodes)
+            for point in self._points(node.endpoint.instance_id, counts[node])
+        ]
+        both.sort()
+        mask = (1 << width) - 1
+        owners = [nodes[one & mask] for one in both]
+        return [one >> width for one in both], owners + owners[:1]
+
+
+def _ketama_points(instance_id: str, count: int) -> list[int]:
+    digests = (
+        hashlib.md5(f"{instance_id}-{number}".encode(), usedforsecurity=False).digest()
+        for number in range(count // _POINTS_PER_DIGEST)
+    )
+    return list(unpack(f"<{count}I", b"".join(digests)))
+
+
+def _envoy_points(instance_id: str, count: int) -> list[int]:
+    digest = xxh64()
+    return [digest(f"{instance_id}_{number}".encode()) for number in range(count)]
+
+
+def _envoy_counts(weights: list[int], size: int) -> list[int]:
+    """Each gets points until the sum reaches its running share of `size`, as Envoy counts them."""
+    total, running, counts = sum(weights), 0, []
+    for weight in weights:
+        before = -(-running * size // total)
+        running += weight
+        counts.append(-(-running * size // total) - before)
+    return counts
+
+
+def _without(ring: Ring[E], node: Node[E], points: list[int]) -> Ring[E]:
+    """A ring without the node's points; copied in slices, so that it costs next to nothing."""
+    positions, owners = ring
+    kept: Ring[E] = ([], [])
+    begin = 0
+    for point in sorted(points):
+        place = bisect_left(positions, point, begin)
+        while owners[place] is not node:
+            place += 1
+        _copy(ring, begin, place, kept)
+        begin = place + 1
+    _copy(ring, begin, len(positions), kept)
+    return kept[0], kept[1] + kept[1][:1]
+
+
+def _with(ring: Ring[E], node: Node[E], points: list[int]) -> Ring[E]:
+    """A ring with the node's points; of those on one position the lowest id comes first."""
+    positions, owners = ring
+    added: Ring[E] = ([], [])
+    own_id, begin = node.endpoint.instance_id, 0
+    for point in sorted(points):
+        place = bisect_left(positions, point, begin)
+        while (
+            place < len(positions)
+            and positions[place] == point
+            and owners[place].endpoint.instance_id < own_id
+        ):
+            place += 1
+        _copy(ring, begin, place, added)
+        added[0].append(point)
+        added[1].append(node)
+        begin = place
+    _copy(ring, begin, len(positions), added)
+    return added[0], added[1] + added[1][:1]
+
+
+def _copy(ring: Ring[E], begin: int, end: int, into: Ring[E]) -> None:
+    into[0].extend(ring[0][begin:end])
+    into[1].extend(ring[1][begin:end])

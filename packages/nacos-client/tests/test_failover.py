@@ -1,0 +1,256 @@
+"""Which server is asked, when another one is, and when nothing may be repeated."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from nacos_client import (
+    AsyncNacosClient,
+    ConflictError,
+    DeadlineExceededError,
+    NacosClient,
+    ServerError,
+    ServerUnavailableError,
+)
+from nacos_client.testing import FakeNacosServer
+
+GET = ("GET", "/v3/client/cs/config")
+PUBLISH = ("POST", "/v3/admin/cs/config")
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[FakeNacosServer, FakeNacosServer]]:
+    """Two servers without authentication that hold the same document."""
+    with (
+        FakeNacosServer(auth=False, publish_delay_seconds=0) as one,
+        FakeNacosServer(auth=False, publish_delay_seconds=0) as two,
+    ):
+        for each in (one, two):
+            with NacosClient(each.address) as nacos:
+                nacos.admin.publish("app.yaml", "a: 1")
+            each.requests.clear()
+        yield one, two
+
+
+def in_use_first(
+    nacos: NacosClient, pair: tuple[FakeNacosServer, FakeNacosServer]
+) -> tuple[FakeNacosServer, FakeNacosServer]:
+    """The server the client has chosen, then the other one."""
+    return pair if nacos.server_in_use == pair[0].address else (pair[1], pair[0])
+
+
+def client(*servers: FakeNacosServer, **options: Any) -> NacosClient:
+    return NacosClient([each.address for each in servers], **options)
+
+
+def test_a_server_that_is_gone_is_replaced_by_the_next(
+    pair: tuple[FakeNacosServer, FakeNacosServer],
+) -> None:
+    with client(*pair) as nacos:
+        first, other = in_use_first(nacos, pair)
+        first.stop()
+        assert nacos.config.get("app.yaml").source == "server"
+        assert nacos.server_in_use == other.address
+
+
+@pytest.mark.parametrize("fault", ["drop", "error", "empty"])
+def test_a_faulty_answer_to_a_read_is_asked_for_elsewhere(
+    pair: tuple[FakeNacosServer, FakeNacosServer], fault: Any
+) -> None:
+    with client(*pair) as nacos:
+        first, other = in_use_first(nacos, pair)
+        first.inject(fault, "/cs/config")
+        assert nacos.config.get("app.yaml").content == "a: 1"
+        assert list(other.requests) == [GET]
+
+
+def test_a_failed_server_rests_until_its_time_is_over(
+    pair: tuple[FakeNacosServer, FakeNacosServer],
+) -> None:
+    with client(*pair) as nacos:
+        first, other = in_use_first(nacos, pair)
+        first.inject("error", "/cs/config")
+        for _ in range(5):
+            nacos.config.get("app.yaml")
+        assert len(first.requests) == 1
+        assert len(other.requests) == 5
+
+
+def test_when_all_servers_rest_one_is_tried_all_the_same(
+    pair: tuple[FakeNacosServer, FakeNacosServer],
+) -> None:
+    with client(*pair, server_rest_seconds=3600) as nacos:
+        for each in pair:
+            each.inject("error", "/cs/config", times=2)
+        with pytest.raises(ServerError):
+            nacos.config.get("unknown")
+        assert nacos.config.get("app.yaml").content == "a: 1"
+
+
+def test_a_silent_server_leaves_time_for_another(
+    pair: tuple[FakeNacosServer, FakeNacosServer],
+) -> None:
+    with client(*pair, timeout_seconds=2) as nacos:
+        first, _ = in_use_first(nacos, pair)
+        first.inject("delay", "/cs/config", seconds=30)
+        assert nacos.config.get("app.yaml").source == "server"
+
+
+async def test_the_async_client_leaves_a_silent_server_too(
+    pair: tuple[FakeNacosServer, FakeNacosServer],
+) -> None:
+    async with AsyncNacosClient(
+        [each.address for each in pair], attempt_seconds=0.2, timeout_seconds=5
+    ) as nacos:
+        for each in pair:
+            each.inject("delay", "/cs/config", seconds=30)
+        assert (await nacos.config.get("app.yaml")).source == "server"
+
+
+@pytest.mark.parametrize("sync", [True, False])
+async def test_one_deadline_holds_for_all_attempts(server: FakeNacosServer, sync: bool) -> None:
+    server.inject("delay", seconds=30, times=100)
+    options: dict[str, Any] = {"timeout_seconds": 0.3, "snapshot_dir": ""}
+    with pytest.raises(DeadlineExceededError, match=r"within 0.3 s") as caught:
+        if sync:
+            with NacosClient(server.address, **options) as nacos:
+                await asyncio.to_thread(nacos.config.get, "app.yaml")
+        else:
+            async with AsyncNacosClient(server.address, **options) as anacos:
+                await anacos.config.get("app.yaml")
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.attempts
+
+
+def test_a_publish_that_may_have_arrived_is_not_repeated(
+    pair: tuple[FakeNacosServer, FakeNacosServer],
+) -> None:
+    with client(*pair) as nacos:
+        first, other = in_use_first(nacos, pair)
+        first.inject("drop", "/cs/config")
+        with pytest.raises(ServerUnavailableError):
+            nacos.admin.publish("app.yaml", "a: 2")
+        assert list(first.requests) == [PUBLISH]
+        assert not other.requests
+
+
+def test_a_publish_answered_with_a_server_error_is_not_repeated(
+    pair: tuple[FakeNacosServer, FakeNacosServer],
+) -> None:
+    with client(*pair) as nacos:
+        first, other = in_use_first(nacos, pair)
+        first.inject("error", "/cs/config")
+        with pytest.raises(ServerError):
+            nacos.admin.publish("app.yaml", "a: 2")
+        assert not other.requests
+
+
+def test_a_publish_that_cannot_have_arrived_goes_to_the_next_server(
+    pair: tuple[FakeNacosServer, FakeNacosServer],
+) -> None:
+    with client(*pair) as nacos:
+        first, other = in_use_first(nacos, pair)
+        first.stop()
+        nacos.admin.publish("app.yaml", "a: 2")
+        assert list(other.requests) == [PUBLISH]
+
+
+def test_a_lost_compare_and_set_is_no_reason_to_leave_the_server(
+    pair: tuple[FakeNacosServer, FakeNacosServer],
+) -> None:
+    with client(*pair) as nacos:
+        first, _ = in_use_first(nacos, pair)
+        with pytest.raises(ConflictError):
+            nacos.admin.publish("app.yaml", "a: 2", cas_md5="0" * 32)
+        assert nacos.server_in_use == first.address
+
+
+def test_no_server_at_all_says_what_each_attempt_met(server: FakeNacosServer) -> None:
+    server.stop()
+    with client(server) as nacos, pytest.raises(ServerUnavailableError) as caught:
+        nacos.config.get("app.yaml")
+    assert len(caught.value.attempts) == 3
+    assert "ConnectError" in caught.value.attempts[0]
+    assert str(caught.value).endswith("check the address and that the server is up")
+
+
+def test_an_unknown_host_is_named() -> None:
+    with NacosClient("nacos.invalid:8848", snapshot_dir="") as nacos:
+        with pytest.raises(ServerUnavailableError, match=r"nacos\.invalid"):
+            nacos.config.get("app.yaml")
+
+
+def test_tls_to_a_server_that_speaks_none_is_a_named_failure(server: FakeNacosServer) -> None:
+    with NacosClient(f"https://{server.address}", snapshot_dir="") as nacos:
+        with pytest.raises(ServerUnavailableError, match=r"SSL|TLS|handshake|disconnect"):
+            nacos.config.get("app.yaml")
+
+
+def test_lost_and_back_are_logged_once_each(
+    server: FakeNacosServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "nacos_client")
+    with client(server, username="nacos", password="nacos", server_rest_seconds=0.01) as nacos:
+        nacos.admin.publish("app.yaml", "a: 1")
+        server.stop()
+        for _ in range(3):
+            with pytest.raises(ServerUnavailableError):
+                nacos.naming.instances("orders")
+        server.start()
+        for _ in range(3):
+            nacos.naming.instances("orders")
+    lines = [record.message for record in caplog.records]
+    assert sum("lost Nacos server" in line for line in lines) == 1
+    assert sum("is back" in line for line in lines) == 1
+
+
+class TestAddressServer:
+    """The servers come from a list over HTTP."""
+
+    @staticmethod
+    def transport(*answers: httpx.Response) -> httpx.MockTransport:
+        waiting = list(answers)
+
+        def handle(request: httpx.Request) -> httpx.Response:
+            if request.url.path == "/nacos/serverlist":
+                return waiting.pop(0)
+            body = {"code": 0, "message": "", "data": []}
+            return httpx.Response(200, json=body)
+
+        return httpx.MockTransport(handle)
+
+    def test_lines_become_servers(self) -> None:
+        lines = httpx.Response(200, text="# ours\n10.0.0.1:8848\n\n10.0.0.2\n")
+        with NacosClient(endpoint="10.9.9.9", transport=self.transport(lines)) as nacos:
+            assert list(nacos.naming.instances("orders")) == []
+            assert nacos.server_in_use in {"10.0.0.1:8848", "10.0.0.2:8848"}
+
+    @pytest.mark.parametrize(
+        ("answer", "why"),
+        [
+            (httpx.Response(500), "HTTP 500"),
+            (httpx.Response(200, text=""), "an empty list"),
+            (httpx.Response(200, text="<html>no list"), "server_addr must be"),
+        ],
+    )
+    def test_without_any_list_a_call_fails_and_says_why(
+        self, answer: httpx.Response, why: str
+    ) -> None:
+        with NacosClient(endpoint="10.9.9.9", transport=self.transport(answer)) as nacos:
+            with pytest.raises(ServerUnavailableError, match=why):
+                nacos.naming.instances("orders")
+
+    def test_the_address_server_may_be_gone_once_servers_are_known(self) -> None:
+        transport = self.transport(httpx.Response(500))
+        with NacosClient(
+            "10.0.0.1", endpoint="10.9.9.9", transport=transport, snapshot_dir=""
+        ) as nacos:
+            assert list(nacos.naming.instances("orders")) == []
+
+    def test_an_address_server_that_is_unreachable_is_named(self) -> None:
+        with NacosClient(endpoint="127.0.0.1:1") as nacos:
+            with pytest.raises(ServerUnavailableError, match="the address server gave no list"):
+                nacos.naming.instances("orders")
