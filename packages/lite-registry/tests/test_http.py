@@ -1,9 +1,11 @@
 """The wire: what clients send wrong, slowly, or too much of."""
 
 import asyncio
+import contextlib
 import gc
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -201,6 +203,7 @@ async def test_one_client_too_many_is_told_so(wire: Wire) -> None:
     held = [await asyncio.open_connection("127.0.0.1", wire.port) for _ in range(3)]
     await until(lambda: wire.listener.connections == 3)
     assert (await wire.exchange(b"")).startswith(b"HTTP/1.1 503 ")
+    assert wire.listener.connections == 3
     for _, writer in held:
         writer.close()
 
@@ -299,7 +302,8 @@ CORPUS = [
 async def survive(listener: HttpListener, port: int, sent: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
-    writer.write_eof()
+    with contextlib.suppress(OSError):  # it may have been answered and closed by now
+        writer.write_eof()
     async with asyncio.timeout(10):
         try:
             answer = await reader.read()
@@ -307,7 +311,7 @@ async def survive(listener: HttpListener, port: int, sent: bytes) -> None:
             answer = b""
     writer.close()
     assert not answer or answer.startswith(b"HTTP/1.1 ")
-    assert listener.connections <= SMALL.connections
+    assert listener.connections <= listener.limits.connections
 
 
 @settings(max_examples=150)
@@ -344,7 +348,7 @@ def mutations(rng: random.Random) -> Callable[[], bytes]:
 
 @pytest.mark.slow
 async def test_100_000_broken_inputs_crash_hang_and_leak_nothing() -> None:
-    listener = HttpListener(echo, limits=SMALL)
+    listener = HttpListener(echo, limits=replace(SMALL, connections=64))
     port = await listener.listen("127.0.0.1", 0)
     mutate = mutations(random.Random(20))
     half = 0
@@ -352,6 +356,7 @@ async def test_100_000_broken_inputs_crash_hang_and_leak_nothing() -> None:
         await survive(listener, port, mutate())
         if number == 20_000:
             half = resident_kib()
+    assert half
     assert resident_kib() - half < 2048
     await until(lambda: listener.connections == 0)
     await listener.close(0.1)

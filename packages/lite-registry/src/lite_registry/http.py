@@ -140,7 +140,9 @@ class Connection(asyncio.Protocol):
         if self._listener.closing:
             self.abort()
         elif not self._listener.admit(self):
+            # No time is spent on it: a flood of these must not cost what admitted ones cost.
             self._refuse(Problem(503, "Too many connections", "every place is taken; retry later"))
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener.forget(self)
@@ -483,8 +485,10 @@ class HttpListener:
 
     def admit(self, connection: Connection) -> bool:
         """Count the connection in; whether there is room for it."""
+        if len(self._connections) >= self.limits.connections:
+            return False
         self._connections.add(connection)
-        return len(self._connections) <= self.limits.connections
+        return True
 
     def forget(self, connection: Connection) -> None:
         """The connection is gone."""
