@@ -249,6 +249,28 @@ def test_an_instance_outlives_20_seconds_in_which_user_code_blocks_the_loop(
     asyncio.run(main())
 
 
+def test_a_clock_set_back_by_an_hour_disturbs_nothing(
+    server: FakeNacosServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = {"preserved.heart.beat.interval": "50"}
+    with NacosClient(
+        server.address, username="nacos", password="nacos", config_poll_seconds=0.05
+    ) as nacos:
+        heard: list[object] = []
+        nacos.admin.publish("app.yaml", "a: 1")
+        nacos.config.watch("app.yaml", heard.append)
+        nacos.naming.register("orders", "10.0.0.1", 80, metadata=labels)
+        asyncio.run(eventually(lambda: heard))
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() - 3600)
+        sent = nacos.naming.beat_status.sent
+        nacos.admin.publish("app.yaml", "a: 2")
+        asyncio.run(eventually(lambda: len(heard) == 2))
+        asyncio.run(eventually(lambda: nacos.naming.beat_status.sent > sent + 3))
+        assert nacos.naming.beat_status.failed == 0
+        assert [path for _, path in server.requests].count("/v3/auth/user/login") == 1
+
+
 class TestTransport:
     """Connections of the user's own making."""
 
