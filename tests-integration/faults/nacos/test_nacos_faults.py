@@ -12,7 +12,7 @@ import subprocess
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ async def listed(nacos: AsyncNacosClient, service: str) -> int:
 
 
 async def test_after_a_kill_all_instances_and_watches_are_back_and_nothing_comes_twice(
-    nacos: OwnServers, record_property: Callable[[str, object], None]
+    nacos: OwnServers,
 ) -> None:
     service, mark = f"kill-{uuid.uuid4().hex}", uuid.uuid4().hex
     documents = [f"kill-{mark}-{number}.yaml" for number in range(WATCHES)]
@@ -183,13 +183,12 @@ async def test_after_a_kill_all_instances_and_watches_are_back_and_nothing_comes
 
         await eventually(all_listed, 30)
         took = time.monotonic() - ready_at
-        record_property("seconds_until_all_are_listed", took)
         for name in documents:
             await watching.admin.publish(name, "version: 2")
         await eventually(lambda: heard.all_ended_with("version: 2", WATCHES))
         assert set(map(tuple, heard.contents.values())) == {("version: 1", "version: 2")}
         assert min(lengths[lengths.index(INSTANCES) :]) > 0, "an outage emptied the list"
-        assert took < 6
+        assert took < 6, f"listed {took:.1f} s after readiness"
         for name in documents:
             await watching.admin.delete(name)
 
