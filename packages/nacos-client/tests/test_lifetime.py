@@ -144,6 +144,9 @@ FORK = """
     nacos = NacosClient(sys.argv[1], username="nacos", password="nacos")
     nacos.admin.publish("app.yaml", "a: 1")
     nacos.naming.register("orders", "10.0.0.1", 80)
+    # As if other threads were in the middle of something.
+    nacos._core.session.servers._lock.acquire()
+    nacos._core.session.login._lock.acquire()
     child = os.fork()
     if child == 0:
         code = 1
@@ -166,6 +169,8 @@ FORK = """
             code = 0
         finally:
             os._exit(code)
+    nacos._core.session.servers._lock.release()
+    nacos._core.session.login._lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert [each.ip for each in nacos.naming.instances("orders")] == ["10.0.0.1"]
     nacos.close()
