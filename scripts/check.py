@@ -25,6 +25,7 @@ def checks() -> list[Check]:
         ("lint", ["ruff", "check", "."]),
         ("spelling", ["codespell", "packages", "docs", "examples", "scripts", "README.md"]),
         ("workspace", [sys.executable, "scripts/check_workspace.py"]),
+        ("sync faces", [sys.executable, "scripts/generate_sync.py", "--check"]),
         ("layers", ["lint-imports", "--no-logo"]),
         *(
             (f"dependencies of {member.folder.name}", deptry(member.folder.name))

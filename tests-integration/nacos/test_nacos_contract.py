@@ -8,11 +8,6 @@ from nacos_client.testing.admin_contract import AdminContract
 from nacos_client.testing.contract import NacosContract, Target
 
 
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class TestOnRealServer(NacosContract, AdminContract):
     @pytest.fixture
     def target(self) -> Target:

@@ -1,6 +1,7 @@
 """Which server is asked, when another one is, and when nothing may be repeated."""
 
 import asyncio
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,9 @@ from nacos_client import (
     ServerError,
     ServerUnavailableError,
 )
-from nacos_client.testing import FakeNacosServer
+from nacos_client._servers import Servers
+from nacos_client._steps import NoAnswer
+from nacos_client.testing import FakeNacosServer, ManualClock
 
 GET = ("GET", "/v3/client/cs/config")
 PUBLISH = ("POST", "/v3/admin/cs/config")
@@ -129,14 +132,16 @@ async def test_one_deadline_holds_for_all_attempts(server: FakeNacosServer, sync
     assert caught.value.attempts
 
 
-async def test_a_thousand_calls_at_once_wait_their_turn_and_blame_no_server(
+async def test_a_crowd_of_calls_waits_its_turn_and_blames_no_server(
     server: FakeNacosServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with AsyncNacosClient(
-        server.address, username="nacos", password="nacos", timeout_seconds=30, attempt_seconds=0.5
+        server.address, username="nacos", password="nacos", timeout_seconds=50, attempt_seconds=3
     ) as nacos:
-        found = await asyncio.gather(*(nacos.naming.instances("orders") for _ in range(1000)))
-    assert [len(each) for each in found] == [0] * 1000
+        await nacos.naming.instances("orders")
+        server.inject("delay", "/instance/list", seconds=0.1, times=1000)
+        found = await asyncio.gather(*(nacos.naming.instances("orders") for _ in range(600)))
+    assert [len(each) for each in found] == [0] * 600
     assert "lost Nacos server" not in caplog.text
 
 
@@ -239,6 +244,73 @@ def test_lost_and_back_are_logged_once_each(
     lines = [record.message for record in caplog.records]
     assert sum("lost Nacos server" in line for line in lines) == 1
     assert sum("is back" in line for line in lines) == 1
+
+
+def test_want_of_a_connection_is_not_blamed_on_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with NacosClient("127.0.0.1:1") as nacos:
+        operation = nacos._core.naming.instances(nacos._core.service_key("orders", None, None))
+        busy = NoAnswer("no connection was free", sent=False, ours=True)
+
+        def never_free() -> None:
+            next(operation)
+            while True:
+                operation.throw(busy)
+                next(operation)
+
+        with pytest.raises(ServerUnavailableError, match="no connection was free"):
+            never_free()
+    assert "lost Nacos server" not in caplog.text
+
+
+class TestServers:
+    """The choice itself, by a clock of the test's own."""
+
+    @staticmethod
+    def three(clock: ManualClock) -> tuple[Servers, str, list[str]]:
+        servers = Servers(["a", "b", "c"], clock=clock, rng=random.Random(1), rest_seconds=5)
+        first = servers.pick()
+        at = "abc".index(first)
+        return servers, first, list("abcabc"[at + 1 : at + 3])
+
+    def test_those_that_rest_are_passed_over_until_their_time_is_over(self) -> None:
+        clock = ManualClock()
+        servers, first, (second, third) = self.three(clock)
+        servers.failed(second, "gone")
+        assert servers.pick(tried=[first]) == third
+        clock.advance(5)
+        assert servers.pick(tried=[first]) == second
+
+    def test_when_all_rest_the_one_that_rested_longest_is_tried(self) -> None:
+        clock = ManualClock()
+        servers, first, (second, third) = self.three(clock)
+        for each in (second, third, first):
+            servers.failed(each, "gone")
+            clock.advance(1)
+        assert servers.pick() == second
+
+    def test_a_new_list_keeps_the_server_in_use_if_it_can(self) -> None:
+        servers, first, _ = self.three(ManualClock())
+        servers.replace([])
+        assert servers.addresses == ("a", "b", "c")
+        servers.replace(["x", first])
+        assert servers.pick() == first
+        servers.replace(["y"])
+        assert servers.pick() == "y"
+        servers.failed("gone-from-the-list", "late news")
+        assert servers.pick() == "y"
+
+    def test_one_that_comes_and_goes_gets_a_line_in_ten_seconds(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        clock = ManualClock()
+        servers, first, _ = self.three(clock)
+        for _ in range(30):
+            servers.failed(first, "flaps")
+            servers.answered(first)
+            clock.advance(1)
+        assert sum("lost" in record.message for record in caplog.records) == 3
 
 
 class TestAddressServer:

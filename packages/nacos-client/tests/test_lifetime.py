@@ -144,6 +144,9 @@ FORK = """
     nacos = NacosClient(sys.argv[1], username="nacos", password="nacos")
     nacos.admin.publish("app.yaml", "a: 1")
     nacos.naming.register("orders", "10.0.0.1", 80)
+    # As if other threads were in the middle of something.
+    nacos._core.session.servers._lock.acquire()
+    nacos._core.session.login._lock.acquire()
     child = os.fork()
     if child == 0:
         code = 1
@@ -166,6 +169,8 @@ FORK = """
             code = 0
         finally:
             os._exit(code)
+    nacos._core.session.servers._lock.release()
+    nacos._core.session.login._lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert [each.ip for each in nacos.naming.instances("orders")] == ["10.0.0.1"]
     nacos.close()
@@ -247,6 +252,28 @@ def test_an_instance_outlives_20_seconds_in_which_user_code_blocks_the_loop(
             assert nacos.naming.beat_status.reregistered == 0
 
     asyncio.run(main())
+
+
+def test_a_clock_set_back_by_an_hour_disturbs_nothing(
+    server: FakeNacosServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = {"preserved.heart.beat.interval": "50"}
+    with NacosClient(
+        server.address, username="nacos", password="nacos", config_poll_seconds=0.05
+    ) as nacos:
+        heard: list[object] = []
+        nacos.admin.publish("app.yaml", "a: 1")
+        nacos.config.watch("app.yaml", heard.append)
+        nacos.naming.register("orders", "10.0.0.1", 80, metadata=labels)
+        asyncio.run(eventually(lambda: heard))
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() - 3600)
+        sent = nacos.naming.beat_status.sent
+        nacos.admin.publish("app.yaml", "a: 2")
+        asyncio.run(eventually(lambda: len(heard) == 2))
+        asyncio.run(eventually(lambda: nacos.naming.beat_status.sent > sent + 3))
+        assert nacos.naming.beat_status.failed == 0
+        assert [path for _, path in server.requests].count("/v3/auth/user/login") == 1
 
 
 class TestTransport:

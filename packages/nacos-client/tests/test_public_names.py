@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import nacos_client
 import nacos_client.admin_models
 import nacos_client.ciphers
@@ -10,6 +12,9 @@ import nacos_client.credentials
 import nacos_client.errors
 import nacos_client.models
 import nacos_client.testing
+from nacos_client import MissingDependencyError, NacosClient
+from nacos_client.ciphers import AesGcmCipher, NacosAesCipher
+from nacos_client.testing import FakeNacosServer
 
 
 def test_every_public_name_is_there_and_listed_in_order() -> None:
@@ -41,3 +46,20 @@ def test_importing_configures_no_logging_and_loads_no_optional_module() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("cipher", [AesGcmCipher, NacosAesCipher])
+def test_without_cryptography_a_cipher_says_what_to_install(
+    cipher: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'nacos-client\[crypto\]'"):
+        cipher()
+
+
+def test_without_opentelemetry_calls_are_made_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, server: FakeNacosServer
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    with NacosClient(server.address, username="nacos", password="nacos") as nacos:
+        assert list(nacos.naming.instances("orders")) == []

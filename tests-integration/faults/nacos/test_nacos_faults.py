@@ -1,20 +1,25 @@
-"""A real Nacos is killed, paused and given a new key; nothing registered or watched is lost."""
+"""A real Nacos is killed, paused and given a new key; nothing registered or watched is lost.
+
+The servers are these tests' own, started and disturbed through the command in REFERENCE_SERVERS.
+"""
 
 import asyncio
 import base64
 import os
+import random
+import shlex
+import subprocess
 import time
 import uuid
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nacos_client import AsyncNacosClient, Config, NacosClient, NacosError, ServerUnavailableError
 from nacos_client.testing.contract import eventually
-
-if TYPE_CHECKING:
-    from conftest import OwnServers
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -23,7 +28,96 @@ INSTANCES = 100
 WATCHES = 10
 
 
-def client(servers: "OwnServers", **options: Any) -> AsyncNacosClient:
+@pytest.fixture(autouse=True)
+def own_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+class OwnServers:
+    """One NAME of the reference servers, on ports and in a folder of its own."""
+
+    def __init__(self, command: str, name: str, run_folder: Path, ports: list[str]) -> None:
+        self._command = shlex.split(command)
+        self._name = name
+        self._ports = ports
+        self._environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("NACOS_")
+        } | {"REFERENCE_SERVERS_RUN": str(run_folder), "REFERENCE_SERVERS_TIMEOUT": "240"}
+
+    def _call(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self._command, *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def up(self) -> None:
+        self._call("up", self._name, *self._ports)
+
+    def kill(self, role: str = "") -> None:
+        self._call("kill", self._name + role)
+
+    def pause(self) -> None:
+        self._call("pause", self._name)
+
+    def resume(self) -> None:
+        self._call("resume", self._name)
+
+    def restart(self, **properties: str) -> None:
+        """Stop and start with Nacos properties; `__` in a name stands for a dot."""
+        settings = [
+            part
+            for key, value in properties.items()
+            for part in ("--set", f"{key.replace('__', '.')}={value}")
+        ]
+        self._call("restart", self._name, *settings)
+
+    def down(self) -> None:
+        self._call("down", self._name, "--purge")
+
+    def environment(self) -> dict[str, str]:
+        lines = self._call("env", self._name).splitlines()
+        pairs = (shlex.split(line.removeprefix("export "))[0] for line in lines if "=" in line)
+        return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _command() -> str:
+    command = os.environ.get("REFERENCE_SERVERS")
+    if not command:
+        pytest.skip("REFERENCE_SERVERS is not set: no command to start and disturb a real Nacos")
+    return command
+
+
+@pytest.fixture(scope="session")
+def nacos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServers]:
+    port = random.randrange(21000, 29000, 50)
+    ports = ["--port", str(port), "--port", f"console={port + 1}"]
+    servers = OwnServers(_command(), "nacos", tmp_path_factory.mktemp("nacos"), ports)
+    try:
+        servers.up()
+        yield servers
+    finally:
+        servers.down()
+
+
+@pytest.fixture(scope="session")
+def nacos_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServers]:
+    port = random.randrange(11000, 19000, 50)
+    ports = ["--port", str(port)]
+    servers = OwnServers(_command(), "nacos-cluster", tmp_path_factory.mktemp("cluster"), ports)
+    try:
+        servers.up()
+        yield servers
+    finally:
+        servers.down()
+
+
+def client(servers: OwnServers, **options: Any) -> AsyncNacosClient:
     environment = servers.environment()
     return AsyncNacosClient(
         environment["NACOS_SERVER_ADDR"],
@@ -60,7 +154,7 @@ async def listed(nacos: AsyncNacosClient, service: str) -> int:
 
 
 async def test_after_a_kill_all_instances_and_watches_are_back_and_nothing_comes_twice(
-    nacos: "OwnServers",
+    nacos: OwnServers,
 ) -> None:
     service, mark = f"kill-{uuid.uuid4().hex}", uuid.uuid4().hex
     documents = [f"kill-{mark}-{number}.yaml" for number in range(WATCHES)]
@@ -89,18 +183,17 @@ async def test_after_a_kill_all_instances_and_watches_are_back_and_nothing_comes
 
         await eventually(all_listed, 30)
         took = time.monotonic() - ready_at
-        print(f"all {INSTANCES} instances listed {took:.1f} s after readiness")
         for name in documents:
             await watching.admin.publish(name, "version: 2")
         await eventually(lambda: heard.all_ended_with("version: 2", WATCHES))
         assert set(map(tuple, heard.contents.values())) == {("version: 1", "version: 2")}
         assert min(lengths[lengths.index(INSTANCES) :]) > 0, "an outage emptied the list"
-        assert took < 6
+        assert took < 6, f"listed {took:.1f} s after readiness"
         for name in documents:
             await watching.admin.delete(name)
 
 
-async def test_a_pause_of_20_seconds_loses_no_instance_and_no_change(nacos: "OwnServers") -> None:
+async def test_a_pause_of_20_seconds_loses_no_instance_and_no_change(nacos: OwnServers) -> None:
     service, name = f"pause-{uuid.uuid4().hex}", f"pause-{uuid.uuid4().hex}.yaml"
     heard = Heard()
     async with client(nacos, timeout_seconds=3, attempt_seconds=1.5) as ours:
@@ -133,7 +226,7 @@ async def test_a_pause_of_20_seconds_loses_no_instance_and_no_change(nacos: "Own
         await ours.admin.delete(name)
 
 
-async def test_short_tokens_are_renewed_before_they_expire(nacos: "OwnServers") -> None:
+async def test_short_tokens_are_renewed_before_they_expire(nacos: OwnServers) -> None:
     await asyncio.to_thread(
         lambda: nacos.restart(nacos__core__auth__plugin__nacos__token__expire__seconds="5")
     )
@@ -152,7 +245,7 @@ async def test_short_tokens_are_renewed_before_they_expire(nacos: "OwnServers") 
         assert reads > 50
 
 
-async def test_a_new_secret_key_is_survived_by_logging_in_again(nacos: "OwnServers") -> None:
+async def test_a_new_secret_key_is_survived_by_logging_in_again(nacos: OwnServers) -> None:
     service, name = f"key-{uuid.uuid4().hex}", f"key-{uuid.uuid4().hex}.yaml"
     heard = Heard()
     async with client(nacos) as ours:
@@ -175,7 +268,7 @@ async def test_a_new_secret_key_is_survived_by_logging_in_again(nacos: "OwnServe
         await ours.admin.delete(name)
 
 
-async def test_a_blocked_event_loop_loses_no_instance(nacos: "OwnServers") -> None:
+async def test_a_blocked_event_loop_loses_no_instance(nacos: OwnServers) -> None:
     service = f"block-{uuid.uuid4().hex}"
     labels = {
         "preserved.heart.beat.interval": "1000",
@@ -191,7 +284,7 @@ async def test_a_blocked_event_loop_loses_no_instance(nacos: "OwnServers") -> No
 
 
 async def test_a_normal_stop_takes_the_instances_out_within_two_seconds(
-    nacos: "OwnServers",
+    nacos: OwnServers,
 ) -> None:
     service = f"stop-{uuid.uuid4().hex}"
     environment = nacos.environment()
@@ -211,3 +304,54 @@ async def test_a_normal_stop_takes_the_instances_out_within_two_seconds(
             return await listed(observer, service) == 0
 
         await eventually(gone, 2)
+
+
+async def test_with_one_of_three_servers_down_reads_beats_and_watches_go_on(
+    nacos_cluster: OwnServers,
+) -> None:
+    environment = nacos_cluster.environment()
+    addresses = environment["NACOS_CLUSTER_ADDRS"]
+    service, name = f"cluster-{uuid.uuid4().hex}", f"cluster-{uuid.uuid4().hex}.yaml"
+    heard: list[str] = []
+    async with AsyncNacosClient(
+        addresses,
+        username=environment["NACOS_CLUSTER_USERNAME"],
+        password=environment["NACOS_CLUSTER_PASSWORD"],
+        config_poll_seconds=1,
+        instance_poll_seconds=1,
+    ) as nacos:
+        await nacos.admin.publish(name, "version: 1")
+        nacos.config.watch(name, lambda config: heard.append(config.content))
+        await nacos.naming.register(service, "10.7.9.1", 8000)
+        await eventually(lambda: heard == ["version: 1"], 20)
+
+        in_use = nacos.server_in_use
+        position = [part.strip() for part in addresses.split(",")].index(in_use) + 1
+        await asyncio.to_thread(lambda: nacos_cluster.kill(f":{position}"))
+        began = time.monotonic()
+        assert (await nacos.config.get(name)).source == "server"
+        assert time.monotonic() - began < 6
+        assert nacos.server_in_use != in_use
+
+        async def registered() -> bool:
+            try:
+                found = await nacos.naming.instances(service, healthy_only=True)
+            except NacosError:
+                return False
+            return len(found) == 1 and not found.stale
+
+        await eventually(registered, 20)
+
+        async def published() -> bool:
+            try:
+                await nacos.admin.publish(name, "version: 2")
+            except NacosError:  # the cluster elects a leader for some seconds
+                await asyncio.sleep(0.5)
+                return False
+            return True
+
+        await eventually(published, 40)
+        await eventually(lambda: heard[-1] == "version: 2", 20)
+        assert heard == ["version: 1", "version: 2"]
+        await nacos.admin.delete(name)
+        await asyncio.to_thread(nacos_cluster.up)

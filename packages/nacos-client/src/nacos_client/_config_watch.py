@@ -96,10 +96,12 @@ class ConfigWatches(Poller[ConfigKey, ConfigState]):
 
     def _pause(self, watched: Watched[ConfigKey, ConfigState]) -> float:
         pause = super()._pause(watched)
+        if watched.key.namespace in self._swept:
+            return pause * DIRECT_LOOK_INTERVALS
         if isinstance(watched, _WatchedConfig) and watched.quick_looks:
             watched.quick_looks -= 1
             return pause * QUICK_SHARE
-        return pause * DIRECT_LOOK_INTERVALS if watched.key.namespace in self._swept else pause
+        return pause
 
     def _of(self, namespace: str) -> list[Watched[ConfigKey, ConfigState]]:
         return [each for key, each in self._watched.items() if key.namespace == namespace]

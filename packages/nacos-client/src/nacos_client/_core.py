@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import time
+import weakref
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -47,6 +48,18 @@ CLOSE_SECONDS = 2.0
 REFUSAL_PAUSES = (0.5, 1.0, 2.0)
 
 
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for session in list(_sessions):
+        session.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Core:
     """One client's parts. Operations are run by whoever owns it, watches by the background."""
 
@@ -56,6 +69,7 @@ class Core:
         self.settings = settings
         self.options: TransportOptions = _transport_options(settings)
         self.session: Session = _session(settings, rng)
+        _sessions.add(self.session)
         origin = (*settings.server_addr, settings.endpoint)
         self.config: ConfigOperations = ConfigOperations(
             self.session,

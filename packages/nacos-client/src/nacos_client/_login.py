@@ -98,6 +98,11 @@ class Login:
             elif flight is not None:
                 yield from self._follow(flight, deadline)
 
+    def after_fork(self) -> None:
+        """In a child: whoever held the lock or was logging in is in the parent."""
+        self._lock = threading.Lock()
+        self._flight = None
+
     def rejected(self, token: Token) -> bool:
         """A server refused the token: drop it. Whether another try makes sense."""
         with self._lock:

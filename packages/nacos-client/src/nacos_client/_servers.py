@@ -101,6 +101,10 @@ class Servers:
             if self._current not in found:
                 self._current = self._rng.choice(found)
 
+    def after_fork(self) -> None:
+        """In a child: another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+
     def pick(self, tried: Collection[str] = ()) -> str:
         """The server for the next attempt, if possible one that was not tried."""
         with self._lock:

@@ -107,6 +107,12 @@ class Session:
         token = yield from self._token(request, deadline)
         return (yield from self._attempts(_Call(request, token, deadline, seconds, read)))
 
+    def after_fork(self) -> None:
+        """In a child: let go of what threads of the parent held."""
+        self.servers.after_fork()
+        if self.login is not None:
+            self.login.after_fork()
+
     def anonymous(self, request: Request, deadline: float) -> Operation[Any]:
         """Send without credentials; the outcome is the whole JSON document."""
         seconds = max(deadline - self._clock(), 0.0)

@@ -41,7 +41,7 @@ class Snapshots:
     def __init__(self, folder: str, servers: Iterable[str]) -> None:
         # Two Nacos with the same namespace must not serve each other's documents.
         origin = hashlib.sha256("\n".join(sorted(servers)).encode()).hexdigest()[:16]
-        self._folder = Path(folder) / origin if folder else None
+        self._folder = Path(folder).expanduser() / origin if folder else None
         self._written: dict[ConfigKey, str] = {}
         self._complained = False
 

@@ -267,11 +267,12 @@ class AsyncRunner:
     async def _send(self, step: Send) -> Answer:
         pool = self._pool(step.server)
         request = _httpx_request(step, self._options.connect_seconds)
+        body = bytearray()
+        ends_at = asyncio.get_running_loop().time() + step.patience_seconds
         try:
-            async with pool.turn(step.patience_seconds), asyncio.timeout(step.timeout_seconds):
+            async with pool.turn(step.patience_seconds), _limit(step.timeout_seconds, ends_at):
                 response = await pool.transport.handle_async_request(request)
                 try:
-                    body = bytearray()
                     async for chunk in _chunks(response):
                         _take(body, chunk)
                 finally:
@@ -360,6 +361,11 @@ def _encoded(parameters: Mapping[str, object]) -> str:
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _limit(timeout_seconds: float, ends_at: float) -> asyncio.Timeout:
+    """The attempt's own time, counted from now, but never beyond the whole operation's."""
+    return asyncio.timeout_at(min(asyncio.get_running_loop().time() + timeout_seconds, ends_at))
 
 
 def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -75,7 +75,8 @@ class Settings(BaseModel):
         login_attempts: tries before refused credentials are believed; a server that has just
             started refuses right ones for some seconds.
         snapshot_dir: where copies of documents are kept for the time when no server answers;
-            the user's cache folder unless given, empty for none.
+            the user's cache folder (XDG_CACHE_HOME) unless given, empty for
+            none.
         failover_dir: documents laid down by hand, `namespace/group/data_id`, that win over the
             server's.
         ciphers: see `nacos_client.ciphers`.
@@ -84,7 +85,9 @@ class Settings(BaseModel):
         trust_env: take proxies from the environment (never for loopback).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True
+    )
 
     server_addr: tuple[str, ...] = ()
     endpoint: str = ""
@@ -95,7 +98,7 @@ class Settings(BaseModel):
     namespace: str = "public"
     group: str = "DEFAULT_GROUP"
     app_name: str = ""
-    snapshot_dir: str = Field(default_factory=default_snapshot_dir)
+    snapshot_dir: str = "~/.cache/nacos-client"
     failover_dir: str = ""
     ciphers: Any = ()
     config_sweep: bool = True
@@ -145,7 +148,8 @@ class Settings(BaseModel):
         Raises:
             InvalidArgumentError: names the setting and the rule.
         """
-        values = _from_environment(os.environ if environment is None else environment)
+        values: dict[str, object] = {"snapshot_dir": default_snapshot_dir()}
+        values |= _from_environment(os.environ if environment is None else environment)
         values |= {key: value for key, value in options.items() if value is not None}
         if server_addr is not None:
             values["server_addr"] = server_addr

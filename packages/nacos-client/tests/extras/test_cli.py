@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nacos_client import NacosClient
+from nacos_client.cli import main
 from nacos_client.cli.command import parser, run
 from nacos_client.testing import FakeNacosServer
 
@@ -280,3 +281,19 @@ def test_there_is_no_option_for_the_password() -> None:
     with pytest.raises(SystemExit):
         parser().parse_args(["--password", "x", "status"])
     assert "NACOS_PASSWORD" in parser().format_help()
+
+
+def test_the_entry_point_takes_its_arguments_from_the_command_line(
+    nacos: Nacos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert nacos("status")[0] == 0
+    monkeypatch.setattr(sys, "argv", ["nacos", "status"])
+    assert main() == 0
+
+
+def test_without_rich_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    assert main() == 1
+    assert "pip install 'nacos-client[cli]'" in capsys.readouterr().err

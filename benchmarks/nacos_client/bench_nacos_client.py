@@ -1,6 +1,6 @@
 """What nacos-client costs: import, memory, one read, many beats, many watches.
 
-    python benchmarks/nacos-client/bench_nacos_client.py [import|get|beats|watches|memory] ...
+    python benchmarks/nacos_client/bench_nacos_client.py [import|get|beats|watches|memory] ...
 
 `get`, `beats` and `watches` use the server of NACOS_SERVER_ADDR, or a fake in a process of its
 own when there is none. `import` also measures nacos-sdk-python when a Python that has it is named
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,7 +236,7 @@ async def bench_watches() -> None:
         heard[config.data_id] = time.monotonic()
 
     with a_server() as server:
-        credentials = {"username": server.username, "password": server.password}
+        credentials: dict[str, Any] = {"username": server.username, "password": server.password}
         for poll_seconds in (15.0, 1.0):
             async with AsyncNacosClient(
                 server.address, config_poll_seconds=poll_seconds, **credentials
@@ -316,7 +316,7 @@ def resident() -> float:
     return int(pages) * resource.getpagesize() / 1e6
 
 
-BENCHES = {
+BENCHES: dict[str, Callable[[], None]] = {
     "import": bench_import,
     "memory": bench_memory,
     "get": bench_get,
