@@ -177,6 +177,7 @@ def test_a_success_rate_recovers(fleet: Fleet, clock: Clock) -> None:
     teach(balancer, {"a": 0.050, "b": 0.050})
     for _ in range(20):
         balancer.on_outcome(fleet(1)[0], 0.001, OSError("refused"))
+    teach(balancer, {"a": 0.050})
     assert counts(balancer)["a"] == 0
     for _ in range(300):
         teach(balancer, {"a": 0.050})
