@@ -220,3 +220,19 @@ async def test_certificates_need_not_be_checked_when_that_is_said(tmp_path: Path
     assert isinstance(client, HttpClient)
     assert client._ssl_context is not None
     assert not client._ssl_context.check_hostname
+
+
+async def test_a_plugin_may_print_a_client_certificate(tmp_path: Path) -> None:
+    printed = credential(clientCertificateData="no pem", clientKeyData="no pem")
+    config = kubeconfig(tmp_path, user=plugin(tmp_path, printed), server="https://127.0.0.1:1")
+    with pytest.raises(HttpClientError, match=r"credentials for https://127.0.0.1:1: .*PEM"):
+        await read_kubeconfig(config).client()
+
+
+async def test_a_token_file_has_no_certificate_and_a_missing_plugin_is_told(
+    tmp_path: Path,
+) -> None:
+    assert TokenFile(tmp_path / "token").certificate() is None
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "/none"}}
+    with pytest.raises(HttpClientError, match="credentials for"):
+        await read_kubeconfig(kubeconfig(tmp_path, user=user)).client()

@@ -4,7 +4,9 @@ tests-integration/faults plays the same faults with the real one.
 """
 
 import asyncio
+import gc
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -518,6 +520,40 @@ async def test_what_is_not_at_home_carries_its_namespace(cluster: Cluster) -> No
     base = cluster.published.table.routes["users.other"].base
     assert base is not None
     assert base.name == "users.other"
+
+
+@pytest.mark.slow
+async def test_a_day_of_events_leaves_memory_as_it_was() -> None:
+    """100,000 events: more than one a second for 24 hours."""
+    async with Cluster() as cluster:
+        fill(cluster.api)
+        await cluster.shows(orders=["dev"])
+        await cluster.watching()
+        middle = 0
+        for number in range(100_000):
+            name = f"orders-l{number % 50}"
+            if name in cluster.api.objects[SERVICES]:
+                cluster.api.delete(SERVICES, name)
+            else:
+                cluster.api.put(SERVICES, service(name, app="orders", lane=f"l{number % 50}"))
+            if number % 100 == 99:
+                await asyncio.sleep(0.002)
+                for kind in (SERVICES, SLICES):
+                    del cluster.api.history[kind][:-400]
+            if number == 30_000:
+                middle = traced()
+        await until(lambda: len(cluster.source._services[0].objects) == 2)
+        assert traced() - middle < 2_000_000  # the history of the stand-in included
+    tracemalloc.stop()
+
+
+def traced() -> int:
+    """Bytes that Python holds; the first call begins to count."""
+    gc.collect()
+    if not tracemalloc.is_tracing():
+        tracemalloc.start()
+    cluster_bytes, _ = tracemalloc.get_traced_memory()
+    return cluster_bytes
 
 
 async def test_the_token_is_never_shown() -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from lite_registry import FileRoutes, LiteRegistryServer, SettingsError
 from lite_registry.command import main
+from lite_registry.http import HttpListener, Request
 from lite_registry.http_client import HttpClient
 from lite_registry.metrics import Metrics
+from lite_registry.response import Response, json_response
 from lite_registry.settings import OPTIONS, resolve
 from lite_registry.tokens import TokenFile
 
@@ -357,3 +359,106 @@ def test_tokens_are_read_again_when_their_file_changes(tmp_path: Path) -> None:
     file.unlink()
     now = 3.0
     assert allowed("second-token")
+
+
+# a cluster as `check` and `serve` meet it
+
+
+class Reviewer:
+    """An API server that knows its version and who may do what."""
+
+    def __init__(self, *allowed: str, status: int = 201) -> None:
+        self.allowed = allowed
+        self.status = status
+
+    def handle(self, request: Request) -> Response:
+        if request.target == b"/version":
+            return json_response(200, {"gitVersion": "v1.34.2"})
+        if not request.body:
+            return json_response(403, {"message": "no"})
+        wanted = json.loads(request.body)["spec"]["resourceAttributes"]
+        allowed = f"{wanted['verb']} {wanted['resource']}" in self.allowed
+        return json_response(self.status, {"status": {"allowed": allowed}})
+
+
+def cluster(tmp_path: Path, reviewer: Reviewer, *arguments: str) -> int:
+    """Run the command against such a server; the exit code."""
+    started, stop, found = threading.Event(), [], []
+
+    async def serve() -> None:
+        over, loop = asyncio.Event(), asyncio.get_running_loop()
+        listener = HttpListener(reviewer.handle)
+        found.append(await listener.listen("127.0.0.1", 0))
+        stop.append(lambda: loop.call_soon_threadsafe(over.set))
+        started.set()
+        await over.wait()
+        await listener.close(0.0)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert started.wait(5)
+    config = tmp_path / "config"
+    document = {
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "c", "namespace": "shop"}}],
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{found[0]}"}}],
+    }
+    config.write_text(json.dumps(document))
+    try:
+        return main([*arguments, "--source", "kubernetes", "--kubeconfig", str(config)])
+    finally:
+        stop[0]()
+        thread.join()
+
+
+EVERYTHING = [
+    f"{verb} {resource}"
+    for resource in ("services", "endpointslices")
+    for verb in ("list", "watch")
+]
+
+
+def test_check_names_every_permission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cluster(tmp_path, Reviewer(*EVERYTHING), "check") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "ok      list services in namespace shop" in told
+    assert all(line.startswith("ok ") for line in told)
+
+
+@pytest.mark.parametrize(
+    ("reviewer", "scope", "told"),
+    [
+        (Reviewer(*EVERYTHING[:3]), [], "MISSING watch endpointslices.discovery.k8s.io in namesp"),
+        (Reviewer(), ["--all-namespaces"], "grant it with a ClusterRole and its binding"),
+        (Reviewer(status=401), [], "the credentials are not accepted; get new ones"),
+    ],
+)
+def test_check_says_what_is_missing(
+    tmp_path: Path,
+    reviewer: Reviewer,
+    scope: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cluster(tmp_path, reviewer, "check", *scope) == 1
+    assert told in capsys.readouterr().out
+
+
+def test_check_looks_at_the_store_too(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("redis")
+    assert main(["check", "--store", "redis://127.0.0.1:1/0"]) == 1
+    assert "MISSING the store of leases: " in capsys.readouterr().out
+    assert main(["serve", "--store", "http://elsewhere"]) == 2
+    assert "--store must be memory or a url" in capsys.readouterr().err
+
+
+def test_a_pod_without_an_account_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert main(["serve", "--source", "kubernetes"]) == 2
+    assert "set automountServiceAccountToken, or give --kubeconfig" in capsys.readouterr().err
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    assert main(["serve", "--source", "kubernetes"]) == 2
+    assert "/nowhere/config" in capsys.readouterr().err

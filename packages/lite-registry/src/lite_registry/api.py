@@ -23,7 +23,7 @@ from .leases import ANY_STATE, Precondition
 from .problem import problem_response
 from .published import PublishedRoutes, rfc3339
 from .response import Response, StreamResponse, json_bytes, json_response
-from .routes import RouteTable, fingerprint
+from .routes import NO_ROUTES, RouteTable, fingerprint
 
 if TYPE_CHECKING:
     from .changes import Changes
@@ -233,7 +233,8 @@ class Api:
         for name in before.versions.keys() | after.versions.keys():
             if before.versions.get(name) != after.versions.get(name):
                 self._changes.announce((ALL_ROUTES, name))
-                self._history.add(name, route_changes(before.routes, after.routes, name))
+                if before is not NO_ROUTES:  # what was there at the start has not changed
+                    self._history.add(name, route_changes(before.routes, after.routes, name))
 
     # instances
 

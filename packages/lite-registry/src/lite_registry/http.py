@@ -140,7 +140,9 @@ class Connection(asyncio.Protocol):
         if self._listener.closing:
             self.abort()
         elif not self._listener.admit(self):
+            # No time is spent on it: a flood of these must not cost what admitted ones cost.
             self._refuse(Problem(503, "Too many connections", "every place is taken; retry later"))
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener.forget(self)
@@ -223,7 +225,7 @@ class Connection(asyncio.Protocol):
         length = self._headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._listener.limits.body_bytes:
             self._reject_body()
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue":
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._last:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -354,6 +356,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"0\r\n\r\n")
 
     def _refuse(self, problem: Problem) -> None:
+        if self._discarding:  # the end was said already; what came after it does not count
+            return
         self._transport.write(
             problem_response(problem).head
             + self._listener.close_tail()
@@ -481,8 +485,10 @@ class HttpListener:
 
     def admit(self, connection: Connection) -> bool:
         """Count the connection in; whether there is room for it."""
+        if len(self._connections) >= self.limits.connections:
+            return False
         self._connections.add(connection)
-        return len(self._connections) <= self.limits.connections
+        return True
 
     def forget(self, connection: Connection) -> None:
         """The connection is gone."""

@@ -22,7 +22,7 @@ from .response import json_bytes
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ("Answer", "HttpClient", "HttpClientError", "StreamedAnswer")
+__all__ = ("Answer", "HttpClient", "HttpClientError", "SilenceError", "StreamedAnswer")
 
 LARGEST_BODY = 256 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
@@ -31,6 +31,10 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 class HttpClientError(LiteRegistryError, OSError):
     """No answer: the server cannot be reached, hangs, or does not speak HTTP."""
+
+
+class SilenceError(HttpClientError):
+    """The connection stands, and nothing came over it for too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +237,7 @@ class _Body:
             async with asyncio.timeout(self.silence_seconds):
                 data = await self.reader.read(CHUNK_BYTES)
         except TimeoutError as error:
-            raise HttpClientError(f"silence for {self.silence_seconds:g} s") from error
+            raise SilenceError(f"silence for {self.silence_seconds:g} s") from error
         except OSError as error:
             raise HttpClientError(f"the connection broke: {error}") from error
         try:

@@ -153,6 +153,7 @@ class RedisStore:
     Args:
         url: `redis://host:port/db`, `rediss://…` or `unix://…`.
         prefix: what every key begins with; replicas that share one have the same truth.
+        connect: makes the client from the url; it has to decode responses.
 
     Raises:
         SettingsError: the url is none of Redis.
@@ -165,14 +166,10 @@ class RedisStore:
         prefix: str = "{lite-registry}:",
         capacity: int = 50_000,
         preservation: SelfPreservation | None = None,
+        connect: Callable[[str], redis.asyncio.Redis] | None = None,
     ) -> None:
         try:
-            self._redis = redis.asyncio.Redis.from_url(
-                url,
-                decode_responses=True,
-                socket_timeout=TIMEOUT_SECONDS,
-                socket_connect_timeout=TIMEOUT_SECONDS,
-            )
+            self._redis = (connect or _connect)(url)
         except ValueError as error:
             raise SettingsError(
                 "--store must be memory or a url such as redis://host:6379/0"
@@ -411,6 +408,15 @@ class RedisStore:
 
     def _key(self, name: str) -> str:
         return self._prefix + name
+
+
+def _connect(url: str) -> redis.asyncio.Redis:
+    return redis.asyncio.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=TIMEOUT_SECONDS,
+        socket_connect_timeout=TIMEOUT_SECONDS,
+    )
 
 
 def _encode(key: ServiceKey) -> str:

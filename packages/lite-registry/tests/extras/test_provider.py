@@ -10,11 +10,14 @@ import httpx
 import pytest
 
 from lite_registry import LiteRegistryServer
-from lite_registry.provider import LiteServiceRegistry, service_registry
+from lite_registry.http import HttpListener, Request
+from lite_registry.provider import LiteServiceRegistry, _Service, service_registry
+from lite_registry.response import Response, json_response
 from microservice_core import (
     InvalidValueError,
     ServiceInstance,
     ServiceRegistryAccessDeniedError,
+    ServiceRegistryError,
     ServiceRegistryUnavailableError,
     open_service_registry,
 )
@@ -201,3 +204,89 @@ async def test_neither_url_credentials_nor_tokens_are_ever_shown() -> None:
         LiteServiceRegistry("http://user:secret@host")
     assert "secret" not in str(caught.value)
     assert "hidden" not in repr(LiteServiceRegistry("http://host", token="hidden-token"))
+
+
+async def test_a_second_watch_of_a_service_is_told_at_once(registry: LiteServiceRegistry) -> None:
+    await registry.register(ORDERS)
+    first: Recorder[Sequence[ServiceInstance]] = Recorder()
+    second: Recorder[Sequence[ServiceInstance]] = Recorder()
+    registry.watch_instances("orders", first)
+    await first.wait_for(lambda states: len(states) == 1)
+    registry.watch_instances("orders", second)
+    await second.wait_for(lambda states: len(states) == 1, within_seconds=0.5)
+
+
+async def test_a_closed_registry_refuses_politely(registry: LiteServiceRegistry) -> None:
+    assert registry.server_address.startswith("http://127.0.0.1:")
+    await registry.close()
+    with pytest.raises(ServiceRegistryError, match="it is closed; open another one"):
+        await registry.register(ORDERS)
+    with pytest.raises(ServiceRegistryError, match="it is closed"):
+        await registry.get_instances("orders")
+
+
+async def test_while_no_server_answers_renewing_goes_on_and_closing_is_prompt(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with LiteRegistryServer(port=0) as server:
+        registry = LiteServiceRegistry(server.url, ttl_seconds=1.0)
+        await registry.register(ORDERS)
+    await eventually(
+        lambda: asyncio.sleep(0, caplog.text),
+        lambda text: "it is tried again until it succeeds" in text,
+    )
+    with pytest.raises(ServiceRegistryUnavailableError):
+        await registry.deregister(replace(ORDERS, instance_id="other"))
+    await asyncio.wait_for(registry.close(), 5)
+    assert "the lease will lapse by itself" in caplog.text
+
+
+def answering(answer: Response) -> HttpListener:
+    return HttpListener(lambda _: answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "told"),
+    [
+        (Response(200, b"<html>", "text/html"), ServiceRegistryError, "is no registry document"),
+        (json_response(200, [1]), ServiceRegistryError, "is no registry document"),
+        (json_response(200, {}), ServiceRegistryError, "is no list of instances"),
+        (json_response(200, {"instances": [{"id": 1}]}), ServiceRegistryError, "is no list"),
+        (Response(500, b"oops"), ServiceRegistryError, "HTTP 500: no explanation"),
+        (json_response(503, {"detail": "later"}), ServiceRegistryUnavailableError, "503: later"),
+        (json_response(403, {}), ServiceRegistryAccessDeniedError, "HTTP 403"),
+    ],
+)
+async def test_what_is_no_registry_is_told_apart(
+    answer: Response, kind: type[Exception], told: str
+) -> None:
+    listener = answering(answer)
+    port = await listener.listen("127.0.0.1", 0)
+    async with LiteServiceRegistry(f"http://127.0.0.1:{port}") as registry:
+        with pytest.raises(kind, match=told):
+            await registry.get_instances("orders")
+    await listener.close(0.0)
+
+
+@pytest.mark.parametrize("status", [304, 503])
+async def test_a_server_that_does_not_wait_is_not_asked_in_a_hot_loop(status: int) -> None:
+    asked = 0
+
+    def count(_: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        return Response(status)
+
+    listener = HttpListener(count)
+    port = await listener.listen("127.0.0.1", 0)
+    async with LiteServiceRegistry(f"http://127.0.0.1:{port}") as registry:
+        registry.watch_instances("orders", lambda _: None)
+        await eventually(lambda: asyncio.sleep(0, asked), lambda count: count >= 3)
+        assert asked < 10
+    await listener.close(0.0)
+
+
+async def test_only_so_many_services_are_remembered(registry: LiteServiceRegistry) -> None:
+    for number in range(1030):
+        registry._believe(_Service(f"s{number}", "", ""), {"instances": [], "epoch": "e"})
+    assert len(registry._before) == 1024

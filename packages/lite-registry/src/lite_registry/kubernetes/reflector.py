@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urlencode
 
-from lite_registry.http_client import HttpClientError
+from lite_registry.http_client import HttpClientError, SilenceError
 
 if TYPE_CHECKING:
     from lite_registry.http_client import StreamedAnswer
@@ -61,6 +61,10 @@ class View(Protocol):
 
     def remove(self, key: str, uid: str) -> None:
         """The object of that uid is gone."""
+        ...
+
+    def lag(self) -> None:
+        """Changes were missed; a list will tell."""
         ...
 
     def confirm(self) -> None:
@@ -191,8 +195,13 @@ class Reflector:
             except (HttpClientError, ApiError) as error:
                 if isinstance(error, ApiError) and error.status == 410:
                     self._count("watch_restarts", "gone")
+                    self._view.lag()
                     return
                 await self._failed("watch", error)
+                if isinstance(error, SilenceError):
+                    # A cluster made anew is silent on a version it will only have in the future.
+                    self._view.lag()
+                    return
                 continue
             self._count("watch_restarts", "eof")
             if self._clock() - began < HEALTHY_SECONDS:

@@ -41,7 +41,7 @@ class Mirror(Generic[ProjectionT]):
         wall_clock: Callable[[], float],
     ) -> None:
         self.objects: dict[str, ProjectionT] = {}
-        self.complete = False
+        self.lagging = True
         self.doubted = False
         self.seen_at = 0.0
         self._project: Callable[[Mapping[str, object]], ProjectionT | None] = project
@@ -61,7 +61,7 @@ class Mirror(Generic[ProjectionT]):
     def replace(self, objects: dict[str, object]) -> None:
         """These are all."""
         self.objects = cast("dict[str, ProjectionT]", objects)
-        self.complete = True
+        self.lagging = False
         self._on_change()
 
     def put(self, key: str, projection: object) -> None:
@@ -80,8 +80,14 @@ class Mirror(Generic[ProjectionT]):
     def confirm(self) -> None:
         """The cluster was seen just now."""
         self.seen_at = self._wall_clock()
-        self.doubted = False
+        if self.doubted:
+            self.doubted = False
+            self._on_change()
         self._on_health()
+
+    def lag(self) -> None:
+        """Changes were missed; a list will tell."""
+        self.lagging = True
 
     def doubt(self, reason: str) -> None:
         """The cluster cannot be seen."""
@@ -198,7 +204,7 @@ class KubernetesRoutes:
     def _tell_health(self) -> None:
         if any(mirror.doubted for mirror in self._mirrors()):
             self._published.doubt()
-        elif all(mirror.complete for mirror in self._mirrors()) and self._published.live:
+        elif self._published.live and not any(mirror.lagging for mirror in self._mirrors()):
             self._published.confirm(min(mirror.seen_at for mirror in self._mirrors()))
 
     def _publish_in(self, seconds: float) -> None:
@@ -211,7 +217,9 @@ class KubernetesRoutes:
 
     def _publish(self) -> None:
         self._timer = None
-        if not all(mirror.complete for mirror in self._mirrors()):
+        if any(mirror.lagging or mirror.doubted for mirror in self._mirrors()):
+            # Services of now with endpoints of before would be a state that never was: the last
+            # one stays until all are seen again, which comes back here.
             return
         ready, now = self._count_ready(), self._clock()
         self._note_lost(ready, now)
