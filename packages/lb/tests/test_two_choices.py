@@ -331,3 +331,26 @@ def test_the_ends_of_the_range_are_allowed(seconds: float) -> None:
 
 def test_the_default_remembers_for_ten_seconds() -> None:
     assert repr(PeakEwma()) == "PeakEwma(decay_seconds=10.0)"
+
+
+def test_a_clock_that_jumps_does_no_harm(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet(2), clock, decay_seconds=0.001)
+    for step in (1e9, -2e9, 0.0, 5.0, -1e12, 1e12):
+        lease = balancer.acquire()
+        clock.now += step
+        lease.release()
+        teach(balancer, {"a": 0.010, "b": 0.010})
+        assert balancer.pick().instance_id in "ab"
+
+
+def test_a_dead_endpoint_is_tried_again_within_five_decay_times(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet(2), clock, decay_seconds=10.0)
+    teach(balancer, {"a": 0.010, "b": 0.010})
+    for _ in range(500):
+        balancer.on_outcome(fleet(2)[1], 0.001, OSError("refused"))
+    clock.now += 40.0
+    teach(balancer, {"a": 0.010})
+    assert counts(balancer)["b"] == 0
+    clock.now += 10.0
+    teach(balancer, {"a": 0.010})
+    assert counts(balancer)["b"] > 0
