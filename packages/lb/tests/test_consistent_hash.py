@@ -353,6 +353,7 @@ def test_weights_beyond_all_sums_still_fill_the_table(fleet: Fleet) -> None:
         ({"table_size": 65536}, "table_size must be a prime"),
         ({"table_size": 2}, "table_size must be a prime"),
         ({"table_size": 9}, "table_size must be a prime"),
+        ({"table_size": 10}, "table_size must be a prime"),
         ({"table_size": 25}, "table_size must be a prime"),
         ({"table_size": 5_000_077}, "table_size must be a prime from 3 to 5000011"),
         ({"compatible": "ketama"}, "compatible must be"),
