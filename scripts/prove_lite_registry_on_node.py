@@ -45,7 +45,10 @@ class Cluster:
     def routes(self) -> dict[str, object]:
         """What the Service says from inside a pod."""
         code = "import urllib.request as u; print(u.urlopen('http://lite-registry:8080/v1/routes').read().decode())"
-        return json.loads(self("exec", "deploy/lite-registry", "--", "python", "-c", code))
+        routes: dict[str, object] = json.loads(
+            self("exec", "deploy/lite-registry", "--", "python", "-c", code)
+        )
+        return routes
 
 
 def main(kubectl: str) -> None:
