@@ -124,7 +124,7 @@ def replaced(tree: ast.Module, node: ast.AST, other: ast.AST) -> str:
 
 def notices(tests: list[str], path: str) -> bool:
     """Whether the tests fail with the packages on `path` in front."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--timeout=15", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--timeout=30", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [*command, *tests], cwd=ROOT, env=environment, capture_output=True, check=False
