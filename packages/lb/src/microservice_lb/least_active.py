@@ -97,7 +97,7 @@ class LeastActive(SelectingBalancer[E]):
         buckets = self._buckets
         bucket = buckets.lowest
         if exclude or not bucket:
-            return self._pick_by_scan(exclude)
+            return self._redraw(exclude) or self._pick_by_scan(exclude)
         try:
             for _ in range(_REDRAWS):
                 node = bucket[int(self._random() * len(bucket))]

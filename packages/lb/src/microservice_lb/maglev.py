@@ -103,7 +103,8 @@ class Maglev(ConsistentHash[E]):
         ordered, owners = self._layout
         start = position % self.table_size
         seen: set[int] = set()
-        around = (owners[place] for place in chain(range(start, len(owners)), range(start)))
+        places = chain(range(start, len(owners)), range(min(start, len(owners))))
+        around = (owners[place] for place in places)
         # Last those of a weight too small for a place of their own.
         for owner in chain(around, range(len(ordered))):
             if owner not in seen:

@@ -110,8 +110,10 @@ class PeakEwma(PowerOfTwoChoices[E]):
 
     def _choose(self, exclude: Collection[str]) -> _EwmaNode[E]:
         alike = self._alike
-        if exclude or alike is None:
-            return self._better(*self._draw_two(exclude))  # type: ignore[arg-type]
+        if exclude:
+            return self._choose_excluding(exclude)
+        if alike is None:
+            return self._better(*self._draw_two(()))  # type: ignore[arg-type]
         nodes, others, pairs = alike
         pair = int(self._random() * pairs)
         place = pair // others
@@ -131,6 +133,11 @@ class PeakEwma(PowerOfTwoChoices[E]):
         except IndexError:
             return self._better(first, second)
         return first
+
+    def _choose_excluding(self, exclude: Collection[str]) -> _EwmaNode[E]:
+        endpoint = self._redraw(exclude)
+        node = self._nodes.get(endpoint.instance_id) if endpoint is not None else None
+        return node or self._better(*self._draw_two(exclude))  # type: ignore[arg-type]
 
     def on_outcome(
         self, endpoint: Endpoint, duration_seconds: float, error: BaseException | None
