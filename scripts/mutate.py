@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST = 60.0  # seconds
 LEFT_ALONE = {"__repr__", "_options", "_what", "_why", "__slots__", "__all__"}
 
 OPERATORS: dict[type, list[type]] = {
@@ -124,11 +125,14 @@ def replaced(tree: ast.Module, node: ast.AST, other: ast.AST) -> str:
 
 def notices(tests: list[str], path: str) -> bool:
     """Whether the tests fail with the packages on `path` in front."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--timeout=60", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [*command, *tests], cwd=ROOT, env=environment, capture_output=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=LONGEST
+        )
+    except subprocess.TimeoutExpired:
+        return True  # it hangs, which is noticed too
     return done.returncode != 0
 
 

@@ -353,6 +353,7 @@ def test_weights_beyond_all_sums_still_fill_the_table(fleet: Fleet) -> None:
         ({"table_size": 65536}, "table_size must be a prime"),
         ({"table_size": 2}, "table_size must be a prime"),
         ({"table_size": 9}, "table_size must be a prime"),
+        ({"table_size": 10}, "table_size must be a prime"),
         ({"table_size": 25}, "table_size must be a prime"),
         ({"table_size": 5_000_077}, "table_size must be a prime from 3 to 5000011"),
         ({"compatible": "ketama"}, "compatible must be"),
@@ -456,3 +457,9 @@ def test_a_factor_that_bounds_nothing_is_refused(factor: float) -> None:
 def test_only_hash_balancers_take_a_bound() -> None:
     with pytest.raises(InvalidValueError, match="'rr' hashes no key"):
         create("rr", bounded_load=1.25)
+
+
+@pytest.mark.parametrize("name", ["crc32", "md5", "blake2b"])
+def test_hashes_go_by_name_and_each_spreads_the_keys(fleet: Fleet, name: str) -> None:
+    counts = Counter(homes(made(Maglev, fleet(4), hash=name)).values())
+    assert all(800 < count < 1200 for count in counts.values())

@@ -115,3 +115,11 @@ def test_excluding_falls_back_to_the_least_of_the_others(fleet: Fleet, excluded:
     expected = {free} if free in rest else rest
     assert {balancer.pick(exclude=set(excluded)).instance_id for _ in range(60)} == expected
     assert len(leases) == 3
+
+
+def test_with_the_least_loaded_excluded_load_is_relative_to_weight_too(fleet: Fleet) -> None:
+    balancer = balancer_of(fleet([4, 2, 1, 1]))
+    hosts = dict(zip("abcd", balancer.endpoints, strict=True))
+    leases = [balancer.lease(hosts[name]) for name in "aaaaabc"]
+    assert {balancer.pick(exclude={"d"}).instance_id for _ in range(40)} == {"b"}
+    assert len(leases) == 7

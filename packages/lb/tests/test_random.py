@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from microservice_lb import Random, WeightedRandom
+from microservice_lb import (
+    Balancer,
+    LeastActive,
+    PeakEwma,
+    PowerOfTwoChoices,
+    Random,
+    WeightedRandom,
+)
 
 Fleet = Callable[..., list[Any]]
 
@@ -43,6 +50,18 @@ def test_weighted_random_follows_the_weights(fleet: Fleet, weights: list[float],
     counts = Counter(balancer.pick().instance_id for _ in range(30_000))
     shares = {h.instance_id: h.weight / max(weights) for h in fleet(weights)}
     assert chi_square(counts, shares) < critical(len(weights) - 1)
+
+
+@pytest.mark.parametrize("kind", [PowerOfTwoChoices, PeakEwma, LeastActive])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_those_that_look_at_load_draw_uniformly_while_there_is_none(
+    fleet: Fleet, kind: Callable[..., Balancer[Any]], seed: int
+) -> None:
+    balancer = kind(rng=random.Random(seed))
+    balancer.update(fleet(11))
+    counts = Counter(balancer.pick().instance_id for _ in range(30_000))
+    assert chi_square(counts, dict.fromkeys(counts, 1.0)) < critical(10)
+    assert len(counts) == 11
 
 
 def test_weighted_random_follows_the_weights_of_those_not_excluded(fleet: Fleet) -> None:

@@ -65,3 +65,19 @@ def test_excluding_keeps_the_turns_of_the_others(fleet: Fleet) -> None:
     balancer = RoundRobin[Any](rng=random.Random(1))
     balancer.update(fleet(4))
     assert ids(balancer, 6, exclude={"b", "d"}) in {"acacac", "cacaca"}
+
+
+def test_an_update_in_the_middle_of_an_excluding_pick_still_gives_an_allowed_one(
+    fleet: Fleet,
+) -> None:
+    """The exclude set is asked for every id; there another thread may come in with an update."""
+    balancer = RoundRobin[Any](rng=random.Random(1))
+
+    class Meddling(set[str]):
+        def __contains__(self, instance_id: object) -> bool:
+            balancer.update(fleet(9)[6:])
+            return super().__contains__(instance_id)
+
+    balancer.update(fleet(5))
+    picked = {balancer.pick(exclude=Meddling({"a", "b", "h"})).instance_id for _ in range(9)}
+    assert picked <= set("cdegi")

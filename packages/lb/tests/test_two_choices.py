@@ -177,6 +177,7 @@ def test_a_success_rate_recovers(fleet: Fleet, clock: Clock) -> None:
     teach(balancer, {"a": 0.050, "b": 0.050})
     for _ in range(20):
         balancer.on_outcome(fleet(1)[0], 0.001, OSError("refused"))
+    teach(balancer, {"a": 0.050})
     assert counts(balancer)["a"] == 0
     for _ in range(300):
         teach(balancer, {"a": 0.050})
@@ -244,7 +245,7 @@ def test_a_call_of_no_time_at_all_is_measured(fleet: Fleet, clock: Clock) -> Non
     assert balancer.latency("a") == pytest.approx(1e-6)
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("nan"), 1e9])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), 86_400.5])
 def test_a_decay_time_out_of_range_is_refused(seconds: float) -> None:
     with pytest.raises(InvalidValueError, match=r"decay_seconds must be from 0\.001 to 86400"):
         PeakEwma(decay_seconds=seconds)
@@ -315,9 +316,12 @@ def test_a_lease_of_an_endpoint_picked_otherwise_counts_and_is_a_trial(
 ) -> None:
     balancer = ewma_of(fleet(2), clock)
     teach(balancer, {"a": 0.010})
+    busy = [balancer.lease(balancer.endpoints[0]) for _ in range(10)]
     leases = [balancer.lease(balancer.endpoints[1]) for _ in range(2)]
     assert balancer.active("b") == 2
     assert set(counts(balancer)) == {"a"}
+    for lease in busy:
+        lease.cancel()
     for lease in leases:
         lease.release(GeneratorExit())
     assert set(counts(balancer)) == {"a", "b"}
@@ -330,3 +334,26 @@ def test_the_ends_of_the_range_are_allowed(seconds: float) -> None:
 
 def test_the_default_remembers_for_ten_seconds() -> None:
     assert repr(PeakEwma()) == "PeakEwma(decay_seconds=10.0)"
+
+
+def test_a_clock_that_jumps_does_no_harm(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet(2), clock, decay_seconds=0.001)
+    for step in (1e9, -2e9, 0.0, 5.0, -1e12, 1e12):
+        lease = balancer.acquire()
+        clock.now += step
+        lease.release()
+        teach(balancer, {"a": 0.010, "b": 0.010})
+        assert balancer.pick().instance_id in "ab"
+
+
+def test_a_dead_endpoint_is_tried_again_within_five_decay_times(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet(2), clock, decay_seconds=10.0)
+    teach(balancer, {"a": 0.010, "b": 0.010})
+    for _ in range(500):
+        balancer.on_outcome(fleet(2)[1], 0.001, OSError("refused"))
+    clock.now += 40.0
+    teach(balancer, {"a": 0.010})
+    assert counts(balancer)["b"] == 0
+    clock.now += 10.0
+    teach(balancer, {"a": 0.010})
+    assert counts(balancer)["b"] > 0

@@ -23,6 +23,8 @@ __all__ = ("Balancer", "CommonOptions", "Key", "Node", "SelectingBalancer")
 E = TypeVar("E", bound=Endpoint)
 Key = str | bytes | None
 
+_REDRAWS = 4
+
 
 class Node(Generic[E]):
     """An endpoint and what the balancer has learned of it; survives every `update`.
@@ -223,6 +225,17 @@ class SelectingBalancer(Balancer[E]):
     def _counted(self, endpoint: E) -> Node[E]:
         """The endpoint's node; one of its own if an update removed it since it was picked."""
         return self._nodes.get(endpoint.instance_id) or self._new_node(endpoint)
+
+    def _redraw(self, exclude: Collection[str]) -> E | None:
+        """A pick as if nothing was excluded, that happens not to be; None after a few vain tries.
+
+        While few are excluded, that is much cheaper than to look at all.
+        """
+        for _ in range(_REDRAWS if exclude and self._eligible else 0):
+            endpoint = self.pick()
+            if endpoint.instance_id not in exclude:
+                return endpoint
+        return None
 
     def _admitted(self, exclude: Collection[str]) -> list[Node[E]]:
         """The nodes that may be picked when some are excluded; all of them in a panic.

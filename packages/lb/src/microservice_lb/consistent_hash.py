@@ -55,7 +55,10 @@ class ConsistentHash(SelectingBalancer[E]):
 
     def _pick_in_order(self, key: Key, exclude: Collection[str]) -> E:
         """The pick when it is not simply the first for a `str`."""
+        home: Node[E] | None = None
+        for node in self._order(self._position(key)):
+            if node.endpoint.instance_id not in exclude:
+                return node.endpoint
+            home = home or node
         admitted = self._admitted(exclude)
-        allowed = {id(node) for node in admitted}
-        order = self._order(self._position(key))
-        return next((node for node in order if id(node) in allowed), admitted[0]).endpoint
+        return (home or admitted[0]).endpoint

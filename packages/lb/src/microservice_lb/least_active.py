@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Generic, Unpack
 
 from .balancer import CommonOptions, E, Key, Node, SelectingBalancer
@@ -45,7 +45,6 @@ class _Buckets(Generic[E]):
         for node in nodes:
             node.buckets = self
             self._put(node)
-        heapify(self._levels)
         self._find_lowest()
 
     def move(self, node: _LeastNode[E]) -> None:
@@ -97,7 +96,7 @@ class LeastActive(SelectingBalancer[E]):
         buckets = self._buckets
         bucket = buckets.lowest
         if exclude or not bucket:
-            return self._pick_by_scan(exclude)
+            return self._redraw(exclude) or self._pick_by_scan(exclude)
         try:
             for _ in range(_REDRAWS):
                 node = bucket[int(self._random() * len(bucket))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from itertools import chain, islice
+from itertools import chain
 from math import isfinite, isqrt
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -102,10 +102,14 @@ class Maglev(ConsistentHash[E]):
     def _order(self, position: int) -> Iterator[Node[E]]:
         ordered, owners = self._layout
         start = position % self.table_size
-        around = chain(islice(owners, start, None), islice(owners, start))
+        seen: set[int] = set()
+        places = chain(range(start, len(owners)), range(min(start, len(owners))))
+        around = (owners[place] for place in places)
         # Last those of a weight too small for a place of their own.
-        for owner in dict.fromkeys(chain(around, range(len(ordered)))):
-            yield ordered[owner]
+        for owner in chain(around, range(len(ordered))):
+            if owner not in seen:
+                seen.add(owner)
+                yield ordered[owner]
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
         # In the order of ids, or two processes told of them in different orders would disagree.

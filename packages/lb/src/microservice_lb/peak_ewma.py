@@ -24,7 +24,7 @@ _ON_TRIAL = 1e12
 
 _SHORTEST = 1e-6  # seconds; the logarithm needs something
 _SUCCESS_GAIN = 0.1
-_LEAST_SUCCESS = 0.01
+_LEAST_SUCCESS = 0.1  # a cost of a hundred times, which fades in five decay times
 _FLAWLESS = 0.999
 _GAIN = 0.05
 
@@ -110,8 +110,10 @@ class PeakEwma(PowerOfTwoChoices[E]):
 
     def _choose(self, exclude: Collection[str]) -> _EwmaNode[E]:
         alike = self._alike
-        if exclude or alike is None:
-            return self._better(*self._draw_two(exclude))  # type: ignore[arg-type]
+        if exclude:
+            return self._choose_excluding(exclude)
+        if alike is None:
+            return self._better(*self._draw_two(()))  # type: ignore[arg-type]
         nodes, others, pairs = alike
         pair = int(self._random() * pairs)
         place = pair // others
@@ -131,6 +133,11 @@ class PeakEwma(PowerOfTwoChoices[E]):
         except IndexError:
             return self._better(first, second)
         return first
+
+    def _choose_excluding(self, exclude: Collection[str]) -> _EwmaNode[E]:
+        endpoint = self._redraw(exclude)
+        node = self._nodes.get(endpoint.instance_id) if endpoint is not None else None
+        return node or self._better(*self._draw_two(exclude))  # type: ignore[arg-type]
 
     def on_outcome(
         self, endpoint: Endpoint, duration_seconds: float, error: BaseException | None
@@ -179,6 +186,7 @@ class PeakEwma(PowerOfTwoChoices[E]):
             if node.score == _ON_TRIAL and not node.active:
                 node.score = _UNTRIED
             return
+        # All in one piece: this is most of what acquire and release cost.
         now = self.clock()
         duration = now - started
         if error is not None:
@@ -186,6 +194,8 @@ class PeakEwma(PowerOfTwoChoices[E]):
         if duration < _SHORTEST:  # noqa: PLR1730 - as above
             duration = _SHORTEST
         faded = (now - self._epoch) / self.decay_seconds
+        if faded < node.faded:  # noqa: PLR1730 - a clock that steps back stands still
+            faded = node.faded
         latency = node.latency
         if duration < latency:
             duration += (latency - duration) * exp(node.faded - faded)

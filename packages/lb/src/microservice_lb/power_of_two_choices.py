@@ -32,8 +32,10 @@ class PowerOfTwoChoices(SelectingBalancer[E]):
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         alike = self._alike
-        if exclude or alike is None:
-            return self._better(*self._draw_two(exclude)).endpoint
+        if exclude:
+            return self._redraw(exclude) or self._better(*self._draw_two(exclude)).endpoint
+        if alike is None:
+            return self._better(*self._draw_two(())).endpoint
         nodes, others, pairs = alike
         # One random number for an ordered pair of different nodes.
         pair = int(self._random() * pairs)

@@ -20,7 +20,7 @@ class Random(SelectingBalancer[E]):
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         endpoints = self._drawable
         if exclude or not endpoints:
-            return self._pick_excluding(exclude)
+            return self._redraw(exclude) or self._pick_excluding(exclude)
         return endpoints[int(self._random() * len(endpoints))]
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:

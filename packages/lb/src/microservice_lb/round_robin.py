@@ -32,7 +32,7 @@ class RoundRobin(SelectingBalancer[E]):
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:
-            return self._pick_excluding(exclude)
+            return self._redraw(exclude) or self._pick_excluding(exclude)
         return self._next().endpoint
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:

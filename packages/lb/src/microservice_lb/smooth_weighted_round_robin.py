@@ -46,7 +46,7 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:
-            return self._pick_excluding(exclude)
+            return self._redraw(exclude) or self._pick_excluding(exclude)
         try:
             return self._next().endpoint
         except StopIteration:

@@ -28,10 +28,13 @@ class WeightedRandom(SelectingBalancer[E]):
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         bounds, kept, aliases = self._table
         if exclude or not bounds:
-            return weighted_choice(self._admitted(exclude), self._random).endpoint
+            return self._redraw(exclude) or self._pick_by_scan(exclude)
         point = self._random() * len(bounds)
         place = int(point)
         return kept[place] if point < bounds[place] else aliases[place]
+
+    def _pick_by_scan(self, exclude: Collection[str]) -> E:
+        return weighted_choice(self._admitted(exclude), self._random).endpoint
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
         self._table = alias_table(
