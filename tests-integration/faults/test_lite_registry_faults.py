@@ -360,6 +360,36 @@ async def test_rights_that_are_taken_and_given_back(setup: Setup, plane: Control
     wire.server.close()
 
 
+async def test_an_authority_that_is_replaced(setup: Setup, plane: ControlPlane) -> None:
+    """The certificates are read again when their file changes: first to a wrong one, then back."""
+    authority, wire = plane.folder / "ca.crt", Wire(plane.ports["apiserver"])
+    good = Path(plane.variables["KUBE_CA_FILE"]).read_bytes()
+    authority.write_bytes(good)
+    await wire.start()
+    config = write_config(plane, wire.port)
+    config.write_text(
+        config.read_text().replace(plane.variables["KUBE_CA_FILE"], str(authority))
+    )
+    source = KubernetesRoutes(read_kubeconfig(config), namespaces=(NAMESPACE,))
+    async with LiteRegistryServer(port=0, source=source) as server:
+        witness = Witness(server.url)
+        await witness.shows("dev")
+        other = plane.folder / "other"
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=other"]
+        command += ["-keyout", str(other), "-out", str(authority)]
+        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+        wire.cut()
+        await witness.marked()
+        await setup.lane("test")
+        assert witness.seen == [("dev",)]
+        authority.write_bytes(good)
+        await witness.shows("dev", "test")
+        assert witness.seen == [("dev",), ("dev", "test")]
+        witness.task.cancel()
+    wire.cut()
+    wire.server.close()
+
+
 async def test_a_refused_connection_costs_next_to_nothing(setup: Setup) -> None:
     setup.wire.server.close()
     setup.wire.cut()
