@@ -23,16 +23,16 @@ def round_robin(hosts: list[Any]) -> Pick:
 
 
 def smooth_wrr(hosts: list[Any]) -> Pick:
-    credits = [0.0] * len(hosts)
+    credit = [0.0] * len(hosts)
     total = sum(host.weight for host in hosts)
 
     def pick() -> Any:
         best = 0
         for index, host in enumerate(hosts):
-            credits[index] += host.weight
-            if credits[index] > credits[best]:
+            credit[index] += host.weight
+            if credit[index] > credit[best]:
                 best = index
-        credits[best] -= total
+        credit[best] -= total
         return hosts[best]
 
     return pick

@@ -160,10 +160,11 @@ class Demo:
 
 
 async def run(options: argparse.Namespace, console: Console) -> bool:
-    """Play it, on a terminal or in plain lines; SIGTERM ends it as Ctrl-C does."""
+    """Play it, on a terminal or in plain lines; SIGTERM and a closed terminal end it as Ctrl-C does."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine always runs in a task
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(ending, task.cancel)
     with tempfile.TemporaryDirectory(prefix="microservice-demo-") as folder:
         with Screen("the microservice toolkit", console) as screen:
             held = await Demo(options, Path(folder), screen).play()

@@ -3,10 +3,10 @@ import os
 import random
 import subprocess
 import sys
+import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import pytest
@@ -234,6 +234,28 @@ def test_a_ring_changed_step_by_step_equals_one_built_at_once(
         fresh = RingHash[Any](replicas=40)
         fresh.update(fleet(weights))
         assert stepwise.points == at_once.points == fresh.points
+        for ring in (stepwise, fresh):
+            assert_picks_follow_the_points(ring)
+
+
+def assert_picks_follow_the_points(ring: RingHash[Any]) -> None:
+    positions = [position for position, _ in ring.points]
+    for key in KEYS[:60] if positions else []:
+        place = bisect_left(positions, zlib.crc32(key.encode())) % len(positions)
+        assert ring.pick(key) is ring.points[place][1]
+
+
+def test_a_ring_that_grows_and_shrinks_by_one_finds_every_key(fleet: Fleet) -> None:
+    ring = RingHash[Any](replicas=8)
+    for size in [*range(1, 40), *range(40, -1, -3)]:
+        ring.update(fleet(size))
+        assert_picks_follow_the_points(ring)
+
+
+def test_hashes_beyond_the_circle_belong_to_the_first_point(fleet: Fleet) -> None:
+    ring = RingHash[Any](hash=lambda key: 1 << 40)
+    ring.update(fleet(3))
+    assert ring.pick("key") is ring.points[0][1]
 
 
 def test_points_that_collide_belong_to_the_lowest_id_whatever_came_first(fleet: Fleet) -> None:
@@ -329,7 +351,10 @@ def test_weights_beyond_all_sums_still_fill_the_table(fleet: Fleet) -> None:
     ("options", "message"),
     [
         ({"table_size": 65536}, "table_size must be a prime"),
-        ({"table_size": 1}, "table_size must be a prime"),
+        ({"table_size": 2}, "table_size must be a prime"),
+        ({"table_size": 9}, "table_size must be a prime"),
+        ({"table_size": 25}, "table_size must be a prime"),
+        ({"table_size": 5_000_077}, "table_size must be a prime from 3 to 5000011"),
         ({"compatible": "ketama"}, "compatible must be"),
     ],
     ids=str,
@@ -431,10 +456,3 @@ def test_a_factor_that_bounds_nothing_is_refused(factor: float) -> None:
 def test_only_hash_balancers_take_a_bound() -> None:
     with pytest.raises(InvalidValueError, match="'rr' hashes no key"):
         create("rr", bounded_load=1.25)
-
-
-def test_the_first_points_of_a_ring_need_no_order(fleet: Fleet) -> None:
-    balancer = made(RingHash, fleet(3))
-    positions = [position for position, _ in balancer.points]  # type: ignore[attr-defined]
-    assert bisect_left(positions, positions[0]) == 0
-    assert len(list(islice(balancer.candidates("k"), 2))) == 2

@@ -94,6 +94,8 @@ def test_cancellation_and_what_is_no_failure_do_not_count() -> None:
     for error in (KeyboardInterrupt(), GeneratorExit(), KeyError()):
         for _ in range(20):
             fleet.stage.on_outcome(fleet.hosts[1], 0.1, error)
+    for _ in range(20):
+        fleet.stage.acquire(exclude={"h0"}).cancel()
     lease = fleet.stage.acquire()
     del lease
     fleet.stage.on_outcome(Host(99), 0.1, OSError())

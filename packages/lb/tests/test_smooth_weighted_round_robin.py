@@ -152,3 +152,28 @@ def test_excluding_keeps_the_proportion_of_the_others(fleet: Fleet) -> None:
 
 def test_the_repr_says_what_it_is() -> None:
     assert repr(SmoothWeightedRoundRobin()) == "SmoothWeightedRoundRobin(random_start=True)"
+
+
+def test_a_pick_does_not_wait_for_an_update_even_when_its_turns_have_run_out(fleet: Fleet) -> None:
+    balancer = SmoothWeightedRoundRobin[Any]()
+    picked: list[str] = []
+
+    class Prober:
+        """An endpoint that picks from the balancer when an update reads it."""
+
+        weight, at_it = 1.0, False
+
+        @property
+        def instance_id(self) -> str:
+            if not self.at_it:
+                self.at_it = True
+                picked.extend(balancer.pick().instance_id for _ in range(300))
+                self.at_it = False
+            return "prober"
+
+    weights = [100_003.0, 99_991.0]
+    balancer.update(fleet(weights))
+    # The update reads ids while it holds the lock: a pick that waits for it hangs here.
+    balancer.update([*fleet(weights), Prober()])
+    assert set(picked) <= {"a", "b", "prober"}
+    assert 0.4 < picked.count("a") / len(picked) < 0.6

@@ -180,7 +180,7 @@ def test_a_success_rate_recovers(fleet: Fleet, clock: Clock) -> None:
     assert counts(balancer)["a"] == 0
     for _ in range(300):
         teach(balancer, {"a": 0.050})
-    assert counts(balancer)["a"] > 500
+    assert 800 < counts(balancer)["a"] < 1200
 
 
 def test_a_new_endpoint_gets_one_call_until_that_has_come_back(fleet: Fleet, clock: Clock) -> None:
@@ -205,6 +205,15 @@ def test_a_cancelled_first_call_leaves_the_endpoint_new(fleet: Fleet, clock: Clo
             lease.release(KeyboardInterrupt())
     assert balancer.latency("b") is None
     assert balancer.latency("a") == pytest.approx(0.010)
+
+
+def test_a_call_that_was_not_made_after_all_teaches_nothing(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet(1), clock)
+    lease = balancer.acquire()
+    clock.now += 1.0
+    lease.cancel()
+    lease.cancel()
+    assert (balancer.latency("a"), balancer.active("a")) == (None, 0)
 
 
 def test_outcomes_of_strangers_and_cancellations_teach_nothing(fleet: Fleet, clock: Clock) -> None:
@@ -239,3 +248,85 @@ def test_a_call_of_no_time_at_all_is_measured(fleet: Fleet, clock: Clock) -> Non
 def test_a_decay_time_out_of_range_is_refused(seconds: float) -> None:
     with pytest.raises(InvalidValueError, match=r"decay_seconds must be from 0\.001 to 86400"):
         PeakEwma(decay_seconds=seconds)
+
+
+@pytest.mark.parametrize("excluded", [set(), {"c"}])
+def test_what_was_measured_long_ago_has_faded_when_compared(
+    fleet: Fleet, clock: Clock, excluded: set[str]
+) -> None:
+    balancer = ewma_of(fleet(3), clock, decay_seconds=10.0)
+    for _ in range(200):
+        teach(balancer, {"c": 0.001})
+    teach(balancer, {"a": 0.040})
+    clock.now += 10.0
+    teach(balancer, {"b": 0.030})
+    balancer.update(fleet(3 if excluded else 2))
+    assert set(counts(balancer, exclude=excluded)) == {"a"}
+
+
+def test_a_success_rate_counts_squared(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet(3), clock)
+    for _ in range(200):
+        teach(balancer, {"c": 0.001})
+    # One failure makes a's rate 0.9, so that it costs 1.23 times its latency.
+    balancer.on_outcome(fleet(1)[0], 0.0100, OSError())
+    teach(balancer, {"b": 0.0122})
+    balancer.update(fleet(2))
+    assert set(counts(balancer)) == {"b"}
+    clock.now += 1e-9
+    teach(balancer, {"b": 0.0125})
+    assert set(counts(balancer)) == {"a"}
+
+
+def test_calls_in_flight_multiply_the_cost(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet(3), clock)
+    for _ in range(200):
+        teach(balancer, {"c": 0.001})
+    teach(balancer, {"a": 0.0100, "b": 0.0290})
+    balancer.update(fleet(2))
+    leases = [balancer.acquire(), balancer.acquire()]
+    assert (balancer.active("a"), balancer.active("b")) == (2, 0)
+    assert set(counts(balancer)) == {"b"}
+    assert len(leases) == 2
+
+
+def test_calls_in_flight_count_relative_to_weight(fleet: Fleet, clock: Clock) -> None:
+    balancer = ewma_of(fleet([3, 1]), clock)
+    teach(balancer, {"a": 0.010, "b": 0.010})
+    leases = [balancer.acquire() for _ in range(400)]
+    assert (balancer.active("a"), balancer.active("b")) == pytest.approx((300, 100), abs=3)
+    assert len(leases) == 400
+
+
+def test_with_unequal_weights_calls_in_flight_multiply_the_cost_too(
+    fleet: Fleet, clock: Clock
+) -> None:
+    balancer = ewma_of(fleet([1, 1, 1, 2]), clock)
+    for _ in range(200):
+        teach(balancer, {"c": 0.001})
+    teach(balancer, {"a": 0.010, "b": 0.019})
+    leases = [balancer.lease(balancer.endpoints[0])]
+    assert set(counts(balancer, exclude={"c", "d"})) == {"b"}
+    assert len(leases) == 1
+
+
+def test_a_lease_of_an_endpoint_picked_otherwise_counts_and_is_a_trial(
+    fleet: Fleet, clock: Clock
+) -> None:
+    balancer = ewma_of(fleet(2), clock)
+    teach(balancer, {"a": 0.010})
+    leases = [balancer.lease(balancer.endpoints[1]) for _ in range(2)]
+    assert balancer.active("b") == 2
+    assert set(counts(balancer)) == {"a"}
+    for lease in leases:
+        lease.release(GeneratorExit())
+    assert set(counts(balancer)) == {"a", "b"}
+
+
+@pytest.mark.parametrize("seconds", [0.001, 86_400.0])
+def test_the_ends_of_the_range_are_allowed(seconds: float) -> None:
+    assert PeakEwma(decay_seconds=seconds).decay_seconds == seconds
+
+
+def test_the_default_remembers_for_ten_seconds() -> None:
+    assert repr(PeakEwma()) == "PeakEwma(decay_seconds=10.0)"

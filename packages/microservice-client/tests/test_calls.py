@@ -21,7 +21,7 @@ from microservice_core import (
 )
 
 A, B, C = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
-QUICK = ServicePolicy(backoff_seconds=0, breaker_failures=2)
+QUICK = ServicePolicy(backoff_seconds=0, breaker_failures=2, balancer="round_robin")
 
 
 def ok(request: httpx.Request) -> httpx.Response:
@@ -402,3 +402,42 @@ def test_a_policy_whose_attempt_outlasts_the_call_is_refused() -> None:
 def test_every_error_hangs_on_one_root() -> None:
     for error in (CallFailedError, CallTimeoutError, NoInstanceCallError):
         assert issubclass(error, ServiceCallError)
+
+
+async def test_a_slow_instance_gets_little_of_the_traffic_by_default() -> None:
+    mesh = FakeMesh()
+    for address in (A, B, C):
+        await mesh.start("orders", address, ok)
+    clock = 0.0
+
+    def now() -> float:
+        return clock
+
+    def slow(request: httpx.Request) -> httpx.Response:
+        nonlocal clock
+        clock += 1.0
+        return ok(request)
+
+    def quick(request: httpx.Request) -> httpx.Response:
+        nonlocal clock
+        clock += 0.01
+        return ok(request)
+
+    await mesh.start("orders", A, slow)
+    for address in (B, C):
+        await mesh.start("orders", address, quick)
+    async with AsyncServiceClient(mesh.registry, transport=mesh, clock=now) as client:
+        for _ in range(60):
+            await client.get("orders", "/")
+    assert 1 <= mesh.asked[A] <= 6
+    assert mesh.asked[B] >= 10
+    assert mesh.asked[C] >= 10
+
+
+async def test_a_policy_with_an_unknown_balancer_says_which_there_are() -> None:
+    mesh = FakeMesh()
+    await mesh.start("orders", A, ok)
+    policy = ServicePolicy(balancer="nonsense")
+    async with AsyncServiceClient(mesh.registry, transport=mesh, default_policy=policy) as client:
+        with pytest.raises(ValueError, match=r"nonsense.*round_robin|round_robin.*nonsense"):
+            await client.get("orders", "/")

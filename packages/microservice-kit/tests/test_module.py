@@ -174,7 +174,7 @@ def test_a_broken_setting_is_named_before_anything_opens(
     settings: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InvalidValueError, match=message):
-        MicroserviceModule(**settings)  # type: ignore[call-overload]
+        MicroserviceModule(**settings)  # type: ignore[arg-type]
 
 
 async def test_an_unknown_provider_lists_what_is_installed() -> None:

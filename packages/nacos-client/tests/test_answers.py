@@ -86,16 +86,20 @@ def test_a_beat_answered_200_with_code_21003_is_instance_not_found() -> None:
 
 
 def test_an_instance_list_that_is_no_list_is_unexpected() -> None:
-    with answering(200, result(0, {"instances": []})) as nacos:
-        with pytest.raises(UnexpectedAnswerError, match="list of instances"):
-            nacos.naming.instances("orders")
+    with (
+        answering(200, result(0, {"instances": []})) as nacos,
+        pytest.raises(UnexpectedAnswerError, match="list of instances"),
+    ):
+        nacos.naming.instances("orders")
 
 
 def test_a_page_of_another_shape_names_the_field_that_is_wrong() -> None:
     page = {"pageItems": [{"name": "orders"}], "pageNumber": 1, "pagesAvailable": 1}
-    with answering(200, result(0, page)) as nacos:
-        with pytest.raises(UnexpectedAnswerError, match=r"ServiceSummary.groupName"):
-            list(nacos.admin.services())
+    with (
+        answering(200, result(0, page)) as nacos,
+        pytest.raises(UnexpectedAnswerError, match=r"ServiceSummary.groupName"),
+    ):
+        list(nacos.admin.services())
     with answering(200, result(0, [])) as nacos, pytest.raises(UnexpectedAnswerError):
         list(nacos.admin.services())
 
@@ -130,9 +134,11 @@ def test_an_answer_without_end_is_cut_off() -> None:
         return httpx.Response(200, content=(b" " * 1_000_000 for _ in range(100)))
 
     transport = httpx.MockTransport(endless)
-    with NacosClient("127.0.0.1:1", transport=transport, snapshot_dir="") as nacos:
-        with pytest.raises(NacosError, match="more than 67108864 bytes"):
-            nacos.config.get("app.yaml")
+    with (
+        NacosClient("127.0.0.1:1", transport=transport, snapshot_dir="") as nacos,
+        pytest.raises(NacosError, match="more than 67108864 bytes"),
+    ):
+        nacos.config.get("app.yaml")
 
 
 def test_a_compressed_answer_is_read_and_a_broken_one_is_no_answer() -> None:
@@ -144,6 +150,8 @@ def test_a_compressed_answer_is_read_and_a_broken_one_is_no_answer() -> None:
             yield b"certainly not gzip"
 
     transport = httpx.MockTransport(broken)
-    with NacosClient("127.0.0.1:1", transport=transport, snapshot_dir="") as nacos:
-        with pytest.raises(NacosError, match="undecodable body"):
-            nacos.config.get("app.yaml")
+    with (
+        NacosClient("127.0.0.1:1", transport=transport, snapshot_dir="") as nacos,
+        pytest.raises(NacosError, match="undecodable body"),
+    ):
+        nacos.config.get("app.yaml")

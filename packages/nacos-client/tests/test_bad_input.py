@@ -203,9 +203,11 @@ def test_without_any_server_it_says_how_to_name_one() -> None:
 
 
 def test_a_transport_of_the_wrong_kind_is_refused() -> None:
-    with NacosClient("127.0.0.1:1", transport=httpx.AsyncHTTPTransport()) as nacos:
-        with pytest.raises(TypeError, match=r"must be an httpx\.BaseTransport"):
-            nacos.config.get("app.yaml")
+    with (
+        NacosClient("127.0.0.1:1", transport=httpx.AsyncHTTPTransport()) as nacos,
+        pytest.raises(TypeError, match=r"must be an httpx\.BaseTransport"),
+    ):
+        nacos.config.get("app.yaml")
 
 
 async def test_a_closed_client_says_so(server: FakeNacosServer) -> None:

@@ -99,12 +99,16 @@ class TestSnapshot:
             nacos.admin.publish("app.yaml", "a: 1")
             nacos.config.get("app.yaml")
         server.stop()
-        with connect(server, snapshot_dir=str(tmp_path), namespace="blue") as nacos:
-            with pytest.raises(ServerUnavailableError):
-                nacos.config.get("app.yaml")
-        with NacosClient("127.0.0.1:1", snapshot_dir=str(tmp_path)) as nacos:
-            with pytest.raises(ServerUnavailableError):
-                nacos.config.get("app.yaml")
+        with (
+            connect(server, snapshot_dir=str(tmp_path), namespace="blue") as nacos,
+            pytest.raises(ServerUnavailableError),
+        ):
+            nacos.config.get("app.yaml")
+        with (
+            NacosClient("127.0.0.1:1", snapshot_dir=str(tmp_path)) as nacos,
+            pytest.raises(ServerUnavailableError),
+        ):
+            nacos.config.get("app.yaml")
 
     @pytest.mark.parametrize(
         "spoil",
@@ -219,9 +223,11 @@ class TestFailoverFolder:
         path = tmp_path / "public" / "DEFAULT_GROUP" / "app.yaml"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"\xff\xfe")
-        with connect(server, failover_dir=str(tmp_path)) as nacos:
-            with pytest.raises(SnapshotError, match=r"app\.yaml is not usable"):
-                nacos.config.get("app.yaml")
+        with (
+            connect(server, failover_dir=str(tmp_path)) as nacos,
+            pytest.raises(SnapshotError, match=r"app\.yaml is not usable"),
+        ):
+            nacos.config.get("app.yaml")
 
 
 class TestWatch:
@@ -464,7 +470,7 @@ class TestChanges:
 
             async def follow() -> None:
                 async for state in changes:
-                    seen.append(state)
+                    seen.extend([state])
 
             task = asyncio.create_task(follow())
             await eventually(lambda: seen)

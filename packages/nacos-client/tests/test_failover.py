@@ -114,15 +114,45 @@ async def test_the_async_client_leaves_a_silent_server_too(
 async def test_one_deadline_holds_for_all_attempts(server: FakeNacosServer, sync: bool) -> None:
     server.inject("delay", seconds=30, times=100)
     options: dict[str, Any] = {"timeout_seconds": 0.3, "snapshot_dir": ""}
-    with pytest.raises(DeadlineExceededError, match=r"within 0.3 s") as caught:
+
+    async def get() -> None:
         if sync:
             with NacosClient(server.address, **options) as nacos:
                 await asyncio.to_thread(nacos.config.get, "app.yaml")
         else:
             async with AsyncNacosClient(server.address, **options) as anacos:
                 await anacos.config.get("app.yaml")
+
+    with pytest.raises(DeadlineExceededError, match=r"within 0.3 s") as caught:
+        await get()
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.attempts
+
+
+async def test_a_thousand_calls_at_once_wait_their_turn_and_blame_no_server(
+    server: FakeNacosServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncNacosClient(
+        server.address, username="nacos", password="nacos", timeout_seconds=30, attempt_seconds=0.5
+    ) as nacos:
+        found = await asyncio.gather(*(nacos.naming.instances("orders") for _ in range(1000)))
+    assert [len(each) for each in found] == [0] * 1000
+    assert "lost Nacos server" not in caplog.text
+
+
+async def test_a_call_that_finds_no_free_connection_in_time_says_so(
+    server: FakeNacosServer,
+) -> None:
+    async with AsyncNacosClient(
+        server.address, username="nacos", password="nacos", timeout_seconds=0.5
+    ) as nacos:
+        await nacos.naming.instances("orders")
+        server.inject("delay", seconds=30, times=1000)
+        outcomes = await asyncio.gather(
+            *(nacos.naming.instances(f"orders-{n}") for n in range(100)), return_exceptions=True
+        )
+    assert all(isinstance(each, ServerUnavailableError) for each in outcomes)
+    assert any("no connection was free" in str(each) for each in outcomes)
 
 
 def test_a_publish_that_may_have_arrived_is_not_repeated(
@@ -178,15 +208,19 @@ def test_no_server_at_all_says_what_each_attempt_met(server: FakeNacosServer) ->
 
 
 def test_an_unknown_host_is_named() -> None:
-    with NacosClient("nacos.invalid:8848", snapshot_dir="") as nacos:
-        with pytest.raises(ServerUnavailableError, match=r"nacos\.invalid"):
-            nacos.config.get("app.yaml")
+    with (
+        NacosClient("nacos.invalid:8848", snapshot_dir="") as nacos,
+        pytest.raises(ServerUnavailableError, match=r"nacos\.invalid"),
+    ):
+        nacos.config.get("app.yaml")
 
 
 def test_tls_to_a_server_that_speaks_none_is_a_named_failure(server: FakeNacosServer) -> None:
-    with NacosClient(f"https://{server.address}", snapshot_dir="") as nacos:
-        with pytest.raises(ServerUnavailableError, match=r"SSL|TLS|handshake|disconnect"):
-            nacos.config.get("app.yaml")
+    with (
+        NacosClient(f"https://{server.address}", snapshot_dir="") as nacos,
+        pytest.raises(ServerUnavailableError, match=r"SSL|TLS|handshake|disconnect"),
+    ):
+        nacos.config.get("app.yaml")
 
 
 def test_lost_and_back_are_logged_once_each(
@@ -239,9 +273,11 @@ class TestAddressServer:
     def test_without_any_list_a_call_fails_and_says_why(
         self, answer: httpx.Response, why: str
     ) -> None:
-        with NacosClient(endpoint="10.9.9.9", transport=self.transport(answer)) as nacos:
-            with pytest.raises(ServerUnavailableError, match=why):
-                nacos.naming.instances("orders")
+        with (
+            NacosClient(endpoint="10.9.9.9", transport=self.transport(answer)) as nacos,
+            pytest.raises(ServerUnavailableError, match=why),
+        ):
+            nacos.naming.instances("orders")
 
     def test_the_address_server_may_be_gone_once_servers_are_known(self) -> None:
         transport = self.transport(httpx.Response(500))
@@ -251,6 +287,8 @@ class TestAddressServer:
             assert list(nacos.naming.instances("orders")) == []
 
     def test_an_address_server_that_is_unreachable_is_named(self) -> None:
-        with NacosClient(endpoint="127.0.0.1:1") as nacos:
-            with pytest.raises(ServerUnavailableError, match="the address server gave no list"):
-                nacos.naming.instances("orders")
+        with (
+            NacosClient(endpoint="127.0.0.1:1") as nacos,
+            pytest.raises(ServerUnavailableError, match="the address server gave no list"),
+        ):
+            nacos.naming.instances("orders")

@@ -93,12 +93,13 @@ def test_one_client_serves_one_event_loop_after_the_other(server: FakeNacosServe
 def test_one_client_serves_two_event_loops_at_once(server: FakeNacosServer) -> None:
     nacos = AsyncNacosClient(server.address, username="nacos", password="nacos")
     results: list[int] = []
-    done = threading.Event()
+    ended = asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
 
     async def elsewhere() -> None:
+        loops.append(asyncio.get_running_loop())
         results.append(len(await nacos.naming.instances("orders")))
-        while not done.is_set():
-            await asyncio.sleep(0.01)
+        await ended.wait()
 
     thread = threading.Thread(target=asyncio.run, args=(elsewhere(),))
     thread.start()
@@ -107,8 +108,7 @@ def test_one_client_serves_two_event_loops_at_once(server: FakeNacosServer) -> N
         await eventually(lambda: results == [0])
         results.append(len(await nacos.naming.instances("orders")))
         await nacos.aclose()
-        await asyncio.sleep(0.05)
-        done.set()
+        loops[0].call_soon_threadsafe(ended.set)
 
     asyncio.run(here())
     thread.join()

@@ -1,4 +1,4 @@
-"""Resilience policies that are right under concurrency: breaker, retry with budget, deadline."""
+"""Resilience policies that are right under concurrency: breaker, limiters, retry, deadline."""
 
 from .backoff import Backoff, ExponentialBackoff, FixedBackoff, Jitter
 from .breaker import CircuitBreaker, Permit
@@ -9,8 +9,12 @@ from .errors import (
     DeadlineExceededError,
     GovernanceError,
     IllegalTransitionError,
+    RateLimitedError,
     RejectedError,
 )
+from .limit_config import Decision, LimitConfig
+from .limiter import RateLimiter
+from .paced_limiter import PacedLimiter
 from .policy import Policy
 from .retry import Retry, RetryConfig
 from .retry_budget import RetryBudget
@@ -22,13 +26,18 @@ __all__ = (
     "CircuitBreaker",
     "CircuitOpenError",
     "DeadlineExceededError",
+    "Decision",
     "ExponentialBackoff",
     "FixedBackoff",
     "GovernanceError",
     "IllegalTransitionError",
     "Jitter",
+    "LimitConfig",
+    "PacedLimiter",
     "Permit",
     "Policy",
+    "RateLimitedError",
+    "RateLimiter",
     "RejectedError",
     "Retry",
     "RetryBudget",

@@ -2,7 +2,8 @@
 
 GovernanceError
 ├── RejectedError: a policy refused the call; nothing was called
-│   └── CircuitOpenError (also a pybreaker.CircuitBreakerError)
+│   ├── CircuitOpenError (also a pybreaker.CircuitBreakerError)
+│   └── RateLimitedError
 ├── DeadlineExceededError (also a TimeoutError)
 └── IllegalTransitionError
 """
@@ -18,6 +19,7 @@ __all__ = (
     "DeadlineExceededError",
     "GovernanceError",
     "IllegalTransitionError",
+    "RateLimitedError",
     "RejectedError",
 )
 
@@ -70,6 +72,19 @@ class CircuitOpenError(RejectedError, pybreaker.CircuitBreakerError):
             retry_after=retry_after,
         )
         self.state = state
+
+
+class RateLimitedError(RejectedError):
+    """The limit is reached; nothing was taken."""
+
+    def __init__(self, name: str, rate: int, per_seconds: float, retry_after: float | None) -> None:
+        advice = "ask for less" if retry_after is None else f"try again in {retry_after:.3f} s"
+        super().__init__(
+            f"{name!r} lets {rate} pass per {per_seconds:g} s and is used up: {advice}",
+            policy="rate_limiter",
+            name=name,
+            retry_after=retry_after,
+        )
 
 
 class DeadlineExceededError(GovernanceError, TimeoutError):

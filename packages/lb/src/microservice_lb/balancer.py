@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypedDict, TypeVar
 from weakref import WeakValueDictionary
 
 from microservice_core import Endpoint, InvalidValueError, NoInstanceAvailableError
@@ -18,7 +18,7 @@ from .lease import Lease
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-__all__ = ("Balancer", "Key", "Node", "SelectingBalancer")
+__all__ = ("Balancer", "CommonOptions", "Key", "Node", "SelectingBalancer")
 
 E = TypeVar("E", bound=Endpoint)
 Key = str | bytes | None
@@ -101,6 +101,15 @@ class Balancer(ABC, Generic[E]):
     @abstractmethod
     def active(self, instance_id: str) -> int:
         """Leases of that endpoint not yet released; 0 for one that is not known."""
+
+
+class CommonOptions(TypedDict, total=False):
+    """Keyword arguments of every balancer that chooses by itself; see `SelectingBalancer`."""
+
+    name: str
+    rng: random.Random | None
+    clock: Callable[[], float]
+    panic: bool
 
 
 class SelectingBalancer(Balancer[E]):

@@ -17,7 +17,7 @@ __all__ = ("Lease", "ObservedLease")
 E = TypeVar("E", bound=Endpoint)
 E_contra = TypeVar("E_contra", bound=Endpoint, contravariant=True)
 
-_DROPPED = GeneratorExit("the lease was dropped without a release")
+_CANCELLED = GeneratorExit("the call was not made or given up")
 
 
 class _Lender(Protocol[E]):
@@ -47,6 +47,10 @@ class Lease(Generic[E]):
         if node is not None:
             self._lender._release(node, self._started, error)  # noqa: SLF001 - its other half
 
+    def cancel(self) -> None:
+        """Give the place back as if it had never been taken: the call was not made after all."""
+        self.release(_CANCELLED)
+
     def __enter__(self) -> Self:
         return self
 
@@ -60,7 +64,7 @@ class Lease(Generic[E]):
 
     def __del__(self) -> None:
         if self._node is not None:
-            self.release(_DROPPED)
+            self.cancel()
 
     def __repr__(self) -> str:
         state = "released" if self._node is None else "held"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from collections import deque
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, Unpack
 
-from .balancer import E, Key, Node, SelectingBalancer
+from .balancer import CommonOptions, E, Key, Node, SelectingBalancer
 from .weighted_random import weighted_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from .lease import Lease
 
@@ -88,16 +86,12 @@ class LeastActive(SelectingBalancer[E]):
 
     def __init__(
         self,
-        *,
-        name: str = "",
-        rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        panic: bool = False,
+        **common: Unpack[CommonOptions],
     ) -> None:
         self._filing = threading.Lock()
         self._moved: deque[_LeastNode[E]] = deque()
         self._buckets: _Buckets[E] = _Buckets([])
-        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
+        super().__init__(**common)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         buckets = self._buckets

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import random
-import time
 from array import array
 from itertools import chain, islice
 from math import isfinite, isqrt
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from microservice_core import InvalidValueError
 
-from .balancer import E, Key, Node
+from .balancer import CommonOptions, E, Key, Node
 from .consistent_hash import ConsistentHash
 from .key_hash import KeyHash, key_hash, xxh64
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 __all__ = ("Maglev", "fill_table")
 
@@ -48,10 +46,7 @@ class Maglev(ConsistentHash[E]):
         table_size: int = 65537,
         compatible: Literal["envoy"] | None = None,
         hash: str | KeyHash | None = None,  # noqa: A002 - the field's name for it
-        name: str = "",
-        rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        panic: bool = False,
+        **common: Unpack[CommonOptions],
     ) -> None:
         if compatible not in {None, "envoy"}:
             raise InvalidValueError("compatible", compatible, '"envoy" or None')
@@ -66,7 +61,7 @@ class Maglev(ConsistentHash[E]):
         # The nodes in the order of their ids, and per place the index of its owner.
         self._layout: tuple[list[Node[E]], array[int]] = ([], array("I"))
         self._table: tuple[E, ...] = ()
-        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
+        super().__init__(**common)
 
     @property
     def table(self) -> Sequence[E]:
@@ -173,4 +168,4 @@ def _shares(weights: Sequence[float]) -> list[float]:
 
 
 def _is_prime(number: int) -> bool:
-    return number > 1 and all(number % divisor for divisor in range(2, isqrt(number) + 1))
+    return all(number % divisor for divisor in range(2, isqrt(number) + 1))

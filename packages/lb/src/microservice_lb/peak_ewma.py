@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import random
-import time
 from math import exp, log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from microservice_core import InvalidValueError
 
-from .balancer import E, Key, Node
+from .balancer import CommonOptions, E, Key, Node
 from .lease import Lease
 from .power_of_two_choices import PowerOfTwoChoices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from microservice_core import Endpoint
 
@@ -83,18 +81,15 @@ class PeakEwma(PowerOfTwoChoices[E]):
         self,
         *,
         decay_seconds: float = 10.0,
-        name: str = "",
-        rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        panic: bool = False,
+        **common: Unpack[CommonOptions],
     ) -> None:
         if not 0.001 <= decay_seconds <= 86_400:
             raise InvalidValueError("decay_seconds", decay_seconds, "from 0.001 to 86400")
+        super().__init__(**common)
         self.decay_seconds = decay_seconds
-        self._epoch = clock()
+        self._epoch = self.clock()
         self._typical = _UNTRIED
         self._floor = _UNTRIED
-        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         return self._choose(exclude).endpoint
@@ -152,10 +147,11 @@ class PeakEwma(PowerOfTwoChoices[E]):
         return None if node is None or not node.latency else node.latency
 
     def _why(self, node: _EwmaNode[E], key: Key) -> str:  # type: ignore[override]
-        return (
-            f"{node.endpoint.instance_id!r}: latency {node.latency * 1000:.3g} ms, success rate "
-            f"{node.success:.2f}, {node.active} active, cost of one call e^{node.score:.2f}"
-        )
+        chosen = f"{node.endpoint.instance_id!r}: {node.active} active"
+        if not node.latency:
+            return f"{chosen}, not measured yet"
+        latency = f"latency {node.latency * 1000:.3g} ms, success rate {node.success:.2f}"
+        return f"{chosen}, {latency}, cost of one call e^{max(node.score, self._floor):.2f}"
 
     def _options(self) -> dict[str, object]:
         return {"decay_seconds": self.decay_seconds}

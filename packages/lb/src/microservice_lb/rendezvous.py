@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import random
-import time
 from math import log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from .balancer import E, Key, Node
+from .balancer import CommonOptions, E, Key, Node
 from .consistent_hash import ConsistentHash
 from .key_hash import KeyHash, key_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
 
 __all__ = ("Rendezvous",)
 
@@ -41,16 +39,13 @@ class Rendezvous(ConsistentHash[E]):
         self,
         *,
         hash: str | KeyHash | None = None,  # noqa: A002 - the field's name for it
-        name: str = "",
-        rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        panic: bool = False,
+        **common: Unpack[CommonOptions],
     ) -> None:
         self._bits = 32
         self._hash_choice = hash or "crc32"
         self._hash = key_hash(self._hash_choice)
         self._bidders: list[tuple[int, float, Node[E]]] = []
-        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
+        super().__init__(**common)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude or not self._bidders:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import random
-import time
 from bisect import bisect_left
 from itertools import chain
 from struct import unpack
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from microservice_core import InvalidValueError
 
-from .balancer import E, Key, Node
+from .balancer import CommonOptions, E, Key, Node
 from .consistent_hash import ConsistentHash
 from .key_hash import KeyHash, key_hash, xxh64
+from .ring import Ring, build_ring, empty_ring, with_node, without_node
 from .schedule import whole_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
 __all__ = ("RingHash",)
-
-Ring = tuple[list[int], list[Node[E]]]
-"""Positions in order, and who owns each; the owner of the first is there once more at the end."""
 
 _POINTS_PER_DIGEST = 4
 _MOST_SPLICES = 16  # beyond, building anew is as quick
@@ -56,10 +52,7 @@ class RingHash(ConsistentHash[E]):
         replicas: int = 160,
         compatible: Literal["ketama", "envoy"] | None = None,
         hash: str | KeyHash | None = None,  # noqa: A002 - the field's name for it
-        name: str = "",
-        rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        panic: bool = False,
+        **common: Unpack[CommonOptions],
     ) -> None:
         if compatible not in {None, "ketama", "envoy"}:
             raise InvalidValueError("compatible", compatible, '"ketama", "envoy" or None')
@@ -76,21 +69,24 @@ class RingHash(ConsistentHash[E]):
             _envoy_points if compatible == "envoy" else _ketama_points
         )
         self._counts: dict[Node[E], int] = {}
-        self._ring: Ring[E] = ([], [])
-        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
+        self._ring: Ring[E] = empty_ring(self._bits)
+        super().__init__(**common)
 
     @property
     def points(self) -> Sequence[tuple[int, E]]:
         """Every position and the endpoint that owns it, sorted by position."""
-        positions, owners = self._ring
+        positions, owners, _, _ = self._ring
         return [(p, node.endpoint) for p, node in zip(positions, owners, strict=False)]
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:
             return self._pick_in_order(key, exclude)
-        positions, owners = self._ring
+        positions, owners, starts, shift = self._ring
         try:
-            return owners[bisect_left(positions, self._hash(key.encode()))].endpoint  # type: ignore[union-attr]
+            position = self._hash(key.encode())  # type: ignore[union-attr]
+            bucket = position >> shift
+            place = bisect_left(positions, position, starts[bucket], starts[bucket + 1])
+            return owners[place].endpoint
         except (AttributeError, IndexError):  # no key, bytes, or nobody there
             return self._pick_in_order(key, exclude)
 
@@ -98,7 +94,7 @@ class RingHash(ConsistentHash[E]):
         if key is None:
             return f"no key: {node.endpoint.instance_id!r} at random"
         position = self._position(key)
-        positions, _ = self._ring
+        positions, _, _, _ = self._ring
         point = positions[bisect_left(positions, position) % len(positions)]
         return (
             f"key hashes to {position}, the next point is {point}; {node.endpoint.instance_id!r} "
@@ -110,7 +106,7 @@ class RingHash(ConsistentHash[E]):
         return {"replicas": self.replicas, "compatible": self.compatible, "hash": shown}
 
     def _order(self, position: int) -> Iterator[Node[E]]:
-        positions, owners = self._ring
+        positions, owners, _, _ = self._ring
         start = bisect_left(positions, position)
         seen: set[int] = set()
         for place in chain(range(start, len(positions)), range(start)):
@@ -124,16 +120,31 @@ class RingHash(ConsistentHash[E]):
         before = self._counts
         gone = [node for node in before if counts.get(node) != before[node]]
         come = [node for node in counts if counts[node] != before.get(node)]
-        if len(gone) + len(come) > _MOST_SPLICES:
-            ring = self._build(counts)
-        else:
-            ring = self._ring
-            for node in gone:
-                ring = _without(ring, node, self._points(node.endpoint.instance_id, before[node]))
-            for node in come:
-                ring = _with(ring, node, self._points(node.endpoint.instance_id, counts[node]))
+        self._ring = (
+            self._build(counts)
+            if len(gone) + len(come) > _MOST_SPLICES
+            else self._splice(gone, come, counts)
+        )
         self._counts = counts
-        self._ring = ring
+
+    def _splice(
+        self, gone: list[Node[E]], come: list[Node[E]], counts: dict[Node[E], int]
+    ) -> Ring[E]:
+        ring = self._ring
+        for node in gone:
+            points = self._points(node.endpoint.instance_id, self._counts[node])
+            ring = without_node(ring, node, points, self._bits)
+        for node in come:
+            points = self._points(node.endpoint.instance_id, counts[node])
+            ring = with_node(ring, node, points, self._bits)
+        return ring
+
+    def _build(self, counts: dict[Node[E], int]) -> Ring[E]:
+        points = self._points
+        return build_ring(
+            ((node, points(node.endpoint.instance_id, count)) for node, count in counts.items()),
+            self._bits,
+        )
 
     def _point_counts(self, nodes: list[Node[E]]) -> list[int]:
         if not nodes:
@@ -147,20 +158,6 @@ class RingHash(ConsistentHash[E]):
         ]
         least = 0 if self.compatible == "ketama" else 1
         return [_POINTS_PER_DIGEST * max(least, count) for count in digests]
-
-    def _build(self, counts: dict[Node[E], int]) -> Ring[E]:
-        nodes = sorted(counts, key=lambda node: node.endpoint.instance_id)
-        # One number for a point and its owner sorts much faster than a pair.
-        width = len(nodes).bit_length()
-        both = [
-            point << width | index
-            for index, node in enumerate(nodes)
-            for point in self._points(node.endpoint.instance_id, counts[node])
-        ]
-        both.sort()
-        mask = (1 << width) - 1
-        owners = [nodes[one & mask] for one in both]
-        return [one >> width for one in both], owners + owners[:1]
 
 
 def _ketama_points(instance_id: str, count: int) -> list[int]:
@@ -184,44 +181,3 @@ def _envoy_counts(weights: list[int], size: int) -> list[int]:
         running += weight
         counts.append(-(-running * size // total) - before)
     return counts
-
-
-def _without(ring: Ring[E], node: Node[E], points: list[int]) -> Ring[E]:
-    """A ring without the node's points; copied in slices, so that it costs next to nothing."""
-    positions, owners = ring
-    kept: Ring[E] = ([], [])
-    begin = 0
-    for point in sorted(points):
-        place = bisect_left(positions, point, begin)
-        while owners[place] is not node:
-            place += 1
-        _copy(ring, begin, place, kept)
-        begin = place + 1
-    _copy(ring, begin, len(positions), kept)
-    return kept[0], kept[1] + kept[1][:1]
-
-
-def _with(ring: Ring[E], node: Node[E], points: list[int]) -> Ring[E]:
-    """A ring with the node's points; of those on one position the lowest id comes first."""
-    positions, owners = ring
-    added: Ring[E] = ([], [])
-    own_id, begin = node.endpoint.instance_id, 0
-    for point in sorted(points):
-        place = bisect_left(positions, point, begin)
-        while (
-            place < len(positions)
-            and positions[place] == point
-            and owners[place].endpoint.instance_id < own_id
-        ):
-            place += 1
-        _copy(ring, begin, place, added)
-        added[0].append(point)
-        added[1].append(node)
-        begin = place
-    _copy(ring, begin, len(positions), added)
-    return added[0], added[1] + added[1][:1]
-
-
-def _copy(ring: Ring[E], begin: int, end: int, into: Ring[E]) -> None:
-    into[0].extend(ring[0][begin:end])
-    into[1].extend(ring[1][begin:end])

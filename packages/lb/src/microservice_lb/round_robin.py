@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from .balancer import E, Key, Node, SelectingBalancer
+from .balancer import CommonOptions, E, Key, Node, SelectingBalancer
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable, Collection, Sequence
 
 __all__ = ("RoundRobin",)
@@ -26,15 +24,11 @@ class RoundRobin(SelectingBalancer[E]):
 
     def __init__(
         self,
-        *,
-        name: str = "",
-        rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        panic: bool = False,
+        **common: Unpack[CommonOptions],
     ) -> None:
         self._next: Callable[[], Node[E]] = self._refuse
         self._length = 0
-        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
+        super().__init__(**common)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:

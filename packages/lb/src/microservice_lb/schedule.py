@@ -9,18 +9,15 @@ O(log n) a turn however long the period is.
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import defaultdict
 from fractions import Fraction
-from heapq import heapify, heappop, heappush
-from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-__all__ = ("earliest_deadline_order", "nginx_cycle", "short_cycle", "whole_weights")
-
-_Job = tuple[int, int, int]  # deadline, index, how many turns the node had before
+__all__ = ("EarliestDeadline", "nginx_cycle", "short_cycle", "whole_weights")
 
 
 def whole_weights(weights: Sequence[float]) -> list[int]:
@@ -37,7 +34,7 @@ def short_cycle(weights: Sequence[int], *, most_steps: int) -> list[int] | None:
     total = sum(weights)
     if total * len(set(weights)) > most_steps:
         return None
-    return nginx_cycle(weights) or list(islice(earliest_deadline_order(weights), total))
+    return nginx_cycle(weights) or EarliestDeadline(weights).take(total)
 
 
 class _Row:
@@ -88,49 +85,97 @@ def nginx_cycle(weights: Sequence[int]) -> list[int] | None:
     return order
 
 
-def earliest_deadline_order(weights: Sequence[int], start: int = 0) -> Iterator[int]:
-    """Endless indexes, from turn number `start` on.
+class EarliestDeadline:
+    """Turns for any weights, in O(log n) each; everybody stays less than one turn from its share.
 
     The k-th turn of a node (from 0) may be given from turn `k / share` on and must be given before
     turn `(k + 1) / share`, rounded outwards; the earliest deadline among those allowed goes first.
-    That keeps every node less than one turn from its share, always.
 
     Source: R. Tijdeman, The chairman assignment problem (1980); S. Baruah et al., Proportionate
     progress (1996), for the windows.
     """
-    total = sum(weights)
-    ready, later = _jobs_at(weights, total, start)
-    turn = start
-    while True:
-        for job in later.pop(turn, ()):
-            heappush(ready, job)
-        _, index, turns = heappop(ready)
-        yield index
-        turn += 1
-        allowed_from, job = _job(index, turns + 1, weights[index], total)
-        if allowed_from <= turn:
-            heappush(ready, job)
+
+    __slots__ = (
+        "_ends",
+        "_entries",
+        "_later",
+        "_link",
+        "_next_from",
+        "_ready",
+        "_total",
+        "_turn",
+        "_weights",
+        "_width",
+    )
+
+    def __init__(self, weights: Sequence[int], start: int = 0) -> None:
+        """Begin with turn number `start`."""
+        total = sum(weights)
+        had = _turns_had(weights, total, start)
+        self._weights = weights
+        self._total = total
+        self._turn = start
+        self._width = len(weights).bit_length()
+        # Per node total x (turns had + 1): divided by its weight, the end of the window it is in.
+        self._ends = [(turns + 1) * total for turns in had]
+        self._next_from = [end // w for end, w in zip(self._ends, weights, strict=True)]
+        # A deadline and its node in one number, negative: the next to go is the last of a sorted
+        # list. Up to some thousand nodes, keeping that sorted takes half the time of a heap.
+        self._entries = [
+            -(-(-end // weight) << self._width | index)
+            for index, (end, weight) in enumerate(zip(self._ends, weights, strict=True))
+        ]
+        self._ready: list[int] = []
+        # By turn, the first of the nodes allowed from then on, and per node the next of them.
+        self._later: dict[int, int] = {}
+        self._link = [-1] * len(weights)
+        for index, (turns, weight) in enumerate(zip(had, weights, strict=True)):
+            self._wait(index, turns * total // weight)
+        self._ready.sort()
+
+    def _wait(self, index: int, allowed_from: int) -> None:
+        if allowed_from <= self._turn:
+            self._ready.append(self._entries[index])
         else:
-            later[allowed_from].append(job)
+            self._link[index] = self._later.get(allowed_from, -1)
+            self._later[allowed_from] = index
+
+    def take(self, count: int) -> list[int]:
+        """The indexes of the next `count` turns."""
+        weights, total, ends, next_from = self._weights, self._total, self._ends, self._next_from
+        entries, link, ready, later = self._entries, self._link, self._ready, self._later
+        width, mask = self._width, (1 << self._width) - 1
+        order: list[int] = []
+        for turn in range(self._turn, self._turn + count):
+            other = later.pop(turn, -1)
+            while other >= 0:
+                insort(ready, entries[other])
+                other = link[other]
+            index = -ready.pop() & mask
+            order.append(index)
+            weight = weights[index]
+            end = ends[index] = ends[index] + total
+            allowed_from = next_from[index]
+            whole = next_from[index] = end // weight
+            entry = -((whole if whole * weight == end else whole + 1) << width | index)
+            if allowed_from <= turn + 1:
+                insort(ready, entry)
+            else:
+                entries[index] = entry
+                link[index] = later.get(allowed_from, -1)
+                later[allowed_from] = index
+        self._turn += count
+        return order
 
 
-def _job(index: int, turns: int, weight: int, total: int) -> tuple[int, _Job]:
-    return turns * total // weight, (-(-(turns + 1) * total // weight), index, turns)
-
-
-def _jobs_at(
-    weights: Sequence[int], total: int, start: int
-) -> tuple[list[_Job], dict[int, list[_Job]]]:
-    """What is ready at that turn and what comes later, as if all turns before had been given."""
+def _turns_had(weights: Sequence[int], total: int, start: int) -> list[int]:
+    """Turns each node had before turn `start`, if all were given by this order."""
     had = [start * weight // total for weight in weights]
-    jobs = [_job(index, turns, weights[index], total) for index, turns in enumerate(had)]
-    early = sorted(job for allowed_from, job in jobs if allowed_from < start)
-    for _, index, _ in early[: start - sum(had)]:
+    early = sorted(
+        (-(-(turns + 1) * total // weight), index)
+        for index, (turns, weight) in enumerate(zip(had, weights, strict=True))
+        if turns * total // weight < start
+    )
+    for _, index in early[: start - sum(had)]:
         had[index] += 1
-    ready: list[_Job] = []
-    later: dict[int, list[_Job]] = defaultdict(list)
-    for index, turns in enumerate(had):
-        allowed_from, job = _job(index, turns, weights[index], total)
-        (ready if allowed_from <= start else later[allowed_from]).append(job)
-    heapify(ready)
-    return ready, later
+    return had

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from itertools import cycle
+from typing import TYPE_CHECKING, Unpack
 
-from .balancer import E, Key, Node, SelectingBalancer
-from .schedule import earliest_deadline_order, short_cycle, whole_weights
+from .balancer import CommonOptions, E, Key, Node, SelectingBalancer
+from .schedule import EarliestDeadline, short_cycle, whole_weights
 from .weighted_random import weighted_choice
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
 
 __all__ = ("SmoothWeightedRoundRobin",)
 
@@ -38,16 +36,13 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
         self,
         *,
         random_start: bool = True,
-        name: str = "",
-        rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        panic: bool = False,
+        **common: Unpack[CommonOptions],
     ) -> None:
         self.random_start = random_start
         self._schedule: list[tuple[Node[E], float]] = []
-        self._order: Iterator[Node[E]] = iter(())
+        self._order: tuple[list[Node[E]], EarliestDeadline] = ([], EarliestDeadline([]))
         self._next: Callable[[], Node[E]] = self._refuse
-        super().__init__(name=name, rng=rng, clock=clock, panic=panic)
+        super().__init__(**common)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:
@@ -75,16 +70,24 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
         if turns is not None:
             self._next = cycle([nodes[i] for i in turns[start:] + turns[:start]]).__next__
             return
-        self._order = (nodes[i] for i in earliest_deadline_order(weights, start))
-        self._next = iter(list(islice(self._order, _CHUNK))).__next__
+        self._order = nodes, EarliestDeadline(weights, start)
+        self._next = self._new_chunk()
 
     def _next_of_new_chunk(self) -> Node[E]:
-        with self._lock:
-            try:
-                return self._next()  # another thread was here first
-            except StopIteration:
-                self._next = iter(list(islice(self._order, _CHUNK))).__next__
-                return self._next()
+        # An update or another thread is at it: a pick by weight is better than a wait.
+        if not self._lock.acquire(blocking=False):
+            return weighted_choice(self._admitted(()), self._random)
+        try:
+            return self._next()  # another thread was here first
+        except StopIteration:
+            self._next = self._new_chunk()
+            return self._next()
+        finally:
+            self._lock.release()
+
+    def _new_chunk(self) -> Callable[[], Node[E]]:
+        nodes, order = self._order
+        return iter([nodes[index] for index in order.take(_CHUNK)]).__next__
 
     def _pick_excluding(self, exclude: Collection[str]) -> E:
         left = self._admitted(exclude)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self, TypedDict, TypeVar, Unpack
@@ -52,6 +53,7 @@ class ClientOptions(TypedDict, total=False):
         query: which instances of a service are asked for, e.g. those of a group.
         transport: what sends a request to an instance; httpx's own by default.
         tracer_provider: where OpenTelemetry spans go; the global one by default.
+        clock: monotonic seconds, for balancers, breakers and durations.
     """
 
     policies: Mapping[str, ServicePolicy] | None
@@ -61,6 +63,7 @@ class ClientOptions(TypedDict, total=False):
     query: InstanceQuery
     transport: httpx.AsyncBaseTransport | None
     tracer_provider: TracerProvider | None
+    clock: Callable[[], float]
 
 
 class AsyncServiceClient:
@@ -211,6 +214,7 @@ class AsyncServiceClient:
             filters=options.get("filters", ()),
             interceptors=options.get("interceptors", ()),
             tracer_provider=options.get("tracer_provider"),
+            clock=options.get("clock", time.monotonic),
         )
 
     async def _send(

@@ -55,7 +55,7 @@ class Service:
     def __init__(self, name: str, policy: ServicePolicy, clock: Callable[[], float]) -> None:
         self.name = name
         self.policy = policy
-        self.balancer: Balancer[ServiceInstance] = create(policy.balancer, name=name)
+        self.balancer: Balancer[ServiceInstance] = create(policy.balancer, name=name, clock=clock)
         self.retry = Retry(
             RetryConfig(
                 on=(TryElsewhereError,),

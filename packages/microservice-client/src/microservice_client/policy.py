@@ -32,7 +32,7 @@ class ServicePolicy(BaseModel):
     attempts: int = Field(default=3, ge=1, le=10)
     retry_statuses: frozenset[int] = frozenset({502, 503, 504})
     backoff_seconds: float = Field(default=0.025, ge=0)
-    balancer: str = "round_robin"
+    balancer: str = "peak_ewma"
     breaker_failures: int = Field(default=5, ge=1)
     breaker_open_seconds: float = Field(default=10.0, gt=0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -176,4 +175,6 @@ def content_type_of(data_id: str) -> str:
 
 def md5_of(content: str) -> str:
     """Lower-case hex md5 of the UTF-8 bytes, as Nacos computes it; a fingerprint, no protection."""
+    import hashlib  # costs as much as the rest of this module: not at import
+
     return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()

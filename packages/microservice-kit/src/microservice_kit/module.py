@@ -6,9 +6,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Generic, Literal, cast
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
 
 from microservice_core import (
     ConfigCenter,
@@ -33,7 +34,6 @@ __all__ = ("MicroserviceModule",)
 
 logger = logging.getLogger(__name__)
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
 PortT = TypeVar("PortT")
 LaneMode = Literal["permissive", "strict"]
 
@@ -42,6 +42,9 @@ class AnyConfig(BaseModel):
     """Stands in when the application brings no model: every key is an attribute."""
 
     model_config = ConfigDict(extra="allow")
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel, default=AnyConfig)
 
 
 class MicroserviceModule(Generic[ModelT]):
@@ -64,32 +67,6 @@ class MicroserviceModule(Generic[ModelT]):
     Raises:
         InvalidValueError: a setting breaks a rule; nothing was opened.
     """
-
-    @overload
-    def __init__(
-        self: MicroserviceModule[AnyConfig],
-        *,
-        config_center: str | ConfigCenter | None = None,
-        service_registry: str | ServiceRegistry | None = None,
-        config: None = None,
-        lanes: LaneMode | None = None,
-        policies: Mapping[str, ServicePolicy] | None = None,
-        register: bool = True,
-        **settings: object,
-    ) -> None: ...
-
-    @overload
-    def __init__(
-        self,
-        *,
-        config_center: str | ConfigCenter | None = None,
-        service_registry: str | ServiceRegistry | None = None,
-        config: type[ModelT],
-        lanes: LaneMode | None = None,
-        policies: Mapping[str, ServicePolicy] | None = None,
-        register: bool = True,
-        **settings: object,
-    ) -> None: ...
 
     def __init__(
         self,

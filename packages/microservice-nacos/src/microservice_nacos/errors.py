@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from microservice_core import (
     ConfigCenterAccessDeniedError,
@@ -13,6 +13,7 @@ from microservice_core import (
     ConfigNotFoundError,
     InstanceNotFoundError,
     InvalidValueError,
+    ProviderError,
     ServiceRegistryAccessDeniedError,
     ServiceRegistryError,
     ServiceRegistryUnavailableError,
@@ -33,7 +34,10 @@ __all__ = ("as_config_errors", "as_invalid_values", "as_registry_errors")
 
 PROVIDER = "nacos"
 
-_CONFIG: tuple[tuple[type[NacosError], type[ConfigCenterError]], ...] = (
+Kinds = Sequence[tuple[type[NacosError], type[ProviderError]]]
+
+# The first that fits counts: the special before the general.
+_CONFIG: Kinds = (
     (ConfigNotFound, ConfigNotFoundError),
     (ConflictError, ConfigConflictError),
     (AuthenticationError, ConfigCenterAccessDeniedError),
@@ -42,7 +46,7 @@ _CONFIG: tuple[tuple[type[NacosError], type[ConfigCenterError]], ...] = (
     (ServerError, ConfigCenterUnavailableError),
     (NacosError, ConfigCenterError),
 )
-_REGISTRY: tuple[tuple[type[NacosError], type[ServiceRegistryError]], ...] = (
+_REGISTRY: Kinds = (
     (InstanceNotFound, InstanceNotFoundError),
     (AuthenticationError, ServiceRegistryAccessDeniedError),
     (PermissionDeniedError, ServiceRegistryAccessDeniedError),
@@ -61,31 +65,23 @@ def as_invalid_values() -> Iterator[None]:
         raise InvalidValueError(error.field, error.value, error.rule) from error
 
 
-@contextmanager
-def as_config_errors(operation: str, target: str) -> Iterator[None]:
+def as_config_errors(operation: str, target: str) -> AbstractContextManager[None]:
     """Raise what nacos-client raises as a `ConfigCenterError`, the cause chained."""
-    try:
-        with as_invalid_values():
-            yield
-    except NacosError as error:
-        kind = next(ours for theirs, ours in _CONFIG if isinstance(error, theirs))
-        raise kind(
-            str(error),
-            provider=PROVIDER,
-            operation=operation,
-            target=target,
-            retryable=error.retryable,
-        ) from error
+    return _translated(_CONFIG, operation, target)
+
+
+def as_registry_errors(operation: str, target: str) -> AbstractContextManager[None]:
+    """Raise what nacos-client raises as a `ServiceRegistryError`, the cause chained."""
+    return _translated(_REGISTRY, operation, target)
 
 
 @contextmanager
-def as_registry_errors(operation: str, target: str) -> Iterator[None]:
-    """Raise what nacos-client raises as a `ServiceRegistryError`, the cause chained."""
+def _translated(kinds: Kinds, operation: str, target: str) -> Iterator[None]:
     try:
         with as_invalid_values():
             yield
     except NacosError as error:
-        kind = next(ours for theirs, ours in _REGISTRY if isinstance(error, theirs))
+        kind = next(ours for theirs, ours in kinds if isinstance(error, theirs))
         raise kind(
             str(error),
             provider=PROVIDER,

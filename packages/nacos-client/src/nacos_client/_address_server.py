@@ -52,7 +52,7 @@ class AddressServer:
         request = Request("GET", self._path, anonymous=True)
         failure = ""
         try:
-            answer = yield Send(self._base, request, {}, ATTEMPT_SECONDS)
+            answer = yield Send(self._base, request, {}, ATTEMPT_SECONDS, ATTEMPT_SECONDS)
         except NoAnswer as silence:
             failure = silence.reason
         else:

@@ -7,16 +7,14 @@ import os
 import random
 import time
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 from ._address_server import AddressServer
-from ._admin import ConfigAdmin
 from ._background import Background
 from ._config import ConfigKey, ConfigOperations
-from ._config_sweep import ConfigSweep
-from ._config_watch import SWEEP_AGE_SHARE, ConfigState, ConfigWatches
+from ._config_watch import ConfigState, ConfigWatches
 from ._config_watch import is_news as is_config_news
 from ._delivery import Delivery, Listener
 from ._heartbeat import Heartbeats
@@ -24,7 +22,6 @@ from ._instance_watch import InstanceWatches, ServiceState, list_for
 from ._instance_watch import is_news as is_instance_news
 from ._login import Login
 from ._naming import NamingOperations, ServiceKey, checked_registration
-from ._server_admin import ServerAdmin
 from ._servers import Servers, base_url
 from ._session import Session
 from ._snapshots import FailoverFolder, Snapshots
@@ -38,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from concurrent.futures import Future
 
+    from ._admin import ConfigAdmin
+    from ._server_admin import ServerAdmin
     from .settings import Settings
 
 __all__ = ("Core",)
@@ -55,36 +54,28 @@ class Core:
         rng = random.Random()
         clock = time.monotonic
         self.settings = settings
-        self.options = _transport_options(settings)
-        self.session = _session(settings, rng)
+        self.options: TransportOptions = _transport_options(settings)
+        self.session: Session = _session(settings, rng)
         origin = (*settings.server_addr, settings.endpoint)
-        self.config = ConfigOperations(
+        self.config: ConfigOperations = ConfigOperations(
             self.session,
             Snapshots(settings.snapshot_dir, origin),
             FailoverFolder(settings.failover_dir),
             settings.ciphers,
         )
-        self.naming = NamingOperations(self.session, clock=clock, rng=rng)
-        self.config_admin = ConfigAdmin(self.session, settings.ciphers)
-        self.server_admin = ServerAdmin(self.session)
+        self.naming: NamingOperations = NamingOperations(self.session, clock=clock, rng=rng)
         runner = AsyncRunner(self.options)
-        self.background = Background("nacos-client", runner.aclose)
-        self.heartbeats = Heartbeats(self.naming, runner.run, clock=clock, rng=rng)
-        sweep = ConfigSweep(
-            self.config_admin,
-            runner.run,
-            clock=clock,
-            fresh_seconds=settings.config_poll_seconds * SWEEP_AGE_SHARE,
-        )
-        self.config_watches = ConfigWatches(
+        self.background: Background = Background("nacos-client", runner.aclose)
+        self.heartbeats: Heartbeats = Heartbeats(self.naming, runner.run, clock=clock, rng=rng)
+        self.config_watches: ConfigWatches = ConfigWatches(
             self.config,
-            sweep if settings.config_sweep else None,
+            (lambda: self.config_admin) if settings.config_sweep else None,
             runner.run,
             self.background,
             poll_seconds=settings.config_poll_seconds,
             rng=rng,
         )
-        self.instance_watches = InstanceWatches(
+        self.instance_watches: InstanceWatches = InstanceWatches(
             self.naming,
             runner.run,
             self.background,
@@ -97,6 +88,20 @@ class Core:
         self._listeners = Background("nacos-listeners", _nothing)
         self._process = os.getpid()
         self._closed = False
+
+    @cached_property
+    def config_admin(self) -> ConfigAdmin:
+        """The documents' administration; its models cost 0.1 s to import, most never need them."""
+        from ._admin import ConfigAdmin
+
+        return ConfigAdmin(self.session, self.settings.ciphers)
+
+    @cached_property
+    def server_admin(self) -> ServerAdmin:
+        """The administration of services, namespaces and users."""
+        from ._server_admin import ServerAdmin
+
+        return ServerAdmin(self.session)
 
     def namespace(self, namespace: str | None) -> str:
         """The namespace given, or this client's."""
@@ -291,15 +296,16 @@ class Core:
         if self._closed:
             return
         self._closed = True
+        ends_at = time.monotonic() + CLOSE_SECONDS
         if self.background.running and self._process == os.getpid():
-            yield from self._within(self.background.submit(self.heartbeats.farewell()))
+            yield from self._until(ends_at, self.background.submit(self.heartbeats.farewell()))
         for thread in (self.background, self._listeners):
-            yield from self._within(thread.stop())
+            yield from self._until(ends_at, thread.stop())
             thread.join()
 
-    def _within(self, future: Future[None]) -> Operation[None]:
+    def _until(self, ends_at: float, future: Future[None]) -> Operation[None]:
         try:
-            yield Wait(future, CLOSE_SECONDS)
+            yield Wait(future, max(ends_at - time.monotonic(), 0.05))
         except TimeoutError:
             return
 

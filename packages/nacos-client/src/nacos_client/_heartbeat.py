@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 Key = tuple[str, str, str, str, int]
 
 LONGEST_BEAT = 3.0
-FAREWELL_SECONDS = 1.5
+FAREWELL_SECONDS = 1.4
 MOST_FAREWELLS_AT_ONCE = 32
 
 
@@ -100,9 +100,14 @@ class Heartbeats:
 
     async def farewell(self) -> None:
         """Stop all beats and deregister what was kept alive, as far as time allows."""
-        kept = [await self.forget(key) for key in list(self._pulses)]
+        pulses, self._pulses = list(self._pulses.values()), {}
+        beating = [pulse.task for pulse in pulses if pulse.task is not None]
+        for task in beating:
+            task.cancel()
+        if beating:
+            await asyncio.wait(beating)
         gate = asyncio.Semaphore(MOST_FAREWELLS_AT_ONCE)
-        leaving = [asyncio.create_task(self._leave(each, gate)) for each in kept if each]
+        leaving = [asyncio.create_task(self._leave(each.registration, gate)) for each in pulses]
         if not leaving:
             return
         _, late = await asyncio.wait(leaving, timeout=FAREWELL_SECONDS)
@@ -130,7 +135,7 @@ class Heartbeats:
             began = self._clock()
             self._worst_lag = max(self._worst_lag, began - due)
             alive = await self._beat(pulse, min(LONGEST_BEAT, interval * 0.6))
-            step = interval * (self._rng.uniform(0.9, 1.0) if alive else 0.2)
+            step = interval * (self._rng.uniform(0.95, 1.0) if alive else 0.2)
             due = max(due + step, self._clock()) if alive else self._clock() + step
 
     async def _beat(self, pulse: _Pulse, timeout_seconds: float) -> bool:

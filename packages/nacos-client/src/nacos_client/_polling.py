@@ -38,6 +38,7 @@ class Watched(Generic[K, S]):
         self.deliveries: set[Delivery[S]] = set()
         self.state: S | None = None
         self.in_trouble = False
+        self.looking = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
 
     def tell(self, state: S) -> None:
@@ -97,9 +98,6 @@ class Poller(ABC, Generic[K, S]):
     def _begin(self, key: K) -> Watched[K, S]:
         return Watched(key)
 
-    def _end(self, key: K) -> None:
-        """Nobody watches the key any more."""
-
     def state(self, key: K) -> S | None:
         """The newest state of a watched key; may be asked from any thread."""
         watched = self._watched.get(key)
@@ -126,13 +124,24 @@ class Poller(ABC, Generic[K, S]):
         if not watched.deliveries and watched.task is not None:
             watched.task.cancel()
             del self._watched[key]
-            self._end(key)
 
-    async def _poll(self, watched: Watched[K, S]) -> None:
+    def _restart(self, watched: Watched[K, S], seconds: float) -> None:
+        """Have the next look in so many seconds, unless one is under way."""
+        if watched.task is not None and not watched.looking.locked():
+            watched.task.cancel()
+            watched.task = asyncio.create_task(self._poll(watched, seconds))
+
+    async def _poll(self, watched: Watched[K, S], first_pause: float = 0.0) -> None:
+        if first_pause:
+            await self._sleep(first_pause)
         while True:
-            async with self._gate:
-                await self._try_to_look(watched)
+            await self._look_in_turn(watched)
             await self._sleep(self._pause(watched))
+
+    async def _look_in_turn(self, watched: Watched[K, S]) -> None:
+        """One look of this key at a time, and not too many of all keys."""
+        async with watched.looking, self._gate:
+            await self._try_to_look(watched)
 
     async def _try_to_look(self, watched: Watched[K, S]) -> None:
         try:

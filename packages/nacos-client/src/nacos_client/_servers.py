@@ -20,6 +20,7 @@ __all__ = ("Servers", "base_url")
 logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8848
+QUIET_SECONDS = 10.0
 
 
 def base_url(
@@ -70,6 +71,8 @@ class Servers:
         self._rng = rng
         self._resting: dict[str, float] = {}
         self._lost: set[str] = set()
+        self._told: set[str] = set()
+        self._told_at: dict[str, float] = {}
         self._lock = threading.Lock()
         self._current = rng.choice(self._addresses) if self._addresses else ""
 
@@ -93,6 +96,8 @@ class Servers:
             self._addresses = found
             self._resting = {k: v for k, v in self._resting.items() if k in found}
             self._lost &= set(found)
+            self._told &= set(found)
+            self._told_at = {k: v for k, v in self._told_at.items() if k in found}
             if self._current not in found:
                 self._current = self._rng.choice(found)
 
@@ -112,7 +117,7 @@ class Servers:
             if server not in self._addresses:
                 return
             self._resting[server] = self._clock() + self._rest_seconds
-            first = server not in self._lost
+            first = server not in self._lost and self._worth_a_line(server)
             self._lost.add(server)
             at = self._addresses.index(server)
             if self._current == server:
@@ -120,15 +125,23 @@ class Servers:
         if first:
             logger.warning("lost Nacos server %s: %s", server, reason)
 
+    def _worth_a_line(self, server: str) -> bool:
+        """One line per loss; a server that comes and goes gets one in ten seconds."""
+        now = self._clock()
+        if now - self._told_at.get(server, float("-inf")) < QUIET_SECONDS:
+            return False
+        self._told_at[server] = now
+        self._told.add(server)
+        return True
+
     def answered(self, server: str) -> None:
         """The server works."""
         if not self._lost:
             return
         with self._lock:
             self._resting.pop(server, None)
-            back = server in self._lost
+            back = server in self._told
             self._lost.discard(server)
-            if back and server in self._addresses:
-                self._current = server
+            self._told.discard(server)
         if back:
             logger.info("Nacos server %s is back", server)

@@ -135,14 +135,15 @@ class Session:
         # A silent server must leave time for another one.
         limit = min(self._attempt_seconds, remaining / 2 if others else remaining)
         headers = self._headers_for(call.request, call.token)
-        answer = yield Send(server, call.request, headers, limit)
+        answer = yield Send(server, call.request, headers, limit, remaining)
         data = call.read(call.request, answer, server)
         self.servers.answered(server)
         return data
 
     def _silent(self, call: _Call, server: str, silence: NoAnswer) -> NacosError:
         """Note a server that did not answer; raise where trying again could do harm."""
-        self.servers.failed(server, silence.reason)
+        if not silence.ours:
+            self.servers.failed(server, silence.reason)
         call.note(server, silence.reason)
         failure = ServerUnavailableError(call.request.operation, tuple(call.story))
         if silence.sent and call.request.repeat == "unsent":

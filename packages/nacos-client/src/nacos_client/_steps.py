@@ -66,24 +66,30 @@ class NoAnswer(Exception):  # noqa: N818 - an outcome of a step, never seen by u
     Attributes:
         reason: one line without secrets.
         sent: the request may have reached the server.
-        timed_out: it was a time limit.
+        ours: it never left this process, for want of a free connection: no fault of the server.
     """
 
-    def __init__(self, reason: str, *, sent: bool, timed_out: bool = False) -> None:
+    def __init__(self, reason: str, *, sent: bool, ours: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.sent = sent
-        self.timed_out = timed_out
+        self.ours = ours
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request to one server within so many seconds; the outcome is an Answer."""
+    """Send a request to one server; the outcome is an Answer.
+
+    Attributes:
+        timeout_seconds: from the moment a connection is free.
+        patience_seconds: for everything, waiting for a free connection included.
+    """
 
     server: str
     request: Request
     headers: Mapping[str, str] = field(repr=False)
     timeout_seconds: float
+    patience_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

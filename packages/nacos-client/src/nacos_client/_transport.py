@@ -7,13 +7,17 @@ and a third of the time saved on each call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib.util
 import os
 import socket
 import ssl
+import sys
 import time
 import urllib.request
 import weakref
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -23,7 +27,7 @@ import httpx
 from ._steps import Answer, NoAnswer, Operation, Send, Sleep, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 __all__ = ("AsyncRunner", "SyncRunner", "TransportOptions")
 
@@ -31,6 +35,7 @@ T = TypeVar("T")
 
 # Nacos' Tomcat closes idle connections after 60 s (measured on 3.1.0).
 KEEPALIVE_SECONDS = 50.0
+ELSEWHERE_SECONDS = 0.5
 LONGEST_ANSWER = 64 * 1024 * 1024
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
@@ -52,7 +57,7 @@ class TransportOptions:
     key_file: str | None = None
     verify: bool = True
     trust_env: bool = True
-    max_connections: int = 64
+    max_connections: int = 16
     transport: AnyTransport | Callable[[], AnyTransport] | None = None
 
     def tls(self) -> ssl.SSLContext:
@@ -82,6 +87,16 @@ class TransportOptions:
             ),
             "socket_options": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         }
+
+
+def _note_missing_sniffio() -> None:
+    """Let httpcore's `import sniffio`, made several times per request, fail fast.
+
+    httpcore 1.0 tries it again and again where it is not installed, and each try searches the
+    whole path: a third of the time of an async call. A None in sys.modules means just "not there".
+    """
+    if "sniffio" not in sys.modules and importlib.util.find_spec("sniffio") is None:
+        sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 
 class SyncRunner:
@@ -131,7 +146,10 @@ class SyncRunner:
             try:
                 body = bytearray()
                 for chunk in response.iter_bytes():
-                    _take(body, chunk, ends_at)
+                    _take(body, chunk)
+                    # A read timeout starts anew with each chunk: this one does not.
+                    if time.monotonic() > ends_at:
+                        raise NoAnswer("the answer came too slowly", sent=True)
             finally:
                 response.close()
         except httpx.TransportError as failure:
@@ -163,14 +181,46 @@ class SyncRunner:
         return made
 
 
+class _AsyncPool:
+    """A transport, and a line before it.
+
+    httpcore's own line costs time quadratic in its length, and its wait would be counted against
+    the server.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, places: int) -> None:
+        self.transport = transport
+        self._places = asyncio.Semaphore(places)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, patience_seconds: float) -> AsyncIterator[None]:
+        """Wait for a place, then hold it.
+
+        Raises:
+            NoAnswer: none was free in time.
+        """
+        try:
+            if self._places.locked():
+                await asyncio.wait_for(self._places.acquire(), patience_seconds)
+            else:
+                await self._places.acquire()
+        except TimeoutError as failure:
+            reason = f"no connection was free within {patience_seconds:.3g} s"
+            raise NoAnswer(reason, sent=False, ours=True) from failure
+        try:
+            yield
+        finally:
+            self._places.release()
+
+
 class AsyncRunner:
     """Runs operations on the running event loop; each loop gets its own connections."""
 
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
-        self._pools: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[str, httpx.AsyncBaseTransport]
-        ] = weakref.WeakKeyDictionary()
+        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _AsyncPool]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._process = os.getpid()
 
     async def run(self, operation: Operation[T]) -> T:
@@ -199,9 +249,11 @@ class AsyncRunner:
         for loop, by_server in list(pools.items()):
             for pool in by_server.values():
                 if loop is here:
-                    await pool.aclose()
+                    await pool.transport.aclose()
                 elif loop.is_running():
-                    asyncio.run_coroutine_threadsafe(pool.aclose(), loop)
+                    closing = asyncio.run_coroutine_threadsafe(pool.transport.aclose(), loop)
+                    with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                        await asyncio.wait_for(asyncio.wrap_future(closing), ELSEWHERE_SECONDS)
 
     async def _perform(self, step: Step) -> object:
         if isinstance(step, Send):
@@ -213,41 +265,42 @@ class AsyncRunner:
         return await asyncio.wait_for(future, step.timeout_seconds)
 
     async def _send(self, step: Send) -> Answer:
-        ends_at = time.monotonic() + step.timeout_seconds
         pool = self._pool(step.server)
         request = _httpx_request(step, self._options.connect_seconds)
         try:
-            async with asyncio.timeout(step.timeout_seconds):
-                response = await pool.handle_async_request(request)
+            async with pool.turn(step.patience_seconds), asyncio.timeout(step.timeout_seconds):
+                response = await pool.transport.handle_async_request(request)
                 try:
                     body = bytearray()
-                    async for chunk in response.aiter_bytes():
-                        _take(body, chunk, ends_at)
+                    async for chunk in _chunks(response):
+                        _take(body, chunk)
                 finally:
                     await response.aclose()
         except TimeoutError as failure:
             reason = f"no answer within {step.timeout_seconds:.3g} s"
-            raise NoAnswer(reason, sent=True, timed_out=True) from failure
+            raise NoAnswer(reason, sent=True) from failure
         except httpx.TransportError as failure:
             raise _no_answer(failure) from failure
         except httpx.DecodingError as failure:
             raise NoAnswer(f"undecodable body: {failure}", sent=True) from failure
         return Answer(response.status_code, response.headers, bytes(body))
 
-    def _pool(self, server: str) -> httpx.AsyncBaseTransport:
+    def _pool(self, server: str) -> _AsyncPool:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._pools = weakref.WeakKeyDictionary()
         by_server = self._pools.setdefault(asyncio.get_running_loop(), {})
         pool = by_server.get(server)
         if pool is None:
-            pool = by_server[server] = self._new_pool(server)
+            transport = self._new_transport(server)
+            pool = by_server[server] = _AsyncPool(transport, self._options.max_connections)
         return pool
 
-    def _new_pool(self, server: str) -> httpx.AsyncBaseTransport:
+    def _new_transport(self, server: str) -> httpx.AsyncBaseTransport:
         given = self._options.transport
         made = given() if callable(given) else given
         if made is None:
+            _note_missing_sniffio()
             return httpx.AsyncHTTPTransport(**self._options.for_server(server))
         if isinstance(made, httpx.AsyncBaseTransport):
             return made
@@ -275,10 +328,10 @@ class _InThreads(httpx.AsyncBaseTransport):
 
 def _httpx_request(step: Send, connect_seconds: float) -> httpx.Request:
     request = step.request
-    url = step.server + request.path
+    url = _url(step.server, request.path)
     query = _encoded(request.query)
     if query:
-        url = f"{url}?{query}"
+        url = url.copy_with(query=query.encode())
     headers, content = step.headers, request.body
     if request.form is not None:
         content = _encoded(request.form).encode()
@@ -295,6 +348,12 @@ def _httpx_request(step: Send, connect_seconds: float) -> httpx.Request:
     )
 
 
+@lru_cache(maxsize=512)
+def _url(server: str, path: str) -> httpx.URL:
+    """Parsed once: there are a few dozen paths, and parsing costs a tenth of a call."""
+    return httpx.URL(server + path)
+
+
 def _encoded(parameters: Mapping[str, object]) -> str:
     return urlencode([(k, _text(v)) for k, v in parameters.items() if v is not None])
 
@@ -303,12 +362,18 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _take(body: bytearray, chunk: bytes, ends_at: float) -> None:
+def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body; past httpx's decoders where there is nothing to decode."""
+    stream = response.stream
+    if "content-encoding" in response.headers or not isinstance(stream, httpx.AsyncByteStream):
+        return response.aiter_bytes()
+    return aiter(stream)
+
+
+def _take(body: bytearray, chunk: bytes) -> None:
     body += chunk
     if len(body) > LONGEST_ANSWER:
         raise NoAnswer(f"an answer of more than {LONGEST_ANSWER} bytes", sent=True)
-    if time.monotonic() > ends_at:
-        raise NoAnswer("the answer came too slowly", sent=True, timed_out=True)
 
 
 def _no_answer(failure: httpx.TransportError) -> NoAnswer:
@@ -316,7 +381,7 @@ def _no_answer(failure: httpx.TransportError) -> NoAnswer:
     return NoAnswer(
         f"{type(failure).__name__}: {words}" if words != type(failure).__name__ else words,
         sent=not isinstance(failure, UNSENT),
-        timed_out=isinstance(failure, httpx.TimeoutException),
+        ours=isinstance(failure, httpx.PoolTimeout),
     )
 
 

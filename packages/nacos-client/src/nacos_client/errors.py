@@ -128,7 +128,7 @@ class AnswerError(NacosError):
         self.operation = operation
         self.status = status
         self.code = code
-        self.detail = _shortened(detail)
+        self.detail: str = _shortened(detail)
         self.server = server
         where = f" by {server}" if server else ""
         numbers = f"HTTP {status}" + ("" if code is None else f", code {code}")

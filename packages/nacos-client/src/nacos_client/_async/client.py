@@ -35,11 +35,11 @@ class AsyncNacosClient:
         server_addr: str | Sequence[str] | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        self._core = Core(Settings.load(server_addr, options), sync=False)
-        self._runner = AsyncRunner(self._core.options)
-        self.config = AsyncConfigApi(self._core, self._runner)
-        self.naming = AsyncNamingApi(self._core, self._runner)
-        self.admin = AsyncAdminApi(self._core, self._runner)
+        self._core: Core = Core(Settings.load(server_addr, options), sync=False)
+        self._runner: AsyncRunner = AsyncRunner(self._core.options)
+        self.config: AsyncConfigApi = AsyncConfigApi(self._core, self._runner)
+        self.naming: AsyncNamingApi = AsyncNamingApi(self._core, self._runner)
+        self.admin: AsyncAdminApi = AsyncAdminApi(self._core, self._runner)
 
     def __repr__(self) -> str:
         return f"AsyncNacosClient({', '.join(self._core.session.servers.addresses)!r})"

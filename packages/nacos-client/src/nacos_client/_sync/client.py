@@ -36,11 +36,11 @@ class NacosClient:
         server_addr: str | Sequence[str] | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        self._core = Core(Settings.load(server_addr, options), sync=True)
-        self._runner = SyncRunner(self._core.options)
-        self.config = ConfigApi(self._core, self._runner)
-        self.naming = NamingApi(self._core, self._runner)
-        self.admin = AdminApi(self._core, self._runner)
+        self._core: Core = Core(Settings.load(server_addr, options), sync=True)
+        self._runner: SyncRunner = SyncRunner(self._core.options)
+        self.config: ConfigApi = ConfigApi(self._core, self._runner)
+        self.naming: NamingApi = NamingApi(self._core, self._runner)
+        self.admin: AdminApi = AdminApi(self._core, self._runner)
 
     def __repr__(self) -> str:
         return f"NacosClient({', '.join(self._core.session.servers.addresses)!r})"

@@ -47,6 +47,7 @@ class FakeService:
     instances: dict[tuple[str, int], FakeInstance] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     protect_threshold: float = 0.0
+    looked_at: float = float("-inf")
 
 
 class Instances:
@@ -58,8 +59,7 @@ class Instances:
 
     def register(self, name: ServiceName, instance: FakeInstance) -> bool:
         """Whether it could be registered: a service holds one kind of instance only."""
-        self.expire()
-        service = self.services.get(name)
+        service = self._expired(name)
         if service is None or not (service.instances or service.created):
             service = self.services[name] = FakeService(instance.ephemeral)
         if service.ephemeral != instance.ephemeral:
@@ -69,8 +69,7 @@ class Instances:
 
     def beat(self, name: ServiceName, ip: str, port: int) -> bool:
         """Whether the ephemeral instance is known."""
-        self.expire()
-        service = self.services.get(name)
+        service = self._expired(name)
         found = service.instances.get((ip, port)) if service else None
         if found is None or not found.ephemeral:
             return False
@@ -87,8 +86,9 @@ class Instances:
 
     def of(self, name: ServiceName) -> list[FakeInstance]:
         """The instances of a service now."""
-        self.expire()
-        service = self.services.get(name)
+        service = self._expired(name)
+        if service is not None:
+            self._expire(service)
         return list(service.instances.values()) if service else []
 
     def forget_ephemeral(self) -> None:
@@ -99,13 +99,24 @@ class Instances:
 
     def expire(self) -> None:
         """Let time do its work on all ephemeral instances."""
-        now = self._clock()
         for service in self.services.values():
-            for at, each in list(service.instances.items()):
-                silent_ms = (now - each.beaten_at) * 1000
-                if not each.ephemeral:
-                    continue
-                if silent_ms >= each.milliseconds(DELETE, 30000):
-                    del service.instances[at]
-                elif silent_ms >= each.milliseconds(TIMEOUT, 15000):
-                    each.healthy = False
+            self._expire(service)
+
+    def _expire(self, service: FakeService) -> None:
+        now = self._clock()
+        for at, each in list(service.instances.items()):
+            silent_ms = (now - each.beaten_at) * 1000
+            if not each.ephemeral:
+                continue
+            if silent_ms >= each.milliseconds(DELETE, 30000):
+                del service.instances[at]
+            elif silent_ms >= each.milliseconds(TIMEOUT, 15000):
+                each.healthy = False
+
+    def _expired(self, name: ServiceName) -> FakeService | None:
+        """The service; its instances are looked at no more often than the real server does."""
+        service = self.services.get(name)
+        if service is not None and self._clock() - service.looked_at >= 0.5:
+            self._expire(service)
+            service.looked_at = self._clock()
+        return service

@@ -1,0 +1,175 @@
+"""Rate limiter in this process: GCRA, the leaky bucket that needs one number per limit.
+
+The state is the theoretical arrival time (TAT), in whole nanoseconds, so that nothing drifts.
+Source: ITU-T I.371 annex A, and redis-cell for the four numbers of a decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
+from typing import ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+from microservice_core import InvalidValueError
+
+from .deadline import deadline
+from .errors import RateLimitedError
+from .limit_config import NANOSECONDS, Decision, LimitConfig
+from .policy import Policy, refuse_coroutine
+
+__all__ = ("RateLimiter",)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RateLimiter(Policy):
+    """Lets `config.rate` units pass per period and refuses, or holds up, what is above.
+
+    `try_acquire` decides at once, in any thread. `acquire` waits its turn, first come first
+    served. As a policy (`run`, `arun`, decorator) it refuses: a call costs one unit.
+
+    Args:
+        name: for messages.
+        clock: monotonic seconds.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        config: LimitConfig,
+        *,
+        name: str = "rate limit",
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.config = config
+        self.name = name
+        self._clock = clock
+        self._sleep = sleep
+        self._emission = config.emission_nanoseconds
+        self._tolerance = config.capacity * self._emission
+        self._arrival = 0
+        self._lock = threading.Lock()
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+
+    def try_acquire(self, cost: int = 1) -> Decision:
+        """Take `cost` units if they are free now; nothing is taken otherwise.
+
+        Args:
+            cost: units; 0 only looks.
+
+        Raises:
+            InvalidValueError: `cost` is negative.
+        """
+        if cost < 0:
+            raise InvalidValueError("cost", cost, "at least 0")
+        now = int(self._clock() * NANOSECONDS)
+        with self._lock:
+            base = max(self._arrival, now)
+            arrival = base + cost * self._emission
+            early = arrival - self._tolerance - now
+            if early <= 0:
+                self._arrival = arrival
+                return self._decision(True, arrival - now, -1)
+        never = cost * self._emission > self._tolerance
+        return self._decision(False, base - now, -1 if never else early)
+
+    async def acquire(self, cost: int = 1, *, timeout: float | None = None) -> None:
+        """Wait until `cost` units are free and take them; those who came first go first.
+
+        Args:
+            timeout: seconds to wait at most; the `deadline` in force counts as well.
+
+        Raises:
+            RateLimitedError: the wait would be longer than allowed; told at once, without waiting.
+            InvalidValueError: `cost` is negative, or above the burst and so never free.
+        """
+        if cost > self.config.capacity:
+            raise InvalidValueError("cost", cost, f"at most the burst, {self.config.capacity}")
+        line = self._line()
+        ends_at = self._clock() + _time_allowed(timeout, self._clock)
+        self._check_wait(self._predicted_wait(line.waiting_cost + cost), ends_at)
+        line.waiting_cost += cost
+        try:
+            async with line.turn:
+                while not (decision := self.try_acquire(cost)).allowed:
+                    self._check_wait(decision.retry_after, ends_at)
+                    await self._sleep(decision.retry_after)
+        finally:
+            line.waiting_cost -= cost
+
+    def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `fn` if a unit is free.
+
+        Raises:
+            RateLimitedError: none is; nothing was called.
+            TypeError: `fn` is a coroutine function, which `arun` takes.
+        """
+        self._take_one()
+        result = fn(*args, **kwargs)
+        if isinstance(result, CoroutineType):
+            refuse_coroutine(result)
+        return result
+
+    async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Await `fn` if a unit is free.
+
+        Raises:
+            RateLimitedError: none is; nothing was called.
+        """
+        self._take_one()
+        return await fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        config = self.config
+        return f"RateLimiter({self.name!r}, {config.rate} per {config.per_seconds:g} s)"
+
+    def _take_one(self) -> None:
+        decision = self.try_acquire()
+        if not decision.allowed:
+            raise self._refusal(decision.retry_after)
+
+    def _check_wait(self, wait: float, ends_at: float) -> None:
+        if self._clock() + wait > ends_at:
+            raise self._refusal(wait)
+
+    def _refusal(self, retry_after: float) -> RateLimitedError:
+        return RateLimitedError(self.name, self.config.rate, self.config.per_seconds, retry_after)
+
+    def _decision(self, allowed: bool, taken: int, retry_after: int) -> Decision:
+        remaining = (self._tolerance - taken) // self._emission
+        seconds = retry_after / NANOSECONDS if retry_after > 0 else -1.0
+        return Decision(allowed, max(0, remaining), seconds, taken / NANOSECONDS)
+
+    def _predicted_wait(self, cost: int) -> float:
+        now = int(self._clock() * NANOSECONDS)
+        early = max(self._arrival, now) + cost * self._emission - self._tolerance - now
+        return max(0.0, early / NANOSECONDS)
+
+    def _line(self) -> _Line:
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop)
+        if line is None:
+            line = self._lines[loop] = _Line()
+        return line
+
+
+class _Line:
+    """Those of one event loop who wait for their turn; asyncio's lock is fair."""
+
+    __slots__ = ("__weakref__", "turn", "waiting_cost")
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.waiting_cost = 0
+
+
+def _time_allowed(timeout: float | None, clock: Callable[[], float]) -> float:
+    left = deadline.remaining(clock)
+    allowed = float("inf") if timeout is None else timeout
+    return allowed if left is None else min(allowed, left)

@@ -1,0 +1,95 @@
+"""Paced limiter: lets async calls pass one after the other at an even pace, on aiolimiter."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+from weakref import WeakKeyDictionary
+
+from aiolimiter import AsyncLimiter
+
+from microservice_core import InvalidValueError
+
+from .deadline import deadline
+from .errors import RateLimitedError
+from .limit_config import LimitConfig
+
+__all__ = ("PacedLimiter",)
+
+
+class PacedLimiter:
+    """Smooths a stream of calls: `async with limiter:` waits for the caller's turn.
+
+    aiolimiter's leaky bucket keeps the pace. What it lacks is added: a fair line (it lets small
+    and late callers overtake), a bound on the wait that is told before waiting, and use from
+    several event loops (each paces its own calls).
+
+    Args:
+        config: `rate` per `per_seconds`; `burst` units pass without a pause, 1 when not given.
+        name: for messages.
+    """
+
+    def __init__(self, config: LimitConfig, *, name: str = "paced limit") -> None:
+        self.config = config
+        self.name = name
+        self._burst = config.burst or 1
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Paced] = WeakKeyDictionary()
+
+    async def acquire(self, cost: int = 1, *, timeout: float | None = None) -> None:
+        """Wait for the caller's turn.
+
+        Args:
+            cost: units; at most the burst.
+            timeout: seconds to wait at most; the `deadline` in force counts as well.
+
+        Raises:
+            RateLimitedError: the turn did not come in time; nothing was taken.
+            InvalidValueError: `cost` is below 1 or above the burst.
+        """
+        if not 1 <= cost <= self._burst:
+            raise InvalidValueError("cost", cost, f"from 1 to the burst, {self._burst}")
+        left = deadline.remaining()
+        allowed = min((t for t in (timeout, left) if t is not None), default=None)
+        try:
+            async with asyncio.timeout(allowed):
+                await self._paced().acquire(cost)
+        except TimeoutError:
+            config = self.config
+            period = config.per_seconds
+            raise RateLimitedError(self.name, config.rate, period, period / config.rate) from None
+
+    async def __aenter__(self) -> Self:
+        await self.acquire()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Leaving the block gives nothing back: what passed has passed."""
+
+    def _paced(self) -> _Paced:
+        loop = asyncio.get_running_loop()
+        paced = self._loops.get(loop)
+        if paced is None:
+            # A bucket of size b that drains at b per (b / rate): burst b at that rate.
+            seconds = self._burst * self.config.per_seconds / self.config.rate
+            paced = self._loops[loop] = _Paced(AsyncLimiter(self._burst, seconds))
+        return paced
+
+
+class _Paced:
+    """One loop's bucket behind one fair line."""
+
+    __slots__ = ("__weakref__", "_bucket", "_turn")
+
+    def __init__(self, bucket: AsyncLimiter) -> None:
+        self._bucket = bucket
+        self._turn = asyncio.Lock()
+
+    async def acquire(self, cost: int) -> None:
+        async with self._turn:
+            await self._bucket.acquire(cost)

@@ -1,0 +1,84 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from microservice_core import InvalidValueError
+from microservice_governance import LimitConfig, PacedLimiter, RateLimitedError, deadline
+
+
+def now() -> float:
+    return round(asyncio.get_running_loop().time(), 6)
+
+
+def test_calls_pass_at_an_even_pace_in_the_order_they_came(in_virtual_time: Any) -> None:
+    async def scenario() -> None:
+        limiter, passed = PacedLimiter(LimitConfig(rate=10)), list[tuple[int, float]]()
+
+        async def visit(number: int) -> None:
+            async with limiter:
+                passed.append((number, now()))
+
+        await asyncio.gather(*(visit(number) for number in range(4)))
+        assert passed == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
+
+    in_virtual_time(scenario())
+
+
+def test_a_burst_passes_without_a_pause(in_virtual_time: Any) -> None:
+    async def scenario() -> None:
+        limiter = PacedLimiter(LimitConfig(rate=10, burst=3))
+        for _ in range(3):
+            await limiter.acquire()
+        assert now() == 0
+        await limiter.acquire()
+        assert now() == 0.1
+
+    in_virtual_time(scenario())
+
+
+def test_small_late_callers_do_not_overtake_a_large_one(in_virtual_time: Any) -> None:
+    async def scenario() -> None:
+        limiter, passed = PacedLimiter(LimitConfig(rate=10, burst=5)), list[int]()
+
+        async def visit(cost: int) -> None:
+            await limiter.acquire(cost)
+            passed.append(cost)
+
+        await limiter.acquire(5)
+        await asyncio.gather(visit(5), *(visit(1) for _ in range(10)))
+        assert passed[0] == 5
+
+    in_virtual_time(scenario())
+
+
+def test_a_turn_that_does_not_come_in_time_is_refused(in_virtual_time: Any) -> None:
+    async def scenario() -> None:
+        limiter = PacedLimiter(LimitConfig(rate=1), name="orders")
+        await limiter.acquire()
+        with pytest.raises(RateLimitedError, match="'orders' lets 1 pass per 1 s"):
+            await limiter.acquire(timeout=0.5)
+        assert now() == 0.5
+        await limiter.acquire()
+        assert now() == 1
+
+    in_virtual_time(scenario())
+
+
+async def test_the_deadline_in_force_counts() -> None:
+    limiter = PacedLimiter(LimitConfig(rate=1, per_seconds=3600))
+    await limiter.acquire()
+    with deadline(0), pytest.raises(RateLimitedError):
+        await limiter.acquire()
+
+
+async def test_each_event_loop_paces_its_own_calls() -> None:
+    limiter = PacedLimiter(LimitConfig(rate=1, per_seconds=3600))
+    await limiter.acquire()
+    await asyncio.to_thread(lambda: asyncio.run(limiter.acquire(timeout=1)))
+
+
+@pytest.mark.parametrize("cost", [0, 2])
+async def test_a_cost_that_can_never_pass_is_refused(cost: int) -> None:
+    with pytest.raises(InvalidValueError, match="cost must be from 1 to the burst, 1"):
+        await PacedLimiter(LimitConfig(rate=1)).acquire(cost)
