@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 MANIFESTS = Path(__file__).parent.parent / "packages/lite-registry/deploy/kustomize"
 NAMESPACE = "lite-registry-proof"
@@ -45,7 +46,8 @@ class Cluster:
     def routes(self) -> dict[str, object]:
         """What the Service says from inside a pod."""
         code = "import urllib.request as u; print(u.urlopen('http://lite-registry:8080/v1/routes').read().decode())"
-        return json.loads(self("exec", "deploy/lite-registry", "--", "python", "-c", code))
+        answer = self("exec", "deploy/lite-registry", "--", "python", "-c", code)
+        return cast("dict[str, object]", json.loads(answer))
 
 
 def main(kubectl: str) -> None:

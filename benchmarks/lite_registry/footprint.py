@@ -1,6 +1,6 @@
 """Memory of a registry that follows a cluster, the price of watchers, leases and outages.
 
-    uv run --all-packages --all-extras --group bench python benchmarks/lite_registry/footprint.py
+    uv run --all-packages --all-extras --group bench python -m benchmarks.lite_registry.footprint
 
 The API server is a stand-in on loopback without TLS that answers lists and holds watches open.
 """
@@ -12,10 +12,11 @@ import json
 import re
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from running import Program, connect, registry
+from benchmarks.lite_registry.running import Program, connect, registry
 
 from lite_registry.http import Answer, HttpListener, Request
 from lite_registry.http_client import HttpClient
@@ -27,7 +28,7 @@ class StandIn:
 
     def __init__(self, services: int, endpoints: int) -> None:
         managed = [{"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:spec": {}}}] * 8
-        self.items = {
+        self.items: dict[str, list[dict[str, object]]] = {
             "services": [
                 {
                     "metadata": self._meta(n, {"app": f"s{n}"}) | {"managedFields": managed},
@@ -70,7 +71,7 @@ class StandIn:
         page = items[begin : begin + limit]
         return json_response(200, {"metadata": meta, "items": page})
 
-    async def _silence(self):  # type: ignore[no-untyped-def]
+    async def _silence(self) -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield b""
 
@@ -90,7 +91,7 @@ def kubeconfig(folder: Path, port: int) -> str:
 
 async def ready(program: Program) -> float:
     client, began = HttpClient(f"http://{program.host}:{program.port}"), time.perf_counter()
-    while (await client.ask("GET", "/readyz")).status != 200:
+    while (await client.ask("GET", "/readyz")).status != 200:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     return time.perf_counter() - began
 
@@ -158,7 +159,7 @@ async def watchers(count: int) -> None:
         target = f"/v1/instances/orders?watch=1&version={version}&timeout=300s"
         waiting = await connect(program, target, count)
         asked = asyncio.gather(*(one.ask() for one in waiting))
-        while b"watchers %d" % count not in (await client.ask("GET", "/metrics")).body:
+        while b"watchers %d" % count not in (await client.ask("GET", "/metrics")).body:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         each = (program.resident_mib - before) * 1024 / count
         began = time.perf_counter()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -17,7 +18,7 @@ class Program:
     """A child process that prints its address once it listens."""
 
     def __init__(self, *command: str) -> None:
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603
             [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         assert self.process.stdout is not None
@@ -26,7 +27,7 @@ class Program:
         assert found, line
         self.host, self.port = found[1], int(found[2])
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,5 +109,5 @@ async def load(program: Program, target: str, *, clients: int, each: int) -> tup
     await asyncio.gather(*(client.ask(each) for client in connections))
     took, spent = time.perf_counter() - began, program.processor_seconds - before
     for client in connections:
-        client.transport.close()  # type: ignore[attr-defined]
+        client.transport.close()
     return clients * each / took, spent / (clients * each) * 1e6

@@ -1,7 +1,7 @@
 """Cached `/v1/routes` on keep-alive against uvicorn with a raw ASGI app that serves the same bytes.
 
     uv run --all-packages --all-extras --group bench --with uvicorn --with uvloop \
-        python benchmarks/lite_registry/throughput.py [REQUESTS] [ROUNDS]
+        python -m benchmarks.lite_registry.throughput [REQUESTS] [ROUNDS]
 
 One process each, in turns, the client in a third. The ratio is that of the processor time per
 request, which other programs on the machine disturb least; requests per second are shown beside it.
@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from running import Program, connect, load, registry
+from benchmarks.lite_registry.running import Program, connect, load, registry
 
 ROUTES = {"services": {f"service-{n}": {"port": 8000, "lanes": ["dev"]} for n in range(9)}}
 

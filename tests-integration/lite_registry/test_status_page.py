@@ -80,7 +80,7 @@ class Browser:
     async def shows(self, *texts: str) -> str:
         page = ""
         for _ in range(200):
-            page = await self.value("document.body.innerText")
+            page = str(await self.value("document.body.innerText"))
             if all(text in page for text in texts):
                 return page
             await asyncio.sleep(0.05)
