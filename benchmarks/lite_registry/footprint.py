@@ -18,8 +18,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.lite_registry.running import Program, connect, registry
 
-from lite_registry.http import Answer, HttpListener, Request
+from lite_registry.http import Answer, Request
 from lite_registry.http_client import HttpClient
+from lite_registry.listener import HttpListener
 from lite_registry.response import StreamResponse, json_response
 
 

@@ -13,10 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from lite_registry.http import Answer, HttpListener, Request
+from lite_registry.http import Answer, Request
 from lite_registry.kubernetes.access import ApiServer, StaticCredentials
 from lite_registry.kubernetes.reflector import ApiError
 from lite_registry.kubernetes.source import KubernetesRoutes
+from lite_registry.listener import HttpListener
 from lite_registry.metrics import Metrics
 from lite_registry.published import PublishedRoutes
 from lite_registry.response import Response, StreamResponse, json_response
