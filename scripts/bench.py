@@ -11,9 +11,11 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 def main(wanted: list[str]) -> int:
     """Run each file as a program; 1 when one failed or there is none."""
-    names = {name.replace("-", "_") for name in wanted}
+    names = {plain(name) for name in wanted}
     files = sorted(
-        path for path in BENCHMARKS.glob("*/bench_*.py") if not names or path.parent.name in names
+        path
+        for path in BENCHMARKS.glob("*/bench_*.py")
+        if not names or plain(path.parent.name) in names
     )
     if not files:
         there = sorted({path.parent.name for path in BENCHMARKS.glob("*/bench_*.py")})
@@ -21,6 +23,11 @@ def main(wanted: list[str]) -> int:
         return 1
     codes = [run(path) for path in files]
     return 1 if any(codes) else 0
+
+
+def plain(name: str) -> str:
+    """A package's name however it is spelled."""
+    return name.replace("_", "-").removeprefix("microservice-")
 
 
 def run(path: Path) -> int:

@@ -18,6 +18,7 @@ def checks() -> list[Check]:
     """Name and command of each check, the fast ones first."""
     everyone = members()
     sources = [f"packages/{member.folder.name}/src" for member in everyone]
+    tests = [f"packages/{member.folder.name}/tests" for member in everyone]
     return [
         ("lock file", [UV, "lock", "--check", "--quiet"]),
         ("format", ["ruff", "format", "--check", "."]),
@@ -30,17 +31,18 @@ def checks() -> list[Check]:
             for member in everyone
         ),
         ("types of the sources", ["mypy", *sources, "scripts"]),
-        *(
-            (f"types of {path}", ["mypy", path])
-            for path in [
-                *(f"packages/{member.folder.name}/tests" for member in everyone),
-                "tests-integration",
-                "examples",
-                "benchmarks",
-            ]
-            if any((ROOT / path).rglob("*.py"))
-        ),
+        *((f"types of {path}", ["mypy", path]) for path in [*tests, "examples"]),
+        *((f"types of {name}", ["mypy", *files]) for name, files in integration_tests().items()),
     ]
+
+
+def integration_tests() -> dict[str, list[str]]:
+    """The files of each folder: mypy refuses two `conftest.py` in one run."""
+    by_folder: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "tests-integration").rglob("*.py")):
+        folder = str(path.parent.relative_to(ROOT))
+        by_folder.setdefault(folder, []).append(str(path.relative_to(ROOT)))
+    return by_folder
 
 
 def deptry(folder: str) -> list[str]:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import cast
 
 MANIFESTS = Path(__file__).parent.parent / "packages/lite-registry/deploy/kustomize"
 NAMESPACE = "lite-registry-proof"
@@ -46,8 +45,10 @@ class Cluster:
     def routes(self) -> dict[str, object]:
         """What the Service says from inside a pod."""
         code = "import urllib.request as u; print(u.urlopen('http://lite-registry:8080/v1/routes').read().decode())"
-        answer = self("exec", "deploy/lite-registry", "--", "python", "-c", code)
-        return cast("dict[str, object]", json.loads(answer))
+        routes: dict[str, object] = json.loads(
+            self("exec", "deploy/lite-registry", "--", "python", "-c", code)
+        )
+        return routes
 
 
 def main(kubectl: str) -> None:

@@ -92,7 +92,7 @@ def kubeconfig(folder: Path, port: int) -> str:
 
 async def ready(program: Program) -> float:
     client, began = HttpClient(f"http://{program.host}:{program.port}"), time.perf_counter()
-    while (await client.ask("GET", "/readyz")).status != 200:  # noqa: ASYNC110
+    while (await client.ask("GET", "/readyz")).status != 200:
         await asyncio.sleep(0.01)
     return time.perf_counter() - began
 
@@ -160,7 +160,7 @@ async def watchers(count: int) -> None:
         target = f"/v1/instances/orders?watch=1&version={version}&timeout=300s"
         waiting = await connect(program, target, count)
         asked = asyncio.gather(*(one.ask() for one in waiting))
-        while b"watchers %d" % count not in (await client.ask("GET", "/metrics")).body:  # noqa: ASYNC110
+        while b"watchers %d" % count not in (await client.ask("GET", "/metrics")).body:
             await asyncio.sleep(0.05)
         each = (program.resident_mib - before) * 1024 / count
         began = time.perf_counter()

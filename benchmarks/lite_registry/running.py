@@ -18,7 +18,7 @@ class Program:
     """A child process that prints its address once it listens."""
 
     def __init__(self, *command: str) -> None:
-        self.process = subprocess.Popen(  # noqa: S603
+        self.process = subprocess.Popen(
             [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         assert self.process.stdout is not None

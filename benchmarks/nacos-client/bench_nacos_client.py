@@ -7,8 +7,6 @@ own when there is none. `import` also measures nacos-sdk-python when a Python th
 in NACOS_SDK_PYTHON.
 """
 
-# ruff: noqa: S603, ASYNC110 - runs its own interpreter; waits for a count to be reached
-
 from __future__ import annotations
 
 import asyncio

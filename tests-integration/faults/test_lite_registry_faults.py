@@ -396,9 +396,7 @@ async def test_a_refused_connection_costs_next_to_nothing(setup: Setup) -> None:
     await asyncio.sleep(10)
     after = os.times()
     spent = after.user + after.system - before.user - before.system
-    print(  # noqa: T201
-        f"API server refusing for 10 s: {spent * 10:.2f} % of one core (this whole process)"
-    )
+    print(f"API server refusing for 10 s: {spent * 10:.2f} % of one core (this whole process)")
     assert spent < 0.1
 
 
