@@ -1,6 +1,6 @@
 """Memory of a registry that follows a cluster, the price of watchers, leases and outages.
 
-    uv run --all-packages --all-extras --group bench python benchmarks/lite_registry/footprint.py
+    uv run --all-packages --all-extras --group bench python -m benchmarks.lite_registry.footprint
 
 The API server is a stand-in on loopback without TLS that answers lists and holds watches open.
 """
@@ -12,13 +12,15 @@ import json
 import re
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from running import Program, connect, registry
+from benchmarks.lite_registry.running import Program, connect, registry
 
-from lite_registry.http import Answer, HttpListener, Request
+from lite_registry.http import Answer, Request
 from lite_registry.http_client import HttpClient
+from lite_registry.listener import HttpListener
 from lite_registry.response import StreamResponse, json_response
 
 
@@ -27,7 +29,7 @@ class StandIn:
 
     def __init__(self, services: int, endpoints: int) -> None:
         managed = [{"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:spec": {}}}] * 8
-        self.items = {
+        self.items: dict[str, list[dict[str, object]]] = {
             "services": [
                 {
                     "metadata": self._meta(n, {"app": f"s{n}"}) | {"managedFields": managed},
@@ -70,7 +72,7 @@ class StandIn:
         page = items[begin : begin + limit]
         return json_response(200, {"metadata": meta, "items": page})
 
-    async def _silence(self):  # type: ignore[no-untyped-def]
+    async def _silence(self) -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield b""
 

@@ -109,5 +109,5 @@ async def load(program: Program, target: str, *, clients: int, each: int) -> tup
     await asyncio.gather(*(client.ask(each) for client in connections))
     took, spent = time.perf_counter() - began, program.processor_seconds - before
     for client in connections:
-        client.transport.close()  # type: ignore[attr-defined]
+        client.transport.close()
     return clients * each / took, spent / (clients * each) * 1e6

@@ -212,7 +212,7 @@ class Setup:
         await asyncio.to_thread(self.plane.drop, lane)
 
 
-def write_config(plane: ControlPlane, port: int) -> Path:
+def write_config(plane: ControlPlane, port: int, authority: Path | None = None) -> Path:
     """A kubeconfig whose certificates and token are files, and may be replaced."""
     config = {
         "current-context": "t",
@@ -222,7 +222,7 @@ def write_config(plane: ControlPlane, port: int) -> Path:
                 "name": "c",
                 "cluster": {
                     "server": f"https://127.0.0.1:{port}",
-                    "certificate-authority": plane.variables["KUBE_CA_FILE"],
+                    "certificate-authority": str(authority or plane.variables["KUBE_CA_FILE"]),
                 },
             }
         ],
@@ -357,6 +357,33 @@ async def test_rights_that_are_taken_and_given_back(setup: Setup, plane: Control
         assert witness.seen == [("dev",), ("dev", "test"), ("dev",)]
         witness.task.cancel()
     token.write_text(admin)
+    wire.server.close()
+
+
+async def test_an_authority_that_is_replaced(setup: Setup, plane: ControlPlane) -> None:
+    """The certificates are read again when their file changes: first to a wrong one, then back."""
+    authority, wire = plane.folder / "ca.crt", Wire(plane.ports["apiserver"])
+    good = Path(plane.variables["KUBE_CA_FILE"]).read_bytes()  # noqa: ASYNC240
+    authority.write_bytes(good)
+    await wire.start()
+    config = write_config(plane, wire.port, authority)
+    source = KubernetesRoutes(read_kubeconfig(config), namespaces=(NAMESPACE,))
+    async with LiteRegistryServer(port=0, source=source) as server:
+        witness = Witness(server.url)
+        await witness.shows("dev")
+        other = plane.folder / "other"
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=other"]
+        command += ["-keyout", str(other), "-out", str(authority)]
+        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+        wire.cut()
+        await witness.marked()
+        await setup.lane("test")
+        assert witness.seen == [("dev",)]
+        authority.write_bytes(good)
+        await witness.shows("dev", "test")
+        assert witness.seen == [("dev",), ("dev", "test")]
+        witness.task.cancel()
+    wire.cut()
     wire.server.close()
 
 

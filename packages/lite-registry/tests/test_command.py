@@ -97,3 +97,13 @@ def test_a_taken_port_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[
         f"lite-registry: 127.0.0.1:{port} is taken by another program; "
         "stop it or choose another --port"
     )
+
+
+def test_without_a_command_it_serves() -> None:
+    environment = {**os.environ, "LITE_REGISTRY_PORT": "0", "LITE_REGISTRY_LINGER": "0"}
+    command = [sys.executable, "-m", "lite_registry"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert "listens on" in process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lite_registry.errors import Problem
-from lite_registry.http import Answer, HttpListener, Limits, Request
+from lite_registry.http import Answer, Limits, Request
+from lite_registry.listener import HttpListener
 from lite_registry.response import Response, StreamResponse
 
 SMALL = Limits(

@@ -13,10 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from lite_registry.http import Answer, HttpListener, Request
+from lite_registry.http import Answer, Request
 from lite_registry.kubernetes.access import ApiServer, StaticCredentials
 from lite_registry.kubernetes.reflector import ApiError
 from lite_registry.kubernetes.source import KubernetesRoutes
+from lite_registry.listener import HttpListener
 from lite_registry.metrics import Metrics
 from lite_registry.published import PublishedRoutes
 from lite_registry.response import Response, StreamResponse, json_response
@@ -42,6 +43,7 @@ class FakeApiServer:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.answers: list[Callable[[], Answer]] = []
         self.hang_up = asyncio.Event()
+        self.refusing: set[str] = set()
         self.compacted = 0
         self.port = 0
 
@@ -107,6 +109,8 @@ class FakeApiServer:
         if "watch" in query:
             since = int(query["resourceVersion"])
             return StreamResponse(self._events(kind, since), "application/json")
+        if kind in self.refusing:
+            return json_response(500, {"message": "on purpose"})
         return self._list(kind, query)
 
     def _list(self, kind: str, query: dict[str, str]) -> Answer:
@@ -307,6 +311,34 @@ async def lose_and_gain(cluster: Cluster, fault: Callable[[], None]) -> None:
     await cluster.shows(orders=["test"])
     assert not cluster.published.stale
     assert all(lanes in ({"orders": ["dev"]}, {"orders": ["test"]}) for lanes in cluster.shown[1:])
+
+
+async def test_services_and_endpoints_of_different_moments_are_never_mixed() -> None:
+    async with Cluster(grace_seconds=0.0) as cluster:
+        fill(cluster.api)
+        await cluster.shows(orders=["dev"])
+        await cluster.watching()
+        cluster.api.refusing = {SERVICES}
+        before = len(cluster.api.requests)
+
+        def fault() -> None:
+            del cluster.api.objects[SLICES]["orders-dev-1"]
+            cluster.api.send({"type": "ERROR", "object": {"code": 410, "message": "gone"}})
+
+        relief = asyncio.create_task(lose_and_gain(cluster, fault))
+        await until(lambda: (SLICES, "watch") in seen_since(cluster, before))
+        await asyncio.sleep(0.02)
+        assert _lanes(cluster.published.table.documents) == {"orders": ["dev"]}
+        cluster.api.refusing = set()
+        await relief
+
+
+def seen_since(cluster: Cluster, before: int) -> list[tuple[str, str]]:
+    """What was asked of which kind since then."""
+    return [
+        (kind, "watch" if "watch" in query else "list")
+        for kind, query in cluster.api.requests[before:]
+    ]
 
 
 async def test_410_in_the_stream_leads_to_a_list_that_is_compared(cluster: Cluster) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from lite_registry import FileRoutes, LiteRegistryServer, SettingsError
 from lite_registry.command import main
-from lite_registry.http import HttpListener, Request
+from lite_registry.http import Request
 from lite_registry.http_client import HttpClient
+from lite_registry.listener import HttpListener
 from lite_registry.metrics import Metrics
 from lite_registry.response import Response, json_response
 from lite_registry.settings import OPTIONS, resolve

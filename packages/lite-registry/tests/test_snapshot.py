@@ -66,7 +66,10 @@ async def test_the_source_takes_over_as_soon_as_it_publishes(tmp_path: Path, rou
         b"[]",
         b"{}",
         b'{"schema": 2, "written_at": 9e9, "sections": {}}',
-        b'{"schema": 1, "written_at": 1, "sections": {}}',
+        (
+            b'{"schema": 1, "written_at": 1, "sections": {"routes": {"services": {"orders": {"port": 80}},'
+            b'"updated_at": 1, "synced_at": 1}}}'
+        ),
         b'{"schema": 1, "written_at": 9e9, "sections": {"routes": {"services": 1}}}',
         b'{"schema": 1, "written_at": 9e9, "sections": {"leases": {"epoch": "x"}}}',
         (

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, ClassVar, Protocol
-from urllib.parse import parse_qsl, unquote_to_bytes
 
+from .asking import (
+    Query,
+    not_allowed,
+    only_read,
+    parse_query,
+    path_segments,
+    precondition_of,
+    service_key,
+    wait_seconds,
+)
 from .document import Document, entity_tags
 from .errors import Problem
 from .history import History, route_changes
-from .instance import Instance, ServiceKey, check_instance_id, check_name, parse_instance
+from .instance import Instance, ServiceKey, check_instance_id, parse_instance
 from .leases import ANY_STATE, Precondition
 from .problem import problem_response
 from .published import PublishedRoutes, rfc3339
@@ -37,13 +45,6 @@ ALL_ROUTES = "/v1/routes"
 STATUS = "/v1/status"
 HEARTBEAT_SECONDS = 15.0
 NOTE_SECONDS = 0.05
-LONGEST_WAIT_SECONDS = 600.0
-DEFAULT_WAIT_SECONDS = 55.0
-
-_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(ms|s|m)?")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
-
-Query = dict[str, str]
 
 
 class LeaseStore(Protocol):
@@ -130,15 +131,15 @@ class Api:
             if b"accept" not in request.headers or b"event" not in request.headers[b"accept"]:
                 return self._whole().answer(request)
         path, _, query = request.target.partition(b"?")
-        match _segments(path):
+        match path_segments(path):
             case ["v1", "instances", service, instance_id, "renew"]:
                 request.template = "/v1/instances/{service}/{instance_id}/renew"
-                return self._renewal(request, service, instance_id, _query(query))
+                return self._renewal(request, service, instance_id, parse_query(query))
             case ["v1", "instances", service, instance_id]:
                 request.template = "/v1/instances/{service}/{instance_id}"
-                return self._instance(request, service, instance_id, _query(query))
+                return self._instance(request, service, instance_id, parse_query(query))
             case segments:
-                return self._read(_only_read(request), segments, _query(query))
+                return self._read(only_read(request), segments, parse_query(query))
 
     def _read(
         self, request: Request, segments: list[str], query: Query
@@ -241,7 +242,7 @@ class Api:
     def _instances(
         self, request: Request, service: str, query: Query
     ) -> Answer | Awaitable[Answer]:
-        key = _key(service, query)
+        key = service_key(service, query)
         return self._watchable(request, query, key, lambda: self._list(key))
 
     def _services(self) -> Response:
@@ -346,7 +347,7 @@ class Api:
     def _instance(
         self, request: Request, service: str, instance_id: str, query: Query
     ) -> Answer | Awaitable[Answer]:
-        key = _key(service, query)
+        key = service_key(service, query)
         check_instance_id(instance_id)
         match request.method:
             case "GET" | "HEAD":
@@ -357,7 +358,7 @@ class Api:
             case "DELETE":
                 self._tokens.check(request.header(b"authorization"))
                 return self._delete(request, key, instance_id)
-        raise _not_allowed("GET, HEAD, PUT, DELETE")
+        raise not_allowed("GET, HEAD, PUT, DELETE")
 
     def _registration(self, key: ServiceKey, instance_id: str) -> Response:
         instance = self._store.find(key, instance_id)
@@ -367,20 +368,20 @@ class Api:
         return _registered(200, instance)
 
     async def _put(self, request: Request, key: ServiceKey, instance: Instance) -> Response:
-        created = await self._store.put(key, instance, _precondition(request))
+        created = await self._store.put(key, instance, precondition_of(request))
         return _registered(201 if created else 200, instance)
 
     async def _delete(self, request: Request, key: ServiceKey, instance_id: str) -> Response:
-        await self._store.remove(key, instance_id, _precondition(request))
+        await self._store.remove(key, instance_id, precondition_of(request))
         return Response(204)
 
     def _renewal(
         self, request: Request, service: str, instance_id: str, query: Query
     ) -> Awaitable[Answer]:
         if request.method != "POST":
-            raise _not_allowed("POST")
+            raise not_allowed("POST")
         self._tokens.check(request.header(b"authorization"))
-        return self._renew(_key(service, query), check_instance_id(instance_id))
+        return self._renew(service_key(service, query), check_instance_id(instance_id))
 
     async def _renew(self, key: ServiceKey, instance_id: str) -> Response:
         instance = await self._store.renew(key, instance_id)
@@ -400,7 +401,7 @@ class Api:
                     (("cache-control", "no-cache"), ("x-accel-buffering", "no")),
                 )
             return current().answer(request)
-        seconds = _wait_seconds(query.get("timeout"))
+        seconds = wait_seconds(query.get("timeout"))
         known = query.get("version") or ",".join(entity_tags(request.header(b"if-none-match")))
         document = current()
         if document.version != known or self.draining:
@@ -446,75 +447,9 @@ def _file(name: str) -> bytes:
     return files(__package__).joinpath(name).read_bytes()
 
 
-def _segments(path: bytes) -> list[str]:
-    if b"://" in path[:9]:
-        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
-    try:
-        parts = [unquote_to_bytes(part).decode() for part in path.split(b"/")]
-    except UnicodeDecodeError:
-        raise Problem(
-            400, "Malformed request", "the path is not UTF-8; encode it as such"
-        ) from None
-    return parts[1:]
-
-
-def _query(query: bytes) -> Query:
-    try:
-        return dict(
-            parse_qsl(
-                query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32
-            )
-        )
-    except ValueError:
-        raise Problem(
-            400, "Malformed request", "the query is not percent-encoded UTF-8 with up to 32 fields"
-        ) from None
-
-
-def _key(service: str, query: Query) -> ServiceKey:
-    group, namespace = query.get("group", ""), query.get("namespace", "")
-    return ServiceKey(
-        check_name("service", service),
-        check_name("group", group) if group else "",
-        check_name("namespace", namespace) if namespace else "",
-    )
-
-
-def _wait_seconds(text: str | None) -> float:
-    if text is None:
-        return DEFAULT_WAIT_SECONDS
-    parsed = _DURATION.fullmatch(text)
-    seconds = float(parsed[1]) * _UNITS[parsed[2]] if parsed else -1.0
-    if not 0 <= seconds <= LONGEST_WAIT_SECONDS:
-        raise Problem(
-            400,
-            "Invalid value",
-            f"timeout must be 0 to {LONGEST_WAIT_SECONDS:g} seconds such as 55s, not {text[:40]!r}",
-            extra={"field": "timeout"},
-        )
-    return seconds
-
-
-def _precondition(request: Request) -> Precondition:
-    absent = request.header(b"if-none-match").strip() == "*"
-    return Precondition(entity_tags(request.header(b"if-match")), absent)
-
-
 def _registered(status: int, instance: Instance) -> Response:
     document = {**instance.document(), "etag": instance.etag}
     return json_response(status, document, (("etag", f'"{instance.etag}"'),))
-
-
-def _only_read(request: Request) -> Request:
-    if request.method not in {"GET", "HEAD"}:
-        raise _not_allowed("GET, HEAD")
-    return request
-
-
-def _not_allowed(allowed: str) -> Problem:
-    return Problem(
-        405, "Method not allowed", f"use one of {allowed}", headers=(("allow", allowed),)
-    )
 
 
 def _no_such_service(service: str) -> Problem:

@@ -34,7 +34,8 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code: 0 = fine, 1 = what was asked is not so, 2 = cannot start."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(given or ["serve"])
     try:
         return int(asyncio.run(options.run(options)) or 0)
     except LiteRegistryError as error:
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lite-registry",
         description="A small registry: leased instances over HTTP, lane routes from a file or from "
-        "Kubernetes.",
+        "Kubernetes. Without a command, it serves.",
         epilog="Each setting is a flag, a variable LITE_REGISTRY_… and a key of the TOML file; the "
         "first that is there counts, in this order.",
     )

@@ -13,7 +13,7 @@ from .api import Api, LeaseStore
 from .changes import Changes
 from .errors import AddressInUseError, SettingsError
 from .file_source import StaticRoutes
-from .http import HttpListener, Limits
+from .listener import HttpListener
 from .memory_store import MemoryStore
 from .metrics import Metrics
 from .no_store import NoStore
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from .http import Limits
     from .metrics import Series
     from .tokens import TokenSource
 

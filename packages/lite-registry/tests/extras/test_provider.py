@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from lite_registry import LiteRegistryServer
-from lite_registry.http import HttpListener, Request
+from lite_registry.http import Request
+from lite_registry.listener import HttpListener
 from lite_registry.provider import LiteServiceRegistry, _Service, service_registry
 from lite_registry.response import Response, json_response
 from microservice_core import (
