@@ -441,3 +441,24 @@ async def test_a_policy_with_an_unknown_balancer_says_which_there_are() -> None:
     async with AsyncServiceClient(mesh.registry, transport=mesh, default_policy=policy) as client:
         with pytest.raises(ValueError, match=r"nonsense.*round_robin|round_robin.*nonsense"):
             await client.get("orders", "/")
+
+
+async def test_an_open_circuit_lets_a_trial_through_when_its_time_has_come() -> None:
+    mesh = FakeMesh()
+    for address in (A, B, C):
+        await mesh.start("orders", address, ok)
+    clock = 0.0
+    mesh.fail(A, "refuse")
+    policy = ServicePolicy(backoff_seconds=0, breaker_failures=1, breaker_open_seconds=1000)
+    async with AsyncServiceClient(
+        mesh.registry, transport=mesh, default_policy=policy, clock=lambda: clock
+    ) as client:
+        for _ in range(30):
+            await client.get("orders", "/")
+        assert mesh.asked[A] == 1
+        mesh.heal(A)
+        clock += 1000
+        for _ in range(30):
+            await client.get("orders", "/")
+        assert mesh.asked[A] > 1
+        assert client.breaker_states("orders")[A] == "closed"

@@ -69,6 +69,7 @@ class Service:
             failure_rate_threshold=None,
             consecutive_failures=policy.breaker_failures,
             open_seconds=policy.breaker_open_seconds,
+            max_open_seconds=policy.breaker_open_seconds,
             permitted_half_open_calls=1,
         )
         self._clock = clock
@@ -256,7 +257,7 @@ class CallEngine:
                 permit = service.breaker(lease.endpoint.instance_id).acquire()
             except CircuitOpenError:
                 refused.add(lease.endpoint.instance_id)
-                lease.release()
+                lease.cancel()
             else:
                 return lease, permit
 
