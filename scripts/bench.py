@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,8 @@ def plain(name: str) -> str:
 def run(path: Path) -> int:
     """Run one file; its exit code."""
     print(f"\n== {path.relative_to(BENCHMARKS.parent)}", flush=True)
-    return subprocess.run([sys.executable, str(path)], check=False).returncode
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)}
+    return subprocess.run([sys.executable, str(path)], check=False, env=environment).returncode
 
 
 if __name__ == "__main__":

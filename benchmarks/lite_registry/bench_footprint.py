@@ -1,6 +1,6 @@
 """Memory of a registry that follows a cluster, the price of watchers, leases and outages.
 
-    uv run --all-packages --all-extras --group bench python -m benchmarks.lite_registry.footprint
+    make bench P=lite-registry
 
 The API server is a stand-in on loopback without TLS that answers lists and holds watches open.
 """

@@ -1,7 +1,6 @@
 """Cached `/v1/routes` on keep-alive against uvicorn with a raw ASGI app that serves the same bytes.
 
-    uv run --all-packages --all-extras --group bench --with uvicorn --with uvloop \
-        python -m benchmarks.lite_registry.throughput [REQUESTS] [ROUNDS]
+    make bench P=lite-registry
 
 One process each, in turns, the client in a third. The ratio is that of the processor time per
 request, which other programs on the machine disturb least; requests per second are shown beside it.
