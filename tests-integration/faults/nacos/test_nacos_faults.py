@@ -18,7 +18,14 @@ from typing import Any
 
 import pytest
 
-from nacos_client import AsyncNacosClient, Config, NacosClient, NacosError, ServerUnavailableError
+from nacos_client import (
+    AsyncNacosClient,
+    Config,
+    ConfigNotFound,
+    NacosClient,
+    NacosError,
+    ServerUnavailableError,
+)
 from nacos_client.testing.contract import eventually
 
 pytestmark = pytest.mark.timeout(400)
@@ -306,6 +313,24 @@ async def test_a_normal_stop_takes_the_instances_out_within_two_seconds(
         await eventually(gone, 2)
 
 
+async def readable_on(address: str, environment: dict[str, str], name: str) -> None:
+    """Wait until this node of the cluster shows the document."""
+    async with AsyncNacosClient(
+        address,
+        username=environment["NACOS_CLUSTER_USERNAME"],
+        password=environment["NACOS_CLUSTER_PASSWORD"],
+        snapshot_dir="",
+    ) as node:
+
+        async def there() -> bool:
+            try:
+                return bool((await node.config.get(name)).content)
+            except ConfigNotFound:
+                return False
+
+        await eventually(there, 20)
+
+
 async def test_with_one_of_three_servers_down_reads_beats_and_watches_go_on(
     nacos_cluster: OwnServers,
 ) -> None:
@@ -324,6 +349,9 @@ async def test_with_one_of_three_servers_down_reads_beats_and_watches_go_on(
         nacos.config.watch(name, lambda config: heard.append(config.content))
         await nacos.naming.register(service, "10.7.9.1", 8000)
         await eventually(lambda: heard == ["version: 1"], 20)
+        # A node shows a document some time after the one that took it: first all have it.
+        for address in addresses.split(","):
+            await readable_on(address.strip(), environment, name)
 
         in_use = nacos.server_in_use
         position = [part.strip() for part in addresses.split(",")].index(in_use) + 1
