@@ -187,11 +187,12 @@ class Witness:
         await self._until(lambda: self.stale)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(3000):
+        # The longest pause between two attempts is 60 s: 30 s and as much jitter, as in client-go.
+        for _ in range(6000):
             if condition():
                 return
             await asyncio.sleep(0.02)
-        raise AssertionError(f"not within 60 s; seen: {self.seen}, stale: {self.stale}")
+        raise AssertionError(f"not within 120 s; seen: {self.seen}, stale: {self.stale}")
 
 
 class Setup:
