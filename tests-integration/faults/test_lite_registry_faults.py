@@ -187,7 +187,6 @@ class Witness:
         await self._until(lambda: self.stale)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        # The longest pause between two attempts is 60 s: 30 s and as much jitter, as in client-go.
         for _ in range(6000):
             if condition():
                 return
@@ -211,6 +210,11 @@ class Setup:
 
     async def drop(self, lane: str) -> None:
         await asyncio.to_thread(self.plane.drop, lane)
+
+
+async def short_sleep(seconds: float) -> None:
+    """Pauses between attempts grow to a minute; here nobody waits that long."""
+    await asyncio.sleep(min(seconds, 3.0))
 
 
 def write_config(plane: ControlPlane, port: int, authority: Path | None = None) -> Path:
@@ -244,6 +248,7 @@ async def setup(plane: ControlPlane) -> AsyncIterator[Setup]:
         namespaces=(NAMESPACE,),
         grace_seconds=0.0,
         silence_seconds=3.0,
+        sleep=short_sleep,
     )
     async with LiteRegistryServer(port=0, source=source) as server:
         witness = Witness(server.url)
@@ -331,7 +336,9 @@ async def test_rights_that_are_taken_and_given_back(setup: Setup, plane: Control
     token.write_text(account)
     await wire.start()
     source = KubernetesRoutes(
-        read_kubeconfig(write_config(plane, wire.port)), namespaces=(NAMESPACE,)
+        read_kubeconfig(write_config(plane, wire.port)),
+        namespaces=(NAMESPACE,),
+        sleep=short_sleep,
     )
     async with LiteRegistryServer(port=0, source=source) as server:
         witness = Witness(server.url)
@@ -368,7 +375,9 @@ async def test_an_authority_that_is_replaced(setup: Setup, plane: ControlPlane) 
     authority.write_bytes(good)
     await wire.start()
     config = write_config(plane, wire.port, authority)
-    source = KubernetesRoutes(read_kubeconfig(config), namespaces=(NAMESPACE,))
+    source = KubernetesRoutes(
+        read_kubeconfig(config), namespaces=(NAMESPACE,), sleep=short_sleep
+    )
     async with LiteRegistryServer(port=0, source=source) as server:
         witness = Witness(server.url)
         await witness.shows("dev")
