@@ -375,9 +375,7 @@ async def test_an_authority_that_is_replaced(setup: Setup, plane: ControlPlane) 
     authority.write_bytes(good)
     await wire.start()
     config = write_config(plane, wire.port, authority)
-    source = KubernetesRoutes(
-        read_kubeconfig(config), namespaces=(NAMESPACE,), sleep=short_sleep
-    )
+    source = KubernetesRoutes(read_kubeconfig(config), namespaces=(NAMESPACE,), sleep=short_sleep)
     async with LiteRegistryServer(port=0, source=source) as server:
         witness = Witness(server.url)
         await witness.shows("dev")
