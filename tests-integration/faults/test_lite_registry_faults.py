@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from lite_registry import LiteRegistryServer
+from lite_registry import FileRoutes, LiteRegistryServer
 from lite_registry.http_client import HttpClient, HttpClientError
 from lite_registry.kubernetes.access import read_kubeconfig
 from lite_registry.kubernetes.source import KubernetesRoutes
@@ -445,3 +445,55 @@ def test_a_registry_killed_again_and_again_always_finds_a_whole_snapshot(tmp_pat
             assert "is not used" not in program.stderr.read()
         if snapshot.exists():
             json.loads(snapshot.read_text())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system cannot be mounted: that takes root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_disk_that_is_full_costs_nothing_but_the_newest_snapshot(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    snapshot, routes = small_disk / "snapshot.json", tmp_path / "routes.json"
+    filler = small_disk / "filler"
+    source = FileRoutes(routes, poll_seconds=0.05)
+    write_routes(routes, "first")
+    async with LiteRegistryServer(port=0, source=source, snapshot=snapshot) as server:
+        client = HttpClient(server.url)
+        await until(lambda: snapshot.exists() and '"first"' in snapshot.read_text())
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        write_routes(routes, "second")
+        await says(client, "/v1/routes", b'"second"')
+        await says(client, "/metrics", b"lite_registry_snapshot_failures_total 1")
+        assert '"first"' in snapshot.read_text()
+        assert {path.name for path in small_disk.iterdir()} == {"snapshot.json", "filler"}
+        filler.unlink()
+        write_routes(routes, "third")
+        await until(lambda: '"third"' in snapshot.read_text())
+
+
+def write_routes(file: Path, lane: str) -> None:
+    file.write_text(json.dumps({"services": {"orders": {"port": 80, "lanes": [lane]}}}))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def says(client: HttpClient, target: str, piece: bytes) -> None:
+    """Wait until the server's answer holds this."""
+    async with asyncio.timeout(20):
+        while piece not in (await client.ask("GET", target)).body:
+            await asyncio.sleep(0.02)
