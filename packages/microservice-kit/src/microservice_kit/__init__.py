@@ -7,29 +7,54 @@ from typing import TYPE_CHECKING
 
 from .asgi import Microservice
 from .config_service import ConfigService
-from .errors import InvalidConfigError, NotEnabledError
+from .config_version import ConfigChange, ConfigVersion, KeyChange
+from .errors import ConfigRestoreError, InvalidConfigError, NotEnabledError
 from .module import MicroserviceModule
+from .open_modules import current_services
 from .services import Services
 from .settings import MicroserviceSettings
 
 if TYPE_CHECKING:
-    from .decorators import circuit_breaker
+    from .config_value import ConfigCenterValue, NacosValue
+    from .decorators import circuit_breaker, config_properties
+    from .encryption import ConfigEncryption, DecryptionError
+    from .settings_source import config_center_source
     from .tracing import TracingMiddleware
 
 __all__ = (
+    "ConfigCenterValue",
+    "ConfigChange",
+    "ConfigEncryption",
+    "ConfigRestoreError",
     "ConfigService",
+    "ConfigVersion",
+    "DecryptionError",
     "InvalidConfigError",
+    "KeyChange",
     "Microservice",
     "MicroserviceModule",
     "MicroserviceSettings",
+    "NacosValue",
     "NotEnabledError",
     "Services",
     "TracingMiddleware",
     "circuit_breaker",
+    "config_center_source",
+    "config_properties",
+    "current_services",
 )
 
 # What is not used is not imported.
-_LAZY = {"TracingMiddleware": ".tracing", "circuit_breaker": ".decorators"}
+_LAZY = {
+    "ConfigCenterValue": ".config_value",
+    "ConfigEncryption": ".encryption",
+    "DecryptionError": ".encryption",
+    "NacosValue": ".config_value",
+    "TracingMiddleware": ".tracing",
+    "circuit_breaker": ".decorators",
+    "config_center_source": ".settings_source",
+    "config_properties": ".decorators",
+}
 
 
 def __getattr__(name: str) -> object:

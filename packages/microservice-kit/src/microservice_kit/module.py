@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
@@ -23,8 +24,11 @@ from microservice_core import (
 )
 
 from .address import reachable_address
+from .config_documents import ConfigSnapshot, DocumentReader, with_profiles
 from .config_service import ConfigService
-from .services import Services
+from .encryption import ConfigEncryption, KeyProvider
+from .open_modules import enter_module, leave_module, tell_modules
+from .services import AnyServices, Services
 from .settings import MicroserviceSettings, read_settings
 
 if TYPE_CHECKING:
@@ -62,6 +66,7 @@ class MicroserviceModule(Generic[ModelT]):
             `lanes`. None does not look at lanes.
         policies: behaviour of calls by service name.
         register: False keeps a service with a name and a port unregistered.
+        config_keys: gives the keys of `ENC(...)` values; by default the environment does.
         settings: every field of `MicroserviceSettings`; the environment fills what is missing.
 
     Raises:
@@ -77,6 +82,7 @@ class MicroserviceModule(Generic[ModelT]):
         lanes: LaneMode | None = None,
         policies: Mapping[str, ServicePolicy] | None = None,
         register: bool = True,
+        config_keys: KeyProvider | None = None,
         **settings: object,
     ) -> None:
         named = {"config_center": config_center, "service_registry": service_registry}
@@ -88,6 +94,7 @@ class MicroserviceModule(Generic[ModelT]):
         self._lanes = lanes
         self._policies = policies
         self._register = register
+        self._encryption = ConfigEncryption(config_keys) if config_keys else ConfigEncryption()
         self._stack: AsyncExitStack | None = None
 
     async def __aenter__(self) -> Services[ModelT]:
@@ -97,6 +104,8 @@ class MicroserviceModule(Generic[ModelT]):
                 opened_config=await self._open_config(stack, center), opened_config_center=center
             )
             registry = await self._open_service_registry(stack)
+            self._enter(stack, services)
+            await self._load_declared(services)
             if registry is not None:
                 services.opened_service_registry = registry
                 services.opened_service_client = await self._open_client(stack, registry)
@@ -114,6 +123,19 @@ class MicroserviceModule(Generic[ModelT]):
         if stack is not None:
             await stack.__aexit__(exc_type, exc, tb)
 
+    def _enter(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
+        stack.callback(services.config.follow(tell_modules))
+        opened = cast(AnyServices, services)
+        enter_module(opened)
+        stack.callback(leave_module, opened)
+
+    async def _load_declared(self, services: Services[ModelT]) -> None:
+        """Read what `ConfigCenterValue` attributes need, where there are any."""
+        values = sys.modules.get(f"{__package__}.config_value")
+        if values is not None and services.opened_config_center is not None:
+            for where in values.declared_documents():
+                await services.config.load(where)
+
     async def _open_config_center(self, stack: AsyncExitStack) -> ConfigCenter | None:
         name = self.settings.config_center
         if self._config_center is not None or not name:
@@ -125,6 +147,13 @@ class MicroserviceModule(Generic[ModelT]):
         self, stack: AsyncExitStack, center: ConfigCenter | None
     ) -> ConfigService[ModelT]:
         settings = self.settings
+        snapshot = ConfigSnapshot(settings.config_snapshot) if settings.config_snapshot else None
+        reader = DocumentReader(
+            center,
+            on_unavailable=settings.on_config_unavailable,
+            wait_seconds=settings.config_wait_seconds,
+            snapshot=snapshot,
+        )
         service = ConfigService(
             self._model,
             center,
@@ -132,6 +161,9 @@ class MicroserviceModule(Generic[ModelT]):
             group_name=settings.group_name,
             namespace_id=settings.namespace_id,
             env_prefix=settings.env_prefix,
+            reader=reader,
+            snapshot=snapshot,
+            encryption=self._encryption,
         )
         stack.push_async_callback(service.close)
         await service.open()
@@ -195,7 +227,8 @@ def instance_of(
 
 
 def _documents_of(settings: MicroserviceSettings) -> Sequence[str]:
-    return settings.documents or (f"{settings.service_name or 'application'}.yaml",)
+    documents = settings.documents or (f"{settings.service_name or 'application'}.yaml",)
+    return with_profiles(documents, settings.profiles)
 
 
 async def _entered(

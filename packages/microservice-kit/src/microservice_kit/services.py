@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .container import MicroserviceContainer
 
-__all__ = ("Services",)
+__all__ = ("AnyServices", "Services")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ValueT = TypeVar("ValueT")
@@ -74,3 +74,6 @@ def _enabled(name: str, opened: ValueT | None, needs: str = "") -> ValueT:
     if opened is None:
         raise NotEnabledError(name, f'open the module with {needs or name}="nacos" (or another)')
     return opened
+
+
+AnyServices = Services[BaseModel]
