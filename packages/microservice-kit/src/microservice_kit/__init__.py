@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from .asgi import Microservice
 from .config_service import ConfigService
 from .config_version import ConfigChange, ConfigVersion, KeyChange
+from .declared_services import service_registry
 from .errors import ConfigRestoreError, InvalidConfigError, NotEnabledError
+from .health import Health
 from .module import MicroserviceModule
 from .open_modules import current_services
 from .services import Services
@@ -29,6 +31,7 @@ __all__ = (
     "ConfigService",
     "ConfigVersion",
     "DecryptionError",
+    "Health",
     "InvalidConfigError",
     "KeyChange",
     "Microservice",
@@ -42,6 +45,7 @@ __all__ = (
     "config_center_source",
     "config_properties",
     "current_services",
+    "service_registry",
 )
 
 # What is not used is not imported.

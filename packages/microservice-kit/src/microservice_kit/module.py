@@ -16,18 +16,18 @@ from microservice_core import (
     ConfigCenter,
     InstanceQuery,
     MissingDependencyError,
-    ServerAddressed,
-    ServiceInstance,
     ServiceRegistry,
     open_config_center,
     open_service_registry,
 )
 
-from .address import reachable_address
 from .config_documents import ConfigSnapshot, DocumentReader, with_profiles
 from .config_service import ConfigService
+from .declared_services import DeclaredService, declared_services
 from .encryption import ConfigEncryption, KeyProvider
+from .health_watch import watch_health
 from .open_modules import enter_module, leave_module, tell_modules
+from .registration import Registrar
 from .services import AnyServices, Services
 from .settings import MicroserviceSettings, read_settings
 
@@ -101,15 +101,22 @@ class MicroserviceModule(Generic[ModelT]):
         async with AsyncExitStack() as stack:
             center = await self._open_config_center(stack)
             services = Services(
-                opened_config=await self._open_config(stack, center), opened_config_center=center
+                opened_config=await self._open_config(stack, center),
+                opened_config_center=center,
+                leave_seconds=self.settings.leave_seconds,
             )
-            registry = await self._open_service_registry(stack)
+            stack.push_async_callback(services.health.aclose)
             self._enter(stack, services)
             await self._load_declared(services)
+            registry = await self._open_service_registry(stack)
             if registry is not None:
                 services.opened_service_registry = registry
                 services.opened_service_client = await self._open_client(stack, registry)
-                services.instance = await self._announce(stack, registry)
+                services.opened_registrar = self._open_registrar(stack, registry)
+                await self._announce(stack, services)
+            watch_health(
+                stack, cast(AnyServices, services), every_seconds=self.settings.health_seconds
+            )
             self._stack = stack.pop_all()
         return services
 
@@ -195,34 +202,45 @@ class MicroserviceModule(Generic[ModelT]):
         )
         return await stack.enter_async_context(client)
 
-    async def _announce(
-        self, stack: AsyncExitStack, registry: ServiceRegistry
-    ) -> ServiceInstance | None:
-        instance = instance_of(self.settings, registry)
-        if instance is None or not self._register:
-            return None
-        stack.push_async_callback(registry.deregister, instance)
-        await registry.register(instance)
-        logger.info("registered %s at %s", instance.service_name, instance.address)
-        return instance
+    def _open_registrar(self, stack: AsyncExitStack, registry: ServiceRegistry) -> Registrar:
+        registrar = Registrar(
+            registry,
+            on_unavailable=self.settings.on_registry_unavailable,
+            wait_seconds=self.settings.registry_wait_seconds,
+            warm_up_seconds=self.settings.warm_up_seconds,
+        )
+        stack.push_async_callback(registrar.aclose)
+        return registrar
+
+    async def _announce(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
+        """Register, now or when the time has come."""
+        await self._register_all(services, self.settings.port)
+
+    async def _register_all(self, services: Services[ModelT], port: int | None) -> None:
+        """Register the module's own instance, and those that were declared."""
+        if not self._register:
+            return
+        own = _own_service(self.settings, port)
+        if own is not None:
+            instance = own.instance(self.settings, services.service_registry)
+            services.instance = instance
+            await services.register(instance)
+        for declared in declared_services():
+            await services.register(declared.instance(self.settings, services.service_registry))
 
 
-def instance_of(
-    settings: MicroserviceSettings, registry: ServiceRegistry
-) -> ServiceInstance | None:
-    """The instance these settings describe; None without a service name or a port."""
-    if not settings.service_name or settings.port is None:
+def _own_service(settings: MicroserviceSettings, port: int | None) -> DeclaredService | None:
+    """What these settings describe; None without a service name or a port."""
+    if not settings.service_name or port is None:
         return None
-    labels = {"version": settings.version, "lane": settings.lane, "zone": settings.zone}
-    server = registry.server_address if isinstance(registry, ServerAddressed) else ""
-    return ServiceInstance(
+    return DeclaredService(
         settings.service_name,
-        settings.host or reachable_address(server),
-        settings.port,
+        port,
+        version=settings.version,
+        lane=settings.lane,
+        zone=settings.zone,
         weight=settings.weight,
-        metadata={**{key: value for key, value in labels.items() if value}, **settings.metadata},
-        group_name=settings.group_name,
-        namespace_id=settings.namespace_id,
+        metadata=settings.metadata,
     )
 
 

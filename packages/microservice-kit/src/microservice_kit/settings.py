@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from microservice_core import ConfigResult, InvalidValueError, content_type_of
@@ -37,6 +37,12 @@ class MicroserviceSettings(BaseSettings):
             `wait` up to `config_wait_seconds`, or `degrade`: begin with the snapshot or defaults.
         config_snapshot: a file that keeps the documents seen last for that.
         env_prefix: environment variables with it fill the configuration model.
+        on_registry_unavailable: when the registry cannot be told at the start, `fail`, `wait` up to
+            `registry_wait_seconds`, or `degrade`: start, and go on trying.
+        warm_up_seconds: how long a new instance takes less than its share of the traffic.
+        health_seconds: how often health is looked at to take the instance out and back in.
+        leave_seconds: how long callers get to learn that the instance has left, before it stops.
+        management_token: shows the details of `/health` to who sends it as a bearer token.
     """
 
     model_config = SettingsConfigDict(
@@ -63,6 +69,12 @@ class MicroserviceSettings(BaseSettings):
     config_wait_seconds: float = Field(default=60.0, gt=0)
     config_snapshot: Path | None = None
     env_prefix: str = "APP_"
+    on_registry_unavailable: Literal["fail", "wait", "degrade"] = "fail"
+    registry_wait_seconds: float = Field(default=60.0, gt=0)
+    warm_up_seconds: float = Field(default=0.0, ge=0)
+    health_seconds: float = Field(default=5.0, gt=0)
+    leave_seconds: float = Field(default=5.0, ge=0)
+    management_token: SecretStr = SecretStr("")
 
     @field_validator("weight")
     @classmethod
