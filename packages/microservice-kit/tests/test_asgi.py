@@ -75,8 +75,8 @@ class Server:
 
     def __init__(self, app: Microservice) -> None:
         self._app = app
-        self.said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.said: asyncio.Queue[Any] = asyncio.Queue()
+        self._told: asyncio.Queue[Any] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.ensure_future(
@@ -91,7 +91,7 @@ class Server:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def get(self, path: str) -> httpx.Response:
-        transport = httpx.ASGITransport(self._app)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(self._app)
         async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
             return await client.get(path)
 

@@ -5,7 +5,18 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from microservice_core import InMemoryConfigCenter, InvalidValueError, MicroserviceError
+from microservice_core import (
+    ConfigCenterUnavailableError,
+    ConfigListener,
+    ConfigResult,
+    InMemoryConfigCenter,
+    InMemoryServiceRegistry,
+    InvalidValueError,
+    MicroserviceError,
+    ServiceInstance,
+    ServiceRegistryUnavailableError,
+    Unsubscribe,
+)
 from microservice_core.testing.clock import settle
 from microservice_kit import Health, MicroserviceModule
 from microservice_kit.management import ManagementApp
@@ -111,7 +122,7 @@ def test_checks_are_bounded_and_their_time_is_positive() -> None:
 
 async def asked(health: Health, path: str, **options: object) -> httpx.Response:
     app = ManagementApp(health, token="s3cret")
-    transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
         return await client.request(str(options.pop("method", "GET")), path, **options)  # type: ignore[arg-type]
 
@@ -185,3 +196,47 @@ async def test_a_module_shows_its_configuration_s_problem_without_going_out_of_s
         assert results["config"].status == "down"
         assert "not valid JSON" in results["config"].detail
         assert await services.health.ready()
+
+
+async def test_a_module_that_is_not_registered_yet_says_so_and_stays_ready() -> None:
+    class Down(InMemoryServiceRegistry):
+        async def register(self, instance: ServiceInstance) -> None:
+            raise ServiceRegistryUnavailableError(
+                "start it", provider="r", operation="register", retryable=True
+            )
+
+    async with MicroserviceModule(
+        service_name="orders",
+        host="10.0.0.7",
+        port=8000,
+        service_registry=Down(),
+        on_registry_unavailable="degrade",
+    ) as services:
+        result = (await services.health.check())["service_registry"]
+        assert (result.status, "not registered yet: orders" in result.detail) == ("down", True)
+        assert await services.health.ready()
+
+
+async def test_a_module_that_started_without_its_center_says_what_is_in_force() -> None:
+    class Gone(InMemoryConfigCenter):
+        async def get_config(
+            self, data_id: str, group_name: str = "", namespace_id: str = ""
+        ) -> ConfigResult:
+            raise ConfigCenterUnavailableError(
+                "start it", provider="m", operation="get_config", retryable=True
+            )
+
+        def watch_config(
+            self,
+            data_id: str,
+            listener: ConfigListener,
+            group_name: str = "",
+            namespace_id: str = "",
+        ) -> Unsubscribe:
+            return lambda: None
+
+    async with MicroserviceModule(
+        config_center=Gone(), documents=["a.json"], on_config_unavailable="degrade"
+    ) as services:
+        detail = (await services.health.check())["config"].detail
+        assert "could not be read; defaults is in force" in detail

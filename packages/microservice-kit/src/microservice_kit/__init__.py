@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .config_value import ConfigCenterValue, NacosValue
     from .decorators import circuit_breaker, config_properties
     from .encryption import ConfigEncryption, DecryptionError
+    from .log_lines import JsonFormatter, json_logs
     from .settings_source import config_center_source
+    from .telemetry_setup import Telemetry, setup_telemetry
     from .tracing import TracingMiddleware
 
 __all__ = (
@@ -33,6 +35,7 @@ __all__ = (
     "DecryptionError",
     "Health",
     "InvalidConfigError",
+    "JsonFormatter",
     "KeyChange",
     "Microservice",
     "MicroserviceModule",
@@ -40,12 +43,15 @@ __all__ = (
     "NacosValue",
     "NotEnabledError",
     "Services",
+    "Telemetry",
     "TracingMiddleware",
     "circuit_breaker",
     "config_center_source",
     "config_properties",
     "current_services",
+    "json_logs",
     "service_registry",
+    "setup_telemetry",
 )
 
 # What is not used is not imported.
@@ -53,11 +59,15 @@ _LAZY = {
     "ConfigCenterValue": ".config_value",
     "ConfigEncryption": ".encryption",
     "DecryptionError": ".encryption",
+    "JsonFormatter": ".log_lines",
     "NacosValue": ".config_value",
+    "Telemetry": ".telemetry_setup",
     "TracingMiddleware": ".tracing",
     "circuit_breaker": ".decorators",
     "config_center_source": ".settings_source",
     "config_properties": ".decorators",
+    "json_logs": ".log_lines",
+    "setup_telemetry": ".telemetry_setup",
 }
 
 

@@ -26,6 +26,8 @@ from .services import Services
 if TYPE_CHECKING:
     from microservice_client import AsyncServiceClient, ServicePolicy
 
+    from .telemetry_setup import Telemetry
+
 __all__ = ("Microservice",)
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Microservice(MicroserviceModule[ModelT]):
     Args:
         app: the application to wrap.
         management: answer `/health/live`, `/health/ready` and `/health`.
+        telemetry: answer `/metrics` with what was set up with `prometheus=True`.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Microservice(MicroserviceModule[ModelT]):
         *,
         app: App | None = None,
         management: bool = True,
+        telemetry: Telemetry | None = None,
         config_center: str | ConfigCenter | None = None,
         service_registry: str | ServiceRegistry | None = None,
         config: type[ModelT] | None = None,
@@ -84,6 +88,7 @@ class Microservice(MicroserviceModule[ModelT]):
         )
         self._app = app
         self._wants_management = management
+        self._metrics = telemetry.prometheus_text if telemetry and telemetry.registry else None
         self._open: Services[ModelT] | None = None
         self._management: ManagementApp | None = None
 
@@ -94,6 +99,8 @@ class Microservice(MicroserviceModule[ModelT]):
             mount = getattr(app, "mount", None)
             if callable(mount) and self._management is not None:
                 mount("/health", self._management)
+                if self._metrics is not None:
+                    mount("/metrics", self._management)
             yield {"services": services}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -135,7 +142,9 @@ class Microservice(MicroserviceModule[ModelT]):
             self._open = services
             if self._wants_management:
                 token = self.settings.management_token.get_secret_value()
-                self._management = ManagementApp(services.health, token=token)
+                self._management = ManagementApp(
+                    services.health, token=token, metrics=self._metrics
+                )
             stop = GracefulStop(services.leave).install()
             try:
                 yield services

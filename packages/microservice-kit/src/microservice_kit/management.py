@@ -1,4 +1,4 @@
-"""What operators ask a process: `/health/live`, `/health/ready`, `/health`, as a small ASGI app."""
+"""What operators ask a process: `/health` and below, `/metrics`; a small ASGI application."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from .health import Health
 
 __all__ = ("ManagementApp",)
 
+PROMETHEUS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+
 Message = MutableMapping[str, object]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -21,21 +23,27 @@ class ManagementApp:
 
     Args:
         token: what `Authorization: Bearer` has to carry for details; empty shows them to nobody.
+        metrics: gives the text of `/metrics`; without it there is none.
     """
 
-    def __init__(self, health: Health, *, token: str = "") -> None:
+    def __init__(
+        self, health: Health, *, token: str = "", metrics: Callable[[], bytes] | None = None
+    ) -> None:
         self._health = health
         self._token = token
+        self._metrics = metrics
 
     def answers(self, path: str) -> bool:
         """Whether this path is one of its own."""
-        return path in _PATHS
+        return path in _PATHS or (path == "/metrics" and self._metrics is not None)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        path = str(scope["path"]).removeprefix(str(scope.get("root_path", ""))) or "/"
+        path = str(scope["path"]).rstrip("/")
         if scope["method"] not in {"GET", "HEAD"}:
             await _answer(send, 405, {"error": "use GET"})
+        elif path.endswith("/metrics") and self._metrics is not None:
+            await _send(send, 200, self._metrics(), PROMETHEUS_TEXT)
         elif path.endswith("/live"):
             await _answer(send, 200, {"status": "up"})
         elif path.endswith("/ready"):
@@ -72,9 +80,12 @@ _PATHS = frozenset({"/health", "/health/", "/health/live", "/health/ready"})
 
 
 async def _answer(send: Send, status: int, body: Mapping[str, object]) -> None:
-    content = json.dumps(body).encode()
+    await _send(send, status, json.dumps(body).encode(), b"application/json")
+
+
+async def _send(send: Send, status: int, content: bytes, kind: bytes) -> None:
     headers = [
-        (b"content-type", b"application/json"),
+        (b"content-type", kind),
         (b"content-length", str(len(content)).encode()),
         (b"cache-control", b"no-store"),
     ]

@@ -46,7 +46,9 @@ def _objects(module: str, name: str) -> Iterator[object]:
     kind = getattr(sys.modules.get(module), name, None)
     if isinstance(kind, type):
         # Subclasses too: a gunicorn worker is always one.
-        yield from (one for one in gc.get_objects() if issubclass(type(one), kind))
+        for one in gc.get_objects():
+            if issubclass(type(one), kind) and not getattr(one, "should_exit", False):
+                yield one
 
 
 def _of_uvicorn(server: object) -> Iterator[int]:
