@@ -1,7 +1,7 @@
 """Resilience policies that are right under concurrency: breaker, limits, retry, hedge, pipeline."""
 
 from .backoff import Backoff, DecorrelatedBackoff, ExponentialBackoff, FixedBackoff, Jitter
-from .breaker import CircuitBreaker, Permit
+from .breaker import CircuitBreaker
 from .breaker_config import BreakerConfig, BreakerState
 from .bulkhead import Bulkhead, BulkheadConfig
 from .deadline import deadline
@@ -36,6 +36,7 @@ from .latency import LatencyPercentile
 from .limit_config import Decision, LimitConfig
 from .limiter import RateLimiter
 from .paced_limiter import PacedLimiter
+from .permit import Permit
 from .pipeline import Pipeline, pipeline
 from .policy import Policy
 from .retry import Retry
