@@ -1,5 +1,8 @@
 """Resilience policies that are right under concurrency: breaker, limits, retry, hedge, pipeline."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .backoff import Backoff, DecorrelatedBackoff, ExponentialBackoff, FixedBackoff, Jitter
 from .breaker import CircuitBreaker
 from .breaker_config import BreakerConfig, BreakerState
@@ -32,6 +35,7 @@ from .events import (
 )
 from .fallback import Fallback
 from .hedge import Hedge
+from .keyed_limiter import KeyedRateLimiter
 from .latency import LatencyPercentile
 from .limit_config import Decision, LimitConfig
 from .limiter import RateLimiter
@@ -39,14 +43,20 @@ from .paced_limiter import PacedLimiter
 from .permit import Permit
 from .pipeline import Pipeline, pipeline
 from .policy import Policy
+from .rate_limit_headers import rate_limit_headers, retry_after_seconds
 from .retry import Retry
 from .retry_block import Attempt, RetryBlock
 from .retry_budget import RetryBudget
 from .retry_config import RetryConfig
+from .sliding_window import SlidingWindowLimiter
 from .testing_mode import testing
 from .timeout import Timeout
 
+if TYPE_CHECKING:
+    from ._redis import AsyncRedisRateLimiter, RedisRateLimiter
+
 __all__ = (
+    "AsyncRedisRateLimiter",
     "Attempt",
     "Backoff",
     "BreakerConfig",
@@ -73,6 +83,7 @@ __all__ = (
     "IllegalTransitionError",
     "InjectedFaultError",
     "Jitter",
+    "KeyedRateLimiter",
     "LatencyPercentile",
     "LimitChanged",
     "LimitConfig",
@@ -86,15 +97,28 @@ __all__ = (
     "PolicyEvent",
     "RateLimitedError",
     "RateLimiter",
+    "RedisRateLimiter",
     "RejectedError",
     "Retry",
     "RetryBlock",
     "RetryBudget",
     "RetryConfig",
+    "SlidingWindowLimiter",
     "StateChanged",
     "Timeout",
     "TimeoutExceededError",
     "deadline",
     "pipeline",
+    "rate_limit_headers",
+    "retry_after_seconds",
     "testing",
 )
+
+_LAZY = {"AsyncRedisRateLimiter": "._redis", "RedisRateLimiter": "._redis"}
+
+
+def __getattr__(name: str) -> object:
+    """What needs an extra is imported when it is asked for."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

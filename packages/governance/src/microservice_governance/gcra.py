@@ -24,7 +24,7 @@ class Gcra:
     __slots__ = ("emission", "tolerance")
 
     def __init__(self, config: LimitConfig) -> None:
-        self.emission = config.emission_nanoseconds
+        self.emission = config.emission(NANOSECONDS)
         self.tolerance = config.capacity * self.emission
 
     def decide(self, arrival: int, now: int, cost: int) -> tuple[int, Decision]:

@@ -50,18 +50,14 @@ class LimitConfig(BaseModel):
             return self.burst
         return max(1, self.rate // 10) if self.hard else self.rate
 
-    @property
-    def emission_nanoseconds(self) -> int:
-        """Time one unit costs; rounded up, or the last unit of a burst would come too early."""
-        period = self.per_seconds * NANOSECONDS
+    def emission(self, ticks_per_second: int) -> int:
+        """Ticks one unit costs; rounded up, or the last unit of a burst would come too early."""
+        period = self.per_seconds * ticks_per_second
         if not self.hard:
             return max(1, math.ceil(period / self.rate))
         # A stretch that holds both its ends holds one more: a single unit needs more than it.
-        return math.ceil(period) + 1 if self.rate == 1 else math.ceil(period / self._steady)
-
-    @property
-    def _steady(self) -> int:
-        return self.rate - self.capacity
+        steady = self.rate - self.capacity
+        return math.ceil(period) + 1 if steady == 0 else math.ceil(period / steady)
 
 
 class Decision(NamedTuple):

@@ -75,8 +75,11 @@ class RateLimiter(Policy):
         if self._lock is None:
             self._arrival, decision = self._gcra.decide(self._arrival, now, cost)
             return decision
-        with self._lock:
+        self._lock.acquire()  # half the time that `with` takes
+        try:
             self._arrival, decision = self._gcra.decide(self._arrival, now, cost)
+        finally:
+            self._lock.release()
         return decision
 
     def reconfigure(self, config: LimitConfig) -> None:
@@ -156,21 +159,19 @@ class RateLimiter(Policy):
         return f"RateLimiter({self.name!r}, {config.rate} per {config.per_seconds:g} s)"
 
     def _take_one(self) -> None:
-        now = self._now()
-        if self._lock is None:
-            passed = self._pass_one(now)
-        else:
-            with self._lock:
-                passed = self._pass_one(now)
-        if not passed:
-            wait = self._gcra.wait(self._arrival, now, 1)
-            raise self._rejected(self._refusal(wait))
-
-    def _pass_one(self, now: int) -> bool:
-        later = self._gcra.later(self._arrival, now)
-        if later:
-            self._arrival = later
-        return later > 0
+        now, lock = self._now(), self._lock
+        if lock is not None:
+            lock.acquire()
+        try:
+            later = self._gcra.later(self._arrival, now)
+            if later:
+                self._arrival = later
+                return
+        finally:
+            if lock is not None:
+                lock.release()
+        wait = self._gcra.wait(self._arrival, now, 1)
+        raise self._rejected(self._refusal(wait))
 
     def _check_wait(self, wait: float, ends_at: float) -> None:
         if self._clock() + wait > ends_at:
