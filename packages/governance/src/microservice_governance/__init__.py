@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .adaptive_limit import AdaptiveLimit
 from .backoff import Backoff, DecorrelatedBackoff, ExponentialBackoff, FixedBackoff, Jitter
 from .breaker import CircuitBreaker
 from .breaker_config import BreakerConfig, BreakerState
@@ -34,11 +35,15 @@ from .events import (
     StateChanged,
 )
 from .fallback import Fallback
+from .fault_injection import FaultInjection, FaultInjectionConfig
 from .hedge import Hedge
+from .keyed_breakers import KeyedCircuitBreakers
 from .keyed_limiter import KeyedRateLimiter
 from .latency import LatencyPercentile
 from .limit_config import Decision, LimitConfig
 from .limiter import RateLimiter
+from .load_shedding import LoadShedding, Priority, priority
+from .outcome_report import OutcomeReport
 from .paced_limiter import PacedLimiter
 from .permit import Permit
 from .pipeline import Pipeline, pipeline
@@ -56,6 +61,7 @@ if TYPE_CHECKING:
     from ._redis import AsyncRedisRateLimiter, RedisRateLimiter
 
 __all__ = (
+    "AdaptiveLimit",
     "AsyncRedisRateLimiter",
     "Attempt",
     "Backoff",
@@ -77,24 +83,30 @@ __all__ = (
     "Fallback",
     "FallbackUsed",
     "FaultInjected",
+    "FaultInjection",
+    "FaultInjectionConfig",
     "FixedBackoff",
     "GovernanceError",
     "Hedge",
     "IllegalTransitionError",
     "InjectedFaultError",
     "Jitter",
+    "KeyedCircuitBreakers",
     "KeyedRateLimiter",
     "LatencyPercentile",
     "LimitChanged",
     "LimitConfig",
     "LimitReachedError",
     "LoadShedError",
+    "LoadShedding",
+    "OutcomeReport",
     "PacedLimiter",
     "Permit",
     "Pipeline",
     "PipelineOrderError",
     "Policy",
     "PolicyEvent",
+    "Priority",
     "RateLimitedError",
     "RateLimiter",
     "RedisRateLimiter",
@@ -109,6 +121,7 @@ __all__ = (
     "TimeoutExceededError",
     "deadline",
     "pipeline",
+    "priority",
     "rate_limit_headers",
     "retry_after_seconds",
     "testing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from microservice_core import InvalidValueError
@@ -38,6 +39,13 @@ class BoundedMap(Generic[K, V]):
             self._entries.move_to_end(key)
         return found
 
+    def peek(self, key: K) -> V | None:
+        """The value, which thereby does not count as used."""
+        return self._entries.get(key)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._entries)
+
     def put(self, key: K, value: V) -> None:
         """Keep it, at the expense of the oldest if there is no room."""
         self._entries[key] = value
@@ -58,11 +66,3 @@ class BoundedMap(Generic[K, V]):
     def values(self) -> list[V]:
         """All values, the one used longest ago first."""
         return list(self._entries.values())
-
-    def items(self) -> list[tuple[K, V]]:
-        """All entries, the one used longest ago first."""
-        return list(self._entries.items())
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._entries.clear()

@@ -19,11 +19,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import pybreaker
 
 from .breaker_config import BreakerConfig, BreakerState
-from .errors import (
-    DeadlineExceededError,
-    IllegalTransitionError,
-    RejectedError,
-)
+from .errors import CircuitOpenError, DeadlineExceededError, IllegalTransitionError, RejectedError
 from .events import StateChanged
 from .permit import Permit, TrialPermit
 from .phases import Closed, Disabled, ForcedOpen, HalfOpen, MetricsOnly, Open, Phase
@@ -141,6 +137,24 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         if not phase.admits_all:
             return TrialPermit(self, self._admit(), self.clock())
         return Permit(self, phase, self.clock() if phase.timed else 0.0)
+
+    def note(self, error: BaseException | None = None, *, duration: float = 0.0) -> None:
+        """Count the outcome of a call that was made without a permit.
+
+        For those who only watch calls. In half-open such an outcome counts as one of the trials.
+
+        Args:
+            error: why the call failed, None if it did not.
+            duration: seconds it took.
+        """
+        phase = self._phase
+        if phase.admits_all:
+            self._settle(phase, error, 0.0, duration)
+            return
+        try:
+            self.acquire().release(error, duration=duration)
+        except CircuitOpenError:
+            return  # it was over for this time, whatever became of the call
 
     def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `fn`.
