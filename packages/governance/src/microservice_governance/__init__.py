@@ -16,6 +16,7 @@ from .errors import (
     GovernanceError,
     IllegalTransitionError,
     InjectedFaultError,
+    InvalidSettingsError,
     LimitReachedError,
     LoadShedError,
     PipelineOrderError,
@@ -47,8 +48,20 @@ from .outcome_report import OutcomeReport
 from .paced_limiter import PacedLimiter
 from .permit import Permit
 from .pipeline import Pipeline, pipeline
+from .pipeline_build import ConfiguredPipeline, build_pipeline
+from .pipeline_config import (
+    AdaptiveLimitConfig,
+    HedgeConfig,
+    PipelineConfig,
+    RetryBudgetConfig,
+    TimeoutConfig,
+    database_defaults,
+    http_client_defaults,
+    message_consumer_defaults,
+)
 from .policy import Policy
 from .rate_limit_headers import rate_limit_headers, retry_after_seconds
+from .registry import Registry
 from .retry import Retry
 from .retry_block import Attempt, RetryBlock
 from .retry_budget import RetryBudget
@@ -62,6 +75,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "AdaptiveLimit",
+    "AdaptiveLimitConfig",
     "AsyncRedisRateLimiter",
     "Attempt",
     "Backoff",
@@ -76,6 +90,7 @@ __all__ = (
     "CallTimedOut",
     "CircuitBreaker",
     "CircuitOpenError",
+    "ConfiguredPipeline",
     "DeadlineExceededError",
     "Decision",
     "DecorrelatedBackoff",
@@ -88,8 +103,10 @@ __all__ = (
     "FixedBackoff",
     "GovernanceError",
     "Hedge",
+    "HedgeConfig",
     "IllegalTransitionError",
     "InjectedFaultError",
+    "InvalidSettingsError",
     "Jitter",
     "KeyedCircuitBreakers",
     "KeyedRateLimiter",
@@ -103,6 +120,7 @@ __all__ = (
     "PacedLimiter",
     "Permit",
     "Pipeline",
+    "PipelineConfig",
     "PipelineOrderError",
     "Policy",
     "PolicyEvent",
@@ -110,16 +128,23 @@ __all__ = (
     "RateLimitedError",
     "RateLimiter",
     "RedisRateLimiter",
+    "Registry",
     "RejectedError",
     "Retry",
     "RetryBlock",
     "RetryBudget",
+    "RetryBudgetConfig",
     "RetryConfig",
     "SlidingWindowLimiter",
     "StateChanged",
     "Timeout",
+    "TimeoutConfig",
     "TimeoutExceededError",
+    "build_pipeline",
+    "database_defaults",
     "deadline",
+    "http_client_defaults",
+    "message_consumer_defaults",
     "pipeline",
     "priority",
     "rate_limit_headers",
