@@ -44,6 +44,7 @@ from .latency import LatencyPercentile
 from .limit_config import Decision, LimitConfig
 from .limiter import RateLimiter
 from .load_shedding import LoadShedding, Priority, priority
+from .metrics import record_metrics
 from .outcome_report import OutcomeReport
 from .paced_limiter import PacedLimiter
 from .permit import Permit
@@ -71,11 +72,13 @@ from .testing_mode import testing
 from .timeout import Timeout
 
 if TYPE_CHECKING:
-    from ._redis import AsyncRedisRateLimiter, RedisRateLimiter
+    from .breaker_sharing import AsyncRedisBreakerSharing, RedisBreakerSharing
+    from .redis_limiter import AsyncRedisRateLimiter, RedisRateLimiter
 
 __all__ = (
     "AdaptiveLimit",
     "AdaptiveLimitConfig",
+    "AsyncRedisBreakerSharing",
     "AsyncRedisRateLimiter",
     "Attempt",
     "Backoff",
@@ -127,6 +130,7 @@ __all__ = (
     "Priority",
     "RateLimitedError",
     "RateLimiter",
+    "RedisBreakerSharing",
     "RedisRateLimiter",
     "Registry",
     "RejectedError",
@@ -148,11 +152,17 @@ __all__ = (
     "pipeline",
     "priority",
     "rate_limit_headers",
+    "record_metrics",
     "retry_after_seconds",
     "testing",
 )
 
-_LAZY = {"AsyncRedisRateLimiter": "._redis", "RedisRateLimiter": "._redis"}
+_LAZY = {
+    "AsyncRedisBreakerSharing": ".breaker_sharing",
+    "AsyncRedisRateLimiter": ".redis_limiter",
+    "RedisBreakerSharing": ".breaker_sharing",
+    "RedisRateLimiter": ".redis_limiter",
+}
 
 
 def __getattr__(name: str) -> object:
