@@ -7,7 +7,7 @@ import os
 
 from .lane_name import PROD, is_lane
 
-__all__ = ("VARIABLE", "forget_process_lane", "process_is_prod", "process_lane")
+__all__ = ("VARIABLE", "process_is_prod", "process_lane")
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +25,6 @@ def process_lane() -> str | None:
 def process_is_prod() -> bool:
     """Whether `LANE` is unset, empty or `prod`; garbage is not prod."""
     return (_known or _read())[1]
-
-
-def forget_process_lane() -> None:
-    """Read the variable anew at the next question."""
-    global _known  # noqa: PLW0603
-    _known = None
 
 
 def _read() -> tuple[str | None, bool]:

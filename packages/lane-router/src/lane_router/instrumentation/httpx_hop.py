@@ -6,7 +6,6 @@ foreign hops as well and would have to be added to each client by its owner.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any
@@ -103,21 +102,28 @@ class AsyncHop:
 
 
 def _routed(egress: Egress, request: Request) -> tuple[Plan, Request]:
-    # A copy: the caller may send the same request again in another lane.
-    routed = copy.copy(request)
-    routed.headers = request.headers.copy()
+    routed = _copied(request)
     plan = egress.plan(request.url.host, request.url.port or 0, routed.headers)
     _redirect(routed, plan)
     return plan, routed
 
 
 def _to_base(egress: Egress, plan: Plan, request: Request) -> tuple[Plan, Request]:
-    base = egress.refused(plan)
-    routed = copy.copy(request)
-    routed.headers = request.headers.copy()
+    base, routed = egress.refused(plan), _copied(request)
     egress.mark(base, routed.headers)
     _redirect(routed, base)
     return base, routed
+
+
+def _copied(request: Request) -> Request:
+    """The caller may send the same request again in another lane, so it stays as it is.
+
+    copy.copy leaves the body behind: the request's pickled form has none.
+    """
+    copied = object.__new__(type(request))
+    copied.__dict__.update(request.__dict__)
+    copied.headers = request.headers.copy()
+    return copied
 
 
 def _redirect(request: Request, plan: Plan) -> None:
