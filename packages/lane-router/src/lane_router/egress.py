@@ -29,6 +29,7 @@ class Plan:
         lane: what is told; None = nothing, and what is there is taken out.
         mesh: whether the host may hear of lanes at all.
         resolution: what the router said; None when it was not asked or knows nothing of the host.
+        asked: the host and port that the caller named, where the router was asked.
     """
 
     host: str
@@ -36,6 +37,7 @@ class Plan:
     lane: str | None
     mesh: bool
     resolution: Resolution | None = None
+    asked: tuple[str, int] = ("", 0)
 
     @property
     def in_lane(self) -> bool:
@@ -74,7 +76,7 @@ class Egress:
         if self._router is not None:
             found = self._router.resolve(host, lane, port=port)
             if found.in_mesh:
-                return Plan(found.host, found.port, found.lane, True, found)
+                return _routed(found, host, port)
             if self._router.is_mesh_host(host):
                 return Plan(host, port, _told(lane), True)
         if host in self._hosts:
@@ -98,8 +100,8 @@ class Egress:
         if self._router is None or resolution is None or resolution.lane is None:
             return plan
         self._router.mark_unreachable(resolution.service, resolution.lane)
-        found = self._router.resolve(resolution.service, resolution.lane)
-        return Plan(found.host, found.port, found.lane, True, found)
+        host, port = plan.asked
+        return _routed(self._router.resolve(host, resolution.lane, port=port), host, port)
 
     def ambient(self, plan: Plan) -> BaggageLane:
         """OpenTelemetry's baggage as this request may carry it, while it is sent."""
@@ -108,6 +110,10 @@ class Egress:
     def _explicit(self, headers: MutableMapping[str, str]) -> str | None:
         value = headers.get(self.carriers.header)
         return value if value is not None and is_lane(value) else None
+
+
+def _routed(found: Resolution, host: str, port: int) -> Plan:
+    return Plan(found.host, found.port, found.lane, True, found, (host, port))
 
 
 def _told(lane: str | None) -> str | None:

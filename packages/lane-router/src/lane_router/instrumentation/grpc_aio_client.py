@@ -45,18 +45,18 @@ class AsyncLaneChannel(grpc.aio.Channel):
         self._open: Open = open_channel or _plain
         self._host, self._port = host_and_port(target)
         self._base = self._open(target, ())
-        self._lanes: dict[str, grpc.aio.Channel] = {}
+        self._others: dict[str, grpc.aio.Channel] = {}
 
     def channel_for(self, plan: Plan) -> grpc.aio.Channel:
-        """The channel to where the plan says; the base's own for everything but a lane."""
-        if not plan.in_lane:
+        """The channel to where the plan says; the one of the target when it leads there anyway."""
+        if plan.resolution is None or (plan.host, plan.port) == (self._host, self._port):
             return self._base
         target = f"{plan.host}:{plan.port}"
-        channel = self._lanes.get(target)
+        channel = self._others.get(target)
         if channel is None:
-            while len(self._lanes) >= _MOST_CHANNELS:
-                del self._lanes[next(iter(self._lanes))]  # ends with its last RPC
-            channel = self._lanes[target] = self._open(target, ())
+            while len(self._others) >= _MOST_CHANNELS:
+                del self._others[next(iter(self._others))]  # ends with its last RPC
+            channel = self._others[target] = self._open(target, ())
         return channel
 
     def plan(self, metadata: Any) -> tuple[Plan, Any]:
@@ -82,7 +82,7 @@ class AsyncLaneChannel(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Close all channels behind."""
-        for channel in (self._base, *self._lanes.values()):
+        for channel in (self._base, *self._others.values()):
             await channel.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:

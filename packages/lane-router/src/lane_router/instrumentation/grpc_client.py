@@ -47,18 +47,18 @@ class LaneChannel(grpc.Channel):
         self._open: Open = open_channel or _untouched(grpc.insecure_channel)
         self._host, self._port = host_and_port(target)
         self._base = self._open(target)
-        self._lanes: dict[str, grpc.Channel] = {}
+        self._others: dict[str, grpc.Channel] = {}
 
     def channel_for(self, plan: Plan) -> grpc.Channel:
-        """The channel to where the plan says; the base's own for everything but a lane."""
-        if not plan.in_lane:
+        """The channel to where the plan says; the one of the target when it leads there anyway."""
+        if plan.resolution is None or (plan.host, plan.port) == (self._host, self._port):
             return self._base
         target = f"{plan.host}:{plan.port}"
-        channel = self._lanes.get(target)
+        channel = self._others.get(target)
         if channel is None:
-            while len(self._lanes) >= _MOST_CHANNELS:
-                del self._lanes[next(iter(self._lanes))]  # ends with its last RPC
-            channel = self._lanes.setdefault(target, self._open(target))
+            while len(self._others) >= _MOST_CHANNELS:
+                del self._others[next(iter(self._others))]  # ends with its last RPC
+            channel = self._others.setdefault(target, self._open(target))
         return channel
 
     def plan(self, metadata: Any) -> tuple[Plan, Any]:
@@ -96,7 +96,7 @@ class LaneChannel(grpc.Channel):
 
     def close(self) -> None:
         """Close all channels behind."""
-        for channel in (self._base, *self._lanes.values()):
+        for channel in (self._base, *self._others.values()):
             channel.close()
 
     def __enter__(self) -> Self:
