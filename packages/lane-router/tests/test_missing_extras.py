@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from lane_router import OtelLaneObserver, instrument, uninstrument
+from lane_router import ColouringRules, OtelLaneObserver, instrument, uninstrument
 from lane_router.instrumentation import LIBRARIES
 from microservice_core import MissingDependencyError
 
@@ -18,3 +18,9 @@ def test_metrics_without_opentelemetry_name_the_extra(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "lane-router\[otel\]"'):
         OtelLaneObserver()
+
+
+def test_rules_in_yaml_without_pyyaml_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "lane-router\[yaml\]"'):
+        ColouringRules.read("rules: []", "yaml")

@@ -22,6 +22,7 @@ from .observer import LaneCounts, LaneObserver, OtelLaneObserver
 from .resolution import Decision, Outcome, Resolution
 
 if TYPE_CHECKING:
+    from .conditions import GatewayRequest
     from .executors import (
         LaneItem,
         LaneThread,
@@ -31,14 +32,22 @@ if TYPE_CHECKING:
         unpatch_executors,
     )
     from .fetching import Fetched
+    from .gateway import ColouringMiddleware
     from .generators import lane_generator
+    from .live_rules import ConfigRules, RuleFile
     from .router import AsyncLaneRouter, LaneRouter
+    from .rules import ColouringRules, Explanation
     from .wsgi import LaneWsgiMiddleware
 
 __all__ = (
     "AsyncLaneRouter",
+    "ColouringMiddleware",
+    "ColouringRules",
+    "ConfigRules",
     "Decision",
+    "Explanation",
     "Fetched",
+    "GatewayRequest",
     "InvalidLaneError",
     "LaneClass",
     "LaneClasses",
@@ -58,6 +67,7 @@ __all__ = (
     "Outcome",
     "Resolution",
     "RouteTableError",
+    "RuleFile",
     "RulesError",
     "carry_lane",
     "current_lane",
@@ -74,12 +84,18 @@ __all__ = (
 # Loaded when first used: who only reads the lane pays for no thread pool and no HTTP.
 _LAZY = {
     "AsyncLaneRouter": ".router",
+    "ColouringMiddleware": ".gateway",
+    "ColouringRules": ".rules",
+    "ConfigRules": ".live_rules",
+    "Explanation": ".rules",
     "Fetched": ".fetching",
+    "GatewayRequest": ".conditions",
     "LaneItem": ".executors",
     "LaneRouter": ".router",
     "LaneThread": ".executors",
     "LaneThreadPoolExecutor": ".executors",
     "LaneWsgiMiddleware": ".wsgi",
+    "RuleFile": ".live_rules",
     "carry_lane": ".executors",
     "lane_generator": ".generators",
     "patch_executors": ".executors",

@@ -68,10 +68,11 @@ def test_a_lane_that_only_opentelemetry_read_is_seen() -> None:
 class RecordingCounter(NoOpCounter):
     def __init__(self, name: str, noted: list[dict[str, Any]]) -> None:
         super().__init__(name)
+        self.called = name
         self.noted = noted
 
     def add(self, amount: float, attributes: Any = None, context: Any = None) -> None:
-        self.noted.append({"metric": self._name, **attributes})
+        self.noted.append({"metric": self.called, **attributes})
 
 
 class RecordingMeter(NoOpMeter):
