@@ -1,7 +1,9 @@
 """The route table over the network: what the registry does wrong, and what is known all the same."""
 
+import contextlib
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ import pytest
 
 from lane_router import AsyncLaneRouter, LaneRouter
 from lane_router.poll_schedule import PollSchedule
+from lane_router.registry_client import RegistryClient, RegistryUnreachableError
 from lane_router.testing import FakeRouteRegistry, Fault
 from microservice_core import InvalidValueError
 
@@ -209,6 +212,16 @@ def test_a_disk_that_refuses_harms_nothing(registry: FakeRouteRegistry, tmp_path
         assert router.resolve("orders", "dev").outcome == "lane"
 
 
+async def test_the_async_router_fetches(registry: FakeRouteRegistry) -> None:
+    async with AsyncLaneRouter(services={"registry": registry.port}) as router:
+        with pytest.raises(OSError, match=r"."):
+            await router.fetch("registry", "/v1/routes")
+    routes = {"me": {"base": {"name": "127.0.0.1", "port": registry.port}}}
+    known = AsyncLaneRouter.from_document({"services": routes})
+    assert (await known.fetch("me", "/v1/routes")).status == 200
+    assert known.problem == ""
+
+
 async def test_the_async_router_does_the_same(registry: FakeRouteRegistry) -> None:
     async with AsyncLaneRouter(registry.url) as router:
         assert await router.wait_ready()
@@ -292,6 +305,62 @@ def test_trap_15_a_forked_child_gets_a_poller_of_its_own(registry: FakeRouteRegi
 def test_a_wrong_option_is_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         LaneRouter(**options)  # type: ignore[arg-type]
+
+
+def test_a_registry_behind_tls_that_cannot_be_trusted_is_a_problem(
+    registry: FakeRouteRegistry,
+) -> None:
+    with quick(registry.url.replace("http:", "https:"), services={"orders": 1}) as router:
+        until(lambda: "SSL" in router.problem or "ssl" in router.problem)
+        assert router.resolve("orders", "dev").outcome == "base_no_table"
+
+
+def raw_server(answer: bytes) -> tuple[socket.socket, str]:
+    """A server that gives this answer to the first who asks, and keeps the connection open."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+                connection.recv(1)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "no HTTP"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "timed out"),
+        (b"HTTP/1.1 301 Moved\r\nlocation: http://evil/\r\n\r\n", "HTTP 301"),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", "nothing was known"),
+    ],
+)
+def test_an_answer_that_is_none_is_named(answer: bytes, problem: str) -> None:
+    listener, url = raw_server(answer)
+    with listener, quick(url, timeout_seconds=0.3) as router:
+        router.start()
+        until(lambda: problem in router.problem)
+
+
+def test_an_answer_without_end_is_given_up() -> None:
+    flood = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (17 * 1024 * 1024)
+    listener, url = raw_server(flood)
+    client = RegistryClient(url, timeout_seconds=20.0)
+    with listener, pytest.raises(RegistryUnreachableError, match="larger than"):
+        client.ask()
+
+
+def test_an_answer_that_drips_is_given_up_at_its_time() -> None:
+    listener, url = raw_server(b"HTTP/1.1 200 OK\r\n\r\n{}")
+    times = iter([0.0, 100.0])
+    client = RegistryClient(url, timeout_seconds=5.0, clock=lambda: next(times, 100.0))
+    with listener, pytest.raises(RegistryUnreachableError, match="did not end in time"):
+        client.ask()
 
 
 def test_trap_10_pods_of_one_rollout_do_not_stay_in_phase() -> None:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from lane_router import current_lane
+
 
 def ask(question: str, **environment: str) -> str:
     program = f"from lane_router import *; print({question})"
@@ -64,3 +66,25 @@ def test_every_public_name_is_there() -> None:
     assert [name for name in lane_router.__all__ if not hasattr(lane_router, name)] == []
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = lane_router.nothing
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("dev", ("dev", False)), ("D", (None, False)), ("prod", ("prod", True))]
+)
+def test_the_variable_is_read_once(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: object
+) -> None:
+    import importlib
+
+    from lane_router import process_lane
+
+    monkeypatch.setenv("LANE", value)
+    importlib.reload(process_lane)
+    try:
+        assert (process_lane.process_lane(), process_lane.process_is_prod()) == expected
+        monkeypatch.setenv("LANE", "other")
+        assert process_lane.process_lane() == expected[0]
+        assert current_lane() == expected[0]
+    finally:
+        monkeypatch.undo()
+        importlib.reload(process_lane)

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lane_router import LaneRouter, RouteTableError
@@ -64,7 +64,7 @@ def test_trap_5_a_lane_that_fits_no_label_is_ignored() -> None:
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=12,
+    max_leaves=6,
 )
 route_like = st.fixed_dictionaries(
     {},
@@ -77,6 +77,7 @@ route_like = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(alphabet="abc-", max_size=5), route_like | json_values))
 def test_whatever_a_registry_says_every_target_is_a_host_and_a_port(services: object) -> None:
     try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from .errors import RouteTableError
 from .lane_name import PROD, is_lane
 
-__all__ = ("Route", "RouteTable", "Target", "is_port", "parse_table", "read_table")
+__all__ = ("EMPTY_TABLE", "Route", "RouteTable", "Target", "is_port", "parse_table", "read_table")
 
 _SERVICE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[a-z0-9_]([-a-z0-9_.]{0,251}[a-z0-9_])?", re.IGNORECASE)
@@ -65,6 +65,9 @@ class RouteTable:
     def size(self) -> int:
         """Services and lanes together: what a shrinking table is measured by."""
         return len(self.services) + sum(len(route.lanes) for route in self.services.values())
+
+
+EMPTY_TABLE = RouteTable({})
 
 
 def read_table(body: bytes) -> RouteTable:

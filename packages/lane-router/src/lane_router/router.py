@@ -12,7 +12,7 @@ from .lane_classes import ANY_LANE, LaneClasses, Mode
 from .poller import RoutePoller, TableState
 from .registry_client import check_url
 from .resolution import Resolution
-from .route_table import parse_table
+from .route_table import EMPTY_TABLE, RouteTable, parse_table
 from .routing import Routing
 from .table_file import TableFile
 
@@ -87,6 +87,7 @@ class PolledRouting(Routing):
             clock=clock,
         )
         self._closed = False
+        self._listeners: list[Callable[[RouteTable], None]] = []
         self._poller: RoutePoller | None = None
         if url is None:
             return
@@ -138,9 +139,29 @@ class PolledRouting(Routing):
         return self._poller.state.problem if self._poller else ""
 
     @property
+    def table(self) -> RouteTable:
+        """The last good table; an empty one when none was ever seen."""
+        return self.view.known.table or EMPTY_TABLE
+
+    def on_change(self, listener: Callable[[RouteTable], None]) -> None:
+        """Tell it of every table that says something else, in the poller's thread.
+
+        It must not block or raise. It is told until the router is closed.
+        """
+        self._listeners.append(listener)
+
+    @property
     def polling(self) -> bool:
         """Whether the poller's thread runs in this process."""
         return self._poller is not None and self._poller.alive
+
+    def update(self, state: TableState) -> None:
+        """Take a new state, and tell the listeners what changed."""
+        before = self.table
+        super().update(state)
+        if self._listeners and self.table.services != before.services:
+            for listener in tuple(self._listeners):
+                listener(self.table)
 
     def start(self) -> None:
         """Read the snapshot and start polling; a second call does nothing, nor does one too late."""
@@ -161,6 +182,7 @@ class PolledRouting(Routing):
 
     def _leave(self) -> None:
         self._closed = True
+        self._listeners.clear()
         if self._poller is not None:
             self._poller.unsubscribe(self.update)
 

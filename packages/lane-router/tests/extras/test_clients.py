@@ -15,10 +15,12 @@ import urllib3
 from lane_router import (
     LaneRouter,
     LaneUnavailableError,
+    MeshHosts,
     instrument,
     lane_scope,
     uninstrument,
 )
+from lane_router.egress import Egress
 from lane_router.instrumentation.aiohttp_client import LaneConnector
 from lane_router.instrumentation.httpx2_clients import AsyncLaneTransport as AsyncLaneTransport2
 from lane_router.instrumentation.httpx2_clients import LaneTransport as LaneTransport2
@@ -317,3 +319,39 @@ def test_the_router_fetches_by_itself(mesh: Mesh) -> None:
     mesh.base.stop()
     with pytest.raises(ConnectionRefusedError):
         router.fetch("orders")
+
+
+@pytest.mark.parametrize(
+    "call", [with_httpx, with_async_httpx, with_aiohttp, with_requests, with_urllib3]
+)
+def test_a_failed_handshake_is_no_absent_lane(mesh: Mesh, call: Call) -> None:
+    router = mesh.router()
+    instrument(router)
+    with lane_scope("dev"), pytest.raises(Exception, match=r"(?i)ssl"):
+        call("https://orders/")
+    assert router.resolve("orders", "dev").outcome == "lane"
+    assert mesh.base.told == []
+
+
+def test_a_plan_without_a_lane_stays_as_it_is_when_it_is_refused(mesh: Mesh) -> None:
+    egress = Egress(None, MeshHosts(["orders"]))
+    plan = egress.decide("orders", 0, "dev")
+    assert egress.refused(plan) is plan
+
+
+def test_a_transport_closes_what_is_behind_it(mesh: Mesh) -> None:
+    closed: list[str] = []
+
+    class Inner(httpx.BaseTransport):
+        def close(self) -> None:
+            closed.append("inner")
+
+    LaneTransport(inner=Inner()).close()
+    assert closed == ["inner"]
+
+
+def test_a_host_header_of_the_caller_stays(mesh: Mesh) -> None:
+    instrument(mesh.router())
+    with lane_scope("dev"):
+        with_httpx("http://orders/", headers={"Host": "shop.example.com"})
+    assert mesh.dev.hosts == ["shop.example.com"]
