@@ -357,7 +357,7 @@ async def test_asyncio_strict_servers_refuse_garbage() -> None:
         ("unix:/tmp/x", ("", 0)),
         ("ipv4:10.0.0.1:80", ("", 0)),
         ("xds:///orders", ("", 0)),
-        ("orders", ("", 0)),
+        ("orders", ("orders", 0)),
     ],
 )
 def test_the_host_in_a_target(target: str, parts: tuple[str, int]) -> None:

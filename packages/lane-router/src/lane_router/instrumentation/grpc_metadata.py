@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from lane_router.carriers import BAGGAGE, Carriers
@@ -13,13 +14,14 @@ __all__ = ("Metadata", "host_and_port", "planned", "read")
 Metadata = list[tuple[str, str | bytes]]
 
 
+_TARGET = re.compile(r"(?P<host>[-\w.]+|\[[0-9a-fA-F:]+\])(:(?P<port>\d{1,5}))?")
+
+
 def host_and_port(target: str) -> tuple[str, int]:
-    """Of `host:port` and `dns:///host:port`; ("", 0) for what names no host, such as `unix:`."""
+    """Of `host:port`, `host` (port 0) and both after `dns:///`; ("", 0) for any other scheme."""
     rest = target.removeprefix("dns:").lstrip("/") if target.startswith("dns:") else target
-    host, colon, port = rest.rpartition(":")
-    if not colon or not port.isdigit() or "/" in host or (":" in host and host[0] != "["):
-        return "", 0
-    return host.strip("[]"), int(port)
+    found = _TARGET.fullmatch(rest)
+    return (found["host"].strip("[]"), int(found["port"] or 0)) if found else ("", 0)
 
 
 def planned(
