@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka.structs import RecordMetadata
 
 from lane_router.context import LaneScope
 
@@ -35,9 +37,20 @@ def record_scope(record: ConsumerRecord[Any, Any]) -> LaneScope:
 class LaneKafkaProducer(AIOKafkaProducer):  # type: ignore[misc]
     """An `AIOKafkaProducer` whose records carry the lane they were sent in."""
 
-    async def send(self, topic: str, *arguments: Any, headers: Any = None, **options: Any) -> Any:
-        """Send with the present lane."""
-        return await super().send(topic, *arguments, headers=record_headers(headers), **options)
+    async def send(  # noqa: PLR0917 - the signature is its parent's
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        headers: Iterable[tuple[str, bytes]] | None = None,
+    ) -> asyncio.Future[RecordMetadata]:
+        """Send with the present lane; as its parent's, `send_and_wait` goes through here too."""
+        sent: asyncio.Future[RecordMetadata] = await super().send(
+            topic, value, key, partition, timestamp_ms, record_headers(headers)
+        )
+        return sent
 
 
 async def consume(consumer: AIOKafkaConsumer, lane: ConsumerLane, handler: Handler) -> None:
