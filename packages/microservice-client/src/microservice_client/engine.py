@@ -7,132 +7,43 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import httpx
-from opentelemetry.trace import TracerProvider, get_tracer
 
-from microservice_core import InstanceFilter, NoInstanceAvailableError, ServiceInstance
-from microservice_governance import (
-    BreakerConfig,
-    CircuitBreaker,
-    CircuitOpenError,
-    ExponentialBackoff,
-    Permit,
-    Retry,
-    RetryBudget,
-    RetryConfig,
-    deadline,
+from microservice_core import (
+    InstanceFilter,
+    NoInstanceAvailableError,
+    ProviderError,
+    ServiceInstance,
 )
-from microservice_lb import Balancer, Lease, create
+from microservice_governance import CircuitOpenError, Permit, deadline
+from microservice_lb import Lease
 
+from .addressing import addressed
+from .call import NO_OPTIONS, Call, CallOptions, Trial, UploadStream, retry_after_of
+from .connections import Connections
 from .discovery import DiscoverySnapshot
-from .errors import Attempt, CallFailedError, CallTimeoutError, NoInstanceCallError
+from .errors import (
+    Attempt,
+    CallFailedError,
+    CallStatusError,
+    CallTimeoutError,
+    NoInstanceCallError,
+    ServiceCallError,
+)
+from .interceptors import Interceptor, RequestInterceptor, chain, through
+from .metrics import CallMetrics
 from .policy import ServicePolicy
-from .streams import LeasedStream
-from .telemetry import CallSpan
+from .recent_calls import RecentCalls
+from .service import BalancerMaker, Service, TryElsewhereError, admitted, static_filters
+from .streams import LeasedStream, read
+from .telemetry import AttemptSpan, Tracing, hand_on, note_status
 
-__all__ = ("CallEngine", "RequestInterceptor")
+__all__ = ("CallEngine",)
 
-RequestInterceptor = Callable[[httpx.Request], None]
-
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-
-class FailedStatusError(Exception):
-    """A status of 500 or above, told to breaker and balancer; never raised."""
-
-
-class TryElsewhereError(Exception):
-    """An attempt failed and another one is allowed; never leaves the engine."""
-
-
-class Service:
-    """What the engine holds for one service: balancer, retry, a breaker per instance."""
-
-    def __init__(self, name: str, policy: ServicePolicy, clock: Callable[[], float]) -> None:
-        self.name = name
-        self.policy = policy
-        self.balancer: Balancer[ServiceInstance] = create(policy.balancer, name=name, clock=clock)
-        self.retry = Retry(
-            RetryConfig(
-                on=(TryElsewhereError,),
-                attempts=policy.attempts,
-                backoff=ExponentialBackoff(initial_seconds=policy.backoff_seconds),
-            ),
-            budget=RetryBudget(),
-        )
-        self.breakers: dict[str, CircuitBreaker] = {}
-        self._breaker_config = BreakerConfig(
-            failure_rate_threshold=None,
-            consecutive_failures=policy.breaker_failures,
-            open_seconds=policy.breaker_open_seconds,
-            max_open_seconds=policy.breaker_open_seconds,
-            permitted_half_open_calls=1,
-        )
-        self._clock = clock
-        self._instances: tuple[ServiceInstance, ...] = ()
-
-    def follow(self, instances: tuple[ServiceInstance, ...]) -> None:
-        """Let balancer and breakers know the instances of now."""
-        if instances is self._instances:
-            return
-        self.balancer.update(instances)
-        self._instances = instances
-        present = {instance.instance_id for instance in instances}
-        self.breakers = {key: kept for key, kept in self.breakers.items() if key in present}
-
-    def breaker(self, instance_id: str) -> CircuitBreaker:
-        """The breaker of one instance."""
-        found = self.breakers.get(instance_id)
-        if found is None:
-            name = f"{self.name} {instance_id}"
-            found = CircuitBreaker(name, self._breaker_config, clock=self._clock)
-            self.breakers[instance_id] = found
-        return found
-
-
-@dataclass(slots=True)
-class Call:
-    """One call under way; what a filter may know of it."""
-
-    service_name: str
-    request: httpx.Request
-    attempts: list[Attempt] = field(default_factory=list)
-    tried: set[str] = field(default_factory=set)
-    spare: httpx.Response | None = None
-
-    async def discard_spare(self) -> None:
-        """Close the response of an attempt that another one replaces."""
-        spare, self.spare = self.spare, None
-        if spare is not None:
-            await spare.aclose()
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The request's headers."""
-        return self.request.headers
-
-    @property
-    def replayable(self) -> bool:
-        """Whether the body can be sent a second time."""
-        return isinstance(self.request.stream, httpx.ByteStream)
-
-    @property
-    def idempotent(self) -> bool:
-        """Whether sending it twice does no harm: by method, or because it says so itself."""
-        return self.request.method in IDEMPOTENT or "Idempotency-Key" in self.request.headers
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One attempt under way: the instance, leave to call it, since when."""
-
-    lease: Lease[ServiceInstance]
-    permit: Permit
-    began: float
 
 
 class CallEngine:
@@ -140,57 +51,112 @@ class CallEngine:
 
     Args:
         discovery: who answers for each service.
-        transport: what sends a request once its URL names an instance.
+        connections: what carries a request to an instance.
         policies: behaviour by service name; `default_policy` for the others.
-        filters: narrow the instances of each call, in order; lanes are one.
-        interceptors: see and may change each request before an instance is chosen.
-        tracer_provider: where spans go; the global one by default.
+        filters: narrow the instances of each call, in order; lanes are one. Then the service's.
+        interceptors: stand around each call, in order, the client's outside the service's.
+        make_balancer: makes the balancer of a service.
+        tracing, metrics, recent: told of calls.
+        clock: monotonic seconds.
     """
 
     def __init__(
         self,
         discovery: DiscoverySnapshot,
-        transport: httpx.AsyncBaseTransport,
+        connections: Connections,
         *,
-        policies: Mapping[str, ServicePolicy] | None = None,
-        default_policy: ServicePolicy | None = None,
-        filters: Sequence[InstanceFilter] = (),
-        interceptors: Sequence[RequestInterceptor] = (),
-        tracer_provider: TracerProvider | None = None,
+        policies: Mapping[str, ServicePolicy],
+        default_policy: ServicePolicy,
+        filters: Sequence[InstanceFilter],
+        service_filters: Mapping[str, Sequence[InstanceFilter]],
+        interceptors: Sequence[Interceptor | RequestInterceptor],
+        service_interceptors: Mapping[str, Sequence[Interceptor | RequestInterceptor]],
+        make_balancer: BalancerMaker,
+        tracing: Tracing,
+        metrics: CallMetrics,
+        recent: RecentCalls,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._tracer = get_tracer("microservice_client", tracer_provider=tracer_provider)
-        self._discovery = discovery
-        self._transport = transport
-        self._policies = dict(policies or {})
-        self._default_policy = default_policy or ServicePolicy()
+        self.discovery = discovery
+        self.recent = recent
+        self._connections = connections
+        self._policies = dict(policies)
+        self._default_policy = default_policy
         self._filters = tuple(filters)
-        self._interceptors = tuple(interceptors)
+        self._service_filters = {name: tuple(own) for name, own in service_filters.items()}
+        self._interceptors = chain(interceptors)
+        self._service_interceptors = {
+            name: chain(interceptors, own) for name, own in service_interceptors.items()
+        }
+        self._make_balancer = make_balancer
+        self._tracing = tracing
+        self._metrics = metrics
         self._clock = clock
         self._services: dict[str, Service] = {}
 
-    async def send(self, service_name: str, request: httpx.Request) -> httpx.Response:
+    async def send(
+        self, service_name: str, request: httpx.Request, *, reading: bool = False
+    ) -> httpx.Response:
         """The response of an instance, after as many attempts as the policy allows.
 
+        Args:
+            service_name: who is called.
+            request: what is sent; only its address is replaced.
+            reading: read the body within the call's time; else it is unread.
+
         Raises:
-            NoInstanceCallError: nobody could be asked.
-            CallTimeoutError: the total time is over.
-            CallFailedError: everyone who was asked failed.
+            ServiceCallError: see the tree in `errors`.
         """
-        service = self._service(service_name)
-        call = Call(service_name, request)
-        for intercept in self._interceptors:
-            intercept(request)
-        total = _total_seconds(request, service.policy)
-        with CallSpan(self._tracer, service_name, request) as span:
-            try:
-                async with asyncio.timeout(total):
-                    with deadline(total):
-                        response = await self._with_retries(service, call)
-            except TimeoutError as error:
-                raise CallTimeoutError(service_name, total, call.attempts) from error
-            span.answered(response, len(call.attempts))
+        options: CallOptions = request.extensions.get("call_options", NO_OPTIONS)
+        if not isinstance(request.stream, httpx.ByteStream | UploadStream):
+            assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101 - async faces only
+            request.stream = UploadStream(request.stream)
+        policy = options.policy or self.policy(service_name)
+        traced, measured = self._tracing.on, self._metrics.on
+        call = Call(service_name, request, options, policy, reading, traced, measured)
+        began = self._clock()
+        outcome: int | BaseException = 0
+        if measured:
+            self._metrics.began(service_name)
+        try:
+            if traced:
+                response = await self._traced(call)
+            else:
+                response = await self._intercepted(call)
+            outcome = response.status_code
+        except BaseException as error:
+            outcome = error
+            raise
+        else:
             return response
+        finally:
+            self._note_end(call, began, outcome)
+
+    @asynccontextmanager
+    async def reserve(
+        self, service_name: str, request: httpx.Request
+    ) -> AsyncIterator[ServiceInstance]:
+        """An instance for a connection of the caller's own, busy until the block ends.
+
+        An `Exception` that leaves the block counts as a failure of the instance.
+
+        Raises:
+            NoInstanceCallError: nobody can be asked.
+        """
+        options: CallOptions = request.extensions.get("call_options", NO_OPTIONS)
+        call = Call(service_name, request, options, options.policy or self.policy(service_name))
+        service = self._services.get(service_name) or await self._open(service_name)
+        trial = await self._begin(service, call)
+        try:
+            yield trial.lease.endpoint
+        except BaseException as error:
+            trial.end(error)
+            raise
+        trial.end(measured=False)
+
+    def policy(self, service_name: str) -> ServicePolicy:
+        """The behaviour of calls to the service."""
+        return self._policies.get(service_name, self._default_policy)
 
     def breaker_states(self, service_name: str) -> dict[str, str]:
         """The breaker state of each instance that was called, by instance id."""
@@ -198,61 +164,133 @@ class CallEngine:
         breakers = service.breakers if service else {}
         return {name: str(breaker.current_state) for name, breaker in breakers.items()}
 
+    def instances_changed(self, service_name: str, instances: tuple[ServiceInstance, ...]) -> None:
+        """Let go of what was kept for instances that are no more."""
+        self._connections.keep_only(service_name, {one.base_url for one in instances})
+        if self.discovery.age(service_name) is None:
+            self._services.pop(service_name, None)
+
     async def aclose(self) -> None:
-        """Close discovery and the transport."""
-        await self._discovery.aclose()
-        await self._transport.aclose()
+        """Close discovery and connections."""
+        await self.discovery.aclose()
+        await self._connections.aclose()
 
-    def _service(self, name: str) -> Service:
-        found = self._services.get(name)
-        if found is None:
-            policy = self._policies.get(name, self._default_policy)
-            found = Service(name, policy, self._clock)
-            self._services[name] = found
-        return found
+    async def _traced(self, call: Call) -> httpx.Response:
+        with self._tracing.call(call.service_name, call.request) as span:
+            response = await self._intercepted(call)
+            note_status(span, response.status_code)
+            if len(call.attempts) > 1:
+                span.set_attribute("http.request.resend_count", len(call.attempts) - 1)
+            return response
 
-    async def _with_retries(self, service: Service, call: Call) -> httpx.Response:
+    async def _intercepted(self, call: Call) -> httpx.Response:
+        interceptors = self._service_interceptors.get(call.service_name, self._interceptors)
+        if call.options.interceptors:
+            interceptors += chain(call.options.interceptors)
+        if not interceptors:
+            return await self._within_time(call)
+        return await through(
+            interceptors, call.request, lambda request: self._within_time(call.again(request))
+        )
+
+    async def _within_time(self, call: Call) -> httpx.Response:
+        total = call.total_seconds
+        left = deadline.remaining()
+        if left is not None and left < total:
+            total = max(0.0, left)
         try:
-            return await service.retry.arun(self._attempt, service, call)
+            async with asyncio.timeout(total) as call.timer:
+                with deadline(total):
+                    response = await self._with_retries(call)
+                    if call.read or response.status_code >= call.lowest_raised_status:
+                        await read(response)
+        except TimeoutError as error:
+            if isinstance(error, ServiceCallError):
+                raise
+            raise CallTimeoutError(call.service_name, total, call.attempts) from error
+        if response.status_code >= call.lowest_raised_status:
+            raise CallStatusError(call.service_name, response, call.attempts)
+        return response
+
+    async def _with_retries(self, call: Call) -> httpx.Response:
+        service = self._services.get(call.service_name) or await self._open(call.service_name)
+        try:
+            return await service.retry(call.policy).arun(self._attempt, service, call)
         except (TryElsewhereError, NoInstanceCallError) as last:
             if call.spare is None:
                 raise self._final(call, last) from last.__cause__
             response, call.spare = call.spare, None
             return response
         finally:
-            await call.discard_spare()
+            await call.keep_spare(None)
+
+    async def _open(self, name: str) -> Service:
+        # Only a service that discovery knows has a state: names alone must not fill the memory.
+        await self._load(name)
+        found = self._services.get(name)
+        if found is None:
+            found = self._services[name] = Service(
+                name, self.policy(name), make_balancer=self._make_balancer, clock=self._clock
+            )
+        return found
+
+    async def _load(self, name: str) -> tuple[ServiceInstance, ...]:
+        try:
+            return await self.discovery.load(name)
+        except (ProviderError, OSError) as error:
+            raise NoInstanceCallError(
+                name, f"its instances cannot be found out: {error}"
+            ) from error
 
     async def _attempt(self, service: Service, call: Call) -> httpx.Response:
-        instances = self._discovery.known(service.name)
-        if instances is None:
-            instances = await self._discovery.load(service.name)
-        service.follow(instances)
-        lease, permit = self._choose(service, call, instances)
-        trial = Trial(lease, permit, self._clock())
+        trial = await self._begin(service, call)
+        instance = trial.lease.endpoint
+        request = addressed(call.request, instance, call.policy)
+        span = None
+        if call.traced:
+            span = self._tracing.attempt(request, instance, len(call.attempts) + 1)
+        else:
+            hand_on(request)
         try:
-            await call.discard_spare()
-            response = await self._transmit(lease.endpoint, service.policy, call.request)
+            if call.spare is not None:
+                await call.keep_spare(None)
+            response = await self._transmit(trial, call.policy, request)
         except BaseException as error:
-            self._failed(call, trial, error)
+            self._failed(call, trial, span, error)
             if isinstance(error, httpx.TransportError | TimeoutError):
                 raise self._again_or(call, error) from error
             raise
-        return self._answered(service.policy, call, trial, response)
+        return await self._answered(service, call, trial, span, response)
 
-    def _choose(
-        self, service: Service, call: Call, instances: tuple[ServiceInstance, ...]
-    ) -> tuple[Lease[ServiceInstance], Permit]:
-        exclude = self._left_out(call, instances)
+    async def _begin(self, service: Service, call: Call) -> Trial:
+        instances = self.discovery.known(service.name)
+        if instances is None:
+            instances = await self._load(service.name)
+        if instances is not service.instances:
+            service.follow(instances)
+        lease, permit = self._choose(service, call)
+        instance = lease.endpoint
+        call.tried.add(instance.instance_id)
+        return Trial(lease, permit, self._connections.pool(service.policy, instance), self._clock())
+
+    def _choose(self, service: Service, call: Call) -> tuple[Lease[ServiceInstance], Permit]:
+        left_out = self._left_out(service, call)
+        resting = service.resting_now() if service.resting else set()
         refused: set[str] = set()
         while True:
             try:
-                lease = service.balancer.acquire(exclude=exclude | call.tried | refused)
+                lease = service.balancer.acquire(
+                    call.options.key, left_out | call.tried | resting | refused
+                )
             except NoInstanceAvailableError as error:
-                if call.tried:
-                    call.tried.clear()  # everyone was tried once: begin another round
-                    continue
-                reason = _why_nobody(instances, exclude, refused)
-                raise NoInstanceCallError(service.name, reason, call.attempts) from error
+                # Rather one that asked for a rest than nobody; rather one that was tried.
+                if resting:
+                    resting = set()
+                elif call.tried:
+                    call.tried.clear()
+                else:
+                    raise self._nobody(service, call, refused) from error
+                continue
             try:
                 permit = service.breaker(lease.endpoint.instance_id).acquire()
             except CircuitOpenError:
@@ -261,41 +299,109 @@ class CallEngine:
             else:
                 return lease, permit
 
-    def _left_out(self, call: Call, instances: tuple[ServiceInstance, ...]) -> set[str]:
-        admitted: Sequence[ServiceInstance] = [
-            one for one in instances if one.enabled and one.healthy
-        ]
-        for narrow in self._filters:
-            admitted = narrow(admitted, call)
-        if len(admitted) == len(instances):
+    def _left_out(self, service: Service, call: Call) -> set[str]:
+        filters = self._filters_of(service, call)
+        if not filters:
             return set()
-        kept = {instance.instance_id for instance in admitted}
-        return {one.instance_id for one in instances if one.instance_id not in kept}
+        eligible = service.eligible
+        kept = admitted(eligible, filters, call)
+        if len(kept) == len(eligible):
+            return set()
+        return {one.instance_id for one in eligible} - {one.instance_id for one in kept}
+
+    def _filters_of(self, service: Service, call: Call) -> tuple[InstanceFilter, ...]:
+        filters = self._filters
+        if own := self._service_filters.get(service.name):
+            filters += own
+        if call.policy is not service.policy:
+            filters += static_filters(call.policy)
+        if call.options.filters:
+            filters += tuple(call.options.filters)
+        return filters
+
+    def _nobody(self, service: Service, call: Call, refused: set[str]) -> NoInstanceCallError:
+        left: Sequence[ServiceInstance] = service.instances
+        if not left:
+            return NoInstanceCallError(service.name, "none is registered", call.attempts)
+        for narrow in (*service.static_filters, *self._filters_of(service, call)):
+            before, left = left, narrow(left, call)
+            if not left:
+                reason = f"all {len(before)} left are filtered out by {_name_of(narrow)}"
+                return NoInstanceCallError(service.name, reason, call.attempts)
+        if refused:
+            reason = f"the circuits of {', '.join(sorted(refused))} are open"
+        elif not any(one.weight for one in left):
+            reason = f"all {len(left)} left have weight 0"
+        else:
+            reason = f"all {len(left)} left are unhealthy, or of weight 0"
+        return NoInstanceCallError(service.name, reason, call.attempts)
 
     async def _transmit(
-        self, instance: ServiceInstance, policy: ServicePolicy, request: httpx.Request
+        self, trial: Trial, policy: ServicePolicy, request: httpx.Request
     ) -> httpx.Response:
-        addressed = _addressed(request, instance, policy)
+        transport = trial.pool.transport
+        left = deadline.remaining()
+        if left is not None and left <= policy.attempt_timeout_seconds:
+            return await transport.handle_async_request(request)  # the call's own timer is earlier
         async with asyncio.timeout(policy.attempt_timeout_seconds):
-            return await self._transport.handle_async_request(addressed)
+            return await transport.handle_async_request(request)
 
-    def _failed(self, call: Call, trial: Trial, error: BaseException) -> None:
-        trial.permit.release(error)
-        trial.lease.release(error)
+    def _failed(
+        self, call: Call, trial: Trial, span: AttemptSpan | None, error: BaseException
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError) and call.ran_out():
+            error = TimeoutError()  # to the instance, being too slow for its caller is a failure
+        trial.end(error)
         self._note(call, trial, type(error).__name__)
+        if span is not None:
+            span.failed(error)
+        if isinstance(error, Exception) and call.measured:
+            seconds = call.attempts[-1].duration_seconds
+            self._metrics.attempted(call.service_name, call.request.method, seconds, error)
 
-    def _answered(
-        self, policy: ServicePolicy, call: Call, trial: Trial, response: httpx.Response
+    async def _answered(
+        self,
+        service: Service,
+        call: Call,
+        trial: Trial,
+        span: AttemptSpan | None,
+        response: httpx.Response,
     ) -> httpx.Response:
         status = response.status_code
-        trial.permit.release(FailedStatusError(status) if status >= 500 else None)
+        trial.answered(status)
         self._note(call, trial, str(status))
-        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - it came async
-        response.stream = LeasedStream(response.stream, trial.lease)
-        if status in policy.retry_statuses and call.replayable and call.idempotent:
-            call.spare = response
-            raise TryElsewhereError
+        if span is not None:
+            span.answered(status)
+        if call.measured:
+            seconds = call.attempts[-1].duration_seconds
+            self._metrics.attempted(call.service_name, call.request.method, seconds, status)
+        response.request = call.request
+        response.stream = LeasedStream(
+            response,
+            trial,
+            service=service.name,
+            attempts=call.attempts,
+            patience_seconds=call.policy.attempt_timeout_seconds,
+            clock=self._clock,
+        )
+        if status in call.policy.retry_statuses:
+            wait = self._rest(service, call, trial, response)
+            if call.replayable and call.idempotent:
+                await call.keep_spare(response)
+                raise TryElsewhereError(wait)
         return response
+
+    def _rest(
+        self, service: Service, call: Call, trial: Trial, response: httpx.Response
+    ) -> float | None:
+        """Leave the instance alone as long as it asks for; the wait when nobody else is left."""
+        asked = retry_after_of(response)
+        if not asked:
+            return None
+        service.rest(trial.lease.endpoint.instance_id, min(asked, call.policy.breaker_open_seconds))
+        busy = self._left_out(service, call) | call.tried | set(service.resting)
+        others = any(one.instance_id not in busy for one in service.eligible)
+        return None if others else asked
 
     def _final(self, call: Call, last: Exception) -> Exception:
         if isinstance(last, NoInstanceCallError):
@@ -310,37 +416,16 @@ class CallEngine:
 
     def _note(self, call: Call, trial: Trial, outcome: str) -> None:
         instance_id = trial.lease.endpoint.instance_id
-        call.tried.add(instance_id)
         call.attempts.append(Attempt(instance_id, outcome, self._clock() - trial.began))
 
-
-def _addressed(
-    request: httpx.Request, instance: ServiceInstance, policy: ServicePolicy
-) -> httpx.Request:
-    """The same request to that instance; the URL given by the caller stays as it is."""
-    url = request.url.copy_with(
-        scheme="https" if instance.secure else "http", host=instance.ip, port=instance.port
-    )
-    headers = request.headers.copy()
-    headers["Host"] = url.netloc.decode("ascii")
-    timeout = {**request.extensions.get("timeout", {})}
-    timeout["connect"] = min(timeout.get("connect") or 1e9, policy.connect_timeout_seconds)
-    extensions = {**request.extensions, "timeout": timeout}
-    return httpx.Request(
-        request.method, url, headers=headers, stream=request.stream, extensions=extensions
-    )
+    def _note_end(self, call: Call, began: float, outcome: int | BaseException) -> None:
+        now = self._clock()
+        service, method = call.service_name, call.request.method
+        self.recent.add(service, method, call.request.url, outcome, call.attempts, now - began, now)
+        if call.measured:
+            counted = outcome if isinstance(outcome, int | Exception) else None
+            self._metrics.ended(service, method, now - began, counted, len(call.attempts))
 
 
-def _total_seconds(request: httpx.Request, policy: ServicePolicy) -> float:
-    given = request.extensions.get("total_timeout_seconds")
-    return policy.total_timeout_seconds if given is None else float(given)
-
-
-def _why_nobody(instances: Sequence[ServiceInstance], left_out: set[str], refused: set[str]) -> str:
-    if not instances:
-        return "none is registered"
-    if len(left_out) == len(instances):
-        return f"all {len(instances)} are unhealthy, disabled or filtered out"
-    if refused:
-        return f"the circuits of {', '.join(sorted(refused))} are open"
-    return "those that are left have weight 0"
+def _name_of(narrow: InstanceFilter) -> str:
+    return getattr(narrow, "__name__", type(narrow).__name__)
