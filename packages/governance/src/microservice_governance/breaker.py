@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 import pybreaker
 
 from .breaker_config import BreakerConfig, BreakerState
-from .errors import IllegalTransitionError, RejectedError
+from .errors import DeadlineExceededError, IllegalTransitionError, RejectedError
 from .phases import Closed, Disabled, ForcedOpen, HalfOpen, MetricsOnly, Open, Phase
 from .policy import Policy, refuse_coroutine
 
@@ -111,6 +111,8 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         listeners: pybreaker listeners; told after the fact, in order, and one that raises is
             logged and harms nobody.
     """
+
+    kind = "circuit_breaker"
 
     def __init__(
         self,
@@ -287,7 +289,9 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
     def _is_neutral(self, error: BaseException) -> bool:
         return (
             not isinstance(error, Exception)
-            or isinstance(error, (RejectedError, *self.config.ignore_exceptions))
+            or isinstance(
+                error, (RejectedError, DeadlineExceededError, *self.config.ignore_exceptions)
+            )
             or not self.is_system_error(error)
         )
 

@@ -3,8 +3,14 @@
 GovernanceError
 ├── RejectedError: a policy refused the call; nothing was called
 │   ├── CircuitOpenError (also a pybreaker.CircuitBreakerError)
-│   └── RateLimitedError
-├── DeadlineExceededError (also a TimeoutError)
+│   ├── RateLimitedError
+│   ├── BulkheadFullError
+│   ├── LimitReachedError: an adaptive limit
+│   └── LoadShedError
+├── DeadlineExceededError (also a TimeoutError): too late to begin; nothing was called
+├── TimeoutExceededError (also a TimeoutError): the call was cancelled
+├── InjectedFaultError: a drill
+├── PipelineOrderError (also a ValueError)
 └── IllegalTransitionError
 """
 
@@ -15,12 +21,18 @@ import pybreaker
 from microservice_core import MicroserviceError
 
 __all__ = (
+    "BulkheadFullError",
     "CircuitOpenError",
     "DeadlineExceededError",
     "GovernanceError",
     "IllegalTransitionError",
+    "InjectedFaultError",
+    "LimitReachedError",
+    "LoadShedError",
+    "PipelineOrderError",
     "RateLimitedError",
     "RejectedError",
+    "TimeoutExceededError",
 )
 
 
@@ -87,8 +99,92 @@ class RateLimitedError(RejectedError):
         )
 
 
+class BulkheadFullError(RejectedError):
+    """Every place is taken and the line is full, or nobody left in time; nothing was called.
+
+    Attributes:
+        limit: how many calls the bulkhead lets in at once.
+    """
+
+    def __init__(self, name: str, limit: int, waited: float | None = None) -> None:
+        why = "no room to wait" if waited is None else f"none ended within {waited:g} s"
+        super().__init__(
+            f"bulkhead {name!r} is full: {limit} calls in flight and {why}; "
+            "retry later, raise `limit`, or give it a longer `queue`",
+            policy="bulkhead",
+            name=name,
+        )
+        self.limit = limit
+
+
+class LimitReachedError(RejectedError):
+    """As many calls are in flight as the service bears now; nothing was called.
+
+    Attributes:
+        limit: how many that are.
+    """
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(
+            f"{name!r} bears {limit} calls at once now, and they are in flight; retry later",
+            policy="adaptive_limit",
+            name=name,
+        )
+        self.limit = limit
+
+
+class LoadShedError(RejectedError):
+    """There is too much to do for calls of this priority; nothing was called.
+
+    Attributes:
+        priority: what the call had.
+        load: how much there is to do; 1 is all that can be done.
+    """
+
+    def __init__(self, name: str, priority: str, load: float) -> None:
+        super().__init__(
+            f"{name!r} sheds calls of priority {priority} at a load of {load:.2f}; "
+            "retry later, or call with a higher priority",
+            policy="load_shedding",
+            name=name,
+        )
+        self.priority = priority
+        self.load = load
+
+
 class DeadlineExceededError(GovernanceError, TimeoutError):
-    """The deadline in force has passed; give the whole call more time or do less in it."""
+    """The deadline had passed before the call was made: give the whole call more time.
+
+    Nothing was called, so breakers count it as no outcome.
+    """
+
+
+class TimeoutExceededError(GovernanceError, TimeoutError):
+    """The call took too long and was cancelled; give it more time, or see why it is slow.
+
+    Attributes:
+        name: the timeout's name.
+        seconds: what it allowed.
+    """
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(
+            f"{name!r} cancelled the call after {seconds:.3f} s; "
+            "give it more time, or find out why it is slow"
+        )
+        self.name = name
+        self.seconds = seconds
+
+    def __reduce__(self) -> tuple[type[TimeoutExceededError], tuple[str, float]]:
+        return type(self), (self.name, self.seconds)
+
+
+class InjectedFaultError(GovernanceError):
+    """A drill made this call fail; turn the fault injection off if there is none on today."""
+
+
+class PipelineOrderError(GovernanceError, ValueError):
+    """The policies of a pipeline stand in an order that cannot work; the message says why."""
 
 
 class IllegalTransitionError(GovernanceError):

@@ -39,6 +39,8 @@ class RateLimiter(Policy):
         sleep: waits that many seconds.
     """
 
+    kind = "rate_limiter"
+
     def __init__(
         self,
         config: LimitConfig,
