@@ -21,12 +21,14 @@ from .errors import (
     NoInstanceCallError,
     ServiceCallError,
 )
+from .fallbacks import FallbackAnswer
 from .filters import enabled, labels, version_range
 from .interceptors import Interceptor, RequestInterceptor, SendAgain
 from .messages import MessageTooLongError, ServerSentEvent, aiter_events, aiter_json_lines
 from .options import ClientOptions
 from .parameters import Body, Header, Path, Query
 from .policy import ServicePolicy, TlsConfig
+from .policy_config import Policies, follow_policies, policies_of
 from .problem import ProblemDocument
 from .recent_calls import CallRecord
 from .requests import RequestOptions
@@ -63,6 +65,7 @@ __all__ = (
     "DiscoverySnapshot",
     "DnsAddresses",
     "ErrorMapping",
+    "FallbackAnswer",
     "FirstSource",
     "Header",
     "HeaderForwarding",
@@ -71,6 +74,7 @@ __all__ = (
     "MessageTooLongError",
     "NoInstanceCallError",
     "Path",
+    "Policies",
     "ProblemDocument",
     "Query",
     "RequestInterceptor",
@@ -89,8 +93,10 @@ __all__ = (
     "aiter_events",
     "aiter_json_lines",
     "enabled",
+    "follow_policies",
     "inbound_headers",
     "labels",
+    "policies_of",
     "service_call",
     "service_client",
     "version_range",

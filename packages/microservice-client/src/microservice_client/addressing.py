@@ -8,19 +8,23 @@ from functools import lru_cache
 import httpx
 
 from microservice_core import ServiceInstance
+from microservice_governance import deadline
 
 from .policy import ServicePolicy
 
 __all__ = ("addressed", "websocket_url")
 
-_HOST = (b"Host", b"host", b"HOST")
+_DEADLINE = deadline.HEADER.encode("ascii")
+_REPLACED = frozenset({b"Host", b"host", b"HOST", _DEADLINE})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def addressed(
-    request: httpx.Request, instance: ServiceInstance, policy: ServicePolicy
+    request: httpx.Request, instance: ServiceInstance, policy: ServicePolicy, seconds: float
 ) -> httpx.Request:
     """The same request to that instance; the URL given by the caller stays as it is.
+
+    It says how many `seconds` the answer is waited for, unless the policy keeps that to itself.
 
     An instance's metadata `host`, where there is one, is the name it is called by: in the Host
     header, and in TLS unless the policy names another.
@@ -29,7 +33,9 @@ def addressed(
     url = _readdressed(request.url, "https" if secure else "http", instance.ip, instance.port)
     name = instance.metadata.get("host")
     host = name.encode("ascii") if name else url.netloc
-    headers = [(b"Host", host), *(pair for pair in request.headers.raw if pair[0] not in _HOST)]
+    headers = [(b"Host", host), *(pair for pair in request.headers.raw if pair[0] not in _REPLACED)]
+    if policy.propagate_deadline:
+        headers.append((_DEADLINE, b"%dm" % max(0, int(seconds * 1000))))
     extensions = {**request.extensions, "timeout": _timeouts(request, policy)}
     if secure and (server_name := policy.tls.server_name or name):
         extensions["sni_hostname"] = server_name

@@ -16,6 +16,7 @@ from microservice_lb import Lease
 
 from .connections import Pool
 from .errors import Attempt
+from .fallbacks import FallbackAnswer
 from .interceptors import Interceptor, RequestInterceptor
 from .policy import RaiseOn, ServicePolicy
 
@@ -41,6 +42,7 @@ class CallOptions:
         idempotent: whether the request may be sent twice; by default its method decides, or an
             `Idempotency-Key` header.
         raise_on: in the place of the policy's.
+        fallback: what stands in for an answer, in the place of the client's.
     """
 
     policy: ServicePolicy | None = None
@@ -50,6 +52,7 @@ class CallOptions:
     key: str | bytes | None = None
     idempotent: bool | None = None
     raise_on: RaiseOn | None = None
+    fallback: FallbackAnswer | None = None
 
 
 _LOWEST_RAISED: dict[RaiseOn, int] = {"never": 1000, "server_errors": 500, "errors": 400}
@@ -69,7 +72,7 @@ class Call:
     """One call under way; what a filter may know of it.
 
     Attributes:
-        read: whether the body is read before the caller gets the response.
+        reading: whether the body is read before the caller gets the response.
         traced, measured: whether somebody looks at spans and metrics.
         spare: the response of an attempt that another one is to replace.
         timer: ends the call when its time is over.
@@ -79,7 +82,7 @@ class Call:
     request: httpx.Request
     options: CallOptions
     policy: ServicePolicy
-    read: bool = False
+    reading: bool = False
     traced: bool = False
     measured: bool = False
     attempts: list[Attempt] = field(default_factory=list)

@@ -11,7 +11,7 @@ from typing import Self, Unpack
 
 import httpx
 
-from microservice_core import InstanceQuery
+from microservice_core import ConfigCenter, InstanceQuery, Unsubscribe
 
 from .addresses import StaticAddresses
 from .addressing import websocket_url
@@ -23,6 +23,7 @@ from .messages import ServerSentEvent, aiter_events, aiter_json_lines
 from .metrics import CallMetrics
 from .options import ClientOptions
 from .policy import ServicePolicy
+from .policy_config import Policies, follow_policies
 from .recent_calls import CallRecord, RecentCalls
 from .requests import RequestOptions, build_request, default_headers
 from .service import staged_balancer
@@ -231,6 +232,24 @@ class AsyncServiceClient:
         """
         await (self._engine or self._closed()).discovery.warm_up(services)
 
+    def apply_policies(self, policies: Policies) -> None:
+        """Let calls behave so from now on; those under way are not touched.
+
+        Breakers, balancers, budgets and places in bulkheads stay where the policy does not change
+        them. `policies_of(mapping)` reads them from a configuration.
+        """
+        (self._engine or self._closed()).apply(policies)
+
+    def follow_policies(
+        self, center: ConfigCenter, data_id: str, *, group_name: str = ""
+    ) -> Unsubscribe:
+        """Apply the policies of a JSON document in a configuration center, now and at each change.
+
+        See `policies_of` for its form. A document that cannot be used is logged and changes
+        nothing. The returned callable ends it.
+        """
+        return follow_policies(self.apply_policies, center, data_id, group_name=group_name)
+
     def breaker_states(self, service: str) -> dict[str, str]:
         """The state of each instance's circuit breaker, by instance id; for a status page."""
         return (self._engine or self._closed()).breaker_states(service)
@@ -277,12 +296,14 @@ def open_engine(source: InstanceSource, options: ClientOptions) -> CallEngine:
     engine = CallEngine(
         discovery,
         connections,
-        policies=options.get("policies") or {},
-        default_policy=options.get("default_policy") or ServicePolicy(),
+        policies=Policies(
+            options.get("default_policy") or ServicePolicy(), dict(options.get("policies") or {})
+        ),
         filters=options.get("filters", ()),
         service_filters=options.get("service_filters", {}),
         interceptors=options.get("interceptors", ()),
         service_interceptors=options.get("service_interceptors", {}),
+        fallbacks=options.get("fallbacks", {}),
         make_balancer=options.get("make_balancer") or partial(staged_balancer, clock=clock),
         tracing=Tracing(options.get("tracer_provider")),
         metrics=CallMetrics(options.get("meter_provider")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Collection
+from importlib.util import find_spec
 from typing import Literal
 
 import httpx
@@ -144,15 +145,14 @@ def httpx_pool(policy: ServicePolicy, tls: ssl.SSLContext) -> httpx.AsyncBaseTra
     Raises:
         MissingDependencyError: HTTP/2 is asked for and not installed.
     """
+    if policy.http2 and find_spec("h2") is None:
+        raise MissingDependencyError("http2=True", "microservice-client[http2]")
     limits = httpx.Limits(
         max_connections=policy.max_connections_per_instance,
         max_keepalive_connections=policy.max_idle_connections_per_instance,
         keepalive_expiry=policy.idle_connection_seconds,
     )
-    try:
-        return httpx.AsyncHTTPTransport(verify=tls, http2=policy.http2, limits=limits)
-    except ImportError as error:
-        raise MissingDependencyError("http2=True", "microservice-client[http2]") from error
+    return httpx.AsyncHTTPTransport(verify=tls, http2=policy.http2, limits=limits)
 
 
 def _ssl_context(tls: TlsConfig) -> ssl.SSLContext:

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
 
@@ -18,7 +19,16 @@ from microservice_core import (
     ProviderError,
     ServiceInstance,
 )
-from microservice_governance import CircuitOpenError, Permit, deadline
+from microservice_governance import (
+    BulkheadFullError,
+    CircuitOpenError,
+    Fallback,
+    Permit,
+    RateLimitedError,
+    RateLimiter,
+    RejectedError,
+    deadline,
+)
 from microservice_lb import Lease
 
 from .addressing import addressed
@@ -28,14 +38,17 @@ from .discovery import DiscoverySnapshot
 from .errors import (
     Attempt,
     CallFailedError,
+    CallRejectedError,
     CallStatusError,
     CallTimeoutError,
     NoInstanceCallError,
     ServiceCallError,
 )
+from .fallbacks import AnswerCache, FallbackAnswer, fallback_of
 from .interceptors import Interceptor, RequestInterceptor, chain, through
 from .metrics import CallMetrics
 from .policy import ServicePolicy
+from .policy_config import Policies
 from .recent_calls import RecentCalls
 from .service import BalancerMaker, Service, TryElsewhereError, admitted, static_filters
 from .streams import LeasedStream, read
@@ -43,6 +56,14 @@ from .telemetry import AttemptSpan, Tracing, hand_on, note_status
 
 __all__ = ("CallEngine",)
 
+CONNECTING = (
+    "tls",
+    "http2",
+    "max_connections_per_instance",
+    "max_idle_connections_per_instance",
+    "idle_connection_seconds",
+)
+_NOT_MADE = GeneratorExit("the attempt was not made")
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -52,9 +73,10 @@ class CallEngine:
     Args:
         discovery: who answers for each service.
         connections: what carries a request to an instance.
-        policies: behaviour by service name; `default_policy` for the others.
+        policies: behaviour by service name.
         filters: narrow the instances of each call, in order; lanes are one. Then the service's.
         interceptors: stand around each call, in order, the client's outside the service's.
+        fallbacks: what stands in for a service.
         make_balancer: makes the balancer of a service.
         tracing, metrics, recent: told of calls.
         clock: monotonic seconds.
@@ -65,12 +87,12 @@ class CallEngine:
         discovery: DiscoverySnapshot,
         connections: Connections,
         *,
-        policies: Mapping[str, ServicePolicy],
-        default_policy: ServicePolicy,
+        policies: Policies,
         filters: Sequence[InstanceFilter],
         service_filters: Mapping[str, Sequence[InstanceFilter]],
         interceptors: Sequence[Interceptor | RequestInterceptor],
         service_interceptors: Mapping[str, Sequence[Interceptor | RequestInterceptor]],
+        fallbacks: Mapping[str, FallbackAnswer],
         make_balancer: BalancerMaker,
         tracing: Tracing,
         metrics: CallMetrics,
@@ -80,8 +102,9 @@ class CallEngine:
         self.discovery = discovery
         self.recent = recent
         self._connections = connections
-        self._policies = dict(policies)
-        self._default_policy = default_policy
+        self._policies = policies
+        self._fallbacks = {name: fallback_of(answer) for name, answer in fallbacks.items()}
+        self._answers = AnswerCache(clock=clock)
         self._filters = tuple(filters)
         self._service_filters = {name: tuple(own) for name, own in service_filters.items()}
         self._interceptors = chain(interceptors)
@@ -126,6 +149,8 @@ class CallEngine:
             outcome = response.status_code
         except BaseException as error:
             outcome = error
+            if isinstance(error, ServiceCallError):
+                error.request = request
             raise
         else:
             return response
@@ -156,7 +181,17 @@ class CallEngine:
 
     def policy(self, service_name: str) -> ServicePolicy:
         """The behaviour of calls to the service."""
-        return self._policies.get(service_name, self._default_policy)
+        return self._policies.of(service_name)
+
+    def apply(self, policies: Policies) -> None:
+        """Let calls that begin from now on behave so; those under way keep what they have."""
+        self._policies = policies
+        for name, service in list(self._services.items()):
+            policy = policies.of(name)
+            if policy != service.policy:
+                self._services[name] = self._new_service(name, policy, service)
+                if any(getattr(policy, f) != getattr(service.policy, f) for f in CONNECTING):
+                    self._connections.keep_only(name, ())
 
     def breaker_states(self, service_name: str) -> dict[str, str]:
         """The breaker state of each instance that was called, by instance id."""
@@ -188,10 +223,41 @@ class CallEngine:
         if call.options.interceptors:
             interceptors += chain(call.options.interceptors)
         if not interceptors:
-            return await self._within_time(call)
+            return await self._with_fallback(call)
         return await through(
-            interceptors, call.request, lambda request: self._within_time(call.again(request))
+            interceptors, call.request, lambda request: self._with_fallback(call.again(request))
         )
+
+    async def _with_fallback(self, call: Call) -> httpx.Response:
+        if call.policy.fallback_cache_seconds:
+            return await self._with_last_answer(call)
+        if call.options.fallback is not None:
+            fallback: Fallback | None = fallback_of(call.options.fallback)
+        else:
+            fallback = self._fallbacks.get(call.service_name)
+        if fallback is None:
+            return await self._within_time(call)
+        response = await fallback.arun(self._within_time, call)
+        response.request = call.request
+        return response
+
+    async def _with_last_answer(self, call: Call) -> httpx.Response:
+        name, request = call.service_name, call.request
+        try:
+            response = await self._within_time(call)
+        except ServiceCallError:
+            last = self._answers.find(name, request, call.policy.fallback_cache_seconds)
+            if last is None:
+                raise
+            return last
+        if call.reading:
+            self._answers.keep(name, request, response)
+        if response.status_code >= 500:
+            last = self._answers.find(name, request, call.policy.fallback_cache_seconds)
+            if last is not None:
+                await response.aclose()
+                return last
+        return response
 
     async def _within_time(self, call: Call) -> httpx.Response:
         total = call.total_seconds
@@ -201,8 +267,8 @@ class CallEngine:
         try:
             async with asyncio.timeout(total) as call.timer:
                 with deadline(total):
-                    response = await self._with_retries(call)
-                    if call.read or response.status_code >= call.lowest_raised_status:
+                    response = await self._admitted(call)
+                    if call.reading or response.status_code >= call.lowest_raised_status:
                         await read(response)
         except TimeoutError as error:
             if isinstance(error, ServiceCallError):
@@ -212,10 +278,42 @@ class CallEngine:
             raise CallStatusError(call.service_name, response, call.attempts)
         return response
 
-    async def _with_retries(self, call: Call) -> httpx.Response:
+    async def _admitted(self, call: Call) -> httpx.Response:
         service = self._services.get(call.service_name) or await self._open(call.service_name)
+        if service.bulkhead is None:
+            return await self._with_retries(service, call)
         try:
-            return await service.retry(call.policy).arun(self._attempt, service, call)
+            await service.bulkhead.__aenter__()
+        except BulkheadFullError as error:
+            raise self._rejected(call, error) from error
+        leave = partial(service.bulkhead.__exit__, None, None, None)
+        try:
+            response = await self._with_retries(service, call)
+        except BaseException:
+            leave()
+            raise
+        assert isinstance(response.stream, LeasedStream)  # noqa: S101 - every attempt's is one
+        # The place is kept until the body was read, which may be long after this returns.
+        response.stream.when_closed(leave)
+        return response
+
+    def _rejected(self, call: Call, error: RejectedError) -> CallRejectedError:
+        if call.measured:
+            self._metrics.rejected(call.service_name, error.policy)
+        return CallRejectedError(
+            call.service_name,
+            error.policy,
+            str(error),
+            retry_after=error.retry_after,
+            attempts=call.attempts,
+        )
+
+    async def _with_retries(self, service: Service, call: Call) -> httpx.Response:
+        attempt = self._attempt
+        if call.policy.hedge_after_seconds is not None and call.idempotent and call.replayable:
+            attempt = self._hedged
+        try:
+            return await service.retry(call.policy).arun(attempt, service, call)
         except (TryElsewhereError, NoInstanceCallError) as last:
             if call.spare is None:
                 raise self._final(call, last) from last.__cause__
@@ -229,10 +327,40 @@ class CallEngine:
         await self._load(name)
         found = self._services.get(name)
         if found is None:
-            found = self._services[name] = Service(
-                name, self.policy(name), make_balancer=self._make_balancer, clock=self._clock
-            )
+            found = self._services[name] = self._new_service(name, self.policy(name), None)
         return found
+
+    def _new_service(self, name: str, policy: ServicePolicy, before: Service | None) -> Service:
+        return Service(
+            name,
+            policy,
+            make_balancer=self._make_balancer,
+            clock=self._clock,
+            before=before,
+        )
+
+    async def _hedged(self, service: Service, call: Call) -> httpx.Response:
+        if service.instances is not self.discovery.known(service.name):
+            service.follow(self.discovery.known(service.name) or ())
+        hedge = service.hedge(call.policy)
+        if hedge is None:
+            return await self._attempt(service, call)
+        answers: list[httpx.Response] = []
+
+        async def attempt() -> httpx.Response:
+            response = await self._attempt(service, call)
+            answers.append(response)
+            return response
+
+        winner: httpx.Response | None = None
+        try:
+            winner = await hedge.arun(attempt)
+            return winner
+        finally:
+            # Two may have answered in the same moment.
+            for answer in answers:
+                if answer is not winner:
+                    await answer.aclose()
 
     async def _load(self, name: str) -> tuple[ServiceInstance, ...]:
         try:
@@ -245,7 +373,11 @@ class CallEngine:
     async def _attempt(self, service: Service, call: Call) -> httpx.Response:
         trial = await self._begin(service, call)
         instance = trial.lease.endpoint
-        request = addressed(call.request, instance, call.policy)
+        if service.limiter is not None:
+            self._take_from_limit(service.limiter, call, trial)
+        request = addressed(
+            call.request, instance, call.policy, self._seconds_for_attempt(call.policy)
+        )
         span = None
         if call.traced:
             span = self._tracing.attempt(request, instance, len(call.attempts) + 1)
@@ -261,6 +393,21 @@ class CallEngine:
                 raise self._again_or(call, error) from error
             raise
         return await self._answered(service, call, trial, span, response)
+
+    def _take_from_limit(self, limiter: RateLimiter, call: Call, trial: Trial) -> None:
+        decision = limiter.try_acquire()
+        if decision.allowed:
+            return
+        error = RateLimitedError(
+            limiter.name, limiter.config.rate, limiter.config.per_seconds, decision.retry_after
+        )
+        trial.end(_NOT_MADE)
+        raise self._rejected(call, error)
+
+    def _seconds_for_attempt(self, policy: ServicePolicy) -> float:
+        left = deadline.remaining()
+        limit = policy.attempt_timeout_seconds
+        return limit if left is None or left > limit else left
 
     async def _begin(self, service: Service, call: Call) -> Trial:
         instances = self.discovery.known(service.name)
@@ -379,8 +526,7 @@ class CallEngine:
         response.stream = LeasedStream(
             response,
             trial,
-            service=service.name,
-            attempts=call.attempts,
+            call=call,
             patience_seconds=call.policy.attempt_timeout_seconds,
             clock=self._clock,
         )

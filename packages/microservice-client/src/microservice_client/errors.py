@@ -73,7 +73,8 @@ class ServiceCallError(MicroserviceError, httpx.TransportError):
     ) -> None:
         tried = "; ".join(str(attempt) for attempt in attempts)
         message = f"{service}: {problem}{f' ({tried})' if tried else ''}; {suggestion}"
-        httpx.TransportError.__init__(self, message)
+        # Not through the line of parents: one of CallStatusError's wants more arguments.
+        httpx.HTTPError.__init__(self, message)
         self.service = service
         self.attempts = tuple(attempts)
         self.instance = attempts[-1].instance_id if attempts else ""
@@ -87,6 +88,7 @@ def _rebuild(
     kind: type[ServiceCallError], arguments: tuple[object, ...], attributes: dict[str, object]
 ) -> ServiceCallError:
     error = kind.__new__(kind, *arguments)
+    error.args = arguments  # an OSError, which a TimeoutError is, does not take them here
     error.__dict__.update(attributes)
     return error
 

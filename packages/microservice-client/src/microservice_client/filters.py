@@ -74,7 +74,8 @@ def version_range(specifier: str) -> InstanceFilter:
 
 def _is_in(wanted: SpecifierSet, text: str) -> bool:
     version = _version(text)
-    return version is not None and wanted.contains(version)
+    # Said out loud: without it, releases of packaging differ on a pre-release.
+    return version is not None and wanted.contains(version, prereleases=bool(wanted.prereleases))
 
 
 @lru_cache(maxsize=4096)

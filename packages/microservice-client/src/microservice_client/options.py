@@ -12,6 +12,7 @@ from opentelemetry.trace import TracerProvider
 from microservice_core import InstanceFilter, InstanceQuery
 
 from .connections import ConnectionLayer
+from .fallbacks import FallbackAnswer
 from .interceptors import Interceptor, RequestInterceptor
 from .policy import ServicePolicy
 from .service import BalancerMaker
@@ -26,6 +27,7 @@ class ClientOptions(TypedDict, total=False):
         policies: behaviour by service name; `default_policy` for all others.
         filters: narrow the instances of each call, in order; `service_filters` after them.
         interceptors: around each call, in order; `service_interceptors` within them.
+        fallbacks: what stands in for a service, by its name, when a call comes to nothing.
         make_balancer: makes the balancer of a service, in the place of the policy's.
         query: which instances of a service are asked for, e.g. those of a group.
         refresh_seconds: how old the known instances of a service may get.
@@ -44,6 +46,7 @@ class ClientOptions(TypedDict, total=False):
     service_filters: Mapping[str, Sequence[InstanceFilter]]
     interceptors: Sequence[Interceptor | RequestInterceptor]
     service_interceptors: Mapping[str, Sequence[Interceptor | RequestInterceptor]]
+    fallbacks: Mapping[str, FallbackAnswer]
     make_balancer: BalancerMaker
     query: InstanceQuery
     refresh_seconds: float

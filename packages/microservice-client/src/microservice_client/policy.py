@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from microservice_core import InvalidValueError
+from microservice_governance import BulkheadConfig, LimitConfig
 from microservice_lb import names as balancer_names
 
 from .filters import version_range
@@ -64,6 +65,14 @@ class ServicePolicy(BaseModel):
             a balancer that honours weights.
         breaker_failures: failures in a row after which an instance is left alone.
         breaker_open_seconds: for how long.
+        bulkhead: calls to the service at once, and how many may wait for a place; none = any number.
+        rate_limit: attempts let through per time; what is above is refused. None = any number.
+        hedge_after_seconds: an idempotent call without an answer by then is sent to another
+            instance as well, and the first answer wins; none = never.
+        hedge_attempts: instances asked at once, at most.
+        fallback_cache_seconds: a GET that fails is answered by its last good answer while that is
+            no older; 0 = never.
+        propagate_deadline: say in a header (`grpc-timeout`) how long the answer is waited for.
         version: only instances of these versions (PEP 440, e.g. `>=1.2,<2`); empty = any.
         labels: only instances whose metadata has each of these.
         raise_on: which HTTP error statuses are raised as `CallStatusError`: none, 500 and above,
@@ -91,6 +100,12 @@ class ServicePolicy(BaseModel):
     slow_start_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     breaker_failures: Annotated[int, Field(ge=1, le=10_000)] = 5
     breaker_open_seconds: Seconds = 10.0
+    bulkhead: BulkheadConfig | None = None
+    rate_limit: LimitConfig | None = None
+    hedge_after_seconds: Seconds | None = None
+    hedge_attempts: Annotated[int, Field(ge=2, le=5)] = 2
+    fallback_cache_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    propagate_deadline: bool = True
     version: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     raise_on: RaiseOn = "never"

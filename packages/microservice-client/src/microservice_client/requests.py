@@ -11,6 +11,7 @@ import httpx
 from microservice_core import InstanceFilter
 
 from .call import CallOptions
+from .fallbacks import FallbackAnswer
 from .interceptors import Interceptor, RequestInterceptor
 from .policy import RaiseOn, ServicePolicy
 
@@ -33,6 +34,7 @@ class RequestOptions(TypedDict, total=False):
         key: what a hash balancer hashes.
         idempotent: whether the request may be sent twice, where the method does not tell.
         raise_on: which error statuses are raised, in the place of the policy's.
+        fallback: what stands in for an answer when the call comes to nothing.
     """
 
     params: Mapping[str, Scalar | Sequence[Scalar]]
@@ -48,9 +50,21 @@ class RequestOptions(TypedDict, total=False):
     key: str | bytes
     idempotent: bool
     raise_on: RaiseOn
+    fallback: FallbackAnswer
 
 
-_CALL_OPTIONS = frozenset({"timeout", "policy", "filters", "interceptors", "key", "idempotent"})
+_CALL_OPTIONS = frozenset(
+    {
+        "timeout",
+        "policy",
+        "filters",
+        "interceptors",
+        "key",
+        "idempotent",
+        "raise_on",
+        "fallback",
+    }
+)
 
 
 def default_headers() -> Mapping[str, str]:
@@ -97,6 +111,7 @@ def call_options(options: RequestOptions) -> CallOptions:
         key=options.get("key"),
         idempotent=options.get("idempotent"),
         raise_on=options.get("raise_on"),
+        fallback=options.get("fallback"),
     )
 
 

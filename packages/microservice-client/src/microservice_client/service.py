@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from microservice_core import InstanceFilter, RequestContext, ServiceInstance
 from microservice_governance import (
     BreakerConfig,
+    Bulkhead,
     CircuitBreaker,
     ExponentialBackoff,
+    Hedge,
+    RateLimiter,
     Retry,
     RetryBudget,
     RetryConfig,
@@ -23,6 +26,7 @@ from microservice_lb import (
     create,
 )
 
+from .errors import NoInstanceCallError
 from .filters import enabled, labels, version_range
 from .policy import ServicePolicy
 
@@ -32,6 +36,9 @@ BalancerMaker = Callable[[str, ServicePolicy], Balancer[ServiceInstance]]
 """Makes the balancer of a service, by its name and policy."""
 
 _MOST_RETRIES = 64
+_BALANCER_FIELDS = ("balancer", "zone", "panic_threshold", "slow_start_seconds")
+_BREAKER_FIELDS = ("breaker_failures", "breaker_open_seconds")
+_BUDGET_FIELDS = ("retry_budget_ratio", "retry_budget_per_second")
 
 
 class TryElsewhereError(Exception):
@@ -55,7 +62,14 @@ class NoCall:
 
 
 class Service:
-    """The state of one service; a new policy makes a new one that keeps what it can.
+    """The state of one service.
+
+    Args:
+        name: the service's name.
+        policy: its behaviour.
+        before: the state under an earlier policy; what the new one leaves as it is, is taken over.
+        make_balancer: makes the balancer.
+        clock: monotonic seconds.
 
     Attributes:
         instances: all that the last snapshot had.
@@ -70,21 +84,39 @@ class Service:
         *,
         make_balancer: BalancerMaker,
         clock: Callable[[], float],
+        before: Service | None = None,
     ) -> None:
         self.name = name
         self.policy = policy
-        self.balancer = make_balancer(name, policy)
-        self.breakers: dict[str, CircuitBreaker] = {}
         self.resting: dict[str, float] = {}
         self.instances: tuple[ServiceInstance, ...] = ()
         self.eligible: tuple[ServiceInstance, ...] = ()
         self.static_filters = static_filters(policy)
-        self._budget = RetryBudget(
-            policy.retry_budget_ratio, min_per_second=policy.retry_budget_per_second
-        )
-        self._retries: dict[tuple[int, float, float], Retry] = {}
-        self._breaker_config = breaker_config(policy)
+        self.limiter: RateLimiter | None = None
+        if policy.rate_limit is not None:
+            self.limiter = RateLimiter(policy.rate_limit, name=f"calls of {name}", clock=clock)
         self._clock = clock
+        self._retries: dict[tuple[int, float, float], Retry] = {}
+        self._hedges: dict[tuple[float, int], Hedge] = {}
+        self._breaker_config = breaker_config(policy)
+        self.balancer: Balancer[ServiceInstance]
+        self.breakers: dict[str, CircuitBreaker] = {}
+        self.budget: RetryBudget
+        self.bulkhead = _bulkhead(name, policy, before)
+        if before is not None and _same(before, policy, _BALANCER_FIELDS):
+            self.balancer = before.balancer
+        else:
+            self.balancer = make_balancer(name, policy)
+        if before is not None and _same(before, policy, _BREAKER_FIELDS):
+            self.breakers = before.breakers
+        if before is not None and _same(before, policy, _BUDGET_FIELDS):
+            self.budget = before.budget
+        else:
+            self.budget = RetryBudget(
+                policy.retry_budget_ratio, min_per_second=policy.retry_budget_per_second
+            )
+        if before is not None and policy.rate_limit == before.policy.rate_limit:
+            self.limiter = before.limiter
 
     def follow(self, instances: tuple[ServiceInstance, ...]) -> None:
         """Let balancer and breakers know the instances of now."""
@@ -111,7 +143,24 @@ class Service:
         if found is None:
             if len(self._retries) >= _MOST_RETRIES:
                 self._retries.clear()
-            found = self._retries[key] = Retry(retry_config(policy), budget=self._budget)
+            found = self._retries[key] = Retry(retry_config(policy), budget=self.budget)
+        return found
+
+    def hedge(self, policy: ServicePolicy) -> Hedge | None:
+        """The hedge of a policy; None when it has none, or nobody else could be asked."""
+        if policy.hedge_after_seconds is None or len(self.eligible) < 2:
+            return None
+        key = (policy.hedge_after_seconds, policy.hedge_attempts)
+        found = self._hedges.get(key)
+        if found is None:
+            if len(self._hedges) >= _MOST_RETRIES:
+                self._hedges.clear()
+            found = self._hedges[key] = Hedge(
+                delay=policy.hedge_after_seconds,
+                attempts=policy.hedge_attempts,
+                on=(TryElsewhereError, NoInstanceCallError),
+                name=self.name,
+            )
         return found
 
     def rest(self, instance_id: str, seconds: float) -> None:
@@ -123,6 +172,25 @@ class Service:
         now = self._clock()
         self.resting = {key: until for key, until in self.resting.items() if until > now}
         return set(self.resting)
+
+
+def _same(before: Service, policy: ServicePolicy, fields: Sequence[str]) -> bool:
+    return all(getattr(before.policy, name) == getattr(policy, name) for name in fields)
+
+
+def _bulkhead(name: str, policy: ServicePolicy, before: Service | None) -> Bulkhead | None:
+    config = policy.bulkhead
+    if config is None:
+        return None
+    if before is not None and before.bulkhead is not None:
+        before.bulkhead.reconfigure(config)  # those inside keep their places
+        return before.bulkhead
+    return Bulkhead(
+        config.limit,
+        queue=config.queue,
+        max_wait_seconds=config.max_wait_seconds,
+        name=f"calls of {name}",
+    )
 
 
 def static_filters(policy: ServicePolicy) -> tuple[InstanceFilter, ...]:

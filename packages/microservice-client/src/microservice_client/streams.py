@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 import httpx
 
-from .call import Trial
-from .errors import Attempt, BodyBrokenError
+from .call import Call, Trial
+from .errors import BodyBrokenError
 
 __all__ = ("LeasedStream",)
 
@@ -43,8 +43,7 @@ class LeasedStream(httpx.AsyncByteStream):
         response: httpx.Response,
         trial: Trial,
         *,
-        service: str,
-        attempts: Sequence[Attempt],
+        call: Call,
         patience_seconds: float,
         clock: Callable[[], float],
     ) -> None:
@@ -52,8 +51,8 @@ class LeasedStream(httpx.AsyncByteStream):
         self._stream = response.stream
         self._response = response
         self._trial = trial
-        self._service = service
-        self._attempts = attempts
+        self._call = call
+        self._tell: Callable[[], None] | None = None
         self._patience_seconds = patience_seconds
         self._clock = clock
 
@@ -64,6 +63,10 @@ class LeasedStream(httpx.AsyncByteStream):
         except Exception as error:
             raise self._broken(error) from error
         self._ended()
+
+    def when_closed(self, tell: Callable[[], None]) -> None:
+        """Have somebody told, once, when the body is closed."""
+        self._tell = tell
 
     async def whole(self) -> bytes:
         """All of the body; closes it, whatever happens.
@@ -83,7 +86,7 @@ class LeasedStream(httpx.AsyncByteStream):
     def _broken(self, error: Exception) -> Exception:
         self._trial.end(error)
         if isinstance(error, httpx.TransportError):
-            return BodyBrokenError(self._service, self._attempts)
+            return BodyBrokenError(self._call.service_name, self._call.attempts)
         return error
 
     def _ended(self) -> None:
@@ -97,3 +100,6 @@ class LeasedStream(httpx.AsyncByteStream):
             await self._stream.aclose()
         finally:
             self._trial.end(measured=False)
+            tell, self._tell = self._tell, None
+            if tell is not None:
+                tell()

@@ -24,6 +24,7 @@ from .addresses import StaticAddresses
 from .client import AsyncServiceClient, Source
 from .messages import ServerSentEvent
 from .options import ClientOptions
+from .policy_config import Policies
 from .recent_calls import CallRecord
 from .requests import RequestOptions, build_request
 
@@ -171,6 +172,10 @@ class ServiceClient:
         """Find out the instances of these services now; see `AsyncServiceClient.warm_up`."""
         self._loop.run(self._client.warm_up(services))
 
+    def apply_policies(self, policies: Policies) -> None:
+        """Let calls behave so from now on; see `AsyncServiceClient.apply_policies`."""
+        self._loop.run(self._applied(policies))
+
     def breaker_states(self, service: str) -> dict[str, str]:
         """The state of each instance's circuit breaker, by instance id; for a status page."""
         return self._client.breaker_states(service)
@@ -209,6 +214,9 @@ class ServiceClient:
         finally:
             if self.is_open:
                 self._loop.run(_close(items))
+
+    async def _applied(self, policies: Policies) -> None:
+        self._client.apply_policies(policies)
 
     def _open_stream(self, service: str, request: httpx.Request) -> httpx.Response:
         sent = request
