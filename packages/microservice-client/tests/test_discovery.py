@@ -124,7 +124,7 @@ async def test_a_service_nobody_calls_is_forgotten_with_its_watch() -> None:
     assert snapshot.services == ("orders",)
     clock.advance(101)
     await snapshot.tend()
-    assert snapshot.services == ()
+    assert list(snapshot.services) == []
     assert registry.listeners == []
     assert changes == [("orders", 1), ("orders", 0)]
     await snapshot.aclose()
@@ -164,7 +164,7 @@ async def test_the_running_snapshot_looks_after_itself() -> None:
     snapshot.start()
     await snapshot.load("orders")
     for _ in range(3):
-        while not clock.sleepers:
+        for _ in range(10):
             await asyncio.sleep(0)
         clock.advance(5)
         for _ in range(5):
@@ -195,7 +195,7 @@ async def test_a_warmed_client_asks_no_more() -> None:
 
 async def test_a_first_call_while_the_registry_is_down_says_so() -> None:
     async with AsyncServiceClient(Registry(DOWN), transport=FakeMesh()) as client:
-        with pytest.raises(NoInstanceCallError, match="cannot be found out: .*try later"):
+        with pytest.raises(NoInstanceCallError, match=r"cannot be found out: .*try later"):
             await client.get("orders", "/")
 
 
@@ -217,7 +217,7 @@ async def test_each_address_of_a_host_name_is_an_instance() -> None:
     ]
     assert found[0].metadata["host"] == "orders.svc"
     assert await source.get_instances("nobody") == ()
-    with pytest.raises(ServiceRegistryUnavailableError, match="stock.svc does not resolve"):
+    with pytest.raises(ServiceRegistryUnavailableError, match=r"stock\.svc does not resolve"):
         await source.get_instances("stock")
     source.watch_instances("orders", lambda _: None)()
 

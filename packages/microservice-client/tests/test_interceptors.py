@@ -1,5 +1,5 @@
 import logging
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 
 import httpx
 import pytest
@@ -164,7 +164,7 @@ async def test_sending_again_has_an_end() -> None:
 
 
 async def test_what_cannot_be_replayed_is_not_sent_again() -> None:
-    async def body():  # type: ignore[no-untyped-def]
+    async def body() -> AsyncIterator[bytes]:
         yield b"once"
 
     mesh = await mesh_of(401, 200)

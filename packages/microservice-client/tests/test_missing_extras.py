@@ -30,12 +30,15 @@ PROGRAM = textwrap.dedent(
 )
 
 
+LAYER = "connection_layer='aiohttp'"
+FAST = '"microservice-client[fast]"'
+
+
 def test_a_missing_extra_is_named_with_its_installation() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.splitlines() == [
-        "connection_layer='aiohttp' needs an optional package: "
-        'pip install "microservice-client[fast]"',
+        f"{LAYER} needs an optional package: pip install {FAST}",
         'http2=True needs an optional package: pip install "microservice-client[http2]"',
     ]

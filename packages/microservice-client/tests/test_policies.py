@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +20,7 @@ from microservice_client import (
     Policies,
     ServiceCallError,
     ServicePolicy,
+    follow_policies,
     policies_of,
 )
 from microservice_client.testing import FakeMesh
@@ -60,18 +63,18 @@ async def mesh_of(**handlers: Callable[..., object]) -> FakeMesh:
 
 
 def client_of(
-    mesh: FakeMesh, clock: ManualClock | None = None, **fields: object
+    mesh: FakeMesh, clock: Callable[[], float] = time.monotonic, **fields: object
 ) -> AsyncServiceClient:
-    policy = ServicePolicy(**{"backoff_seconds": 0, "balancer": "round_robin", **fields})  # type: ignore[arg-type]
-    return AsyncServiceClient(
-        mesh.registry, transport=mesh, default_policy=policy, **({"clock": clock} if clock else {})
+    policy = ServicePolicy.model_validate(
+        {"backoff_seconds": 0, "balancer": "round_robin", **fields}
     )
+    return AsyncServiceClient(mesh.registry, transport=mesh, default_policy=policy, clock=clock)
 
 
 async def until(accept: Callable[[], bool]) -> None:
     """Let other tasks run until it is so."""
     async with asyncio.timeout(10):
-        while not accept():
+        while not accept():  # noqa: ASYNC110 - whatever it is that has to become true
             await asyncio.sleep(0)
 
 
@@ -339,8 +342,7 @@ async def test_answers_that_come_in_the_same_moment_are_all_closed() -> None:
     mesh = await mesh_of(a=gate, b=gate)
     async with client_of(mesh, hedge_after_seconds=0.001) as client:
         call = asyncio.create_task(client.get("orders", "/"))
-        while gate.inside < 2:
-            await asyncio.sleep(0)
+        await until(lambda: gate.inside == 2)
         gate.opened.set()
         assert (await call).status_code == 200
     assert mesh.open_bodies == 0
@@ -415,7 +417,7 @@ async def test_error_statuses_are_raised_where_the_policy_says_so() -> None:
     )
     async with client_of(mesh, raise_on="errors") as client:
         with pytest.raises(
-            CallStatusError, match="answered 409.*No stock: 7 is sold out"
+            CallStatusError, match=r"answered 409.*No stock: 7 is sold out"
         ) as caught:
             await client.get("orders", "/")
         assert isinstance(caught.value, httpx.HTTPStatusError)
@@ -622,7 +624,7 @@ async def test_policies_follow_a_configuration_center(caplog: pytest.LogCaptureF
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"servises": {}}, "policies must be fields `default` and `services` only"),
+        ({"serv": {}}, "policies must be fields `default` and `services` only"),
         ({"default": 3}, "default must be a mapping of names"),
         ({"services": {"orders": {"attempts": "many"}}}, r"services\.orders\.attempts must be"),
         ({"services": {"orders": {"attempt": 2}}}, r"services\.orders\.attempt must be"),
@@ -687,3 +689,60 @@ async def test_the_retry_budget_keeps_a_dead_service_from_a_storm() -> None:
         for _ in range(20):
             await client.get("orders", "/")
     assert mesh.asked.total() == 21
+
+
+async def test_a_refusal_is_counted(meters: Any) -> None:
+    mesh = await mesh_of(a=ok)
+    policy = ServicePolicy(rate_limit=LimitConfig(rate=1, per_seconds=1000))
+    async with AsyncServiceClient(
+        mesh.registry, transport=mesh, default_policy=policy, meter_provider=meters
+    ) as client:
+        await client.get("orders", "/")
+        with pytest.raises(CallRejectedError):
+            await client.get("orders", "/")
+    assert meters.meter.of("microservice.client.rejections") == [
+        {"server.address": "orders", "microservice.policy": "rate_limiter"}
+    ]
+
+
+async def test_a_slow_start_needs_no_more_than_a_policy() -> None:
+    clock = ManualClock()
+    mesh = await mesh_of(a=ok)
+    async with client_of(
+        mesh, clock, slow_start_seconds=100, balancer="smooth_weighted_round_robin"
+    ) as client:
+        await client.get("orders", "/")
+        await mesh.start("orders", B, ok)
+        await settle()
+        mesh.asked.clear()
+        for _ in range(20):
+            await client.get("orders", "/")
+    assert mesh.asked[B] < 5 < mesh.asked[A]
+
+
+async def test_a_document_that_goes_brings_the_defaults_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="microservice_client")
+    center = InMemoryConfigCenter()
+    applied: list[Policies] = []
+    await center.publish_config("calls.json", '{"default": {"attempts": 2}}', group_name="g")
+    stop = follow_policies(applied.append, center, "calls.json", group_name="g")
+    await until(lambda: len(applied) == 1)
+    await center.delete_config("calls.json", group_name="g")
+    await until(lambda: len(applied) == 2)
+    stop()
+    assert [one.default.attempts for one in applied] == [2, 3]
+
+
+async def test_many_policies_of_single_calls_do_not_fill_the_memory() -> None:
+    mesh = await mesh_of(a=ok, b=ok)
+    async with client_of(mesh) as client:
+        for number in range(1, 140):
+            policy = ServicePolicy(backoff_seconds=number / 1000, hedge_after_seconds=number)
+            await client.get("orders", "/", policy=policy)
+        engine = client._engine
+        assert engine is not None
+        service = engine._services["orders"]
+        assert len(service._retries) <= 64
+        assert len(service._hedges) <= 64

@@ -1,9 +1,10 @@
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.util.types import AttributeValue
@@ -185,49 +186,8 @@ async def test_a_method_nobody_knows_makes_no_new_name(provider: Provider) -> No
     assert [span.name for span in provider.tracer.spans] == ["_OTHER orders", "_OTHER"]
 
 
-class CountingMeter(metrics.NoOpMeter):
-    """Keeps every measurement."""
-
-    def __init__(self) -> None:
-        super().__init__("counting")
-        self.told: list[tuple[str, float, Mapping[str, AttributeValue]]] = []
-
-    def create_histogram(self, name: str, *args: object, **kwargs: object) -> metrics.Histogram:
-        return _Instrument(name, self)  # type: ignore[return-value]
-
-    def create_counter(self, name: str, *args: object, **kwargs: object) -> metrics.Counter:
-        return _Instrument(name, self)  # type: ignore[return-value]
-
-    def create_up_down_counter(  # type: ignore[override]
-        self, name: str, *args: object, **kwargs: object
-    ) -> metrics.UpDownCounter:
-        return _Instrument(name, self)  # type: ignore[return-value]
-
-    def of(self, name: str) -> Sequence[Mapping[str, AttributeValue]]:
-        return [attributes for told, _, attributes in self.told if told == name]
-
-
-class _Instrument:
-    def __init__(self, name: str, meter: CountingMeter) -> None:
-        self._name = name
-        self._meter = meter
-
-    def add(self, amount: float, attributes: Mapping[str, AttributeValue]) -> None:
-        self._meter.told.append((self._name, amount, attributes))
-
-    record = add
-
-
-class Meters(metrics.MeterProvider):
-    def __init__(self) -> None:
-        self.meter = CountingMeter()
-
-    def get_meter(self, *args: object, **kwargs: object) -> metrics.Meter:
-        return self.meter
-
-
-async def test_calls_and_attempts_are_measured_by_service_never_by_instance() -> None:
-    mesh, meters = await mesh_of(503, 200), Meters()
+async def test_calls_and_attempts_are_measured_by_service_never_by_instance(meters: Any) -> None:
+    mesh = await mesh_of(503, 200)
     policy = ServicePolicy(backoff_seconds=0)
     async with AsyncServiceClient(
         mesh.registry, transport=mesh, default_policy=policy, meter_provider=meters

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import httpx
-from multidict import CIMultiDict
 from yarl import URL
 
 from .policy import ServicePolicy
@@ -64,7 +63,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             answer = await session.request(
                 request.method,
                 URL(str(url), encoded=True),
-                headers=CIMultiDict(_pairs(request)),
+                headers=_pairs(request),
                 data=_body(request),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(

@@ -15,30 +15,21 @@ import httpx
 
 from microservice_core import (
     InstanceFilter,
-    NoInstanceAvailableError,
-    ProviderError,
     ServiceInstance,
 )
 from microservice_governance import (
     BulkheadFullError,
-    CircuitOpenError,
     Fallback,
-    Permit,
-    RateLimitedError,
-    RateLimiter,
-    RejectedError,
     deadline,
 )
-from microservice_lb import Lease
 
-from .addressing import addressed
-from .call import NO_OPTIONS, Call, CallOptions, Trial, UploadStream, retry_after_of
+from .attempts import Attempts, rejected
+from .call import NO_OPTIONS, Call, CallOptions, UploadStream
+from .choosing import Choosing
 from .connections import Connections
 from .discovery import DiscoverySnapshot
 from .errors import (
-    Attempt,
     CallFailedError,
-    CallRejectedError,
     CallStatusError,
     CallTimeoutError,
     NoInstanceCallError,
@@ -50,9 +41,9 @@ from .metrics import CallMetrics
 from .policy import ServicePolicy
 from .policy_config import Policies
 from .recent_calls import RecentCalls
-from .service import BalancerMaker, Service, TryElsewhereError, admitted, static_filters
+from .service import BalancerMaker, Service, TryElsewhereError
 from .streams import LeasedStream, read
-from .telemetry import AttemptSpan, Tracing, hand_on, note_status
+from .telemetry import Tracing, note_status
 
 __all__ = ("CallEngine",)
 
@@ -63,8 +54,6 @@ CONNECTING = (
     "max_idle_connections_per_instance",
     "idle_connection_seconds",
 )
-_NOT_MADE = GeneratorExit("the attempt was not made")
-NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class CallEngine:
@@ -105,8 +94,14 @@ class CallEngine:
         self._policies = policies
         self._fallbacks = {name: fallback_of(answer) for name, answer in fallbacks.items()}
         self._answers = AnswerCache(clock=clock)
-        self._filters = tuple(filters)
-        self._service_filters = {name: tuple(own) for name, own in service_filters.items()}
+        self._attempts = Attempts(
+            discovery,
+            Choosing(filters, service_filters),
+            connections,
+            tracing=tracing,
+            metrics=metrics,
+            clock=clock,
+        )
         self._interceptors = chain(interceptors)
         self._service_interceptors = {
             name: chain(interceptors, own) for name, own in service_interceptors.items()
@@ -171,7 +166,7 @@ class CallEngine:
         options: CallOptions = request.extensions.get("call_options", NO_OPTIONS)
         call = Call(service_name, request, options, options.policy or self.policy(service_name))
         service = self._services.get(service_name) or await self._open(service_name)
-        trial = await self._begin(service, call)
+        trial = await self._attempts.begin(service, call)
         try:
             yield trial.lease.endpoint
         except BaseException as error:
@@ -285,7 +280,7 @@ class CallEngine:
         try:
             await service.bulkhead.__aenter__()
         except BulkheadFullError as error:
-            raise self._rejected(call, error) from error
+            raise rejected(call, error, self._metrics) from error
         leave = partial(service.bulkhead.__exit__, None, None, None)
         try:
             response = await self._with_retries(service, call)
@@ -297,21 +292,10 @@ class CallEngine:
         response.stream.when_closed(leave)
         return response
 
-    def _rejected(self, call: Call, error: RejectedError) -> CallRejectedError:
-        if call.measured:
-            self._metrics.rejected(call.service_name, error.policy)
-        return CallRejectedError(
-            call.service_name,
-            error.policy,
-            str(error),
-            retry_after=error.retry_after,
-            attempts=call.attempts,
-        )
-
     async def _with_retries(self, service: Service, call: Call) -> httpx.Response:
-        attempt = self._attempt
+        attempt = self._attempts.make
         if call.policy.hedge_after_seconds is not None and call.idempotent and call.replayable:
-            attempt = self._hedged
+            attempt = self._attempts.make_hedged
         try:
             return await service.retry(call.policy).arun(attempt, service, call)
         except (TryElsewhereError, NoInstanceCallError) as last:
@@ -324,7 +308,7 @@ class CallEngine:
 
     async def _open(self, name: str) -> Service:
         # Only a service that discovery knows has a state: names alone must not fill the memory.
-        await self._load(name)
+        await self._attempts.load(name)
         found = self._services.get(name)
         if found is None:
             found = self._services[name] = self._new_service(name, self.policy(name), None)
@@ -339,230 +323,10 @@ class CallEngine:
             before=before,
         )
 
-    async def _hedged(self, service: Service, call: Call) -> httpx.Response:
-        if service.instances is not self.discovery.known(service.name):
-            service.follow(self.discovery.known(service.name) or ())
-        hedge = service.hedge(call.policy)
-        if hedge is None:
-            return await self._attempt(service, call)
-        answers: list[httpx.Response] = []
-
-        async def attempt() -> httpx.Response:
-            response = await self._attempt(service, call)
-            answers.append(response)
-            return response
-
-        winner: httpx.Response | None = None
-        try:
-            winner = await hedge.arun(attempt)
-            return winner
-        finally:
-            # Two may have answered in the same moment.
-            for answer in answers:
-                if answer is not winner:
-                    await answer.aclose()
-
-    async def _load(self, name: str) -> tuple[ServiceInstance, ...]:
-        try:
-            return await self.discovery.load(name)
-        except (ProviderError, OSError) as error:
-            raise NoInstanceCallError(
-                name, f"its instances cannot be found out: {error}"
-            ) from error
-
-    async def _attempt(self, service: Service, call: Call) -> httpx.Response:
-        trial = await self._begin(service, call)
-        instance = trial.lease.endpoint
-        if service.limiter is not None:
-            self._take_from_limit(service.limiter, call, trial)
-        request = addressed(
-            call.request, instance, call.policy, self._seconds_for_attempt(call.policy)
-        )
-        span = None
-        if call.traced:
-            span = self._tracing.attempt(request, instance, len(call.attempts) + 1)
-        else:
-            hand_on(request)
-        try:
-            if call.spare is not None:
-                await call.keep_spare(None)
-            response = await self._transmit(trial, call.policy, request)
-        except BaseException as error:
-            self._failed(call, trial, span, error)
-            if isinstance(error, httpx.TransportError | TimeoutError):
-                raise self._again_or(call, error) from error
-            raise
-        return await self._answered(service, call, trial, span, response)
-
-    def _take_from_limit(self, limiter: RateLimiter, call: Call, trial: Trial) -> None:
-        decision = limiter.try_acquire()
-        if decision.allowed:
-            return
-        error = RateLimitedError(
-            limiter.name, limiter.config.rate, limiter.config.per_seconds, decision.retry_after
-        )
-        trial.end(_NOT_MADE)
-        raise self._rejected(call, error)
-
-    def _seconds_for_attempt(self, policy: ServicePolicy) -> float:
-        left = deadline.remaining()
-        limit = policy.attempt_timeout_seconds
-        return limit if left is None or left > limit else left
-
-    async def _begin(self, service: Service, call: Call) -> Trial:
-        instances = self.discovery.known(service.name)
-        if instances is None:
-            instances = await self._load(service.name)
-        if instances is not service.instances:
-            service.follow(instances)
-        lease, permit = self._choose(service, call)
-        instance = lease.endpoint
-        call.tried.add(instance.instance_id)
-        return Trial(lease, permit, self._connections.pool(service.policy, instance), self._clock())
-
-    def _choose(self, service: Service, call: Call) -> tuple[Lease[ServiceInstance], Permit]:
-        left_out = self._left_out(service, call)
-        resting = service.resting_now() if service.resting else set()
-        refused: set[str] = set()
-        while True:
-            try:
-                lease = service.balancer.acquire(
-                    call.options.key, left_out | call.tried | resting | refused
-                )
-            except NoInstanceAvailableError as error:
-                # Rather one that asked for a rest than nobody; rather one that was tried.
-                if resting:
-                    resting = set()
-                elif call.tried:
-                    call.tried.clear()
-                else:
-                    raise self._nobody(service, call, refused) from error
-                continue
-            try:
-                permit = service.breaker(lease.endpoint.instance_id).acquire()
-            except CircuitOpenError:
-                refused.add(lease.endpoint.instance_id)
-                lease.cancel()
-            else:
-                return lease, permit
-
-    def _left_out(self, service: Service, call: Call) -> set[str]:
-        filters = self._filters_of(service, call)
-        if not filters:
-            return set()
-        eligible = service.eligible
-        kept = admitted(eligible, filters, call)
-        if len(kept) == len(eligible):
-            return set()
-        return {one.instance_id for one in eligible} - {one.instance_id for one in kept}
-
-    def _filters_of(self, service: Service, call: Call) -> tuple[InstanceFilter, ...]:
-        filters = self._filters
-        if own := self._service_filters.get(service.name):
-            filters += own
-        if call.policy is not service.policy:
-            filters += static_filters(call.policy)
-        if call.options.filters:
-            filters += tuple(call.options.filters)
-        return filters
-
-    def _nobody(self, service: Service, call: Call, refused: set[str]) -> NoInstanceCallError:
-        left: Sequence[ServiceInstance] = service.instances
-        if not left:
-            return NoInstanceCallError(service.name, "none is registered", call.attempts)
-        for narrow in (*service.static_filters, *self._filters_of(service, call)):
-            before, left = left, narrow(left, call)
-            if not left:
-                reason = f"all {len(before)} left are filtered out by {_name_of(narrow)}"
-                return NoInstanceCallError(service.name, reason, call.attempts)
-        if refused:
-            reason = f"the circuits of {', '.join(sorted(refused))} are open"
-        elif not any(one.weight for one in left):
-            reason = f"all {len(left)} left have weight 0"
-        else:
-            reason = f"all {len(left)} left are unhealthy, or of weight 0"
-        return NoInstanceCallError(service.name, reason, call.attempts)
-
-    async def _transmit(
-        self, trial: Trial, policy: ServicePolicy, request: httpx.Request
-    ) -> httpx.Response:
-        transport = trial.pool.transport
-        left = deadline.remaining()
-        if left is not None and left <= policy.attempt_timeout_seconds:
-            return await transport.handle_async_request(request)  # the call's own timer is earlier
-        async with asyncio.timeout(policy.attempt_timeout_seconds):
-            return await transport.handle_async_request(request)
-
-    def _failed(
-        self, call: Call, trial: Trial, span: AttemptSpan | None, error: BaseException
-    ) -> None:
-        if isinstance(error, asyncio.CancelledError) and call.ran_out():
-            error = TimeoutError()  # to the instance, being too slow for its caller is a failure
-        trial.end(error)
-        self._note(call, trial, type(error).__name__)
-        if span is not None:
-            span.failed(error)
-        if isinstance(error, Exception) and call.measured:
-            seconds = call.attempts[-1].duration_seconds
-            self._metrics.attempted(call.service_name, call.request.method, seconds, error)
-
-    async def _answered(
-        self,
-        service: Service,
-        call: Call,
-        trial: Trial,
-        span: AttemptSpan | None,
-        response: httpx.Response,
-    ) -> httpx.Response:
-        status = response.status_code
-        trial.answered(status)
-        self._note(call, trial, str(status))
-        if span is not None:
-            span.answered(status)
-        if call.measured:
-            seconds = call.attempts[-1].duration_seconds
-            self._metrics.attempted(call.service_name, call.request.method, seconds, status)
-        response.request = call.request
-        response.stream = LeasedStream(
-            response,
-            trial,
-            call=call,
-            patience_seconds=call.policy.attempt_timeout_seconds,
-            clock=self._clock,
-        )
-        if status in call.policy.retry_statuses:
-            wait = self._rest(service, call, trial, response)
-            if call.replayable and call.idempotent:
-                await call.keep_spare(response)
-                raise TryElsewhereError(wait)
-        return response
-
-    def _rest(
-        self, service: Service, call: Call, trial: Trial, response: httpx.Response
-    ) -> float | None:
-        """Leave the instance alone as long as it asks for; the wait when nobody else is left."""
-        asked = retry_after_of(response)
-        if not asked:
-            return None
-        service.rest(trial.lease.endpoint.instance_id, min(asked, call.policy.breaker_open_seconds))
-        busy = self._left_out(service, call) | call.tried | set(service.resting)
-        others = any(one.instance_id not in busy for one in service.eligible)
-        return None if others else asked
-
     def _final(self, call: Call, last: Exception) -> Exception:
         if isinstance(last, NoInstanceCallError):
             return last
         return CallFailedError(call.service_name, call.attempts)
-
-    def _again_or(self, call: Call, error: Exception) -> Exception:
-        never_sent = isinstance(error, NEVER_SENT)
-        if call.replayable and (call.idempotent or never_sent):
-            return TryElsewhereError()
-        return CallFailedError(call.service_name, call.attempts)
-
-    def _note(self, call: Call, trial: Trial, outcome: str) -> None:
-        instance_id = trial.lease.endpoint.instance_id
-        call.attempts.append(Attempt(instance_id, outcome, self._clock() - trial.began))
 
     def _note_end(self, call: Call, began: float, outcome: int | BaseException) -> None:
         now = self._clock()
@@ -571,7 +335,3 @@ class CallEngine:
         if call.measured:
             counted = outcome if isinstance(outcome, int | Exception) else None
             self._metrics.ended(service, method, now - began, counted, len(call.attempts))
-
-
-def _name_of(narrow: InstanceFilter) -> str:
-    return getattr(narrow, "__name__", type(narrow).__name__)

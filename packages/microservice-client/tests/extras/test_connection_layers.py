@@ -112,12 +112,14 @@ async def test_a_stream_is_read_as_it_comes_on_both(layer: ConnectionLayer) -> N
         writer.write(b"3\r\ntwo\r\n0\r\n\r\n")
         await writer.drain()
 
-    async with serving(serve, layer, attempt_timeout_seconds=5) as client:
-        async with client.stream("GET", "orders", "/") as response:
-            chunks = response.aiter_bytes()
-            assert await anext(chunks) == b"one"
-            go_on.set()
-            assert [chunk async for chunk in chunks] == [b"two"]
+    async with (
+        serving(serve, layer, attempt_timeout_seconds=5) as client,
+        client.stream("GET", "orders", "/") as response,
+    ):
+        chunks = response.aiter_bytes()
+        assert await anext(chunks) == b"one"
+        go_on.set()
+        assert [chunk async for chunk in chunks] == [b"two"]
 
 
 async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
