@@ -1,7 +1,11 @@
 """Resilience policies that are right under concurrency: breaker, limits, retry, hedge, pipeline."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .adaptive_limit import AdaptiveLimit
 from .backoff import Backoff, DecorrelatedBackoff, ExponentialBackoff, FixedBackoff, Jitter
-from .breaker import CircuitBreaker, Permit
+from .breaker import CircuitBreaker
 from .breaker_config import BreakerConfig, BreakerState
 from .bulkhead import Bulkhead, BulkheadConfig
 from .deadline import deadline
@@ -31,21 +35,34 @@ from .events import (
     StateChanged,
 )
 from .fallback import Fallback
+from .fault_injection import FaultInjection, FaultInjectionConfig
 from .hedge import Hedge
+from .keyed_breakers import KeyedCircuitBreakers
+from .keyed_limiter import KeyedRateLimiter
 from .latency import LatencyPercentile
 from .limit_config import Decision, LimitConfig
 from .limiter import RateLimiter
+from .load_shedding import LoadShedding, Priority, priority
+from .outcome_report import OutcomeReport
 from .paced_limiter import PacedLimiter
+from .permit import Permit
 from .pipeline import Pipeline, pipeline
 from .policy import Policy
+from .rate_limit_headers import rate_limit_headers, retry_after_seconds
 from .retry import Retry
 from .retry_block import Attempt, RetryBlock
 from .retry_budget import RetryBudget
 from .retry_config import RetryConfig
+from .sliding_window import SlidingWindowLimiter
 from .testing_mode import testing
 from .timeout import Timeout
 
+if TYPE_CHECKING:
+    from ._redis import AsyncRedisRateLimiter, RedisRateLimiter
+
 __all__ = (
+    "AdaptiveLimit",
+    "AsyncRedisRateLimiter",
     "Attempt",
     "Backoff",
     "BreakerConfig",
@@ -66,34 +83,55 @@ __all__ = (
     "Fallback",
     "FallbackUsed",
     "FaultInjected",
+    "FaultInjection",
+    "FaultInjectionConfig",
     "FixedBackoff",
     "GovernanceError",
     "Hedge",
     "IllegalTransitionError",
     "InjectedFaultError",
     "Jitter",
+    "KeyedCircuitBreakers",
+    "KeyedRateLimiter",
     "LatencyPercentile",
     "LimitChanged",
     "LimitConfig",
     "LimitReachedError",
     "LoadShedError",
+    "LoadShedding",
+    "OutcomeReport",
     "PacedLimiter",
     "Permit",
     "Pipeline",
     "PipelineOrderError",
     "Policy",
     "PolicyEvent",
+    "Priority",
     "RateLimitedError",
     "RateLimiter",
+    "RedisRateLimiter",
     "RejectedError",
     "Retry",
     "RetryBlock",
     "RetryBudget",
     "RetryConfig",
+    "SlidingWindowLimiter",
     "StateChanged",
     "Timeout",
     "TimeoutExceededError",
     "deadline",
     "pipeline",
+    "priority",
+    "rate_limit_headers",
+    "retry_after_seconds",
     "testing",
 )
+
+_LAZY = {"AsyncRedisRateLimiter": "._redis", "RedisRateLimiter": "._redis"}
+
+
+def __getattr__(name: str) -> object:
+    """What needs an extra is imported when it is asked for."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,8 @@ GovernanceError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import pybreaker
 
 from microservice_core import MicroserviceError
@@ -49,6 +51,10 @@ class RejectedError(GovernanceError):
         retry_after: seconds after which another try may be let in; None if nobody knows.
     """
 
+    policy: str
+    name: str
+    retry_after: float | None
+
     def __init__(
         self, message: str, *, policy: str, name: str, retry_after: float | None = None
     ) -> None:
@@ -72,30 +78,56 @@ def _rebuild(
 class CircuitOpenError(RejectedError, pybreaker.CircuitBreakerError):
     """The circuit is open, or half-open with every trial call taken."""
 
-    def __init__(self, name: str, state: str, retry_after: float | None) -> None:
-        if retry_after is None:
+    policy = "circuit_breaker"
+
+    # A refusal has to cost little: its parts are the arguments that every exception keeps anyway,
+    # and it is put into words only when somebody reads it.
+    if TYPE_CHECKING:
+
+        def __init__(self, name: str, state: str, retry_after: float | None) -> None: ...
+    else:
+        __init__ = Exception.__init__
+
+    @property
+    def name(self) -> str:  # type: ignore[override] # nobody sets it
+        return str(self.args[0])
+
+    @property
+    def state(self) -> str:
+        return str(self.args[1])
+
+    @property
+    def retry_after(self) -> float | None:  # type: ignore[override] # nobody sets it
+        return cast("float | None", self.args[2])
+
+    def __str__(self) -> str:
+        if self.retry_after is None:
             advice = "it stays so until somebody moves it to another state"
         else:
-            advice = f"try again in {retry_after:.3f} s or call another instance"
-        super().__init__(
-            f"circuit {name!r} is {state}: {advice}",
-            policy="circuit_breaker",
-            name=name,
-            retry_after=retry_after,
-        )
-        self.state = state
+            advice = f"try again in {self.retry_after:.3f} s or call another instance"
+        return f"circuit {self.name!r} is {self.state}: {advice}"
 
 
 class RateLimitedError(RejectedError):
     """The limit is reached; nothing was taken."""
 
-    def __init__(self, name: str, rate: int, per_seconds: float, retry_after: float | None) -> None:
-        advice = "ask for less" if retry_after is None else f"try again in {retry_after:.3f} s"
-        super().__init__(
-            f"{name!r} lets {rate} pass per {per_seconds:g} s and is used up: {advice}",
-            policy="rate_limiter",
-            name=name,
-            retry_after=retry_after,
+    policy = "rate_limiter"
+
+    def __init__(
+        self, name: str, rate: float, per_seconds: float, retry_after: float | None
+    ) -> None:
+        self.name = name
+        self.rate = rate
+        self.per_seconds = per_seconds
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        wait = self.retry_after
+        never = wait is None or wait < 0
+        advice = "ask for less" if never else f"try again in {wait:.3f} s"
+        return (
+            f"{self.name!r} lets {self.rate:g} pass per {self.per_seconds:g} s "
+            f"and is used up: {advice}"
         )
 
 
