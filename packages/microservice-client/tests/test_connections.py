@@ -3,10 +3,13 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from microservice_client import AsyncServiceClient, ServicePolicy, TlsConfig, policies_of
 from microservice_client.addressing import addressed
 from microservice_client.connections import Connections, Pool, httpx_pool
+from microservice_client.urls import service_url
 from microservice_core import InMemoryServiceRegistry, ServiceInstance
 
 ORDERS = ServiceInstance("orders", "10.0.0.1", 80)
@@ -187,3 +190,48 @@ def test_timeouts_are_those_of_the_policy_and_of_the_caller() -> None:
     request.extensions["timeout"] = {"connect": 0.5, "read": 30.0}
     timeout = addressed(request, ORDERS, POLICY, 1.0).extensions["timeout"]
     assert (timeout["connect"], timeout["read"]) == (0.5, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("service", "path"),
+    [
+        ("orders", "/v1/orders/7"),
+        ("orders", "v1/orders/7/"),
+        ("orders", ""),
+        ("orders", "/"),
+        ("orders", "/a/../b"),
+        ("orders", "/a/./b"),
+        ("orders", "/a//b"),
+        ("orders", "//evil.example/b"),
+        ("orders", "/a?b=c&d"),
+        ("orders", "/a#b"),
+        ("orders", "/ü/%20 x"),
+        ("orders", "/..a/.b"),
+        ("Orders_1", "/v1"),
+        ("orders.v1", "/v1"),
+        ("Orders@v1:订单", "/v1"),
+    ],
+)
+def test_a_services_url_is_what_httpx_would_make_of_it(service: str, path: str) -> None:
+    host = "service" if "@" in service else service
+    expected = httpx.URL(f"http://{host}/{path.lstrip('/')}")
+    got = service_url(service, path)
+    assert (got, got.host, got.raw_path, got.query, got.fragment) == (
+        expected,
+        expected.host,
+        expected.raw_path,
+        expected.query,
+        expected.fragment,
+    )
+
+
+@given(st.text(st.sampled_from("abc/.~_-%?#: é"), max_size=12))
+def test_any_path_makes_the_url_that_httpx_would_make(path: str) -> None:
+    try:
+        expected = httpx.URL(f"http://orders/{path.lstrip('/')}")
+    except httpx.InvalidURL:
+        with pytest.raises(httpx.InvalidURL):
+            service_url("orders", path)
+        return
+    got = service_url("orders", path)
+    assert (str(got), got.raw_path) == (str(expected), expected.raw_path)

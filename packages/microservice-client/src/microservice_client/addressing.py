@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
-from functools import lru_cache
-
 import httpx
 
 from microservice_core import ServiceInstance
 from microservice_governance import deadline
 
 from .policy import ServicePolicy
+from .urls import with_address
 
 __all__ = ("addressed", "websocket_url")
 
 _DEADLINE = deadline.HEADER.encode("ascii")
 _REPLACED = frozenset({b"Host", b"host", b"HOST", _DEADLINE})
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def addressed(
@@ -30,7 +27,7 @@ def addressed(
     header, and in TLS unless the policy names another.
     """
     secure = instance.secure
-    url = _readdressed(request.url, "https" if secure else "http", instance.ip, instance.port)
+    url = with_address(request.url, "https" if secure else "http", instance.ip, instance.port)
     name = instance.metadata.get("host")
     host = name.encode("ascii") if name else url.netloc
     headers = [(b"Host", host), *(pair for pair in request.headers.raw if pair[0] not in _REPLACED)]
@@ -59,29 +56,3 @@ def _timeouts(request: httpx.Request, policy: ServicePolicy) -> dict[str, float 
         "read": given.get("read") or policy.attempt_timeout_seconds,
         "write": given.get("write") or policy.attempt_timeout_seconds,
     }
-
-
-def _readdressed(url: httpx.URL, scheme: str, host: str, port: int) -> httpx.URL:
-    """`url.copy_with(scheme=..., host=..., port=...)` without parsing it all over again.
-
-    That parsing was a quarter of what a call cost. httpx has no public way around it; where this
-    one ends (another httpx, a host that is no plain IPv4 address), the public way is taken.
-    """
-    parsed = getattr(url, "_uri_reference", None)
-    if parsed is None or not _plain_ipv4(host):
-        return url.copy_with(scheme=scheme, host=host, port=port)
-    shown_port = None if port == _DEFAULT_PORTS[scheme] else port
-    made = httpx.URL.__new__(httpx.URL)
-    made._uri_reference = parsed._replace(  # noqa: SLF001 - see above
-        scheme=scheme, host=host, port=shown_port
-    )
-    return made
-
-
-@lru_cache(maxsize=4096)
-def _plain_ipv4(host: str) -> bool:
-    try:
-        ipaddress.IPv4Address(host)
-    except ValueError:
-        return False
-    return True

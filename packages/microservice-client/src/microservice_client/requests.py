@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterable, Mapping, Sequence
 from typing import IO, TypedDict
 
@@ -14,10 +13,10 @@ from .call import CallOptions
 from .fallbacks import FallbackAnswer
 from .interceptors import Interceptor, RequestInterceptor
 from .policy import RaiseOn, ServicePolicy
+from .urls import service_url
 
 __all__ = ("RequestOptions", "build_request")
 
-_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DEFAULT_HEADERS = {"accept": "*/*", "user-agent": "python-microservice-client"}
 
 Scalar = str | int | float | bool | None
@@ -113,9 +112,3 @@ def call_options(options: RequestOptions) -> CallOptions:
         raise_on=options.get("raise_on"),
         fallback=options.get("fallback"),
     )
-
-
-def service_url(service: str, path: str) -> str:
-    """The URL as httpx shows it; the service's name travels beside it, to the letter."""
-    host = service if _HOST.fullmatch(service) else "service"
-    return f"http://{host}/{path.lstrip('/')}"
