@@ -12,7 +12,7 @@ HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(B
 
 async def app(
     scope: dict[str, Any],
-    receive: Callable[[], Awaitable[dict[str, Any]]],
+    receive: Callable[[], Awaitable[dict[str, Any]]],  # noqa: ARG001 - of ASGI
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
     if scope["type"] != "http":

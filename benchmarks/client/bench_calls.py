@@ -19,7 +19,7 @@ import sys
 import time
 
 import httpx
-from client.backend import app
+from client.backend import BODY, HEADERS, app
 from client.running import Call, Row, instances, report, seconds_per_call
 from pydantic import BaseModel, TypeAdapter
 
@@ -110,11 +110,11 @@ async def alternating(one: Call, other: Call, calls: int) -> float:
 
 
 async def in_process(rounds: int) -> list[Row]:
-    row = Row("own cost of a call, instances in this process (CPU)", 0.5)
+    own = Row("own cost of a call over instances in this process (CPU)", 0.5)
     mesh = FakeMesh()
 
     def answer(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"order_id": 7, "state": "new", "lines": [1, 2, 3]})
+        return httpx.Response(200, headers=HEADERS, content=BODY)
 
     for number in range(3):
         await mesh.start("orders", f"10.0.0.{number}:80", answer)
@@ -123,18 +123,25 @@ async def in_process(rounds: int) -> list[Row]:
         AsyncServiceClient(mesh.registry, transport=mesh) as client,
     ):
         for _ in range(rounds):
-            floor = await cpu_seconds(lambda: bare.get(f"http://orders{PATH}"))
-            row.values.append(await cpu_seconds(lambda: client.get("orders", PATH)) / floor)
+            floor, called = await alternating_cpu(
+                lambda: bare.get(f"http://orders{PATH}"), lambda: client.get("orders", PATH)
+            )
+            own.values.append(called / floor)
             mesh.requests.clear()
-    return [row]
+    return [own]
 
 
-async def cpu_seconds(call: Call, calls: int = 2000) -> float:
+async def alternating_cpu(one: Call, other: Call, blocks: int = 20) -> list[float]:
+    """CPU time of both, in blocks that take turns."""
     gc.collect()
-    began = time.process_time()
-    for _ in range(calls):
-        await call()
-    return time.process_time() - began
+    spent = [0.0, 0.0]
+    for _ in range(blocks):
+        for at, call in enumerate((one, other)):
+            began = time.process_time()
+            for _ in range(100):
+                await call()
+            spent[at] += time.process_time() - began
+    return spent
 
 
 if __name__ == "__main__":

@@ -48,11 +48,13 @@ def websocket_url(instance: ServiceInstance, path: str) -> str:
 
 
 def _timeouts(request: httpx.Request, policy: ServicePolicy) -> dict[str, float | None]:
-    given: dict[str, float | None] = request.extensions.get("timeout") or {}
-    connect = given.get("connect")
+    connect, attempt = policy.connect_timeout_seconds, policy.attempt_timeout_seconds
+    given: dict[str, float | None] | None = request.extensions.get("timeout")
+    if not given:
+        return {"connect": connect, "pool": connect, "read": attempt, "write": attempt}
     return {
-        "connect": min(connect or policy.connect_timeout_seconds, policy.connect_timeout_seconds),
-        "pool": given.get("pool") or policy.connect_timeout_seconds,
-        "read": given.get("read") or policy.attempt_timeout_seconds,
-        "write": given.get("write") or policy.attempt_timeout_seconds,
+        "connect": min(given.get("connect") or connect, connect),
+        "pool": given.get("pool") or connect,
+        "read": given.get("read") or attempt,
+        "write": given.get("write") or attempt,
     }

@@ -25,7 +25,7 @@ from .options import ClientOptions
 from .policy import ServicePolicy
 from .policy_config import Policies, follow_policies
 from .recent_calls import CallRecord, RecentCalls
-from .requests import RequestOptions, build_request, default_headers
+from .requests import RawHeaders, RequestOptions, build_request, default_headers
 from .service import staged_balancer
 from .telemetry import Tracing
 
@@ -51,7 +51,7 @@ class AsyncServiceClient:
         self._options = options
         self._stack: AsyncExitStack | None = None
         self._engine: CallEngine | None = None
-        self._headers: Mapping[str, str] = {}
+        self._headers: RawHeaders = ()
 
     @classmethod
     def from_addresses(
@@ -91,7 +91,7 @@ class AsyncServiceClient:
             await stack.aclose()
 
     @property
-    def default_headers(self) -> Mapping[str, str]:
+    def default_headers(self) -> RawHeaders:
         """What every request carries unless it says otherwise."""
         return self._headers
 

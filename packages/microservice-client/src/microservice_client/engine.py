@@ -130,9 +130,9 @@ class CallEngine:
             assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101 - async faces only
             request.stream = UploadStream(request.stream)
         policy = options.policy or self.policy(service_name)
-        traced, measured = self._tracing.on, self._metrics.on
-        call = Call(service_name, request, options, policy, reading, traced, measured)
         began = self._clock()
+        traced, measured = self._tracing.on(began), self._metrics.on(began)
+        call = Call(service_name, request, options, policy, reading, traced, measured)
         outcome: int | BaseException = 0
         if measured:
             self._metrics.began(service_name)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from opentelemetry import metrics
 
-from .telemetry import bounded_method
+from .telemetry import SdkCheck, bounded_method
 
 __all__ = ("CallMetrics",)
 
@@ -30,7 +30,7 @@ class CallMetrics:
     """
 
     def __init__(self, provider: metrics.MeterProvider | None) -> None:
-        self._given = provider is not None
+        self._sdk = SdkCheck(provider is not None, metrics.get_meter_provider)
         meter = metrics.get_meter("microservice_client", meter_provider=provider)
         self._attempt_seconds = meter.create_histogram(
             "http.client.request.duration",
@@ -52,12 +52,9 @@ class CallMetrics:
             "microservice.client.active_calls", unit="{call}"
         )
 
-    @property
-    def on(self) -> bool:
+    def on(self, now: float) -> bool:
         """Whether there is an SDK that would count."""
-        return self._given or not type(metrics.get_meter_provider()).__module__.startswith(
-            "opentelemetry.metrics"
-        )
+        return self._sdk.there(now)
 
     def began(self, service: str) -> None:
         """A call is under way."""

@@ -17,7 +17,6 @@ from .urls import service_url
 
 __all__ = ("RequestOptions", "build_request")
 
-_DEFAULT_HEADERS = {"accept": "*/*", "user-agent": "python-microservice-client"}
 
 Scalar = str | int | float | bool | None
 
@@ -66,10 +65,17 @@ _CALL_OPTIONS = frozenset(
 )
 
 
-def default_headers() -> Mapping[str, str]:
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+
+
+def default_headers() -> RawHeaders:
     """What every request carries: as httpx's client, with the encodings it can decode here."""
     encodings = httpx.AsyncClient(transport=httpx.MockTransport(_never)).headers["accept-encoding"]
-    return {"accept-encoding": encodings, **_DEFAULT_HEADERS}
+    return (
+        (b"accept", b"*/*"),
+        (b"accept-encoding", encodings.encode("ascii")),
+        (b"user-agent", b"python-microservice-client"),
+    )
 
 
 def _never(_: httpx.Request) -> httpx.Response:
@@ -77,16 +83,15 @@ def _never(_: httpx.Request) -> httpx.Response:
 
 
 def build_request(
-    method: str, service: str, path: str, options: RequestOptions, defaults: Mapping[str, str]
+    method: str, service: str, path: str, options: RequestOptions, defaults: RawHeaders
 ) -> httpx.Request:
     """The request; its host is the service's name as far as a host can be one."""
     extensions: dict[str, object] = {"service_name": service}
     if not _CALL_OPTIONS.isdisjoint(options):
         extensions["call_options"] = call_options(options)
-    given = options.get("headers")
-    headers = defaults
-    if given:
-        headers = {**defaults, **{name.lower(): value for name, value in given.items()}}
+    headers = httpx.Headers(defaults)
+    if given := options.get("headers"):
+        headers.update(given)
     return httpx.Request(
         method,
         service_url(service, path),

@@ -7,7 +7,7 @@ semantic conventions (https://opentelemetry.io/docs/specs/semconv/http/http-span
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
@@ -31,13 +31,12 @@ class Tracing:
     """
 
     def __init__(self, provider: trace.TracerProvider | None) -> None:
-        self._given = provider is not None
+        self._sdk = SdkCheck(provider is not None, trace.get_tracer_provider)
         self._tracer = trace.get_tracer("microservice_client", tracer_provider=provider)
 
-    @property
-    def on(self) -> bool:
+    def on(self, now: float) -> bool:
         """Whether there is an SDK that would look at a span."""
-        return self._given or not _is_of_the_api(trace.get_tracer_provider())
+        return self._sdk.there(now)
 
     @contextmanager
     def call(self, service: str, request: httpx.Request) -> Iterator[trace.Span]:
@@ -116,5 +115,27 @@ def bounded_method(method: str) -> str:
     return method if method in _METHODS else "_OTHER"
 
 
-def _is_of_the_api(provider: object) -> bool:
-    return type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
+class SdkCheck:
+    """Whether an OpenTelemetry SDK is installed; looked up once a second, as that takes a while.
+
+    Args:
+        given: a provider was handed in, so there is no question.
+        look: the global provider.
+    """
+
+    __slots__ = ("_given", "_look", "_next", "_there")
+
+    def __init__(self, given: bool, look: Callable[[], object]) -> None:
+        self._given = given
+        self._look = look
+        self._next = float("-inf")
+        self._there = given
+
+    def there(self, now: float) -> bool:
+        """As of `now`, or a second before."""
+        if now >= self._next and not self._given:
+            self._next = now + 1.0
+            # Without an SDK the provider is one of the API's own, which does nothing.
+            name = type(self._look()).__module__
+            self._there = not name.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
+        return self._there

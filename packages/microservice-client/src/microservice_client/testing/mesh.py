@@ -102,12 +102,13 @@ class FakeMesh(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer for the instance the URL names."""
-        address = f"{_bracketed(request.url.host)}:{request.url.port or _default_port(request)}"
+        address = _address(request.url)
         self.asked[address] += 1
         self.requests.append(request)
-        await asyncio.sleep(0)
         fault = self._faults.get(address)
-        await self._suffer(fault, request)
+        if fault is not None:
+            await self._suffer(fault, request)
+        await request.aread()
         if delay := self._delays.get(address):
             await self._sleep(delay)
         answer = self._handlers[address](request)
@@ -123,7 +124,7 @@ class FakeMesh(httpx.AsyncBaseTransport):
         """Note that the client closed its transport."""
         self.closed = True
 
-    async def _suffer(self, fault: Fault | None, request: httpx.Request) -> None:
+    async def _suffer(self, fault: Fault, request: httpx.Request) -> None:
         if fault == "refuse":
             raise httpx.ConnectError("connection refused", request=request)
         await request.aread()
@@ -178,9 +179,8 @@ def _of_asgi(app: Asgi | Handler) -> Handler:
     return answer
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _default_port(request: httpx.Request) -> int:
-    return 443 if request.url.scheme == "https" else 80
+def _address(url: httpx.URL) -> str:
+    netloc = url.netloc.decode("ascii")
+    if url.port is not None:
+        return netloc
+    return f"{netloc}:{443 if url.scheme == 'https' else 80}"
