@@ -1,5 +1,6 @@
 import asyncio
 import logging
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from microservice_core import (
     InMemoryServiceRegistry,
+    InstanceQuery,
     InvalidValueError,
     ServiceInstance,
     ServiceRegistryAccessDeniedError,
@@ -17,6 +19,7 @@ from microservice_kit import MicroserviceModule, service_registry
 from microservice_kit.declared_services import _declared
 from microservice_kit.registration import Registrar, WarmUp
 
+ANY_INSTANCE = InstanceQuery()
 INSTANCE = ServiceInstance("orders", "10.0.0.7", 8000, weight=10.0)
 
 
@@ -38,6 +41,12 @@ class FlakyRegistry(InMemoryServiceRegistry):
             if self.denied:
                 kind = ServiceRegistryAccessDeniedError  # type: ignore[assignment]
             raise kind("start it", provider="r", operation=operation, retryable=not self.denied)
+
+    async def get_instances(
+        self, service_name: str, query: InstanceQuery = ANY_INSTANCE
+    ) -> Sequence[ServiceInstance]:
+        self._refuse("get_instances")
+        return await super().get_instances(service_name, query)
 
     async def register(self, instance: ServiceInstance) -> None:
         self._refuse("register")
@@ -105,6 +114,27 @@ async def test_waiting_ends_in_time_with_the_error() -> None:
         await clock.run(1)
     with pytest.raises(ServiceRegistryUnavailableError):
         await adding
+    await registrar.aclose()
+
+
+async def test_a_registry_is_asked_before_there_is_anything_to_tell_it() -> None:
+    clock = ManualClock()
+    with pytest.raises(ServiceRegistryUnavailableError):
+        await Registrar(FlakyRegistry(1)).reach("orders")
+    await Registrar(FlakyRegistry(1), on_unavailable="degrade").reach("orders")
+    waiting = Registrar(FlakyRegistry(3), on_unavailable="wait", sleep=clock.sleep)
+    reaching = asyncio.ensure_future(waiting.reach("orders"))
+    await clock.run(30)
+    await reaching
+
+
+async def test_a_patient_registration_goes_on_trying_under_every_policy() -> None:
+    registry, clock = FlakyRegistry(2), ManualClock()
+    registrar = Registrar(registry, sleep=clock.sleep)
+    registration = await registrar.add(INSTANCE, patient=True)
+    assert not registration.registered
+    await clock.run(30)
+    assert registration.registered
     await registrar.aclose()
 
 

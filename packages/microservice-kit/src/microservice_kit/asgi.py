@@ -181,7 +181,11 @@ class Microservice(MicroserviceModule[ModelT]):
         if not server_is_known():
             await super()._announce(stack, services)
             return
-        # The server binds its port only after this start-up has ended.
+        # The server binds its port only after this start-up has ended; what can be known is asked
+        # now, so that a registry that is down ends the start.
+        registrar = services.opened_registrar
+        if registrar is not None and self._register and self.settings.service_name:
+            await registrar.reach(self.settings.service_name)
         task = asyncio.ensure_future(self._announce_when_listening(services))
         stack.callback(task.cancel)
 
@@ -190,7 +194,7 @@ class Microservice(MicroserviceModule[ModelT]):
             async with asyncio.timeout(LONGEST_START_SECONDS):
                 port = await self._server_port()
                 await listening(port)
-            await self._register_all(services, port)
+            await self._register_all(services, port, patient=True)
         except TimeoutError:
             logger.error(  # noqa: TRY400 - the reason is in the message
                 "not registered: the server did not listen within %g s; give `port` if it serves "

@@ -216,7 +216,9 @@ class MicroserviceModule(Generic[ModelT]):
         """Register, now or when the time has come."""
         await self._register_all(services, self.settings.port)
 
-    async def _register_all(self, services: Services[ModelT], port: int | None) -> None:
+    async def _register_all(
+        self, services: Services[ModelT], port: int | None, *, patient: bool = False
+    ) -> None:
         """Register the module's own instance, and those that were declared."""
         if not self._register:
             return
@@ -224,9 +226,10 @@ class MicroserviceModule(Generic[ModelT]):
         if own is not None:
             instance = own.instance(self.settings, services.service_registry)
             services.instance = instance
-            await services.register(instance)
+            await services.register(instance, patient=patient)
         for declared in declared_services():
-            await services.register(declared.instance(self.settings, services.service_registry))
+            instance = declared.instance(self.settings, services.service_registry)
+            await services.register(instance, patient=patient)
 
 
 def _own_service(settings: MicroserviceSettings, port: int | None) -> DeclaredService | None:

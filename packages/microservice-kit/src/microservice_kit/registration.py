@@ -7,11 +7,12 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from microservice_core import ServiceInstance, ServiceRegistry, ServiceRegistryError
 
-__all__ = ("OnUnavailable", "Registrar", "Registration", "WarmUp")
+__all__ = ("OnUnavailable", "Registrar", "Registration", "WarmUp", "keep_trying")
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +59,10 @@ class Registration:
         *,
         warm_up: WarmUp,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        rng: random.Random | None = None,
     ) -> None:
         self._registry = registry
         self._warm_up = warm_up
         self._sleep = sleep
-        self._rng = rng or random.Random()
         self._share = warm_up.shares[0]
         self._turn = asyncio.Lock()
         self._ended = False
@@ -80,18 +79,6 @@ class Registration:
         async with self._turn:
             if not self._ended:
                 await self._tell()
-
-    async def keep_trying(self) -> None:
-        """Tell the registry as soon as it listens, with growing pauses."""
-        pause = FIRST_PAUSE_SECONDS
-        while not self.registered and not self._ended:
-            try:
-                await self.register()
-            except ServiceRegistryError as error:
-                wait = pause * self._rng.uniform(0.5, 1.0)
-                logger.warning("%s; registering again in %.1f s", error, wait)
-                await self._sleep(wait)
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def warm_up(self) -> None:
         """Raise the weight step by step; a step that fails is made up for by the next."""
@@ -168,21 +155,36 @@ class Registrar:
         self._wait_seconds = wait_seconds
         self._warm_up = WarmUp(warm_up_seconds)
         self._sleep = sleep
-        self._rng = rng
+        self._rng = rng or random.Random()
         self._tasks: set[asyncio.Task[None]] = set()
         self.registrations: list[Registration] = []
 
-    async def add(self, instance: ServiceInstance) -> Registration:
+    async def reach(self, service_name: str) -> None:
+        """Ask the registry something before there is anything to tell it.
+
+        Raises:
+            ServiceRegistryError: it does not answer, and the policy does not cover that.
+        """
+        if self._policy != "degrade":
+            await self._by_policy(partial(self._asked, service_name))
+
+    async def add(self, instance: ServiceInstance, *, patient: bool = False) -> Registration:
         """Register an instance, and keep it so until the end.
+
+        Args:
+            patient: go on trying in the background whatever the policy says.
 
         Raises:
             ServiceRegistryError: the registry cannot be told, and the policy does not cover that.
         """
         registration = Registration(
-            self._registry, instance, warm_up=self._warm_up, sleep=self._sleep, rng=self._rng
+            self._registry, instance, warm_up=self._warm_up, sleep=self._sleep
         )
         self.registrations.append(registration)
-        await self._register(registration)
+        if patient or self._policy == "degrade":
+            await self._register_patiently(registration)
+        else:
+            await self._by_policy(registration.register)
         if self._warm_up.step_seconds:
             _ = self._start(registration.warm_up())
         return registration
@@ -204,19 +206,27 @@ class Registrar:
             except ServiceRegistryError as error:
                 logger.warning("%s; its lease ends by itself", error)
 
-    async def _register(self, registration: Registration) -> None:
-        if self._policy == "fail":
-            await registration.register()
-            return
+    async def _asked(self, service_name: str) -> None:
+        await self._registry.get_instances(service_name)
+
+    async def _register_patiently(self, registration: Registration) -> None:
         try:
             await registration.register()
         except ServiceRegistryError as error:
             if not error.retryable:
                 raise
             logger.warning("%s; trying again", error)
-            trying = self._start(registration.keep_trying())
-            if self._policy == "wait":
-                await self._wait_for(trying, error)
+            _ = self._start(keep_trying(registration.register, self._sleep, self._rng))
+
+    async def _by_policy(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await attempt()
+        except ServiceRegistryError as error:
+            if self._policy == "fail" or not error.retryable:
+                raise
+            logger.warning("%s; trying again", error)
+            trying = self._start(keep_trying(attempt, self._sleep, self._rng))
+            await self._wait_for(trying, error)
 
     async def _wait_for(self, trying: asyncio.Task[None], error: ServiceRegistryError) -> None:
         limit = asyncio.ensure_future(self._sleep(self._wait_seconds))
@@ -227,9 +237,36 @@ class Registrar:
         if not trying.done():
             trying.cancel()
             raise error
+        await trying
 
     def _start(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def keep_trying(
+    attempt: Callable[[], Awaitable[None]],
+    sleep: Callable[[float], Awaitable[None]],
+    rng: random.Random,
+) -> None:
+    """Attempt it until the registry listens, with growing pauses.
+
+    Raises:
+        ServiceRegistryError: a refusal; trying again does not help.
+    """
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        wait = pause * rng.uniform(0.5, 1.0)
+        await sleep(wait)
+        try:
+            await attempt()
+        except ServiceRegistryError as error:
+            if not error.retryable:
+                logger.error("%s; given up", error)  # noqa: TRY400
+                raise
+            logger.debug("%s; trying again", error)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        else:
+            return

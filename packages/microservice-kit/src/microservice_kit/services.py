@@ -64,15 +64,18 @@ class Services(Generic[ModelT]):
         """Calls services by name."""
         return _enabled("service_client", self.opened_service_client, "service_registry")
 
-    async def register(self, instance: ServiceInstance) -> Registration:
+    async def register(self, instance: ServiceInstance, *, patient: bool = False) -> Registration:
         """Register a further instance of this process; it leaves with the others.
+
+        Args:
+            patient: go on trying in the background whatever the module's policy says.
 
         Raises:
             NotEnabledError: the module has no registry.
             ServiceRegistryError: see `on_registry_unavailable`.
         """
         registrar = _enabled("registration", self.opened_registrar, "service_registry")
-        return await registrar.add(instance)
+        return await registrar.add(instance, patient=patient)
 
     @property
     def registrations(self) -> tuple[Registration, ...]:
