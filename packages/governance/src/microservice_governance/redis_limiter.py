@@ -187,11 +187,11 @@ class RedisRateLimiter(_Shared):
             return self._limit.without_redis(key, cost)
         with permit:
             try:
-                answer = self._ask(self._arguments(key, cost))
+                granted = read_grant(self._ask(self._arguments(key, cost)))
             except FAILURES as error:
                 permit.release(error)
                 return self._limit.without_redis(key, cost)
-        return self._limit.learned(key, cost, read_grant(answer))
+        return self._limit.learned(key, cost, granted)
 
     def acquire(self, key: str, cost: int = 1, *, timeout: float | None = None) -> None:
         """Wait until `cost` units are free and take them.
@@ -319,11 +319,11 @@ class AsyncRedisRateLimiter(_Shared):
         with permit:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
-                    answer = await self._ask(self._arguments(key, cost))
+                    granted = read_grant(await self._ask(self._arguments(key, cost)))
             except FAILURES as error:
                 permit.release(error)
                 return self._limit.without_redis(key, cost)
-        return self._limit.learned(key, cost, read_grant(answer))
+        return self._limit.learned(key, cost, granted)
 
     async def acquire(self, key: str, cost: int = 1, *, timeout: float | None = None) -> None:
         """Wait until `cost` units are free and take them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from microservice_core import InvalidValueError
 
@@ -166,8 +166,15 @@ _LONGEST = 200
 _ESCAPED = str.maketrans({"{": "%7B", "}": "%7D", "%": "%25"})
 
 
-def read_grant(answer: bytes | str) -> Grant:
-    """The script's answer, read."""
-    taken, left, retry, reset = (int(number) for number in answer.split())
+def read_grant(answer: object) -> Grant:
+    """The script's answer, read.
+
+    Raises:
+        ConnectionError: it is none; whoever answers is no Redis, or is not well.
+    """
+    try:
+        taken, left, retry, reset = map(int, cast("bytes | str", answer).split())
+    except (AttributeError, ValueError):
+        raise ConnectionError("the answer to the limit's script cannot be read") from None
     wait = retry / MICROSECONDS if retry >= 0 else -1.0
     return Grant(Decision(retry == -1, max(0, left), wait, reset / MICROSECONDS), taken)
