@@ -175,13 +175,14 @@ async def test_garbage_in_place_of_answers_is_a_failure_like_any_other(answer: b
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     url = f"redis://127.0.0.1:{port}"
-    async with AsyncRedisRateLimiter.from_url(
-        url, TEN, name="t", timeout_seconds=0.2, replicas=5
-    ) as limiter:
+    async with (
+        server,
+        AsyncRedisRateLimiter.from_url(
+            url, TEN, name="t", timeout_seconds=0.2, replicas=5
+        ) as limiter,
+    ):
         decisions = [await limiter.try_acquire("u") for _ in range(20)]
         assert sum(decision.allowed for decision in decisions) == 2
-    server.close()
-    await server.wait_closed()
 
 
 def test_a_forked_child_has_connections_of_its_own(server: OwnRedis) -> None:

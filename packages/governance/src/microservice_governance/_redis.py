@@ -30,5 +30,5 @@ __all__ = (
 Client: TypeAlias = Redis | RedisCluster
 AsyncClient: TypeAlias = AsyncRedis | AsyncRedisCluster
 
-FAILURES = (RedisError, OSError, TimeoutError)
-"""What a client raises when its server does not do what it was asked."""
+FAILURES = (RedisError, OSError, TimeoutError, ValueError)
+"""What a client raises when its server does not do what it was asked, or answers with garbage."""
