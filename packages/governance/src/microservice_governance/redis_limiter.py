@@ -23,7 +23,7 @@ from .deadline import deadline
 from .distributed_limit import DistributedLimit, FailurePolicy
 from .errors import RateLimitedError
 from .limit_config import Decision, LimitConfig
-from .redis_script import SCRIPT, SCRIPT_SHA, RedisLimits, read_grant
+from .redis_script import RedisLimits, read_grant
 from .testing_mode import async_sleep, is_testing
 from .testing_mode import sleep as plain_sleep
 
@@ -31,7 +31,8 @@ __all__ = ("AsyncRedisRateLimiter", "RedisRateLimiter")
 
 _LARGEST_BATCH = 128
 
-Answer = Sequence[int]
+Answer = bytes | str
+Arguments = list[bytes | str]
 
 
 class _Shared:
@@ -76,7 +77,7 @@ class _Shared:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {len(self.limits)} limits)"
 
-    def _arguments(self, key: str, cost: int) -> list[str | int]:
+    def _arguments(self, key: str, cost: int) -> Arguments:
         now = None if self._server_time is None else self._server_time()
         return self._rules.arguments(key, cost, self._limit.most(key, cost), now)
 
@@ -186,11 +187,11 @@ class RedisRateLimiter(_Shared):
             return self._limit.without_redis(key, cost)
         with permit:
             try:
-                answer = self._ask(self._arguments(key, cost))
+                granted = read_grant(self._ask(self._arguments(key, cost)))
             except FAILURES as error:
                 permit.release(error)
                 return self._limit.without_redis(key, cost)
-        return self._limit.learned(key, cost, read_grant(answer))
+        return self._limit.learned(key, cost, granted)
 
     def acquire(self, key: str, cost: int = 1, *, timeout: float | None = None) -> None:
         """Wait until `cost` units are free and take them.
@@ -221,12 +222,12 @@ class RedisRateLimiter(_Shared):
     ) -> None:
         self.close()
 
-    def _ask(self, arguments: list[str | int]) -> Answer:
+    def _ask(self, arguments: Arguments) -> Answer:
         ask = cast("Callable[..., Answer]", self._client.execute_command)
         try:
-            return ask("EVALSHA", SCRIPT_SHA, *arguments)
+            return ask("EVALSHA", self._rules.sha, *arguments)
         except NoScriptError:
-            return ask("EVAL", SCRIPT, *arguments)
+            return ask("EVAL", self._rules.script, *arguments)
 
 
 class AsyncRedisRateLimiter(_Shared):
@@ -274,7 +275,7 @@ class AsyncRedisRateLimiter(_Shared):
         # In a cluster a pipeline cannot carry scripts.
         self._alone = isinstance(client, AsyncRedisCluster)
         self._asking = 0
-        self._queue: list[tuple[list[str | int], asyncio.Future[Answer]]] = []
+        self._queue: list[tuple[Arguments, asyncio.Future[Answer]]] = []
         self._batches: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -318,11 +319,11 @@ class AsyncRedisRateLimiter(_Shared):
         with permit:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
-                    answer = await self._ask(self._arguments(key, cost))
+                    granted = read_grant(await self._ask(self._arguments(key, cost)))
             except FAILURES as error:
                 permit.release(error)
                 return self._limit.without_redis(key, cost)
-        return self._limit.learned(key, cost, read_grant(answer))
+        return self._limit.learned(key, cost, granted)
 
     async def acquire(self, key: str, cost: int = 1, *, timeout: float | None = None) -> None:
         """Wait until `cost` units are free and take them.
@@ -356,7 +357,7 @@ class AsyncRedisRateLimiter(_Shared):
     ) -> None:
         await self.aclose()
 
-    async def _ask(self, arguments: list[str | int]) -> Answer:
+    async def _ask(self, arguments: Arguments) -> Answer:
         if self._asking and not self._alone:
             return await self._enqueue(arguments)
         self._asking += 1
@@ -365,15 +366,15 @@ class AsyncRedisRateLimiter(_Shared):
         finally:
             self._asking -= 1
 
-    async def _ask_alone(self, arguments: list[str | int]) -> Answer:
+    async def _ask_alone(self, arguments: Arguments) -> Answer:
         client = self._client
         try:
-            answer = await client.execute_command("EVALSHA", SCRIPT_SHA, *arguments)
+            answer = await client.execute_command("EVALSHA", self._rules.sha, *arguments)
         except NoScriptError:
-            answer = await client.execute_command("EVAL", SCRIPT, *arguments)
+            answer = await client.execute_command("EVAL", self._rules.script, *arguments)
         return cast("Answer", answer)
 
-    def _enqueue(self, arguments: list[str | int]) -> asyncio.Future[Answer]:
+    def _enqueue(self, arguments: Arguments) -> asyncio.Future[Answer]:
         """Those who ask in the same turn of the loop as somebody else go together."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
@@ -389,9 +390,7 @@ class AsyncRedisRateLimiter(_Shared):
             self._batches.add(batch)
             batch.add_done_callback(self._batches.discard)
 
-    async def _ask_together(
-        self, batch: list[tuple[list[str | int], asyncio.Future[Answer]]]
-    ) -> None:
+    async def _ask_together(self, batch: list[tuple[Arguments, asyncio.Future[Answer]]]) -> None:
         try:
             answers = await self._pipelined(batch)
         except BaseException as error:
@@ -406,16 +405,16 @@ class AsyncRedisRateLimiter(_Shared):
             _settle(waiting, await self._loaded(arguments) if lost else answer)
 
     async def _pipelined(
-        self, batch: list[tuple[list[str | int], asyncio.Future[Answer]]]
+        self, batch: list[tuple[Arguments, asyncio.Future[Answer]]]
     ) -> list[object]:
         client = cast("AsyncRedis", self._client)
         async with asyncio.timeout(self._timeout_seconds):
             pipe = client.pipeline(transaction=False)
             for arguments, _ in batch:
-                pipe.execute_command("EVALSHA", SCRIPT_SHA, *arguments)
+                pipe.execute_command("EVALSHA", self._rules.sha, *arguments)
             return list(await pipe.execute(raise_on_error=False))
 
-    async def _loaded(self, arguments: list[str | int]) -> object:
+    async def _loaded(self, arguments: Arguments) -> object:
         try:
             return await self._ask_alone(arguments)
         except FAILURES as error:
