@@ -116,12 +116,14 @@ class Carriers:
 
     def write(self, headers: MutableMapping[str, str], lane: str) -> None:
         """Put the lane into both; a lane header that is there already stays."""
-        headers.setdefault(self.header, lane)
-        if self.baggage_key is not None:
-            kept = headers.get(BAGGAGE, "")
-            told = with_member(kept, self.baggage_key, headers[self.header])
-            if told != kept:
-                headers[BAGGAGE] = told
+        lane = headers.setdefault(self.header, lane)
+        if self.baggage_key is None:
+            return
+        kept = headers.get(BAGGAGE)
+        if kept:
+            headers[BAGGAGE] = with_member(kept, self.baggage_key, lane)
+        else:
+            headers[BAGGAGE] = f"{self.baggage_key}={lane}"
 
     def strip(self, headers: MutableMapping[str, str]) -> None:
         """Take the lane out of both; what else is in the baggage is not ours."""

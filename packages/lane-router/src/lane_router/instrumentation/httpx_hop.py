@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001
 """What httpx and httpx2 have in common: one hop of one request, redirects being hops of their own.
 
 A transport is where each hop of each client passes, with the pool behind it; an event hook runs on
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any
 
+from lane_router.carriers import BAGGAGE
 from lane_router.egress import Egress, Plan
 
 from . import active
@@ -102,27 +104,46 @@ class AsyncHop:
 
 
 def _routed(egress: Egress, request: Request) -> tuple[Plan, Request]:
-    routed = _copied(request)
-    plan = egress.plan(request.url.host, request.url.port or 0, routed.headers)
-    _redirect(routed, plan)
-    return plan, routed
+    carried = _carried(egress, request)
+    plan = egress.plan(request.url.host, request.url.port or 0, carried)
+    return plan, _moved(egress, request, plan, carried)
 
 
 def _to_base(egress: Egress, plan: Plan, request: Request) -> tuple[Plan, Request]:
-    base, routed = egress.refused(plan), _copied(request)
-    egress.mark(base, routed.headers)
-    _redirect(routed, base)
-    return base, routed
+    base, carried = egress.refused(plan), _carried(egress, request)
+    egress.mark(base, carried)
+    return base, _moved(egress, request, base, carried)
 
 
-def _copied(request: Request) -> Request:
-    """The caller may send the same request again in another lane, so it stays as it is.
+def _carried(egress: Egress, request: Request) -> dict[str, str]:
+    """The two carriers as the caller set them."""
+    header, carried = egress.carriers.header.encode("ascii"), {}
+    for _, name, value in request.headers._list:
+        if name == header:
+            carried[egress.carriers.header] = value.decode("latin-1")
+        elif name == b"baggage":
+            before = carried.get(BAGGAGE)
+            told = value.decode("latin-1")
+            carried[BAGGAGE] = told if before is None else f"{before},{told}"
+    return carried
 
-    copy.copy leaves the body behind: the request's pickled form has none.
+
+def _moved(egress: Egress, request: Request, plan: Plan, carried: dict[str, str]) -> Request:
+    """A copy with these carriers, to the plan's host: the caller may send his own again.
+
+    It is put together from the parts that the library's own copying would take apart and check
+    anew for each request; copy.copy would leave the body behind.
     """
     copied = object.__new__(type(request))
     copied.__dict__.update(request.__dict__)
-    copied.headers = request.headers.copy()
+    copied.headers = type(request.headers)(request.headers)
+    skipped = {egress.carriers.header.encode("ascii"), b"baggage"}
+    fields = [field for field in request.headers._list if field[1] not in skipped]
+    for name, value in carried.items():
+        raw = name.encode("ascii")
+        fields.append((raw, raw, value.encode("latin-1")))
+    copied.headers._list = fields
+    _redirect(copied, plan)
     return copied
 
 
@@ -130,11 +151,20 @@ def _redirect(request: Request, plan: Plan) -> None:
     if plan.resolution is None:
         return
     before = request.url
-    if before.host == plan.host and before.port == plan.port:
+    parts = before._uri_reference
+    port = None if plan.port == _DEFAULT_PORTS.get(parts.scheme) else plan.port
+    if parts.host == plan.host and parts.port == port:
         return
-    request.url = before.copy_with(host=plan.host, port=plan.port)
-    if request.headers.get("host") == before.netloc.decode("ascii"):
-        request.headers["host"] = request.url.netloc.decode("ascii")
+    request.url = object.__new__(type(before))
+    request.url._uri_reference = parts._replace(host=plan.host, port=port)
+    netloc = before.netloc
+    fields = request.headers._list
+    for number, (raw, name, value) in enumerate(fields):
+        if name == b"host" and value == netloc:
+            fields[number] = (raw, name, request.url.netloc)
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def patches_of(module: ModuleType) -> Patches:

@@ -1,0 +1,24 @@
+"""The server the httpx benchmark calls: prints its port, then answers with a few bytes."""
+
+import asyncio
+
+import uvicorn
+
+
+async def app(scope, receive, send):  # type: ignore[no-untyped-def]
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+async def main() -> None:
+    config = uvicorn.Config(app, port=0, log_level="warning", access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+    await serving
+
+
+asyncio.run(main())
