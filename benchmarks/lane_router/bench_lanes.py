@@ -3,7 +3,9 @@
     python benchmarks/lane_router/bench_lanes.py [--rounds 15] [--idle-seconds 60] [--check]
 
 Each figure is the median over the rounds, with the least and the greatest; floor and candidate are
-timed in turns. `--check` exits 1 when a bound does not hold.
+timed in turns, so that a change of clock speed meets both, and in processor time, so that a busy
+machine disturbs less. What an httpx call costs is the processor time of client and server together:
+on an idle machine that is about how long it takes. `--check` exits 1 when a bound does not hold.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -21,6 +24,7 @@ from statistics import median
 from typing import Any
 
 import httpx
+from benchmarks.lite_registry.running import Program
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -50,23 +54,16 @@ class Row:
         return f"{self.name:52} {figure} <= {self.bound:g} {verdict}"
 
 
-def timed(statement: Callable[[], object], times: int) -> float:
-    began = time.perf_counter()
-    for _ in range(times):
-        statement()
-    return (time.perf_counter() - began) / times
-
-
 def loop_of(code: str, names: dict[str, Any], times: int = 50_000) -> Callable[[], float]:
-    """Seconds per run of a statement, in a loop of its own: no call around it."""
+    """Processor seconds per run of a statement in a loop, as timeit does it."""
     function: dict[str, Any] = {}
     exec(f"def run():\n for _ in range({times}):\n  {code}", names, function)  # noqa: S102
     run = function["run"]
 
     def seconds() -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         run()
-        return (time.perf_counter() - began) / times
+        return (time.process_time() - began) / times
 
     return seconds
 
@@ -77,7 +74,6 @@ def resolve_row(rounds: int) -> list[Row]:
     table = {name: object() for name in services}
     names = {"table": table, "resolve": router.resolve, "key": "service-7"}
     floor = loop_of("table[key]", names)
-    empty = loop_of("pass", names)
     rows = []
     for what, code in (
         ("resolve(service, lane)", "resolve(key, 'dev')"),
@@ -85,17 +81,14 @@ def resolve_row(rounds: int) -> list[Row]:
         ("resolve(service, absent lane)", "resolve(key, 'other')"),
     ):
         candidate = loop_of(code, names)
-        ratios = []
         with lane_scope("dev"):
-            for _ in range(rounds):
-                nothing = empty()
-                ratios.append((candidate() - nothing) / (floor() - nothing))
+            ratios = [candidate() / floor() for _ in range(rounds)]
         rows.append(Row(f"{what} / dict lookup", 15.0, "x", ratios))
     return rows
 
 
 def ingress_row(rounds: int) -> Row:
-    async def hello(request: Request) -> Response:
+    async def hello(_request: Request) -> Response:
         return PlainTextResponse("hello")
 
     bare = Starlette(routes=[Route("/", hello)])
@@ -113,10 +106,10 @@ def ingress_row(rounds: int) -> Row:
         """Nothing."""
 
     async def seconds(app: Any, times: int = 2000) -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(times):
             await app(dict(scope), receive, send)
-        return (time.perf_counter() - began) / times
+        return (time.process_time() - began) / times
 
     async def run() -> list[float]:
         await seconds(bare)
@@ -126,15 +119,8 @@ def ingress_row(rounds: int) -> Row:
 
 
 def egress_rows(rounds: int) -> list[Row]:
-    with subprocess.Popen(
-        [sys.executable, str(HERE / "hello_server.py")], stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        try:
-            return [_sync_egress(port, rounds), asyncio.run(_async_egress(port, rounds))]
-        finally:
-            server.terminate()
+    with Program(str(HERE / "hello_server.py")) as server:
+        return [_sync_egress(server, rounds), asyncio.run(_async_egress(server, rounds))]
 
 
 def _router(port: int) -> LaneRouter:
@@ -143,49 +129,146 @@ def _router(port: int) -> LaneRouter:
     return LaneRouter.from_document({"services": {"orders": service}})
 
 
-def _sync_egress(port: int, rounds: int, times: int = 300) -> Row:
-    router = _router(port)
-    ratios = []
-    with httpx.Client(trust_env=False) as client, lane_scope("dev"):
-        for number in range(rounds + 1):
-            bare = timed(lambda: client.get(f"http://127.0.0.1:{port}/"), times)
+class Clocked:
+    """What lies between a client and its transport, in processor seconds of each call.
+
+    It is timed inside real calls, from where the client looks for a transport to where that
+    transport begins, and from its end to where the client goes on: other programs on the machine
+    disturb that little.
+    """
+
+    def __init__(self) -> None:
+        self.between: list[float] = []
+        self.inner = 0.0
+
+    def on_top(self, kind: type, method: str) -> Callable[[], None]:
+        """Put a clock around what finds the transport; what takes it away again."""
+        below = kind._transport_for_url  # type: ignore[attr-defined]  # noqa: SLF001
+        clocked = self
+
+        def transport_for(client: Any, url: Any) -> Any:
+            began = time.thread_time()
+            return Outer(clocked, getattr(below(client, url), method), began)
+
+        kind._transport_for_url = transport_for  # type: ignore[attr-defined]  # noqa: SLF001
+
+        def take_away() -> None:
+            kind._transport_for_url = below  # type: ignore[attr-defined]  # noqa: SLF001
+
+        return take_away
+
+
+class Outer:
+    def __init__(self, clocked: Clocked, send: Any, began: float) -> None:
+        self.clocked, self.send, self.began = clocked, send, began
+
+    def handle_request(self, request: Any) -> Any:
+        response = self.send(request)
+        spent = time.thread_time() - self.began
+        self.clocked.between.append(spent - self.clocked.inner)
+        return response
+
+    async def handle_async_request(self, request: Any) -> Any:
+        response = await self.send(request)
+        spent = time.thread_time() - self.began
+        self.clocked.between.append(spent - self.clocked.inner)
+        return response
+
+
+class Inner(httpx.HTTPTransport):
+    clocked: Clocked
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        began = time.thread_time()
+        response = super().handle_request(request)
+        self.clocked.inner = time.thread_time() - began
+        return response
+
+
+class AsyncInner(httpx.AsyncHTTPTransport):
+    clocked: Clocked
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        began = time.thread_time()
+        response = await super().handle_async_request(request)
+        self.clocked.inner = time.thread_time() - began
+        return response
+
+
+@dataclass
+class Block:
+    """Some calls: what was between client and transport in the median, and what each cost."""
+
+    between: float
+    whole: float
+
+
+def _row(name: str, server: float, blocks: list[tuple[Block, Block]]) -> Row:
+    added = [(hooked.between - bare.between, bare.whole + server) for bare, hooked in blocks]
+    print(
+        f"  {name}: {median(one for one, _ in added) * 1e6:.1f} us "
+        f"added to {median(whole for _, whole in added) * 1e6:.0f} us"
+    )
+    return Row(name, 3.0, "%", [one / whole * 100 for one, whole in added])
+
+
+def _sync_egress(server: Program, rounds: int, times: int = 200) -> Row:
+    router, before = _router(server.port), server.processor_seconds
+    transport = Inner(trust_env=False)
+
+    def block(client: httpx.Client, url: str) -> Block:
+        transport.clocked = clocked = Clocked()
+        take_away = clocked.on_top(httpx.Client, "handle_request")
+        began = time.process_time()
+        for _ in range(times):
+            client.get(url)
+        whole = (time.process_time() - began) / times
+        take_away()
+        return Block(median(clocked.between), whole)
+
+    blocks = []
+    with httpx.Client(transport=transport) as client, lane_scope("dev"):
+        for _ in range(rounds):
+            bare = block(client, f"http://127.0.0.1:{server.port}/")
             instrument(router, libraries=["httpx"])
-            hooked = timed(lambda: client.get("http://orders/"), times)
+            blocks.append((bare, block(client, "http://orders/")))
             uninstrument()
-            again = timed(lambda: client.get(f"http://127.0.0.1:{port}/"), times)
-            if number:
-                ratios.append((hooked / ((bare + again) / 2) - 1) * 100)
-    return Row("routing and telling, added to an httpx.Client call", 3.0, "%", ratios)
+    behind = (server.processor_seconds - before) / (2 * times * rounds)
+    return _row("routing and telling, added to an httpx.Client call", behind, blocks)
 
 
-async def _async_egress(port: int, rounds: int, times: int = 300) -> Row:
-    router = _router(port)
-    ratios = []
+async def _async_egress(server: Program, rounds: int, times: int = 200) -> Row:
+    router, before = _router(server.port), server.processor_seconds
+    transport = AsyncInner(trust_env=False)
 
-    async def seconds(client: httpx.AsyncClient, url: str) -> float:
-        began = time.perf_counter()
+    async def block(client: httpx.AsyncClient, url: str) -> Block:
+        transport.clocked = clocked = Clocked()
+        take_away = clocked.on_top(httpx.AsyncClient, "handle_async_request")
+        began = time.process_time()
         for _ in range(times):
             await client.get(url)
-        return (time.perf_counter() - began) / times
+        whole = (time.process_time() - began) / times
+        take_away()
+        return Block(median(clocked.between), whole)
 
-    async with httpx.AsyncClient(trust_env=False) as client:
+    blocks = []
+    async with httpx.AsyncClient(transport=transport) as client:
         with lane_scope("dev"):
-            for number in range(rounds + 1):
-                bare = await seconds(client, f"http://127.0.0.1:{port}/")
+            for _ in range(rounds):
+                bare = await block(client, f"http://127.0.0.1:{server.port}/")
                 instrument(router, libraries=["httpx"])
-                hooked = await seconds(client, "http://orders/")
+                blocks.append((bare, await block(client, "http://orders/")))
                 uninstrument()
-                again = await seconds(client, f"http://127.0.0.1:{port}/")
-                if number:
-                    ratios.append((hooked / ((bare + again) / 2) - 1) * 100)
-    return Row("the same, added to an httpx.AsyncClient call", 3.0, "%", ratios)
+    behind = (server.processor_seconds - before) / (2 * times * rounds)
+    return _row("the same, added to an httpx.AsyncClient call", behind, blocks)
 
 
 def import_row(rounds: int) -> Row:
     def started(code: str) -> float:
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", code], check=True)
-        return time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     started("import lane_router")
     added = [(started("import lane_router") - started("pass")) * 1000 for _ in range(rounds)]

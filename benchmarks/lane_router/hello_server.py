@@ -1,11 +1,12 @@
-"""The server the httpx benchmark calls: prints its port, then answers with a few bytes."""
+"""The server the httpx benchmark calls: prints its address, then answers with a few bytes."""
 
 import asyncio
+from typing import Any
 
 import uvicorn
 
 
-async def app(scope, receive, send):  # type: ignore[no-untyped-def]
+async def app(_scope: Any, _receive: Any, send: Any) -> None:
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"hello"})
@@ -17,7 +18,8 @@ async def main() -> None:
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
-    print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    print(f"http://127.0.0.1:{port}", flush=True)
     await serving
 
 

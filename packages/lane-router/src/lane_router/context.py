@@ -17,6 +17,7 @@ __all__ = (
     "CURRENT",
     "HEADER",
     "PROD",
+    "UNSAID",
     "LaneScope",
     "current_lane",
     "is_lane",
@@ -26,8 +27,8 @@ __all__ = (
 )
 
 # "" = nobody said anything, which is not the same as "in no lane": None.
-_UNSAID = ""
-CURRENT: ContextVar[str | None] = ContextVar("lane", default=_UNSAID)
+UNSAID = ""
+CURRENT: ContextVar[str | None] = ContextVar("lane", default=UNSAID)
 
 
 def current_lane() -> str | None:
@@ -36,7 +37,7 @@ def current_lane() -> str | None:
     Outside of every scope it is the lane this process was started in: the variable `LANE`.
     """
     lane = CURRENT.get()
-    return process_lane() if lane == _UNSAID else lane
+    return process_lane() if lane == UNSAID else lane
 
 
 def is_prod_lane() -> bool:
@@ -45,7 +46,7 @@ def is_prod_lane() -> bool:
     True when neither this process nor what runs now is in a lane other than `prod`. A process whose
     variable `LANE` is garbage is not in prod.
     """
-    return process_is_prod() and CURRENT.get() in {_UNSAID, None, PROD}
+    return process_is_prod() and CURRENT.get() in {UNSAID, None, PROD}
 
 
 class LaneScope(ContextDecorator):

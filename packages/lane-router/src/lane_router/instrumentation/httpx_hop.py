@@ -13,6 +13,7 @@ from typing import Any
 
 from lane_router.carriers import BAGGAGE
 from lane_router.egress import Egress, Plan
+from lane_router.otel_baggage import loaded
 
 from . import active
 from .patching import Function, Patch, Patches
@@ -50,6 +51,8 @@ class Hop:
         """
         plan, routed = _routed(self._egress, request)
         try:
+            if not loaded():
+                return self._send(routed)
             with self._egress.ambient(plan):
                 return self._send(routed)
         except self._refused as error:
@@ -89,6 +92,8 @@ class AsyncHop:
         """
         plan, routed = _routed(self._egress, request)
         try:
+            if not loaded():
+                return await self._send(routed)
             with self._egress.ambient(plan):
                 return await self._send(routed)
         except self._refused as error:
@@ -104,20 +109,23 @@ class AsyncHop:
 
 
 def _routed(egress: Egress, request: Request) -> tuple[Plan, Request]:
-    carried = _carried(egress, request)
-    plan = egress.plan(request.url.host, request.url.port or 0, carried)
-    return plan, _moved(egress, request, plan, carried)
+    parts, carried = request.url._uri_reference, _carried(egress, request)
+    if not carried:
+        plan = egress.decide(parts.host, parts.port or 0)
+        return plan, _moved(request, plan, egress, None)
+    plan = egress.plan(parts.host, parts.port or 0, carried)
+    return plan, _moved(request, plan, egress, carried)
 
 
 def _to_base(egress: Egress, plan: Plan, request: Request) -> tuple[Plan, Request]:
     base, carried = egress.refused(plan), _carried(egress, request)
     egress.mark(base, carried)
-    return base, _moved(egress, request, base, carried)
+    return base, _moved(request, base, egress, carried)
 
 
 def _carried(egress: Egress, request: Request) -> dict[str, str]:
     """The two carriers as the caller set them."""
-    header, carried = egress.carriers.header.encode("ascii"), {}
+    header, carried = egress.carriers.raw_header, {}
     for _, name, value in request.headers._list:
         if name == header:
             carried[egress.carriers.header] = value.decode("latin-1")
@@ -128,40 +136,48 @@ def _carried(egress: Egress, request: Request) -> dict[str, str]:
     return carried
 
 
-def _moved(egress: Egress, request: Request, plan: Plan, carried: dict[str, str]) -> Request:
+def _moved(request: Request, plan: Plan, egress: Egress, carried: dict[str, str] | None) -> Request:
     """A copy with these carriers, to the plan's host: the caller may send his own again.
+
+    None = the caller set none, so those of the plan's lane are added.
 
     It is put together from the parts that the library's own copying would take apart and check
     anew for each request; copy.copy would leave the body behind.
     """
     copied = object.__new__(type(request))
     copied.__dict__.update(request.__dict__)
-    copied.headers = type(request.headers)(request.headers)
-    skipped = {egress.carriers.header.encode("ascii"), b"baggage"}
-    fields = [field for field in request.headers._list if field[1] not in skipped]
-    for name, value in carried.items():
-        raw = name.encode("ascii")
-        fields.append((raw, raw, value.encode("latin-1")))
-    copied.headers._list = fields
-    _redirect(copied, plan)
+    copied.headers = headers = object.__new__(type(request.headers))
+    headers._encoding = request.headers._encoding
+    if carried is not None:
+        header = egress.carriers.raw_header
+        fields = [one for one in request.headers._list if one[1] not in {header, b"baggage"}]
+        fields += egress.carriers.raw_fields(carried)
+    else:
+        fields = [*request.headers._list, *egress.carriers.raw_fields_of(plan.lane)]
+    headers._list = fields
+    if plan.resolution is not None:
+        _redirect(copied, plan, fields)
     return copied
 
 
-def _redirect(request: Request, plan: Plan) -> None:
-    if plan.resolution is None:
+def _redirect(request: Request, plan: Plan, fields: list[tuple[bytes, bytes, bytes]]) -> None:
+    parts = request.url._uri_reference
+    scheme, userinfo, host, port, path, query, fragment = parts
+    to = None if plan.port == _DEFAULT_PORTS.get(scheme) else plan.port
+    if host == plan.host and port == to:
         return
-    before = request.url
-    parts = before._uri_reference
-    port = None if plan.port == _DEFAULT_PORTS.get(parts.scheme) else plan.port
-    if parts.host == plan.host and parts.port == port:
-        return
-    request.url = object.__new__(type(before))
-    request.url._uri_reference = parts._replace(host=plan.host, port=port)
-    netloc = before.netloc
-    fields = request.headers._list
+    moved = object.__new__(type(request.url))
+    moved._uri_reference = parts._make((scheme, userinfo, plan.host, to, path, query, fragment))
+    request.url = moved
     for number, (raw, name, value) in enumerate(fields):
-        if name == b"host" and value == netloc:
-            fields[number] = (raw, name, request.url.netloc)
+        if name == b"host":
+            if value == _netloc(host, port):  # else it is one of the caller's own
+                fields[number] = (raw, name, _netloc(plan.host, to))
+            return
+
+
+def _netloc(host: str, port: int | None) -> bytes:
+    return (host if port is None else f"{host}:{port}").encode("ascii")
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
