@@ -71,6 +71,9 @@ class Routing:
         self._unreachable: dict[tuple[str, str], float] = {}
         self.view = View(Knowledge(static=self._static), None, _NEVER)
 
+    def start(self) -> None:
+        """Begin to keep the table fresh, where there is something to ask."""
+
     def update(self, state: TableState) -> None:
         """A new state of the table: marks of a lane that refused go with the routes they are of."""
         before, self._state = self._state, state
