@@ -216,3 +216,11 @@ async def test_a_scope_that_ends_in_another_context_undoes_nothing_there() -> No
     with lane_scope("mine"):
         await running.aclose()  # type: ignore[attr-defined]
         assert current_lane() == "mine"
+
+
+def test_what_is_no_generator_inside_is_closed_all_the_same() -> None:
+    from lane_router.generators import confined
+
+    steps = confined([1, 2])
+    assert next(steps) == 1
+    steps.close()  # type: ignore[attr-defined]

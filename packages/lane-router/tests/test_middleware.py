@@ -168,3 +168,22 @@ async def test_trap_9_of_the_original_what_clients_send_is_not_remembered() -> N
         await call(middleware, http(f"lane-{number}".encode(), name=b"x-ctx-%d" % number))
     gc.collect()
     assert sys.getallocatedblocks() - before < 4000
+
+
+async def test_what_clients_send_is_kept_for_a_few_only() -> None:
+    app = App()
+    middleware = LaneMiddleware(app)
+    for number in range(3000):
+        scope = http(b"lane=dev,n=%d" % number, name=b"baggage")
+        await call(middleware, scope)
+    await call(middleware, http(b"lane=dev," + b"x" * 2000, name=b"baggage"))
+    assert set(app.lanes) == {"dev"}
+    assert len(middleware._readings) <= 1024
+
+
+async def test_two_headers_of_one_name_are_one_too_many_in_either_carrier() -> None:
+    app = App()
+    two = {"type": "http", "headers": [(b"baggage", b"lane=dev"), (b"baggage", b"lane=dev")]}
+    await call(LaneMiddleware(app), two)
+    await call(LaneMiddleware(app), http(b"dev", b"dev"))
+    assert app.lanes == [None, None]

@@ -259,6 +259,8 @@ from lane_router import LaneRouter
 router = LaneRouter(sys.argv[1])
 router.start()
 assert router.wait_ready()
+for lane in ("dev", "test", None):
+    router.resolve("orders", lane)  # from now on in the cache, where nothing looks at threads
 child = os.fork()
 if child == 0:
     assert not router.polling, "a thread cannot survive a fork"

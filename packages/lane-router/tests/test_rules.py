@@ -231,6 +231,13 @@ def test_a_rule_file_that_is_wrong_at_the_start_is_an_error(
         RuleFile(tmp_path / "absent.json")
 
 
+def test_a_rule_file_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rules.json"
+    path.write_text(" " * (5 * 1024 * 1024))
+    with pytest.raises(RulesError, match="larger than"):
+        RuleFile(path)
+
+
 async def test_rules_from_the_configuration_center_follow_it() -> None:
     center = InMemoryConfigCenter()
     live = ConfigRules(center, "lanes.json")

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 _SHRINK_SHARE = 0.5
 _SAVE_AGAIN_SECONDS = 600.0
 _QUICK_SECONDS = 1.0
+_JOIN_SECONDS, _MOST_JOINS = 0.05, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +145,16 @@ class RoutePoller:
             thread, self._thread = self._thread, None
             self._stop.set()
             self._client.interrupt()
-            self._stop, ended = threading.Event(), self._stop
-        if thread is not None and thread is not threading.current_thread():
-            while thread.is_alive():
-                # It may just have connected: the stop flag and this meet sooner or later.
-                ended.set()
-                self._client.interrupt()
-                thread.join(0.05)
+            self._stop = threading.Event()
+        if thread is None or thread is threading.current_thread():
+            return
+        for _ in range(_MOST_JOINS):
+            # It may just have connected: the stop flag and this meet sooner or later. Only a name
+            # server that does not answer can hold it longer, and then it ends by itself.
+            self._client.interrupt()
+            thread.join(_JOIN_SECONDS)
+            if not thread.is_alive():
+                return
 
     def wait_for_table(self, within_seconds: float) -> bool:
         """Whether there is a table, at the latest after that time."""

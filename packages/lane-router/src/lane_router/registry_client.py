@@ -170,10 +170,7 @@ class RegistryClient:
 
 
 def _number(text: str | None) -> float | None:
-    try:
-        return max(0.0, float(text)) if text and text.isascii() and text.isdigit() else None
-    except ValueError:
-        return None
+    return float(text) if text and text.isascii() and text.isdigit() else None
 
 
 def _told(error: Exception) -> str:

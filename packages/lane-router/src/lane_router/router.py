@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ("AsyncLaneRouter", "LaneRouter")
 
-PollerKey = tuple[str, str, float, float, float]
+PollerKey = tuple[str, str, float, float, float, float]
 
 # Whoever names the same registry in one process shares its poller.
 _shared: weakref.WeakValueDictionary[PollerKey, RoutePoller] = weakref.WeakValueDictionary()
@@ -49,6 +49,7 @@ class PolledRouting(Routing):
         poll_seconds: between two questions when the registry offers no long-poll, +- 20 %.
         watch_seconds: how long a long-poll may wait.
         timeout_seconds: for each answer.
+        confirm_seconds: until a table that lost half of itself is asked for again.
 
     Raises:
         InvalidValueError: naming the argument.
@@ -109,7 +110,14 @@ class PolledRouting(Routing):
         if clock is not time.monotonic or wall_clock is not time.time or rng is not None:
             self._poller = make()
             return
-        key = (address, str(snapshot or ""), poll_seconds, watch_seconds, timeout_seconds)
+        key = (
+            address,
+            str(snapshot or ""),
+            poll_seconds,
+            watch_seconds,
+            timeout_seconds,
+            confirm_seconds,
+        )
         self._poller = _shared.get(key) or _shared.setdefault(key, make())
 
     @classmethod

@@ -362,3 +362,75 @@ async def test_asyncio_strict_servers_refuse_garbage() -> None:
 )
 def test_the_host_in_a_target(target: str, parts: tuple[str, int]) -> None:
     assert host_and_port(target) == parts
+
+
+def test_a_channel_tells_the_state_of_its_target(servers: tuple[Server, Server]) -> None:
+    base, _ = servers
+    states: list[grpc.ChannelConnectivity] = []
+    with LaneChannel(f"127.0.0.1:{base.port}", mesh_hosts=("127.0.0.1",)) as channel:
+        channel.subscribe(states.append, try_to_connect=True)
+        grpc.channel_ready_future(channel).result(20)
+        channel.unsubscribe(states.append)
+    assert grpc.ChannelConnectivity.READY in states
+
+
+def test_an_error_of_the_service_is_no_absent_lane(servers: tuple[Server, Server]) -> None:
+    base, dev = servers
+    routes = router(base.port, dev.port)
+    channel = LaneChannel(f"orders:{base.port}", routes)
+    with channel, lane_scope("dev"):
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/orders/Nothing")(b"")
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert routes.resolve("orders").outcome == "lane"
+
+
+def test_a_stream_sent_to_nobody_marks_the_lane(servers: tuple[Server, Server]) -> None:
+    base, _ = servers
+    routes = router(base.port, closed_port())
+    channel = LaneChannel(
+        f"orders:{base.port}",
+        routes,
+        open_channel=lambda to: grpc.insecure_channel(to.replace("orders", "127.0.0.1")),
+    )
+    with channel, lane_scope("dev"):
+        collect = channel.stream_unary("/orders/Collect")
+        with pytest.raises(grpc.RpcError):
+            collect(iter([b"a"]))
+        assert collect(iter([b"a"])) == b"a,dev"
+
+
+def test_channels_of_lanes_are_bounded(servers: tuple[Server, Server]) -> None:
+    base, dev = servers
+    lanes = {f"l{number}": {"name": f"lane-{number}", "port": dev.port} for number in range(200)}
+    target = {"name": "127.0.0.1", "port": base.port}
+    service = {"lanes": list(lanes), "base": target, "lane": lanes}
+    routes = LaneRouter.from_document({"services": {"orders": service}})
+    opened: list[str] = []
+
+    def open_channel(to: str) -> grpc.Channel:
+        opened.append(to)
+        return grpc.insecure_channel(f"127.0.0.1:{dev.port}")
+
+    with LaneChannel("orders", routes, open_channel=open_channel) as channel:
+        ask = channel.unary_unary(UNARY)
+        for lane in lanes:
+            with lane_scope(lane):
+                assert ask(b"") == b"dev:" + lane.encode()
+        assert len(channel._others) <= 64
+        assert len(ask._known) <= 65
+
+
+async def test_asyncio_an_error_of_the_service_is_no_absent_lane() -> None:
+    base, _, base_port = await start_async(b"base")
+    dev, _, dev_port = await start_async(b"dev")
+    routes = router(base_port, dev_port)
+    async with AsyncLaneChannel(f"orders:{base_port}", routes) as channel:
+        with lane_scope("dev"):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.unary_unary("/orders/Nothing")(b"")
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            assert routes.resolve("orders").outcome == "lane"
+            assert channel.get_state() is grpc.ChannelConnectivity.IDLE
+    await base.stop(None)
+    await dev.stop(None)
