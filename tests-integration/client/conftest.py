@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -96,10 +96,10 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def fleet() -> AsyncIterator[Fleet]:
+def fleet() -> Iterator[Fleet]:
     """Instances to start, to kill and to pause."""
     fleet = Fleet()
-    yield fleet  # type: ignore[misc] # a generator fixture
+    yield fleet
     fleet.end()
 
 

@@ -227,11 +227,15 @@ def as_otlp(spans: tuple[ReadableSpan, ...]) -> dict[str, Any]:
     }
 
 
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
 async def received(path: Path, count: int) -> list[tuple[str, str, str, dict[str, Any], int]]:
     """So many spans, as the collector wrote them down."""
     async with asyncio.timeout(60):
         while True:
-            lines = path.read_text().splitlines() if path.exists() else []
+            lines = await asyncio.to_thread(lines_of, path)
             spans = [
                 span
                 for line in lines

@@ -16,6 +16,7 @@ from .errors import (
     GovernanceError,
     IllegalTransitionError,
     InjectedFaultError,
+    InvalidSettingsError,
     LimitReachedError,
     LoadShedError,
     PipelineOrderError,
@@ -43,12 +44,25 @@ from .latency import LatencyPercentile
 from .limit_config import Decision, LimitConfig
 from .limiter import RateLimiter
 from .load_shedding import LoadShedding, Priority, priority
+from .metrics import record_metrics
 from .outcome_report import OutcomeReport
 from .paced_limiter import PacedLimiter
 from .permit import Permit
 from .pipeline import Pipeline, pipeline
+from .pipeline_build import ConfiguredPipeline, build_pipeline
+from .pipeline_config import (
+    AdaptiveLimitConfig,
+    HedgeConfig,
+    PipelineConfig,
+    RetryBudgetConfig,
+    TimeoutConfig,
+    database_defaults,
+    http_client_defaults,
+    message_consumer_defaults,
+)
 from .policy import Policy
 from .rate_limit_headers import rate_limit_headers, retry_after_seconds
+from .registry import Registry
 from .retry import Retry
 from .retry_block import Attempt, RetryBlock
 from .retry_budget import RetryBudget
@@ -58,10 +72,13 @@ from .testing_mode import testing
 from .timeout import Timeout
 
 if TYPE_CHECKING:
-    from ._redis import AsyncRedisRateLimiter, RedisRateLimiter
+    from .breaker_sharing import AsyncRedisBreakerSharing, RedisBreakerSharing
+    from .redis_limiter import AsyncRedisRateLimiter, RedisRateLimiter
 
 __all__ = (
     "AdaptiveLimit",
+    "AdaptiveLimitConfig",
+    "AsyncRedisBreakerSharing",
     "AsyncRedisRateLimiter",
     "Attempt",
     "Backoff",
@@ -76,6 +93,7 @@ __all__ = (
     "CallTimedOut",
     "CircuitBreaker",
     "CircuitOpenError",
+    "ConfiguredPipeline",
     "DeadlineExceededError",
     "Decision",
     "DecorrelatedBackoff",
@@ -88,8 +106,10 @@ __all__ = (
     "FixedBackoff",
     "GovernanceError",
     "Hedge",
+    "HedgeConfig",
     "IllegalTransitionError",
     "InjectedFaultError",
+    "InvalidSettingsError",
     "Jitter",
     "KeyedCircuitBreakers",
     "KeyedRateLimiter",
@@ -103,31 +123,46 @@ __all__ = (
     "PacedLimiter",
     "Permit",
     "Pipeline",
+    "PipelineConfig",
     "PipelineOrderError",
     "Policy",
     "PolicyEvent",
     "Priority",
     "RateLimitedError",
     "RateLimiter",
+    "RedisBreakerSharing",
     "RedisRateLimiter",
+    "Registry",
     "RejectedError",
     "Retry",
     "RetryBlock",
     "RetryBudget",
+    "RetryBudgetConfig",
     "RetryConfig",
     "SlidingWindowLimiter",
     "StateChanged",
     "Timeout",
+    "TimeoutConfig",
     "TimeoutExceededError",
+    "build_pipeline",
+    "database_defaults",
     "deadline",
+    "http_client_defaults",
+    "message_consumer_defaults",
     "pipeline",
     "priority",
     "rate_limit_headers",
+    "record_metrics",
     "retry_after_seconds",
     "testing",
 )
 
-_LAZY = {"AsyncRedisRateLimiter": "._redis", "RedisRateLimiter": "._redis"}
+_LAZY = {
+    "AsyncRedisBreakerSharing": ".breaker_sharing",
+    "AsyncRedisRateLimiter": ".redis_limiter",
+    "RedisBreakerSharing": ".breaker_sharing",
+    "RedisRateLimiter": ".redis_limiter",
+}
 
 
 def __getattr__(name: str) -> object:

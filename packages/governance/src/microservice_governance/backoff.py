@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ __all__ = (
     "ExponentialBackoff",
     "FixedBackoff",
     "Jitter",
+    "backoff_from",
     "jittered",
 )
 
@@ -89,6 +90,29 @@ class DecorrelatedBackoff:
         least = self.initial_seconds
         most = min(self.max_seconds, 3 * max(previous, least))
         return least + (most - least) * random()
+
+
+_KINDS: dict[str, Callable[..., Backoff]] = {
+    "fixed": FixedBackoff,
+    "exponential": ExponentialBackoff,
+    "decorrelated": DecorrelatedBackoff,
+}
+
+
+def backoff_from(settings: Mapping[str, object]) -> Backoff:
+    """The backoff that a mapping describes: `{"kind": "fixed", "seconds": 1}`.
+
+    Raises:
+        ValueError: there is no such kind, or it does not take those arguments.
+    """
+    kind = settings.get("kind")
+    if kind not in _KINDS:
+        raise InvalidValueError("kind", kind, f"one of {', '.join(_KINDS)}")
+    arguments = {name: value for name, value in settings.items() if name != "kind"}
+    try:
+        return _KINDS[str(kind)](**arguments)
+    except TypeError as error:
+        raise ValueError(f"{kind} backoff: {error}") from None
 
 
 def jittered(seconds: float, jitter: Jitter, random: Callable[[], float]) -> float:

@@ -11,6 +11,7 @@ GovernanceError
 ├── TimeoutExceededError (also a TimeoutError): the call was cancelled
 ├── InjectedFaultError: a drill
 ├── PipelineOrderError (also a ValueError)
+├── InvalidSettingsError (also a ValueError): settings of a registry
 └── IllegalTransitionError
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import pybreaker
+from pydantic import ValidationError
 
 from microservice_core import MicroserviceError
 
@@ -29,6 +31,7 @@ __all__ = (
     "GovernanceError",
     "IllegalTransitionError",
     "InjectedFaultError",
+    "InvalidSettingsError",
     "LimitReachedError",
     "LoadShedError",
     "PipelineOrderError",
@@ -217,6 +220,32 @@ class InjectedFaultError(GovernanceError):
 
 class PipelineOrderError(GovernanceError, ValueError):
     """The policies of a pipeline stand in an order that cannot work; the message says why."""
+
+
+class InvalidSettingsError(GovernanceError, ValueError):
+    """Settings break a rule; nothing was changed.
+
+    Attributes:
+        where: the place in the settings, e.g. `services.payments.retry.attempts`.
+        why: the rule.
+    """
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"{where}: {why}; correct it and send the settings again")
+        self.where = where
+        self.why = why
+
+    def __reduce__(self) -> tuple[type[InvalidSettingsError], tuple[str, str]]:
+        return type(self), (self.where, self.why)
+
+    @classmethod
+    def from_pydantic(cls, where: str, error: ValidationError) -> InvalidSettingsError:
+        """The first thing that pydantic found wrong; no value is repeated but plain ones."""
+        first = error.errors(include_url=False)[0]
+        place = ".".join([where, *map(str, first["loc"])])
+        given = first["input"]
+        shown = f", not {given!r}" if isinstance(given, int | float | bool | None) else ""
+        return cls(place, f"{first['msg']}{shown}")
 
 
 class IllegalTransitionError(GovernanceError):

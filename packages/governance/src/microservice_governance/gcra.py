@@ -6,14 +6,17 @@ for the four numbers of a decision.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from .limit_config import NANOSECONDS, Decision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .limit_config import LimitConfig
 
-__all__ = ("Gcra",)
+__all__ = ("Gcra", "nanoseconds")
 
 _new = tuple.__new__
 
@@ -57,3 +60,10 @@ class Gcra:
         """Seconds until `cost` units would pass if nobody else took any."""
         early = max(arrival, now) + cost * self.emission - self.tolerance - now
         return max(0.0, early / NANOSECONDS)
+
+
+def nanoseconds(clock: Callable[[], float]) -> Callable[[], int]:
+    """The clock in whole nanoseconds, rounded: a truncated float would be a little too early."""
+    if clock is time.monotonic:
+        return time.monotonic_ns
+    return lambda: int(clock() * NANOSECONDS + 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -87,14 +88,16 @@ class KeyedCircuitBreakers:
         """Have `listener` told of the events of all breakers, also of those to come."""
         with self._lock:
             self._listeners = (*self._listeners, listener)
-            ends = [breaker.subscribe(listener) for breaker, _ in self._kept.values()]
+            for breaker, _ in self._kept.values():
+                breaker.subscribe(listener)
+        return functools.partial(self.unsubscribe, listener)
 
-        def unsubscribe() -> None:
-            self._listeners = tuple(one for one in self._listeners if one is not listener)
-            for end in ends:
-                end()
-
-        return unsubscribe
+    def unsubscribe(self, listener: Listener) -> None:
+        """Tell that listener no more."""
+        with self._lock:
+            self._listeners = tuple(one for one in self._listeners if one != listener)
+            for breaker, _ in self._kept.values():
+                breaker.unsubscribe(listener)
 
     def snapshot(self) -> dict[str, object]:
         """How many there are, and the snapshots of those that are not closed."""

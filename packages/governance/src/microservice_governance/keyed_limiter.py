@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable, Mapping
 from microservice_core import InvalidValueError
 
 from .bounded_map import BoundedMap
-from .gcra import Gcra
-from .limit_config import NANOSECONDS, Decision, LimitConfig
+from .gcra import Gcra, nanoseconds
+from .limit_config import Decision, LimitConfig
 
 __all__ = ("KeyedRateLimiter",)
 
@@ -46,7 +46,7 @@ class KeyedRateLimiter:
         self._rule = Gcra(config)
         self._rules = {key: Gcra(limit) for key, limit in (overrides or {}).items()}
         self._arrivals: BoundedMap[Hashable, int] = BoundedMap(max_keys)
-        self._clock = clock
+        self._now = nanoseconds(clock)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class KeyedRateLimiter:
         if cost < 0:
             raise InvalidValueError("cost", cost, "at least 0")
         rule = self._rules.get(key, self._rule)
-        now = int(self._clock() * NANOSECONDS)
+        now = self._now()
         with self._lock:
             arrival, decision = rule.decide(self._arrivals.get(key) or 0, now, cost)
             if arrival > now:

@@ -15,8 +15,8 @@ from microservice_core import InvalidValueError
 
 from .deadline import deadline
 from .errors import RateLimitedError
-from .gcra import Gcra
-from .limit_config import NANOSECONDS, Decision, LimitConfig
+from .gcra import Gcra, nanoseconds
+from .limit_config import Decision, LimitConfig
 from .policy import Policy, refuse_coroutine
 from .testing_mode import async_sleep, is_testing
 
@@ -53,7 +53,7 @@ class RateLimiter(Policy):
         self.config = config
         self.name = name
         self._clock = clock
-        self._now = _nanoseconds(clock)
+        self._now = nanoseconds(clock)
         self._sleep = sleep
         self._gcra = Gcra(config)
         self._arrival = 0
@@ -205,9 +205,3 @@ def _time_allowed(timeout: float | None, clock: Callable[[], float]) -> float:
     left = deadline.remaining(clock)
     allowed = float("inf") if timeout is None else timeout
     return allowed if left is None else min(allowed, left)
-
-
-def _nanoseconds(clock: Callable[[], float]) -> Callable[[], int]:
-    if clock is time.monotonic:
-        return time.monotonic_ns
-    return lambda: int(clock() * NANOSECONDS)

@@ -30,9 +30,18 @@ class Pipeline(Policy):
 
     def __init__(self, policies: Sequence[Policy], *, name: str = "pipeline") -> None:
         self.name = name
-        self.policies = flattened(policies)
-        check_order(self.policies)
-        self._version = object()
+        self.policies: tuple[Policy, ...] = ()
+        self.replace(policies)
+
+    def replace(self, policies: Sequence[Policy]) -> None:
+        """Have calls that begin from now on take these.
+
+        Raises:
+            PipelineOrderError: as for the constructor; nothing was changed.
+        """
+        parts = flattened(policies)
+        check_order([policy for policy in parts if policy.enabled])
+        self.policies = parts
         self.refresh()
 
     def refresh(self) -> None:
@@ -91,13 +100,14 @@ class Pipeline(Policy):
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Have `listener` told of the events of all policies."""
-        ends = [policy.subscribe(listener) for policy in self.policies]
+        for policy in self.policies:
+            policy.subscribe(listener)
+        return functools.partial(self.unsubscribe, listener)
 
-        def unsubscribe() -> None:
-            for end in ends:
-                end()
-
-        return unsubscribe
+    def unsubscribe(self, listener: Listener) -> None:
+        """Tell that listener no more."""
+        for policy in self.policies:
+            policy.unsubscribe(listener)
 
     def snapshot(self) -> dict[str, object]:
         """The snapshots of all policies, outermost first."""

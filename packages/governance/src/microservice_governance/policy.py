@@ -97,12 +97,12 @@ class Policy(ABC):
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Have `listener` told of every event from now on; call the result to end that."""
         self._subscribers = (*self._subscribers, listener)
+        return functools.partial(self.unsubscribe, listener)
 
-        def unsubscribe() -> None:
-            kept = [one for one in self._subscribers if one is not listener]
-            self._subscribers = tuple(kept)
-
-        return unsubscribe
+    def unsubscribe(self, listener: Listener) -> None:
+        """Tell that listener no more."""
+        # By equality: a bound method is another object each time it is looked up.
+        self._subscribers = tuple(one for one in self._subscribers if one != listener)
 
     def snapshot(self) -> dict[str, object]:
         """What a status page shows: plain values only."""

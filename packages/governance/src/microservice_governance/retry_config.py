@@ -7,7 +7,15 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from .backoff import Backoff, DecorrelatedBackoff, ExponentialBackoff, Jitter, jittered
+from .backoff import (
+    Backoff,
+    DecorrelatedBackoff,
+    ExponentialBackoff,
+    Jitter,
+    backoff_from,
+    jittered,
+)
+from .named_exceptions import NamedExceptions
 
 __all__ = ("RetryConfig",)
 
@@ -16,9 +24,10 @@ class RetryConfig(BaseModel):
     """What to retry, how often and how far apart.
 
     Attributes:
-        on: exception types to retry. There is no default: only the caller knows what is safe.
+        on: exception types to retry, or their names. There is no default: only the caller knows what is safe.
         attempts: calls in all, the first included.
-        backoff: seconds to wait after the n-th failure.
+        backoff: seconds to wait after the n-th failure; or a mapping with its `kind` (`fixed`,
+            `exponential`, `decorrelated`) and its arguments.
         waits: another backoff for some of the types in `on`; the first that fits counts.
         jitter: how much of each wait is random: all (`full`), the upper half (`equal`), `none`.
         retry_result: a returned value for which this is true is retried; the last one is returned.
@@ -31,20 +40,20 @@ class RetryConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    on: tuple[type[Exception], ...] = Field(min_length=1)
+    on: Annotated[NamedExceptions, Field(min_length=1)]
     attempts: Annotated[int, Field(ge=1, le=100)] = 3
     backoff: Backoff = ExponentialBackoff()
     waits: Mapping[type[Exception], Backoff] = Field(default_factory=dict)
     jitter: Jitter = "full"
     retry_result: Callable[[object], bool] | None = None
     idempotent: bool | Callable[..., bool] = True
-    never_sent: tuple[type[Exception], ...] = (ConnectionRefusedError,)
+    never_sent: NamedExceptions = (ConnectionRefusedError,)
     max_retry_after_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
 
-    @field_validator("on", mode="before")
+    @field_validator("backoff", mode="before")
     @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, type) else value
+    def _by_name(cls, value: object) -> object:
+        return backoff_from(value) if isinstance(value, Mapping) else value
 
     @model_validator(mode="after")
     def _waits_for_what_is_retried(self) -> Self:
