@@ -746,3 +746,21 @@ async def test_many_policies_of_single_calls_do_not_fill_the_memory() -> None:
         service = engine._services["orders"]
         assert len(service._retries) <= 64
         assert len(service._hedges) <= 64
+
+
+async def test_no_more_calls_are_made_than_the_service_bears() -> None:
+    gate = Gate()
+    mesh = await mesh_of(a=gate)
+    limit = {"initial": 2, "min_limit": 1, "max_limit": 2}
+    async with client_of(mesh, adaptive_limit=limit, bulkhead={"limit": 3}) as client:
+        calls = [asyncio.create_task(client.get("orders", "/")) for _ in range(2)]
+        await until(lambda: gate.inside == 2)
+        with pytest.raises(CallRejectedError) as caught:
+            await client.get("orders", "/")
+        assert caught.value.policy == "adaptive_limit"
+        client.apply_policies(policies_of({"default": {"adaptive_limit": limit, "attempts": 1}}))
+        with pytest.raises(CallRejectedError):
+            await client.get("orders", "/")
+        gate.opened.set()
+        assert {(await call).status_code for call in calls} == {200}
+        assert (await client.get("orders", "/")).status_code == 200

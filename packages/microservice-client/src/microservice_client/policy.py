@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from microservice_core import InvalidValueError
-from microservice_governance import BulkheadConfig, LimitConfig
+from microservice_governance import AdaptiveLimitConfig, BulkheadConfig, LimitConfig
 from microservice_lb import names as balancer_names
 
 from .filters import version_range
@@ -66,6 +66,7 @@ class ServicePolicy(BaseModel):
         breaker_failures: failures in a row after which an instance is left alone.
         breaker_open_seconds: for how long.
         bulkhead: calls to the service at once, and how many may wait for a place; none = any number.
+        adaptive_limit: as many calls at once as the service turns out to bear; none = any number.
         rate_limit: attempts let through per time; what is above is refused. None = any number.
         hedge_after_seconds: an idempotent call without an answer by then is sent to another
             instance as well, and the first answer wins; none = never.
@@ -101,6 +102,7 @@ class ServicePolicy(BaseModel):
     breaker_failures: Annotated[int, Field(ge=1, le=10_000)] = 5
     breaker_open_seconds: Seconds = 10.0
     bulkhead: BulkheadConfig | None = None
+    adaptive_limit: AdaptiveLimitConfig | None = None
     rate_limit: LimitConfig | None = None
     hedge_after_seconds: Seconds | None = None
     hedge_attempts: Annotated[int, Field(ge=2, le=5)] = 2
