@@ -350,6 +350,42 @@ async def test_tls_and_mutual_tls_per_service(authority: Authority, layer: Any) 
                 assert isinstance(caught.value, CallFailedError), why
 
 
+async def test_http_2_is_spoken_where_the_policy_asks_for_it(authority: Authority) -> None:
+    from h2.config import H2Configuration
+    from h2.connection import H2Connection
+    from h2.events import RequestReceived
+
+    certificate, key = authority.sign("orders.internal")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["h2"])
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        connection = H2Connection(H2Configuration(client_side=False))
+        connection.initiate_connection()
+        writer.write(connection.data_to_send())
+        while data := await reader.read(65_536):
+            for event in connection.receive_data(data):
+                if isinstance(event, RequestReceived):
+                    connection.send_headers(event.stream_id, [(":status", "200")])
+                    connection.send_data(event.stream_id, b"ok", end_stream=True)
+            writer.write(connection.data_to_send())
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    tls = {"ca_file": authority.ca, "server_name": "orders.internal"}
+    async with server, client_of([url], "auto", http2=True, tls=tls) as client:
+        first, *more = [await client.get("orders", "/who") for _ in range(3)]
+        assert (first.text, first.http_version) == ("ok", "HTTP/2")
+        assert [one.text for one in more] == ["ok", "ok"]
+        assert connections == 1
+
+
 async def test_a_plain_server_behind_an_https_address_is_an_error_that_names_it(
     layer: Any, listening: Listening
 ) -> None:
