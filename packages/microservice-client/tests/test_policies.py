@@ -27,7 +27,7 @@ from microservice_client.testing import FakeMesh
 from microservice_core import InMemoryConfigCenter, InvalidValueError, ServiceInstance
 from microservice_core.testing import ManualClock
 from microservice_governance import BulkheadConfig, LimitConfig, deadline
-from microservice_lb import Balancer, PeakEwma, RoundRobin
+from microservice_lb import Balancer, OutlierConfig, OutlierEjection, RoundRobin
 
 A, B, C = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
 
@@ -87,27 +87,44 @@ async def settle(rounds: int = 10) -> None:
 
 
 async def test_an_instance_whose_circuit_is_open_teaches_the_balancer_nothing() -> None:
+    clock = ManualClock()
     mesh = await mesh_of(a=ok, b=ok)
     mesh.fail(A, "refuse")
-    made: list[PeakEwma[ServiceInstance]] = []
-
-    def make(name: str, policy: ServicePolicy) -> Balancer[ServiceInstance]:
-        made.append(PeakEwma(name=name))
-        return made[-1]
-
-    policy = ServicePolicy(backoff_seconds=0, breaker_failures=1, breaker_open_seconds=1000)
+    outliers: OutlierEjection[ServiceInstance] = OutlierEjection(
+        RoundRobin(),
+        config=OutlierConfig(consecutive_errors=2, max_ejection_percent=100),
+        clock=clock,
+    )
+    policy = ServicePolicy(backoff_seconds=0, breaker_failures=1, breaker_open_seconds=5)
     async with AsyncServiceClient(
-        mesh.registry, transport=mesh, default_policy=policy, make_balancer=make
+        mesh.registry,
+        transport=mesh,
+        default_policy=policy,
+        make_balancer=lambda name, policy: outliers,
+        clock=clock,
     ) as client:
-        while client.breaker_states("orders").get(A) != "open":
+        for _ in range(10):  # one failure, and then refusals
             await client.get("orders", "/")
-        (balancer,) = made
-        learned = balancer.latency(A)
-        for _ in range(100):
+        assert (mesh.asked[A], outliers.ejected) == (1, frozenset())
+        clock.advance(5)
+        for _ in range(2):
             await client.get("orders", "/")
-        assert mesh.asked[A] == 1
-        assert balancer.latency(A) == learned
-        assert balancer.active(A) == balancer.active(B) == 0
+        assert (mesh.asked[A], outliers.ejected) == (2, frozenset({A}))
+        assert outliers.active(A) == outliers.active(B) == 0
+
+
+async def test_a_second_attempt_goes_to_an_instance_not_tried_yet() -> None:
+    mesh = await mesh_of(a=ok, b=ok, c=ok)
+    async with client_of(mesh, balancer="maglev", breaker_failures=99) as client:
+        for user in range(10):
+            mesh.asked.clear()
+            await client.get("orders", "/", key=str(user))
+            (own,) = mesh.asked
+            mesh.fail(own, "refuse")
+            await client.get("orders", "/", key=str(user))
+            mesh.heal(own)
+            assert mesh.asked[own] == 2
+            assert mesh.asked.total() == 3
 
 
 async def test_a_failing_answer_is_no_sign_of_a_fast_instance() -> None:
