@@ -1,6 +1,7 @@
 """Bulkhead, limit, hedging, fallback, deadline, statuses, Retry-After, and policies that change."""
 
 import asyncio
+import gc
 import json
 import logging
 import time
@@ -297,6 +298,20 @@ async def test_a_stream_keeps_its_place_in_the_bulkhead_until_it_is_closed() -> 
             await client.post("orders", "/")
         mesh.heal(A)
         await client.get("orders", "/")
+
+
+async def test_a_response_that_was_dropped_gives_everything_back() -> None:
+    mesh = await mesh_of(a=ok)
+    async with client_of(mesh, bulkhead=BulkheadConfig(limit=1)) as client:
+        response = await client.call("orders", httpx.Request("GET", "http://orders/"))
+        with pytest.raises(CallRejectedError):
+            await client.get("orders", "/")
+        del response
+        gc.collect()
+        assert (await client.get("orders", "/")).status_code == 200
+        engine = client._engine
+        assert engine is not None
+        assert engine._services["orders"].balancer.active(A) == 0
 
 
 async def test_a_replaced_answer_gives_no_place_back() -> None:

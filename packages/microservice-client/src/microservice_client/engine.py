@@ -343,7 +343,13 @@ class CallEngine:
     def _note_end(self, call: Call, began: float, outcome: int | BaseException) -> None:
         now = self._clock()
         service, method = call.service_name, call.request.method
-        self.recent.add(service, method, call.request.url, outcome, call.attempts, now - began, now)
+        # By name: an error kept would keep its traceback, and with it everything in sight.
+        said = outcome if isinstance(outcome, int) else _name_of(outcome)
+        self.recent.add(service, method, call.request.url, said, call.attempts, now - began, now)
         if call.measured:
             counted = outcome if isinstance(outcome, int | Exception) else None
             self._metrics.ended(service, method, now - began, counted, len(call.attempts))
+
+
+def _name_of(error: BaseException) -> str:
+    return type(error).__name__ if isinstance(error, Exception) else "cancelled"

@@ -72,7 +72,8 @@ class ServicePolicy(BaseModel):
             instance as well, and the first answer wins; none = never.
         hedge_attempts: instances asked at once, at most.
         fallback_cache_seconds: a GET that fails is answered by its last good answer while that is
-            no older; 0 = never.
+            no older; 0 = never. Only answers that the client itself has read are kept, none that
+            was streamed.
         propagate_deadline: say in a header (`grpc-timeout`) how long the answer is waited for.
         version: only instances of these versions (PEP 440, e.g. `>=1.2,<2`); empty = any.
         labels: only instances whose metadata has each of these.

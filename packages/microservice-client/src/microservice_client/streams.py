@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
@@ -92,7 +93,15 @@ class LeasedStream(httpx.AsyncByteStream):
         try:
             await self._stream.aclose()
         finally:
-            self._trial.end(measured=False)
-            tell, self._tell = self._tell, None
-            if tell is not None:
-                tell()
+            self._give_back()
+
+    def __del__(self) -> None:
+        # Dropped unclosed: the connection is the collector's business, the rest is not.
+        with contextlib.suppress(RuntimeError):  # no loop in this thread
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._trial.end(measured=False)
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell()
