@@ -81,6 +81,21 @@ async def test_while_the_registry_is_down_the_last_known_stay_and_age(
     await snapshot.aclose()
 
 
+async def test_a_source_with_a_bug_does_not_end_the_refresh(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], ZeroDivisionError("a bug"), [OTHER])
+    snapshot = DiscoverySnapshot(registry, EVERYTHING, refresh_seconds=10, clock=clock)
+    await snapshot.load("orders")
+    clock.advance(11)
+    await snapshot.tend()
+    assert "a bug" in caplog.text
+    await snapshot.tend()
+    assert snapshot.known("orders") == (OTHER,)
+    await snapshot.aclose()
+
+
 async def test_what_is_fresh_is_not_asked_for_again() -> None:
     clock = ManualClock()
     registry = Registry([ORDERS])

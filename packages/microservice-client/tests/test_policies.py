@@ -1,6 +1,7 @@
 """Bulkhead, limit, hedging, fallback, deadline, statuses, Retry-After, and policies that change."""
 
 import asyncio
+import gc
 import json
 import logging
 import time
@@ -27,7 +28,7 @@ from microservice_client.testing import FakeMesh
 from microservice_core import InMemoryConfigCenter, InvalidValueError, ServiceInstance
 from microservice_core.testing import ManualClock
 from microservice_governance import BulkheadConfig, LimitConfig, deadline
-from microservice_lb import Balancer, PeakEwma, RoundRobin
+from microservice_lb import Balancer, OutlierConfig, OutlierEjection, RoundRobin
 
 A, B, C = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
 
@@ -87,27 +88,44 @@ async def settle(rounds: int = 10) -> None:
 
 
 async def test_an_instance_whose_circuit_is_open_teaches_the_balancer_nothing() -> None:
+    clock = ManualClock()
     mesh = await mesh_of(a=ok, b=ok)
     mesh.fail(A, "refuse")
-    made: list[PeakEwma[ServiceInstance]] = []
-
-    def make(name: str, policy: ServicePolicy) -> Balancer[ServiceInstance]:
-        made.append(PeakEwma(name=name))
-        return made[-1]
-
-    policy = ServicePolicy(backoff_seconds=0, breaker_failures=1, breaker_open_seconds=1000)
+    outliers: OutlierEjection[ServiceInstance] = OutlierEjection(
+        RoundRobin(),
+        config=OutlierConfig(consecutive_errors=2, max_ejection_percent=100),
+        clock=clock,
+    )
+    policy = ServicePolicy(backoff_seconds=0, breaker_failures=1, breaker_open_seconds=5)
     async with AsyncServiceClient(
-        mesh.registry, transport=mesh, default_policy=policy, make_balancer=make
+        mesh.registry,
+        transport=mesh,
+        default_policy=policy,
+        make_balancer=lambda name, policy: outliers,
+        clock=clock,
     ) as client:
-        while client.breaker_states("orders").get(A) != "open":
+        for _ in range(10):  # one failure, and then refusals
             await client.get("orders", "/")
-        (balancer,) = made
-        learned = balancer.latency(A)
-        for _ in range(100):
+        assert (mesh.asked[A], outliers.ejected) == (1, frozenset())
+        clock.advance(5)
+        for _ in range(2):
             await client.get("orders", "/")
-        assert mesh.asked[A] == 1
-        assert balancer.latency(A) == learned
-        assert balancer.active(A) == balancer.active(B) == 0
+        assert (mesh.asked[A], outliers.ejected) == (2, frozenset({A}))
+        assert outliers.active(A) == outliers.active(B) == 0
+
+
+async def test_a_second_attempt_goes_to_an_instance_not_tried_yet() -> None:
+    mesh = await mesh_of(a=ok, b=ok, c=ok)
+    async with client_of(mesh, balancer="maglev", breaker_failures=99) as client:
+        for user in range(10):
+            mesh.asked.clear()
+            await client.get("orders", "/", key=str(user))
+            (own,) = mesh.asked
+            mesh.fail(own, "refuse")
+            await client.get("orders", "/", key=str(user))
+            mesh.heal(own)
+            assert mesh.asked[own] == 2
+            assert mesh.asked.total() == 3
 
 
 async def test_a_failing_answer_is_no_sign_of_a_fast_instance() -> None:
@@ -280,6 +298,20 @@ async def test_a_stream_keeps_its_place_in_the_bulkhead_until_it_is_closed() -> 
             await client.post("orders", "/")
         mesh.heal(A)
         await client.get("orders", "/")
+
+
+async def test_a_response_that_was_dropped_gives_everything_back() -> None:
+    mesh = await mesh_of(a=ok)
+    async with client_of(mesh, bulkhead=BulkheadConfig(limit=1)) as client:
+        response = await client.call("orders", httpx.Request("GET", "http://orders/"))
+        with pytest.raises(CallRejectedError):
+            await client.get("orders", "/")
+        del response
+        gc.collect()
+        assert (await client.get("orders", "/")).status_code == 200
+        engine = client._engine
+        assert engine is not None
+        assert engine._services["orders"].balancer.active(A) == 0
 
 
 async def test_a_replaced_answer_gives_no_place_back() -> None:
@@ -746,3 +778,21 @@ async def test_many_policies_of_single_calls_do_not_fill_the_memory() -> None:
         service = engine._services["orders"]
         assert len(service._retries) <= 64
         assert len(service._hedges) <= 64
+
+
+async def test_no_more_calls_are_made_than_the_service_bears() -> None:
+    gate = Gate()
+    mesh = await mesh_of(a=gate)
+    limit = {"initial": 2, "min_limit": 1, "max_limit": 2}
+    async with client_of(mesh, adaptive_limit=limit, bulkhead={"limit": 3}) as client:
+        calls = [asyncio.create_task(client.get("orders", "/")) for _ in range(2)]
+        await until(lambda: gate.inside == 2)
+        with pytest.raises(CallRejectedError) as caught:
+            await client.get("orders", "/")
+        assert caught.value.policy == "adaptive_limit"
+        client.apply_policies(policies_of({"default": {"adaptive_limit": limit, "attempts": 1}}))
+        with pytest.raises(CallRejectedError):
+            await client.get("orders", "/")
+        gate.opened.set()
+        assert {(await call).status_code for call in calls} == {200}
+        assert (await client.get("orders", "/")).status_code == 200

@@ -12,7 +12,6 @@ from typing import Protocol
 from microservice_core import (
     InstanceQuery,
     InstancesListener,
-    MicroserviceError,
     ServiceInstance,
     Unsubscribe,
 )
@@ -239,9 +238,9 @@ class DiscoverySnapshot:
             try:
                 instances = tuple(await self._source.get_instances(service, self._query))
                 await self._take(service, entry, instances)
-            except (MicroserviceError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever a source does, the others go on
                 if not entry.failing:
-                    logger.warning("instances of %s cannot be refreshed: %s", service, error)
+                    logger.warning("instances of %s cannot be refreshed: %r", service, error)
                 entry.failing = True
             else:
                 if entry.failing:

@@ -18,8 +18,10 @@ from microservice_core import (
     ServiceInstance,
 )
 from microservice_governance import (
+    Bulkhead,
     BulkheadFullError,
     Fallback,
+    LimitReachedError,
     deadline,
 )
 
@@ -275,15 +277,20 @@ class CallEngine:
 
     async def _admitted(self, call: Call) -> httpx.Response:
         service = self._services.get(call.service_name) or await self._open(call.service_name)
-        if service.bulkhead is None:
+        if service.bulkhead is None and service.adaptive_limit is None:
             return await self._with_retries(service, call)
         try:
-            await service.bulkhead.__aenter__()
-        except BulkheadFullError as error:
+            if service.bulkhead is None:
+                return await self._borne(service, call)
+            return await self._placed(service, service.bulkhead, call)
+        except (BulkheadFullError, LimitReachedError) as error:
             raise rejected(call, error, self._metrics) from error
-        leave = partial(service.bulkhead.__exit__, None, None, None)
+
+    async def _placed(self, service: Service, bulkhead: Bulkhead, call: Call) -> httpx.Response:
+        await bulkhead.__aenter__()
+        leave = partial(bulkhead.__exit__, None, None, None)
         try:
-            response = await self._with_retries(service, call)
+            response = await self._borne(service, call)
         except BaseException:
             leave()
             raise
@@ -291,6 +298,11 @@ class CallEngine:
         # The place is kept until the body was read, which may be long after this returns.
         response.stream.when_closed(leave)
         return response
+
+    async def _borne(self, service: Service, call: Call) -> httpx.Response:
+        if service.adaptive_limit is None:
+            return await self._with_retries(service, call)
+        return await service.adaptive_limit.arun(self._with_retries, service, call)
 
     async def _with_retries(self, service: Service, call: Call) -> httpx.Response:
         attempt = self._attempts.make
@@ -331,7 +343,13 @@ class CallEngine:
     def _note_end(self, call: Call, began: float, outcome: int | BaseException) -> None:
         now = self._clock()
         service, method = call.service_name, call.request.method
-        self.recent.add(service, method, call.request.url, outcome, call.attempts, now - began, now)
+        # By name: an error kept would keep its traceback, and with it everything in sight.
+        said = outcome if isinstance(outcome, int) else _name_of(outcome)
+        self.recent.add(service, method, call.request.url, said, call.attempts, now - began, now)
         if call.measured:
             counted = outcome if isinstance(outcome, int | Exception) else None
             self._metrics.ended(service, method, now - began, counted, len(call.attempts))
+
+
+def _name_of(error: BaseException) -> str:
+    return type(error).__name__ if isinstance(error, Exception) else "cancelled"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from microservice_core import InvalidValueError
-from microservice_governance import BulkheadConfig, LimitConfig
+from microservice_governance import AdaptiveLimitConfig, BulkheadConfig, LimitConfig
 from microservice_lb import names as balancer_names
 
 from .filters import version_range
@@ -66,12 +66,14 @@ class ServicePolicy(BaseModel):
         breaker_failures: failures in a row after which an instance is left alone.
         breaker_open_seconds: for how long.
         bulkhead: calls to the service at once, and how many may wait for a place; none = any number.
+        adaptive_limit: as many calls at once as the service turns out to bear; none = any number.
         rate_limit: attempts let through per time; what is above is refused. None = any number.
         hedge_after_seconds: an idempotent call without an answer by then is sent to another
             instance as well, and the first answer wins; none = never.
         hedge_attempts: instances asked at once, at most.
         fallback_cache_seconds: a GET that fails is answered by its last good answer while that is
-            no older; 0 = never.
+            no older; 0 = never. Only answers that the client itself has read are kept, none that
+            was streamed.
         propagate_deadline: say in a header (`grpc-timeout`) how long the answer is waited for.
         version: only instances of these versions (PEP 440, e.g. `>=1.2,<2`); empty = any.
         labels: only instances whose metadata has each of these.
@@ -101,6 +103,7 @@ class ServicePolicy(BaseModel):
     breaker_failures: Annotated[int, Field(ge=1, le=10_000)] = 5
     breaker_open_seconds: Seconds = 10.0
     bulkhead: BulkheadConfig | None = None
+    adaptive_limit: AdaptiveLimitConfig | None = None
     rate_limit: LimitConfig | None = None
     hedge_after_seconds: Seconds | None = None
     hedge_attempts: Annotated[int, Field(ge=2, le=5)] = 2

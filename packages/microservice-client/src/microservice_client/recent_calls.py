@@ -14,7 +14,7 @@ __all__ = ("CallRecord", "RecentCalls")
 
 _LONGEST_PATH = 200
 
-_Raw = tuple[str, str, httpx.URL, int | BaseException, list[Attempt], float, float]
+_Raw = tuple[str, str, httpx.URL, int | str, list[Attempt], float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,8 @@ class RecentCalls:
 
 def _record(raw: _Raw) -> CallRecord:
     service, method, url, outcome, attempts, seconds, ended_at = raw
-    if isinstance(outcome, BaseException):
-        said = type(outcome).__name__ if isinstance(outcome, Exception) else "cancelled"
-    else:
-        said = str(outcome)
     path = shown_path(url.path)
-    return CallRecord(service, method, path, said, tuple(attempts), seconds, ended_at)
+    return CallRecord(service, method, path, str(outcome), tuple(attempts), seconds, ended_at)
 
 
 def shown_path(path: str) -> str:

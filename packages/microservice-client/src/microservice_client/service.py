@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from microservice_core import InstanceFilter, RequestContext, ServiceInstance
 from microservice_governance import (
+    AdaptiveLimit,
     BreakerConfig,
     Bulkhead,
     CircuitBreaker,
@@ -26,7 +27,7 @@ from microservice_lb import (
     create,
 )
 
-from .errors import NoInstanceCallError
+from .errors import CallFailedError, NoInstanceCallError
 from .filters import enabled, labels, version_range
 from .policy import ServicePolicy
 
@@ -95,6 +96,7 @@ class Service:
         self.limiter: RateLimiter | None = None
         if policy.rate_limit is not None:
             self.limiter = RateLimiter(policy.rate_limit, name=f"calls of {name}", clock=clock)
+        self.adaptive_limit = _adaptive_limit(name, policy, before, clock)
         self._clock = clock
         self._retries: dict[tuple[int, float, float], Retry] = {}
         self._hedges: dict[tuple[float, int], Hedge] = {}
@@ -190,6 +192,22 @@ def _bulkhead(name: str, policy: ServicePolicy, before: Service | None) -> Bulkh
         queue=config.queue,
         max_wait_seconds=config.max_wait_seconds,
         name=f"calls of {name}",
+    )
+
+
+def _adaptive_limit(
+    name: str, policy: ServicePolicy, before: Service | None, clock: Callable[[], float]
+) -> AdaptiveLimit | None:
+    config = policy.adaptive_limit
+    if config is None:
+        return None
+    if before is not None and before.policy.adaptive_limit == config:
+        return before.adaptive_limit
+    return AdaptiveLimit(
+        **config.model_dump(),
+        dropped_on=CallFailedError,
+        name=f"calls of {name}",
+        clock=clock,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
@@ -20,15 +21,10 @@ async def read(response: httpx.Response) -> None:
         BodyBrokenError: it broke off.
     """
     stream = response.stream
-    if isinstance(stream, LeasedStream):
-        # Taken whole and decoded without the four generators that `aread` runs it through.
-        response.stream = httpx.ByteStream(await stream.whole())
-        response.read()
-    else:
-        try:
-            await response.aread()
-        finally:
-            await response.aclose()
+    assert isinstance(stream, LeasedStream)  # noqa: S101 - every attempt's is one
+    # Taken whole and decoded without the four generators that `aread` runs it through.
+    response.stream = httpx.ByteStream(await stream.whole())
+    response.read()
 
 
 class LeasedStream(httpx.AsyncByteStream):
@@ -60,7 +56,7 @@ class LeasedStream(httpx.AsyncByteStream):
         try:
             async for chunk in self._stream:
                 yield chunk
-        except Exception as error:
+        except httpx.TransportError as error:
             raise self._broken(error) from error
         self._ended()
 
@@ -77,17 +73,15 @@ class LeasedStream(httpx.AsyncByteStream):
         try:
             chunks = [chunk async for chunk in self._stream]
             self._ended()
-        except Exception as error:
+        except httpx.TransportError as error:
             raise self._broken(error) from error
         finally:
             await self.aclose()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _broken(self, error: Exception) -> Exception:
+    def _broken(self, error: httpx.TransportError) -> BodyBrokenError:
         self._trial.end(error)
-        if isinstance(error, httpx.TransportError):
-            return BodyBrokenError(self._call.service_name, self._call.attempts)
-        return error
+        return BodyBrokenError(self._call.service_name, self._call.attempts)
 
     def _ended(self) -> None:
         took = self._clock() - self._trial.began
@@ -99,7 +93,15 @@ class LeasedStream(httpx.AsyncByteStream):
         try:
             await self._stream.aclose()
         finally:
-            self._trial.end(measured=False)
-            tell, self._tell = self._tell, None
-            if tell is not None:
-                tell()
+            self._give_back()
+
+    def __del__(self) -> None:
+        # Dropped unclosed: the connection is the collector's business, the rest is not.
+        with contextlib.suppress(RuntimeError):  # no loop in this thread
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._trial.end(measured=False)
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell()
