@@ -18,9 +18,10 @@ from .settings import MicroserviceSettings
 
 if TYPE_CHECKING:
     from .config_value import ConfigCenterValue, NacosValue
-    from .decorators import circuit_breaker, config_properties
+    from .decorators import circuit_breaker, config_properties, governed, rate_limited, retry
     from .encryption import ConfigEncryption, DecryptionError
     from .log_lines import JsonFormatter, json_logs
+    from .service_discovery import ServiceDiscovery
     from .settings_source import config_center_source
     from .telemetry_setup import Telemetry, setup_telemetry
     from .tracing import TracingMiddleware
@@ -42,6 +43,7 @@ __all__ = (
     "MicroserviceSettings",
     "NacosValue",
     "NotEnabledError",
+    "ServiceDiscovery",
     "Services",
     "Telemetry",
     "TracingMiddleware",
@@ -49,7 +51,10 @@ __all__ = (
     "config_center_source",
     "config_properties",
     "current_services",
+    "governed",
     "json_logs",
+    "rate_limited",
+    "retry",
     "service_registry",
     "setup_telemetry",
 )
@@ -61,12 +66,16 @@ _LAZY = {
     "DecryptionError": ".encryption",
     "JsonFormatter": ".log_lines",
     "NacosValue": ".config_value",
+    "ServiceDiscovery": ".service_discovery",
     "Telemetry": ".telemetry_setup",
     "TracingMiddleware": ".tracing",
     "circuit_breaker": ".decorators",
     "config_center_source": ".settings_source",
     "config_properties": ".decorators",
+    "governed": ".decorators",
     "json_logs": ".log_lines",
+    "rate_limited": ".decorators",
+    "retry": ".decorators",
     "setup_telemetry": ".telemetry_setup",
 }
 

@@ -111,7 +111,9 @@ class MicroserviceModule(Generic[ModelT]):
             registry = await self._open_service_registry(stack)
             if registry is not None:
                 services.opened_service_registry = registry
-                services.opened_service_client = await self._open_client(stack, registry)
+                services.opened_service_client = await self._open_client(
+                    stack, registry, services.config
+                )
                 services.opened_registrar = self._open_registrar(stack, registry)
                 await self._announce(stack, services)
             watch_health(
@@ -184,10 +186,14 @@ class MicroserviceModule(Generic[ModelT]):
         return await _entered(stack, opening, "service_registry", name)
 
     async def _open_client(
-        self, stack: AsyncExitStack, registry: ServiceRegistry
+        self,
+        stack: AsyncExitStack,
+        registry: ServiceRegistry,
+        config: ConfigService[ModelT],
     ) -> AsyncServiceClient:
         from microservice_client import AsyncServiceClient
 
+        from .call_policies import CallPolicies
         from .lanes import lane_parts
 
         filters, interceptors = lane_parts(self._lanes)
@@ -200,7 +206,11 @@ class MicroserviceModule(Generic[ModelT]):
                 group_name=self.settings.group_name, namespace_id=self.settings.namespace_id
             ),
         )
-        return await stack.enter_async_context(client)
+        await stack.enter_async_context(client)
+        policies = CallPolicies(client, cast("ConfigService[BaseModel]", config), self._policies)
+        policies.refresh()
+        stack.callback(config.follow(policies.refresh))
+        return client
 
     def _open_registrar(self, stack: AsyncExitStack, registry: ServiceRegistry) -> Registrar:
         registrar = Registrar(
