@@ -15,6 +15,7 @@ from .module import MicroserviceModule
 from .open_modules import current_services
 from .services import Services
 from .settings import MicroserviceSettings
+from .sync_services import SyncServices
 
 if TYPE_CHECKING:
     from .config_value import ConfigCenterValue, NacosValue
@@ -45,6 +46,7 @@ __all__ = (
     "NotEnabledError",
     "ServiceDiscovery",
     "Services",
+    "SyncServices",
     "Telemetry",
     "TracingMiddleware",
     "circuit_breaker",
