@@ -21,6 +21,10 @@ BAGGAGE_KEY = "lane"
 
 Preference = Literal["header", "baggage"]
 
+RawField = tuple[bytes, bytes, bytes]
+
+_MOST_KEPT = 256
+
 _TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^`|~-]+")
 
 
@@ -58,7 +62,7 @@ class Carriers:
         InvalidValueError: no such header name, key or preference.
     """
 
-    __slots__ = ("_classes", "_prefer", "baggage_key", "header")
+    __slots__ = ("_classes", "_prefer", "_raw", "baggage_key", "header", "raw_header")
 
     def __init__(
         self,
@@ -69,6 +73,8 @@ class Carriers:
         classes: LaneClasses = ANY_LANE,
     ) -> None:
         self.header = check_header(header)
+        self.raw_header = header.encode("ascii")
+        self._raw: dict[str, tuple[RawField, ...]] = {}
         if baggage_key is not None and not _TOKEN.fullmatch(baggage_key):
             raise InvalidValueError("baggage_key", baggage_key, "a token in lower case")
         if prefer not in {"header", "baggage", None}:
@@ -116,12 +122,14 @@ class Carriers:
 
     def write(self, headers: MutableMapping[str, str], lane: str) -> None:
         """Put the lane into both; a lane header that is there already stays."""
-        headers.setdefault(self.header, lane)
-        if self.baggage_key is not None:
-            kept = headers.get(BAGGAGE, "")
-            told = with_member(kept, self.baggage_key, headers[self.header])
-            if told != kept:
-                headers[BAGGAGE] = told
+        lane = headers.setdefault(self.header, lane)
+        if self.baggage_key is None:
+            return
+        kept = headers.get(BAGGAGE)
+        if kept:
+            headers[BAGGAGE] = with_member(kept, self.baggage_key, lane)
+        else:
+            headers[BAGGAGE] = f"{self.baggage_key}={lane}"
 
     def strip(self, headers: MutableMapping[str, str]) -> None:
         """Take the lane out of both; what else is in the baggage is not ours."""
@@ -142,6 +150,22 @@ class Carriers:
         if lane is not None and lane != PROD:
             self.write(headers, lane)
         return headers
+
+    def raw_fields_of(self, lane: str | None) -> tuple[RawField, ...]:
+        """The same as bytes, kept for the lanes that are sent again and again."""
+        if lane is None:
+            return ()
+        found = self._raw.get(lane)
+        if found is None:
+            found = tuple(self.raw_fields(self.headers_of(lane)))
+            if len(self._raw) < _MOST_KEPT:
+                self._raw[lane] = found
+        return found
+
+    def raw_fields(self, headers: Mapping[str, str]) -> list[RawField]:
+        """(name as sent, name in lower case, value) of each, as httpx keeps them."""
+        names = ((name.encode("ascii"), value) for name, value in headers.items())
+        return [(name, name, value.encode("latin-1")) for name, value in names]
 
 
 def _text(value: object) -> str:

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = (
+    "CURRENT",
     "HEADER",
     "PROD",
+    "UNSAID",
     "LaneScope",
     "current_lane",
     "is_lane",
@@ -25,8 +27,8 @@ __all__ = (
 )
 
 # "" = nobody said anything, which is not the same as "in no lane": None.
-_UNSAID = ""
-_current: ContextVar[str | None] = ContextVar("lane", default=_UNSAID)
+UNSAID = ""
+CURRENT: ContextVar[str | None] = ContextVar("lane", default=UNSAID)
 
 
 def current_lane() -> str | None:
@@ -34,8 +36,8 @@ def current_lane() -> str | None:
 
     Outside of every scope it is the lane this process was started in: the variable `LANE`.
     """
-    lane = _current.get()
-    return process_lane() if lane == _UNSAID else lane
+    lane = CURRENT.get()
+    return process_lane() if lane == UNSAID else lane
 
 
 def is_prod_lane() -> bool:
@@ -44,7 +46,7 @@ def is_prod_lane() -> bool:
     True when neither this process nor what runs now is in a lane other than `prod`. A process whose
     variable `LANE` is garbage is not in prod.
     """
-    return process_is_prod() and _current.get() in {_UNSAID, None, PROD}
+    return process_is_prod() and CURRENT.get() in {UNSAID, None, PROD}
 
 
 class LaneScope(ContextDecorator):
@@ -60,7 +62,7 @@ class LaneScope(ContextDecorator):
         return LaneScope(self._lane)
 
     def __enter__(self) -> None:
-        self._token = _current.set(self._lane)
+        self._token = CURRENT.set(self._lane)
 
     def __exit__(
         self,
@@ -86,7 +88,7 @@ def lane_scope(lane: str | None) -> LaneScope:
 
 def enter(lane: str | None) -> Token[str | None]:
     """Set a lane that was checked; hand the token to `give_back`."""
-    return _current.set(lane)
+    return CURRENT.set(lane)
 
 
 def give_back(token: Token[str | None]) -> None:
@@ -95,14 +97,14 @@ def give_back(token: Token[str | None]) -> None:
     That happens to generators that are finalised by somebody else's task.
     """
     try:
-        _current.reset(token)
+        CURRENT.reset(token)
     except ValueError:
         return
 
 
 def said() -> str | None:
     """The raw state, to be set again somewhere else: "" when nobody said anything."""
-    return _current.get()
+    return CURRENT.get()
 
 
 def lane_headers(*, header: str = HEADER) -> dict[str, str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, NamedTuple
 
 from .carriers import Carriers
 from .context import current_lane
 from .lane_name import PROD, is_lane
 from .mesh import MeshHosts
-from .otel_baggage import BaggageLane
+from .otel_baggage import BaggageLane, loaded
 
 if TYPE_CHECKING:
     from .resolution import Resolution
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ("Egress", "Plan")
 
+_NOTHING = nullcontext()
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+
+class Plan(NamedTuple):
     """What happens to one request.
 
     Attributes:
@@ -103,9 +104,9 @@ class Egress:
         host, port = plan.asked
         return _routed(self._router.resolve(host, resolution.lane, port=port), host, port)
 
-    def ambient(self, plan: Plan) -> BaggageLane:
+    def ambient(self, plan: Plan) -> AbstractContextManager[None]:
         """OpenTelemetry's baggage as this request may carry it, while it is sent."""
-        return BaggageLane(self.carriers.baggage_key, plan.lane)
+        return BaggageLane(self.carriers.baggage_key, plan.lane) if loaded() else _NOTHING
 
     def _explicit(self, headers: MutableMapping[str, str]) -> str | None:
         value = headers.get(self.carriers.header)

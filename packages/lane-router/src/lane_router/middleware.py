@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
+from . import otel_baggage
 from .carriers import BAGGAGE_KEY, Carriers, Preference, Reading
-from .context import enter, give_back
+from .context import CURRENT
 from .lane_classes import ANY_LANE, LaneClasses, Mode, check_mode
 from .lane_name import HEADER
 from .observer import LaneObserver
@@ -19,6 +20,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_REQUESTS = frozenset({"http", "websocket"})
+_BAGGAGE = frozenset({b"baggage", b"Baggage", b"BAGGAGE"})
+
+# Of what clients send, so both are bounded.
+_MOST_KEPT = 1024
+_LONGEST_KEPT = 512
 
 REFUSAL = b"the lane header must hold exactly one lane name; send a valid one or none\n"
 
@@ -58,10 +66,12 @@ class LaneMiddleware:
         )
         self._strict = check_mode(mode) == "strict"
         self._observer = observer
-        self._name = header.encode("ascii")
+        # Servers hand names over in lower case, as ASGI asks; one that does not is understood too.
+        self._is_lane = _spellings(header)
+        self._readings: dict[tuple[bytes | None, bytes | None], Reading] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in {"http", "websocket"}:
+        if scope["type"] not in _REQUESTS:
             await self._app(scope, receive, send)
             return
         lane, problem = self._read(scope)
@@ -71,22 +81,40 @@ class LaneMiddleware:
             if self._strict:
                 await _refuse(scope, send)
                 return
-        token = enter(lane)
+        token = CURRENT.set(lane)
         try:
             await self._app(scope, receive, send)
         finally:
-            give_back(token)
+            CURRENT.reset(token)
 
     def _read(self, scope: Scope) -> Reading:
-        lanes: list[str] = []
-        baggage: list[str] = []
-        for name, value in cast("Iterable[tuple[bytes, bytes]]", scope.get("headers", ())):
-            lowered = name.lower()
-            if lowered == self._name:
-                lanes.append(value.decode("latin-1"))
-            elif lowered == b"baggage":
-                baggage.append(value.decode("latin-1"))
-        return self._carriers.read(lanes, baggage)
+        """What the headers say; the same few answers are given again and again, so some are kept."""
+        lane: bytes | None = None
+        baggage: bytes | None = None
+        for name, value in scope.get("headers", ()):
+            if name in self._is_lane:
+                lane = value if lane is None else lane + b"," + value
+            elif name in _BAGGAGE:
+                baggage = value if baggage is None else baggage + b"," + value
+        if baggage is None and otel_baggage.loaded():
+            return self._carriers.read(*map(_texts, (lane, baggage)))
+        found = self._readings.get((lane, baggage))
+        if found is None:
+            found = self._carriers.read(*map(_texts, (lane, baggage)))
+            if len(self._readings) >= _MOST_KEPT:
+                self._readings.clear()
+            if len(lane or b"") + len(baggage or b"") <= _LONGEST_KEPT:
+                self._readings[lane, baggage] = found
+        return found
+
+
+def _spellings(header: str) -> frozenset[bytes]:
+    spelt = (header, header.title(), header.upper())
+    return frozenset(name.encode("ascii") for name in spelt)
+
+
+def _texts(value: bytes | None) -> list[str]:
+    return [] if value is None else [value.decode("latin-1")]
 
 
 async def _refuse(scope: Scope, send: Send) -> None:

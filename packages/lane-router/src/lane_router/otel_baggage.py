@@ -44,7 +44,7 @@ class BaggageLane:
         self._token: Token[Context] | None = None
 
     def __enter__(self) -> None:
-        if self._key is None or not loaded():
+        if self._key is None:
             return
         from opentelemetry import baggage, context
 

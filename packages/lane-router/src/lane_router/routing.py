@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Mapping
 
 from microservice_core import InvalidValueError
 
-from .context import current_lane
+from .context import CURRENT, UNSAID, current_lane
 from .errors import InvalidLaneError, LaneUnavailableError
 from .lane_classes import ANY_LANE, LaneClasses, Mode, check_mode
 from .lane_name import PROD, is_lane
 from .observer import LaneObserver
 from .poller import NOTHING_YET, TableState
+from .process_lane import process_lane
 from .resolution import Decision, Resolution
 from .route_table import is_port
 from .service_names import ServiceNames
@@ -70,6 +71,9 @@ class Routing:
         self._unreachable: dict[tuple[str, str], float] = {}
         self.view = View(Knowledge(static=self._static), None, _NEVER)
 
+    def start(self) -> None:
+        """Begin to keep the table fresh, where there is something to ask."""
+
     def update(self, state: TableState) -> None:
         """A new state of the table: marks of a lane that refused go with the routes they are of."""
         before, self._state = self._state, state
@@ -101,7 +105,9 @@ class Routing:
             InvalidLaneError: no lane can have this name, or it belongs to no class.
         """
         if lane is None:
-            lane = current_lane()
+            lane = CURRENT.get()
+            if lane == UNSAID:
+                lane = process_lane()
         view = self.view
         found = view.cache.get((service, lane, port))
         if found is None or self._clock() >= view.expires_at:

@@ -48,7 +48,8 @@ def instrument(
     gRPC channels are reached when they are opened, so call it before that; all others at any time.
 
     Args:
-        router: a `LaneRouter` or `AsyncLaneRouter`; None = requests go where they went before.
+        router: a `LaneRouter` or `AsyncLaneRouter`, which starts polling now; None = requests go
+            where they went before.
         mesh_hosts: more hosts that may hear of the lane; see `MeshHosts`.
         libraries: those to reach, of those that are installed.
 
@@ -68,6 +69,8 @@ def instrument(
     for name in found:
         import_module(f".{LIBRARIES[name]}", __name__).PATCHES.apply()
     active.egress = egress
+    if router is not None:
+        router.start()
     return found
 
 

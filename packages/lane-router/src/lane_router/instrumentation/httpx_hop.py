@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001
 """What httpx and httpx2 have in common: one hop of one request, redirects being hops of their own.
 
 A transport is where each hop of each client passes, with the pool behind it; an event hook runs on
@@ -10,7 +11,9 @@ from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any
 
+from lane_router.carriers import BAGGAGE
 from lane_router.egress import Egress, Plan
+from lane_router.otel_baggage import loaded
 
 from . import active
 from .patching import Function, Patch, Patches
@@ -48,6 +51,8 @@ class Hop:
         """
         plan, routed = _routed(self._egress, request)
         try:
+            if not loaded():
+                return self._send(routed)
             with self._egress.ambient(plan):
                 return self._send(routed)
         except self._refused as error:
@@ -87,6 +92,8 @@ class AsyncHop:
         """
         plan, routed = _routed(self._egress, request)
         try:
+            if not loaded():
+                return await self._send(routed)
             with self._egress.ambient(plan):
                 return await self._send(routed)
         except self._refused as error:
@@ -102,39 +109,78 @@ class AsyncHop:
 
 
 def _routed(egress: Egress, request: Request) -> tuple[Plan, Request]:
-    routed = _copied(request)
-    plan = egress.plan(request.url.host, request.url.port or 0, routed.headers)
-    _redirect(routed, plan)
-    return plan, routed
+    parts, carried = request.url._uri_reference, _carried(egress, request)
+    if not carried:
+        plan = egress.decide(parts.host, parts.port or 0)
+        return plan, _moved(request, plan, egress, None)
+    plan = egress.plan(parts.host, parts.port or 0, carried)
+    return plan, _moved(request, plan, egress, carried)
 
 
 def _to_base(egress: Egress, plan: Plan, request: Request) -> tuple[Plan, Request]:
-    base, routed = egress.refused(plan), _copied(request)
-    egress.mark(base, routed.headers)
-    _redirect(routed, base)
-    return base, routed
+    base, carried = egress.refused(plan), _carried(egress, request)
+    egress.mark(base, carried)
+    return base, _moved(request, base, egress, carried)
 
 
-def _copied(request: Request) -> Request:
-    """The caller may send the same request again in another lane, so it stays as it is.
+def _carried(egress: Egress, request: Request) -> dict[str, str]:
+    """The two carriers as the caller set them."""
+    header, carried = egress.carriers.raw_header, {}
+    for _, name, value in request.headers._list:
+        if name == header:
+            carried[egress.carriers.header] = value.decode("latin-1")
+        elif name == b"baggage":
+            before = carried.get(BAGGAGE)
+            told = value.decode("latin-1")
+            carried[BAGGAGE] = told if before is None else f"{before},{told}"
+    return carried
 
-    copy.copy leaves the body behind: the request's pickled form has none.
+
+def _moved(request: Request, plan: Plan, egress: Egress, carried: dict[str, str] | None) -> Request:
+    """A copy with these carriers, to the plan's host: the caller may send his own again.
+
+    None = the caller set none, so those of the plan's lane are added.
+
+    It is put together from the parts that the library's own copying would take apart and check
+    anew for each request; copy.copy would leave the body behind.
     """
     copied = object.__new__(type(request))
     copied.__dict__.update(request.__dict__)
-    copied.headers = request.headers.copy()
+    copied.headers = headers = object.__new__(type(request.headers))
+    headers._encoding = request.headers._encoding
+    if carried is not None:
+        header = egress.carriers.raw_header
+        fields = [one for one in request.headers._list if one[1] not in {header, b"baggage"}]
+        fields += egress.carriers.raw_fields(carried)
+    else:
+        fields = [*request.headers._list, *egress.carriers.raw_fields_of(plan.lane)]
+    headers._list = fields
+    if plan.resolution is not None:
+        _redirect(copied, plan, fields)
     return copied
 
 
-def _redirect(request: Request, plan: Plan) -> None:
-    if plan.resolution is None:
+def _redirect(request: Request, plan: Plan, fields: list[tuple[bytes, bytes, bytes]]) -> None:
+    parts = request.url._uri_reference
+    scheme, userinfo, host, port, path, query, fragment = parts
+    to = None if plan.port == _DEFAULT_PORTS.get(scheme) else plan.port
+    if host == plan.host and port == to:
         return
-    before = request.url
-    if before.host == plan.host and before.port == plan.port:
-        return
-    request.url = before.copy_with(host=plan.host, port=plan.port)
-    if request.headers.get("host") == before.netloc.decode("ascii"):
-        request.headers["host"] = request.url.netloc.decode("ascii")
+    moved = object.__new__(type(request.url))
+    moved._uri_reference = parts._make((scheme, userinfo, plan.host, to, path, query, fragment))
+    request.url = moved
+    for number, (raw, name, value) in enumerate(fields):
+        if name == b"host":
+            if value == _netloc(host, port):  # else it is one of the caller's own
+                fields[number] = (raw, name, _netloc(plan.host, to))
+            return
+
+
+def _netloc(host: str, port: int | None) -> bytes:
+    return (host if port is None else f"{host}:{port}").encode("ascii")
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def patches_of(module: ModuleType) -> Patches:
