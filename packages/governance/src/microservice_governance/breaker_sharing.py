@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, cast
 
@@ -204,6 +205,7 @@ class AsyncRedisBreakerSharing(_Sharing):
         self._client = client
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -223,6 +225,10 @@ class AsyncRedisBreakerSharing(_Sharing):
     async def aclose(self) -> None:
         """Stop sharing; the client stays open."""
         self._stop()
+        # A client that is interrupted may take the cancellation for a failure of its connection,
+        # so the task is told in both ways.
+        self._closing = True
+        self._news.set()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -243,21 +249,17 @@ class AsyncRedisBreakerSharing(_Sharing):
             self._unanswered()
 
     def _wake(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._news.set)
+        if self._loop is not None and self._reachable:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._news.set)
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             self._news.clear()
             await self.exchange()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._every_seconds):
-                    if self._reachable:
-                        await self._news.wait()
-                    else:
-                        await asyncio.Event().wait()
-            except TimeoutError:
-                continue
+                    await self._news.wait()
 
 
 class RedisBreakerSharing(_Sharing):
