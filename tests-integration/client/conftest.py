@@ -110,13 +110,10 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 async def listening() -> AsyncIterator[Callable[..., object]]:
     """`url = await listening(serve)`: a socket whose connections go to that function."""
     async with contextlib.AsyncExitStack() as stack:
-
         connections: set[asyncio.Task[object]] = set()
 
         async def listen(serve: Serve) -> str:
-            async def connected(
-                reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-            ) -> None:
+            async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 task = asyncio.current_task()
                 assert task is not None
                 connections.add(task)

@@ -130,9 +130,7 @@ async def test_a_rolling_restart_with_a_registry_fails_no_idempotent_call(
     old = await fleet.start(3)
     for one in old:
         await registry.register(one.instance)
-    async with AsyncServiceClient(
-        registry, connection_layer=layer, default_policy=QUICK
-    ) as client:
+    async with AsyncServiceClient(registry, connection_layer=layer, default_policy=QUICK) as client:
         load = Load(client)
         await load.more(100)
         for leaving in old:
@@ -149,9 +147,7 @@ async def test_a_rolling_restart_with_a_registry_fails_no_idempotent_call(
         }
 
 
-async def test_a_rolling_restart_in_place_fails_no_idempotent_call(
-    fleet: Any, layer: str
-) -> None:
+async def test_a_rolling_restart_in_place_fails_no_idempotent_call(fleet: Any, layer: str) -> None:
     backends = await fleet.start(3)
     async with client_of([one.url for one in backends], layer) as client:
         load = Load(client)
@@ -371,9 +367,7 @@ async def test_events_stream_from_a_real_server(fleet: Any, layer: str) -> None:
     assert [event.id for event in got] == [str(number) for number in range(50)]
 
 
-async def test_a_storm_of_cancellations_leaves_no_connection_taken(
-    fleet: Any, layer: str
-) -> None:
+async def test_a_storm_of_cancellations_leaves_no_connection_taken(fleet: Any, layer: str) -> None:
     backends = await fleet.start(2)
     rng = random.Random(7)
     async with client_of(

@@ -128,7 +128,11 @@ async def test_a_trace_is_one_tree_across_two_services() -> None:
     durations = named["http.client.request.duration"]
     assert durations.unit == "s"
     told = [dict(point.attributes or {}) for point in durations.data.data_points]
-    assert {"http.request.method": "GET", "server.address": "orders", "error.type": "ConnectError"} in told
+    assert {
+        "http.request.method": "GET",
+        "server.address": "orders",
+        "error.type": "ConnectError",
+    } in told
     assert not [one for one in told if "10.0." in str(one)]
 
 
