@@ -135,4 +135,4 @@ async def consume() -> None:
 
 if __name__ == "__main__":
     json_logs(service=NAME)
-    uvicorn.run(app, host="0.0.0.0", port=PORT, log_config=None, access_log=False)
+    uvicorn.run(app, host="0.0.0.0", port=PORT, log_config=None, access_log=False)  # noqa: S104
