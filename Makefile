@@ -74,7 +74,8 @@ clean: ## remove everything that was built or installed into the checkout
 
 K3D_CLUSTER ?= microservice-toolkit
 LITE_REGISTRY_IMAGE ?= lite-registry:0.1.0
-IMAGES := $(LITE_REGISTRY_IMAGE)
+SHOP_IMAGE ?= shop:0.1.0
+IMAGES := $(LITE_REGISTRY_IMAGE) $(SHOP_IMAGE)
 
 # Whatever builds images the way `docker build -t NAME:TAG FOLDER` does.
 BUILD ?= docker build
@@ -85,6 +86,10 @@ images: ## the container images [BUILD="docker build"]
 	rm -f packages/lite-registry/dist/*.whl
 	$(UV) build --quiet --package lite-registry --no-sources --wheel --out-dir packages/lite-registry/dist
 	$(BUILD) -t $(LITE_REGISTRY_IMAGE) packages/lite-registry
+	rm -rf examples/cluster/dist
+	$(UV) build --quiet --all-packages --no-sources --wheel --out-dir examples/cluster/dist
+	$(UV) export --quiet --frozen --all-packages --all-extras --group demo --no-default-groups --no-emit-workspace --no-hashes --output-file examples/cluster/dist/constraints.txt
+	$(BUILD) -t $(SHOP_IMAGE) examples/cluster
 
 .PHONY: k3d
 k3d: images ## the cluster tests on a k3d cluster made for them (needs docker, k3d and kubectl)

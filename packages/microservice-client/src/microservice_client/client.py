@@ -11,7 +11,7 @@ from typing import Self, Unpack
 
 import httpx
 
-from microservice_core import ConfigCenter, InstanceQuery, Unsubscribe
+from microservice_core import ConfigCenter, InstanceQuery, ServiceInstance, Unsubscribe
 
 from .addresses import StaticAddresses
 from .addressing import websocket_url
@@ -231,6 +231,16 @@ class AsyncServiceClient:
             ServiceRegistryError: the registry cannot be asked for one of them.
         """
         await (self._engine or self._closed()).discovery.warm_up(services)
+
+    async def instances(self, service: str) -> tuple[ServiceInstance, ...]:
+        """Everybody known to offer the service, before any filter; asked for when first needed.
+
+        Raises:
+            ServiceRegistryError: the registry cannot be asked, and never was.
+        """
+        discovery = (self._engine or self._closed()).discovery
+        known = discovery.known(service)
+        return known if known is not None else await discovery.load(service)
 
     def apply_policies(self, policies: Policies) -> None:
         """Let calls behave so from now on; those under way are not touched.

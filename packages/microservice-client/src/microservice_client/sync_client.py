@@ -50,6 +50,14 @@ class ServiceClient:
     def __init__(self, source: Source, **options: Unpack[ClientOptions]) -> None:
         self._client = AsyncServiceClient(source, **options)
         self._loop = LoopThread(name="microservice-client")
+        self._owns = True
+
+    @classmethod
+    def on(cls, client: AsyncServiceClient, loop: LoopThread) -> Self:
+        """The sync face of a client that is open on that loop; closing this one closes neither."""
+        face = cls.__new__(cls)
+        face._client, face._loop, face._owns = client, loop, False  # noqa: SLF001 - its own
+        return face
 
     @classmethod
     def from_addresses(
@@ -77,7 +85,7 @@ class ServiceClient:
 
     def close(self) -> None:
         """Close connections, watches and the thread; closing twice is fine."""
-        if self._loop.running:
+        if self._owns and self._loop.running:
             try:
                 self._loop.run(self._client.aclose())
             finally:

@@ -15,12 +15,14 @@ from .module import MicroserviceModule
 from .open_modules import current_services
 from .services import Services
 from .settings import MicroserviceSettings
+from .sync_services import SyncServices
 
 if TYPE_CHECKING:
     from .config_value import ConfigCenterValue, NacosValue
-    from .decorators import circuit_breaker, config_properties
+    from .decorators import circuit_breaker, config_properties, governed, rate_limited, retry
     from .encryption import ConfigEncryption, DecryptionError
     from .log_lines import JsonFormatter, json_logs
+    from .service_discovery import ServiceDiscovery
     from .settings_source import config_center_source
     from .telemetry_setup import Telemetry, setup_telemetry
     from .tracing import TracingMiddleware
@@ -42,14 +44,19 @@ __all__ = (
     "MicroserviceSettings",
     "NacosValue",
     "NotEnabledError",
+    "ServiceDiscovery",
     "Services",
+    "SyncServices",
     "Telemetry",
     "TracingMiddleware",
     "circuit_breaker",
     "config_center_source",
     "config_properties",
     "current_services",
+    "governed",
     "json_logs",
+    "rate_limited",
+    "retry",
     "service_registry",
     "setup_telemetry",
 )
@@ -61,12 +68,16 @@ _LAZY = {
     "DecryptionError": ".encryption",
     "JsonFormatter": ".log_lines",
     "NacosValue": ".config_value",
+    "ServiceDiscovery": ".service_discovery",
     "Telemetry": ".telemetry_setup",
     "TracingMiddleware": ".tracing",
     "circuit_breaker": ".decorators",
     "config_center_source": ".settings_source",
     "config_properties": ".decorators",
+    "governed": ".decorators",
     "json_logs": ".log_lines",
+    "rate_limited": ".decorators",
+    "retry": ".decorators",
     "setup_telemetry": ".telemetry_setup",
 }
 

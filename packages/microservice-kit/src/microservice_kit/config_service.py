@@ -360,7 +360,10 @@ class ConfigService(Generic[ModelT]):
 
     def _tell_followers(self) -> None:
         for follower in tuple(self._followers):
-            follower()
+            try:
+                follower()
+            except Exception:
+                logger.exception("a follower of the configuration failed; it stays")
 
     def _origin(self) -> Origin:
         if self._center is not None and self._reader.missed != set(self._documents):

@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from microservice_core import (
     ConfigCenter,
     InstanceQuery,
+    LoopThread,
     MissingDependencyError,
     ServiceRegistry,
     open_config_center,
@@ -30,6 +31,7 @@ from .open_modules import enter_module, leave_module, tell_modules
 from .registration import Registrar
 from .services import AnyServices, Services
 from .settings import MicroserviceSettings, read_settings
+from .sync_services import SyncServices
 
 if TYPE_CHECKING:
     from microservice_client import AsyncServiceClient, ServicePolicy
@@ -57,6 +59,7 @@ class MicroserviceModule(Generic[ModelT]):
     `async with MicroserviceModule(...) as services:` opens in order: configuration center,
     configuration, registry, client, registration. Leaving the block, or a failure half-way,
     closes what was opened in reverse: the instance is deregistered before anything else ends.
+    `with MicroserviceModule(...) as services:` does the same for code without an event loop.
 
     Args:
         config_center: the name of an installed provider, or an object that is one.
@@ -96,6 +99,7 @@ class MicroserviceModule(Generic[ModelT]):
         self._register = register
         self._encryption = ConfigEncryption(config_keys) if config_keys else ConfigEncryption()
         self._stack: AsyncExitStack | None = None
+        self._loop: LoopThread | None = None
 
     async def __aenter__(self) -> Services[ModelT]:
         async with AsyncExitStack() as stack:
@@ -111,7 +115,9 @@ class MicroserviceModule(Generic[ModelT]):
             registry = await self._open_service_registry(stack)
             if registry is not None:
                 services.opened_service_registry = registry
-                services.opened_service_client = await self._open_client(stack, registry)
+                services.opened_service_client = await self._open_client(
+                    stack, registry, services.config
+                )
                 services.opened_registrar = self._open_registrar(stack, registry)
                 await self._announce(stack, services)
             watch_health(
@@ -142,6 +148,34 @@ class MicroserviceModule(Generic[ModelT]):
         if values is not None and services.opened_config_center is not None:
             for where in values.declared_documents():
                 await services.config.load(where)
+
+    def __enter__(self) -> SyncServices[ModelT]:
+        """Open it on a private loop in a thread of its own, for code without an event loop.
+
+        After a fork the child opens a module of its own: this one's thread stays behind.
+        """
+        loop = LoopThread(name="microservice-kit")
+        loop.start()
+        try:
+            services = loop.run(self.__aenter__())
+        except BaseException:
+            loop.close()
+            raise
+        self._loop = loop
+        return SyncServices(services, loop)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and loop.running:
+            try:
+                loop.run(self.__aexit__(None, None, None))
+            finally:
+                loop.close()
 
     async def _open_config_center(self, stack: AsyncExitStack) -> ConfigCenter | None:
         name = self.settings.config_center
@@ -184,10 +218,14 @@ class MicroserviceModule(Generic[ModelT]):
         return await _entered(stack, opening, "service_registry", name)
 
     async def _open_client(
-        self, stack: AsyncExitStack, registry: ServiceRegistry
+        self,
+        stack: AsyncExitStack,
+        registry: ServiceRegistry,
+        config: ConfigService[ModelT],
     ) -> AsyncServiceClient:
         from microservice_client import AsyncServiceClient
 
+        from .call_policies import CallPolicies
         from .lanes import lane_parts
 
         filters, interceptors = lane_parts(self._lanes)
@@ -200,7 +238,11 @@ class MicroserviceModule(Generic[ModelT]):
                 group_name=self.settings.group_name, namespace_id=self.settings.namespace_id
             ),
         )
-        return await stack.enter_async_context(client)
+        await stack.enter_async_context(client)
+        policies = CallPolicies(client, cast("ConfigService[BaseModel]", config), self._policies)
+        policies.refresh()
+        stack.callback(config.follow(policies.refresh))
+        return client
 
     def _open_registrar(self, stack: AsyncExitStack, registry: ServiceRegistry) -> Registrar:
         registrar = Registrar(
