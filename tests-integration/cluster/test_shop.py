@@ -107,6 +107,20 @@ class Shop:
         """Service and lane at each hop, such as `orders dev`."""
         return hops_of(self.ask(lane, service=service))
 
+    def all_know(self, seconds: float) -> None:
+        """Wait until every gateway and every orders routes both lanes."""
+
+        def known() -> bool:
+            return all(
+                self.hops("dev", service=pod["ip"])[1:2] == ["orders dev"]
+                for pod in self.namespace.pods("app=gateway")
+            ) and all(
+                self.hops("feat-x", service=pod["ip"])[1:2] == ["inventory feat-x"]
+                for pod in self.namespace.pods("app=orders")
+            )
+
+        wait_until(known, seconds, "both lanes in every pod")
+
     def load(
         self, seconds: float, *, rate: float = 20, lane: str = "", service: str = "gateway"
     ) -> "Load":
@@ -171,7 +185,7 @@ def shop(namespace: Namespace, outside: dict[str, str]) -> Iterator[Shop]:
             namespace.rolled_out(deployment, 180)
         namespace.kubectl("wait", "--for=condition=Ready", f"pod/{CALLER}", "--timeout=60s")
         shop = Shop(namespace, nacos)
-        wait_until(lambda: shop.hops("dev")[1:2] == ["orders dev"], 30, "the first lane")
+        shop.all_know(60)
         yield shop
         nacos.admin.delete("shop.yaml")
 
@@ -313,7 +327,7 @@ def test_a_lane_whose_pod_goes_mid_traffic_falls_back_to_base(shop: Shop) -> Non
     assert outcomes.pop("gateway-base-v1 orders-dev-v1 inventory-base-v1") > 20
     assert outcomes.pop("gateway-base-v1 orders-base-v1 inventory-base-v1") > 20
     assert outcomes == {}
-    wait_until(lambda: shop.hops("dev")[1:2] == ["orders dev"], 30, "the lane again")
+    shop.all_know(60)
 
 
 def test_a_strict_lane_whose_pod_is_gone_is_refused(shop: Shop) -> None:
@@ -321,7 +335,7 @@ def test_a_strict_lane_whose_pod_is_gone_is_refused(shop: Shop) -> None:
     namespace.kubectl("set", "env", "deployment/gateway", "LANE_MODE=strict")
     namespace.rolled_out("gateway", 120)
     try:
-        wait_until(lambda: shop.hops("dev")[1:2] == ["orders dev"], 30, "the lane, strictly")
+        shop.all_know(60)
         refused = shop.ask("nobody")
         assert isinstance(refused, dict)
         assert "nobody" in str(refused["detail"])
@@ -329,6 +343,7 @@ def test_a_strict_lane_whose_pod_is_gone_is_refused(shop: Shop) -> None:
     finally:
         namespace.kubectl("set", "env", "deployment/gateway", "LANE_MODE-")
         namespace.rolled_out("gateway", 120)
+        shop.all_know(60)
 
 
 def test_a_rolling_update_under_load_fails_no_call(shop: Shop) -> None:

@@ -24,6 +24,7 @@ Attributes = dict[str, str | int]
 METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 )
+LOOK_SECONDS = 1.0
 # The boundaries that the conventions advise, in seconds.
 BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
@@ -47,6 +48,8 @@ class TracingMiddleware:
     ) -> None:
         self._app = app
         self._clock = clock
+        self._look_at = float("-inf")
+        self._listened = False
         self._given = tracer_provider is not None or meter_provider is not None
         self._tracer = trace.get_tracer("microservice_kit", tracer_provider=tracer_provider)
         meter = metrics.get_meter("microservice_kit", meter_provider=meter_provider)
@@ -63,9 +66,10 @@ class TracingMiddleware:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve the request inside a span."""
         if scope["type"] != "http" or self._nobody_listens(scope):
-            await self._app(scope, receive, send)
-            return
-        request = _Request(scope, self._clock())
+            return await self._app(scope, receive, send)
+        return await self._observed(_Request(scope, self._clock()), receive, send)
+
+    async def _observed(self, request: _Request, receive: Receive, send: Send) -> None:
         self._active.add(1, request.known)
         try:
             await self._in_span(request, receive, send)
@@ -91,10 +95,18 @@ class TracingMiddleware:
             await self._app(request.scope, receive, observed)
 
     def _nobody_listens(self, scope: Message) -> bool:
-        if self._given or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        now = self._clock()
+        if now >= self._look_at:
+            # An SDK may come after the middleware; asking for it costs more than the rest.
+            self._look_at = now + LOOK_SECONDS
+            provider = trace.get_tracer_provider()
+            self._listened = self._given or not isinstance(provider, trace.ProxyTracerProvider)
+        if self._listened:
             return False
-        headers = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
-        return all(name != b"traceparent" for name, _ in headers)
+        for name, _ in cast("Iterable[tuple[bytes, bytes]]", scope["headers"]):
+            if name == b"traceparent":
+                return False
+        return True
 
 
 class _Request:
