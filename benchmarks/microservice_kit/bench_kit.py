@@ -1,6 +1,6 @@
 """What microservice-kit costs, as ratios in one run; each line carries its bound.
 
-    make bench P=microservice-kit
+make bench P=microservice-kit
 """
 
 import asyncio
@@ -30,7 +30,9 @@ def report(what: str, ratios: list[float], bound: float, unit: str = "x") -> Non
     middle = statistics.median(ratios)
     verdict = "holds" if middle <= bound else "MISSED"
     spread = f"{min(ratios):.3g} to {max(ratios):.3g}"
-    print(f"{what:58} {middle:8.3g} {unit}  ({spread})  bound {bound:g} {unit}: {verdict}", flush=True)
+    print(
+        f"{what:58} {middle:8.3g} {unit}  ({spread})  bound {bound:g} {unit}: {verdict}", flush=True
+    )
 
 
 class Reader:
@@ -60,14 +62,18 @@ async def reading() -> None:
 async def spreading() -> None:
     """500 keys of one document change; every value attribute shows it."""
     keys = [f"k{number}" for number in range(500)]
-    values = type("Values", (), {key: ConfigCenterValue("many.json", key, default=-1) for key in keys})
+    values = type(
+        "Values", (), {key: ConfigCenterValue("many.json", key, default=-1) for key in keys}
+    )
     center = InMemoryConfigCenter({"many.json": json.dumps(dict.fromkeys(keys, 0))})
     took = []
     async with MicroserviceModule(config_center=center, documents=["many.json"]) as services:
         one = values()
         for number in range(1, 2 * ROUNDS):
             delivered: list[float] = []
-            stop = center.watch_config("many.json", lambda _, d=delivered: d.append(time.perf_counter()))
+            stop = center.watch_config(
+                "many.json", lambda _, d=delivered: d.append(time.perf_counter())
+            )
             await asyncio.sleep(0.01)
             delivered.clear()
             await center.publish_config("many.json", json.dumps(dict.fromkeys(keys, number)))
@@ -123,7 +129,10 @@ def serving() -> None:
             off.append(100 * (seconds_per_request(kit) / floor - 1))
             on.append(100 * (seconds_per_request(telemetry) / floor - 1))
     report("all middleware, telemetry off, processor time a request", off, 5, "%")
-    print(f"{'the same with SDK and Prometheus (no bound)':58} {statistics.median(on):8.3g} %", flush=True)
+    print(
+        f"{'the same with SDK and Prometheus (no bound)':58} {statistics.median(on):8.3g} %",
+        flush=True,
+    )
 
 
 async def life(app: FastAPI) -> None:
@@ -145,13 +154,22 @@ def starting() -> None:
         asyncio.run(life(FastAPI()))
         return time.perf_counter() - began
 
-    report("start-up added, embedded providers", [start_up() - bare() for _ in range(ROUNDS)], 0.25, "s")
+    report(
+        "start-up added, embedded providers",
+        [start_up() - bare() for _ in range(ROUNDS)],
+        0.25,
+        "s",
+    )
 
 
 def importing() -> None:
-    heavy = "dependency_injector httpx yaml lane_router microservice_client opentelemetry cryptography"
+    heavy = (
+        "dependency_injector httpx yaml lane_router microservice_client opentelemetry cryptography"
+    )
     program = f"import sys, microservice_kit; print(len(set({heavy.split()!r}) & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     report("packages imported that nobody asked for", [float(done.stdout)], 0, "")
 
 
