@@ -96,7 +96,8 @@ class LaneMiddleware:
                 lane = value if lane is None else lane + b"," + value
             elif name in _BAGGAGE:
                 baggage = value if baggage is None else baggage + b"," + value
-        if baggage is None and otel_baggage.loaded():
+        key = self._carriers.baggage_key
+        if baggage is None and key is not None and otel_baggage.read(key) is not None:
             return self._carriers.read(*map(_texts, (lane, baggage)))
         found = self._readings.get((lane, baggage))
         if found is None:
