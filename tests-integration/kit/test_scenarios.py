@@ -55,7 +55,7 @@ async def on_nacos(settings: dict[str, object], names: tuple[str, str]) -> Async
     finding = {**settings, "instance_poll_seconds": 0.5, "empty_hold_seconds": 1.0}
     async with open_config_center("nacos", watching) as center:
         assert isinstance(center, ConfigPublisher)
-        options = {
+        options: dict[str, object] = {
             "config_center": "nacos",
             "config_center_settings": watching,
             "service_registry": "nacos",
