@@ -216,3 +216,14 @@ def test_a_refusal_can_be_pickled_and_says_the_same(clock: Any) -> None:
 
 def test_the_clock_of_all_states_is_monotonic() -> None:
     assert CircuitBreaker("orders").clock is time.monotonic
+
+
+def test_an_exception_may_be_judged_by_what_it_says(clock: Any) -> None:
+    config = BreakerConfig(
+        consecutive_failures=1, record_exception=lambda error: "down" in str(error)
+    )
+    breaker = CircuitBreaker("orders", config, clock=clock)
+    breaker.acquire().release(OSError("not found"))
+    assert breaker.current_state == "closed"
+    breaker.acquire().release(OSError("down"))
+    assert breaker.current_state == "open"

@@ -318,8 +318,7 @@ class AsyncRedisRateLimiter(_Shared):
             return self._limit.without_redis(key, cost)
         with permit:
             try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    granted = read_grant(await self._ask(self._arguments(key, cost)))
+                granted = read_grant(await self._ask(self._arguments(key, cost)))
             except FAILURES as error:
                 permit.release(error)
                 return self._limit.without_redis(key, cost)
@@ -362,7 +361,8 @@ class AsyncRedisRateLimiter(_Shared):
             return await self._enqueue(arguments)
         self._asking += 1
         try:
-            return await self._ask_alone(arguments)
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._ask_alone(arguments)
         finally:
             self._asking -= 1
 
@@ -416,7 +416,8 @@ class AsyncRedisRateLimiter(_Shared):
 
     async def _loaded(self, arguments: Arguments) -> object:
         try:
-            return await self._ask_alone(arguments)
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._ask_alone(arguments)
         except FAILURES as error:
             return error
 
