@@ -223,12 +223,13 @@ class Bulkhead(Policy):
     def _stand_in_line(self, turn: _Turn) -> bool:
         """False: a place came free meanwhile and is the caller's."""
         with self._lock:
-            if len(self._line) < self.queue:
+            room = len(self._line) < self.queue
+            if room:
                 self._line.append(turn)
-            elif self._line or not self._try_enter():
-                raise self._rejected(BulkheadFullError(self.name, self.limit))
-            else:
+            elif not self._line and self._try_enter():
                 return False
+        if not room:
+            raise self._rejected(BulkheadFullError(self.name, self.limit))
         self._serve()
         return True
 
