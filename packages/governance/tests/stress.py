@@ -126,7 +126,7 @@ def main(seconds: float) -> None:
     assert (Inside.now, bulkhead.in_flight, bulkhead.waiting, adaptive.in_flight) == (0, 0, 0, 0)
     for before, after in pairwise(changes):
         assert before.new == after.old, f"{before} then {after}"
-    assert len(changes) > 10
+    assert len(changes) > 2
     time.sleep(0.01)
     for _ in range(10):
         breaker.run(str)

@@ -72,8 +72,9 @@ from .testing_mode import testing
 from .timeout import Timeout
 
 if TYPE_CHECKING:
+    from .async_redis_limiter import AsyncRedisRateLimiter
     from .breaker_sharing import AsyncRedisBreakerSharing, RedisBreakerSharing
-    from .redis_limiter import AsyncRedisRateLimiter, RedisRateLimiter
+    from .redis_limiter import RedisRateLimiter
 
 __all__ = (
     "AdaptiveLimit",
@@ -159,7 +160,7 @@ __all__ = (
 
 _LAZY = {
     "AsyncRedisBreakerSharing": ".breaker_sharing",
-    "AsyncRedisRateLimiter": ".redis_limiter",
+    "AsyncRedisRateLimiter": ".async_redis_limiter",
     "RedisBreakerSharing": ".breaker_sharing",
     "RedisRateLimiter": ".redis_limiter",
 }

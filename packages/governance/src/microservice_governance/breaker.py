@@ -69,7 +69,7 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         listeners: pybreaker listeners; told after the fact, in order, and one that raises is
             logged and harms nobody.
         state_storage: one of pybreaker's; says in which state to begin, and is told of each
-            change. Nothing is read from it later: see `RedisBreakerSync` for sharing.
+            change. Nothing is read from it later: see `RedisBreakerSharing` for sharing.
     """
 
     kind = "circuit_breaker"
