@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microservice_governance import BreakerConfig, BreakerState, CircuitBreaker, CircuitOpenError
+from microservice_governance import (
+    BreakerConfig,
+    BreakerState,
+    CircuitBreaker,
+    CircuitOpenError,
+    DeadlineExceededError,
+    Timeout,
+    deadline,
+)
 
 CALLS = st.lists(st.sampled_from(["ok", "failed", "excluded"]), max_size=60)
 
@@ -304,4 +312,14 @@ def test_a_coroutine_in_a_decorated_plain_function_is_no_outcome(clock: Any) -> 
     guarded = breaker(lambda: later())  # noqa: PLW0108 - the mistake
     with pytest.raises(TypeError, match="use arun"):
         guarded()  # type: ignore[unused-coroutine]
+    assert (breaker.current_state, breaker.snapshot()["calls"]) == ("closed", 0)
+
+
+def test_a_call_that_came_too_late_to_be_made_is_no_outcome(clock: Any) -> None:
+    breaker = CircuitBreaker("orders", BreakerConfig(consecutive_failures=1), clock=clock)
+    inner = Timeout(5, clock=clock)
+    with deadline(1, clock=clock):
+        clock.advance(2)
+        with pytest.raises(DeadlineExceededError):
+            breaker.run(inner.run, str)
     assert (breaker.current_state, breaker.snapshot()["calls"]) == ("closed", 0)
