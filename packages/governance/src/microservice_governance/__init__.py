@@ -39,6 +39,7 @@ from .fallback import Fallback
 from .fault_injection import FaultInjection, FaultInjectionConfig
 from .hedge import Hedge
 from .keyed_breakers import KeyedCircuitBreakers
+from .keyed_limit import KeyedLimit
 from .keyed_limiter import KeyedRateLimiter
 from .latency import LatencyPercentile
 from .limit_config import Decision, LimitConfig
@@ -113,6 +114,7 @@ __all__ = (
     "InvalidSettingsError",
     "Jitter",
     "KeyedCircuitBreakers",
+    "KeyedLimit",
     "KeyedRateLimiter",
     "LatencyPercentile",
     "LimitChanged",

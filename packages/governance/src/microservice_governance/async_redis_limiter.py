@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self, cast
 
@@ -68,6 +69,7 @@ class AsyncRedisRateLimiter(SharedLimit):
         self._alone = isinstance(client, AsyncRedisCluster)
         self._asking = 0
         self._queue: list[tuple[Arguments, asyncio.Future[Answer]]] = []
+        self._lines: dict[str, _Line] = {}
         self._batches: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -119,6 +121,8 @@ class AsyncRedisRateLimiter(SharedLimit):
     async def acquire(self, key: str, cost: int = 1, *, timeout: float | None = None) -> None:
         """Wait until `cost` units are free and take them.
 
+        Those of this process who wait for the same key go first come first served.
+
         Args:
             timeout: seconds to wait at most; the `deadline` in force counts as well.
 
@@ -127,8 +131,30 @@ class AsyncRedisRateLimiter(SharedLimit):
             InvalidValueError: `cost` is negative, or above the burst and so never free.
         """
         ends_at = self._ends_at(cost, timeout)
-        while not (decision := await self.try_acquire(key, cost)).allowed and not is_testing():
-            await self._sleep(self._wait_after(decision, ends_at))
+        async with self._turn(key, ends_at):
+            while not (decision := await self.try_acquire(key, cost)).allowed and not is_testing():
+                await self._sleep(self._wait_after(decision, ends_at))
+
+    @asynccontextmanager
+    async def _turn(self, key: str, ends_at: float) -> AsyncIterator[None]:
+        """The caller's turn among those who wait for that key; only the first of them asks."""
+        line = self._lines.setdefault(key, _Line())
+        line.waiting += 1
+        try:
+            left = ends_at - self._clock()
+            try:
+                async with asyncio.timeout(None if left == float("inf") else left):
+                    await line.turn.acquire()
+            except TimeoutError:
+                raise self._refusal(None) from None
+            try:
+                yield
+            finally:
+                line.turn.release()
+        finally:
+            line.waiting -= 1
+            if not line.waiting:
+                self._lines.pop(key, None)
 
     async def aclose(self) -> None:
         """End what is under way and close the client."""
@@ -212,6 +238,16 @@ class AsyncRedisRateLimiter(SharedLimit):
                 return await self._ask_alone(arguments)
         except FAILURES as error:
             return error
+
+
+class _Line:
+    """Those who wait for one key; asyncio's lock is fair."""
+
+    __slots__ = ("turn", "waiting")
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.waiting = 0
 
 
 def _told(error: BaseException) -> BaseException:

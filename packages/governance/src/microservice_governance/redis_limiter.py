@@ -91,9 +91,12 @@ class SharedLimit:
         """
         wait = max(decision.retry_after, 0.0)
         if self._clock() + wait > ends_at:
-            limit = self.limits[0]
-            raise RateLimitedError(self.name, limit.rate, limit.per_seconds, wait)
+            raise self._refusal(wait)
         return wait
+
+    def _refusal(self, wait: float | None) -> RateLimitedError:
+        limit = self.limits[0]
+        return RateLimitedError(self.name, limit.rate, limit.per_seconds, wait)
 
 
 class RedisRateLimiter(SharedLimit):
