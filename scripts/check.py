@@ -11,6 +11,8 @@ from workspace import ROOT, members
 
 UV = os.environ.get("UV_COMMAND", "uv")
 
+COMPOSE = ("--builtin-schema", "vendor.compose-spec")
+
 Check = tuple[str, list[str]]
 
 
@@ -24,6 +26,7 @@ def checks() -> list[Check]:
         ("format", ["ruff", "format", "--check", "."]),
         ("lint", ["ruff", "check", "."]),
         ("spelling", ["codespell", "packages", "docs", "examples", "scripts", "README.md"]),
+        ("compose file", ["check-jsonschema", *COMPOSE, "docker-compose.yml"]),
         ("workspace", [sys.executable, "scripts/check_workspace.py"]),
         ("sync faces", [sys.executable, "scripts/generate_sync.py", "--check"]),
         ("layers", ["lint-imports", "--no-logo"]),

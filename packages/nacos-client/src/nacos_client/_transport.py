@@ -199,18 +199,27 @@ class _AsyncPool:
         Raises:
             NoAnswer: none was free in time.
         """
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + patience_seconds
         try:
             if self._places.locked():
                 await asyncio.wait_for(self._places.acquire(), patience_seconds)
             else:
                 await self._places.acquire()
         except TimeoutError as failure:
-            reason = f"no connection was free within {patience_seconds:.3g} s"
-            raise NoAnswer(reason, sent=False, ours=True) from failure
+            raise _none_free(patience_seconds) from failure
         try:
+            # Those whose time is up give their places to those whose time is up as well.
+            if clock() >= ends_at:
+                raise _none_free(patience_seconds)
             yield
         finally:
             self._places.release()
+
+
+def _none_free(patience_seconds: float) -> NoAnswer:
+    reason = f"no connection was free within {patience_seconds:.3g} s"
+    return NoAnswer(reason, sent=False, ours=True)
 
 
 class AsyncRunner:
