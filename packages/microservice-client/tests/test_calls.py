@@ -220,7 +220,7 @@ async def test_nobody_left_by_the_filters_says_so(mesh: FakeMesh) -> None:
     async with AsyncServiceClient(
         mesh.registry, transport=mesh, filters=[lambda instances, context: []]
     ) as client:
-        with pytest.raises(NoInstanceCallError, match="all 3 are unhealthy, disabled or filtered"):
+        with pytest.raises(NoInstanceCallError, match="all 3 left are filtered out by <lambda>"):
             await client.get("orders", "/")
 
 
@@ -228,7 +228,7 @@ async def test_instances_of_weight_0_are_drained() -> None:
     registry = InMemoryServiceRegistry()
     await registry.register(ServiceInstance("orders", "10.0.0.1", 80, weight=0))
     async with AsyncServiceClient(registry, transport=FakeMesh()) as client:
-        with pytest.raises(NoInstanceCallError, match="have weight 0"):
+        with pytest.raises(NoInstanceCallError, match="all 1 left have weight 0"):
             await client.get("orders", "/")
 
 
@@ -329,18 +329,31 @@ async def test_a_body_that_breaks_off_is_an_error_and_is_closed(
     assert mesh.open_bodies == 0
 
 
-async def test_a_request_that_cannot_be_replayed_is_sent_once(
+async def test_a_body_that_was_begun_is_not_sent_again(
     client: AsyncServiceClient, mesh: FakeMesh
 ) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b"once"
 
     for address in (A, B, C):
-        mesh.fail(address, "refuse")
-    request = httpx.Request("PUT", "http://anything/", content=body())
+        mesh.fail(address, "reset")
     with pytest.raises(CallFailedError):
-        await client.call("orders", request)
+        await client.call("orders", httpx.Request("PUT", "http://anything/", content=body()))
     assert mesh.asked.total() == 1
+
+
+async def test_a_body_that_was_not_begun_goes_elsewhere(
+    client: AsyncServiceClient, mesh: FakeMesh
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"all "
+        yield b"of it"
+
+    mesh.fail(A, "refuse")
+    mesh.fail(B, "refuse")
+    response = await client.post("orders", "/", content=body())
+    assert response.status_code == 200
+    assert mesh.requests[-1].content == b"all of it"
 
 
 async def test_an_error_of_the_transport_itself_comes_out_as_it_is(
@@ -434,13 +447,9 @@ async def test_a_slow_instance_gets_little_of_the_traffic_by_default() -> None:
     assert mesh.asked[C] >= 10
 
 
-async def test_a_policy_with_an_unknown_balancer_says_which_there_are() -> None:
-    mesh = FakeMesh()
-    await mesh.start("orders", A, ok)
-    policy = ServicePolicy(balancer="nonsense")
-    async with AsyncServiceClient(mesh.registry, transport=mesh, default_policy=policy) as client:
-        with pytest.raises(ValueError, match=r"nonsense.*round_robin|round_robin.*nonsense"):
-            await client.get("orders", "/")
+def test_a_policy_with_an_unknown_balancer_says_which_there_are() -> None:
+    with pytest.raises(ValueError, match=r"nonsense.*round_robin"):
+        ServicePolicy(balancer="nonsense")
 
 
 async def test_an_open_circuit_lets_a_trial_through_when_its_time_has_come() -> None:

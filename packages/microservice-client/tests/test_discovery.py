@@ -1,20 +1,288 @@
 import asyncio
 from collections.abc import Sequence
 
+import httpx
 import pytest
 
-from microservice_client import DiscoverySnapshot
+from microservice_client import (
+    AsyncServiceClient,
+    DiscoverySnapshot,
+    DnsAddresses,
+    FirstSource,
+    NoInstanceCallError,
+    StaticAddresses,
+)
+from microservice_client.testing import FakeMesh
 from microservice_core import (
     InMemoryServiceRegistry,
     InstanceQuery,
     InstancesListener,
+    InvalidValueError,
     ServiceInstance,
     ServiceRegistryUnavailableError,
     Unsubscribe,
 )
+from microservice_core.testing import ManualClock
 
 ORDERS = ServiceInstance("orders", "10.0.0.1", 80)
 EVERYTHING = InstanceQuery()
+
+
+class Registry:
+    """A registry whose answers, failures and news are up to the test."""
+
+    def __init__(self, *answers: Sequence[ServiceInstance] | Exception) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+        self.listeners: list[InstancesListener] = []
+
+    async def get_instances(
+        self, service_name: str, query: InstanceQuery = EVERYTHING, /
+    ) -> Sequence[ServiceInstance]:
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def watch_instances(
+        self, service_name: str, listener: InstancesListener, query: InstanceQuery = EVERYTHING, /
+    ) -> Unsubscribe:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener) if listener in self.listeners else None
+
+    async def tell(self, *instances: ServiceInstance) -> None:
+        for listener in self.listeners:
+            told = listener(instances)
+            if told is not None:
+                await told
+
+
+DOWN = ServiceRegistryUnavailableError("try later", provider="test", operation="get")
+OTHER = ServiceInstance("orders", "10.0.0.2", 80)
+
+
+async def test_while_the_registry_is_down_the_last_known_stay_and_age(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], DOWN, DOWN, [OTHER])
+    snapshot = DiscoverySnapshot(registry, EVERYTHING, refresh_seconds=10, clock=clock)
+    await snapshot.load("orders")
+    assert snapshot.age("stock") is None
+    for expected in (11.0, 22.0):
+        clock.advance(11)
+        await snapshot.tend()
+        assert snapshot.known("orders") == (ORDERS,)
+        assert snapshot.age("orders") == expected
+    assert caplog.text.count("cannot be refreshed") == 1
+    await snapshot.tend()
+    assert (snapshot.known("orders"), snapshot.age("orders")) == ((OTHER,), 0.0)
+    await snapshot.aclose()
+
+
+async def test_a_source_with_a_bug_does_not_end_the_refresh(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], ZeroDivisionError("a bug"), [OTHER])
+    snapshot = DiscoverySnapshot(registry, EVERYTHING, refresh_seconds=10, clock=clock)
+    await snapshot.load("orders")
+    clock.advance(11)
+    await snapshot.tend()
+    assert "a bug" in caplog.text
+    await snapshot.tend()
+    assert snapshot.known("orders") == (OTHER,)
+    await snapshot.aclose()
+
+
+async def test_what_is_fresh_is_not_asked_for_again() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS])
+    snapshot = DiscoverySnapshot(registry, EVERYTHING, refresh_seconds=10, clock=clock)
+    await snapshot.load("orders")
+    clock.advance(6)
+    await registry.tell(OTHER)
+    clock.advance(6)
+    await snapshot.tend()
+    assert registry.asked == 1
+    await snapshot.aclose()
+
+
+async def test_an_empty_answer_is_believed_when_confirmed() -> None:
+    registry = Registry([ORDERS], [ORDERS], [])
+    snapshot = DiscoverySnapshot(registry, EVERYTHING)
+    await snapshot.load("orders")
+    await registry.tell()
+    assert snapshot.known("orders") == (ORDERS,)
+    await registry.tell()
+    assert snapshot.known("orders") == ()
+    await snapshot.aclose()
+
+
+async def test_a_service_nobody_calls_is_forgotten_with_its_watch() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS])
+    changes: list[tuple[str, int]] = []
+    snapshot = DiscoverySnapshot(
+        registry,
+        EVERYTHING,
+        forget_seconds=100,
+        clock=clock,
+        changed=lambda name, now: changes.append((name, len(now))),
+    )
+    await snapshot.load("orders")
+    for _ in range(3):
+        clock.advance(60)
+        snapshot.known("orders")
+        await snapshot.tend()
+    assert snapshot.services == ("orders",)
+    clock.advance(101)
+    await snapshot.tend()
+    assert list(snapshot.services) == []
+    assert registry.listeners == []
+    assert changes == [("orders", 1), ("orders", 0)]
+    await snapshot.aclose()
+
+
+async def test_the_number_of_services_is_bounded() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS])
+    snapshot = DiscoverySnapshot(registry, EVERYTHING, max_services=2, clock=clock)
+    for name in ("a", "b", "c"):
+        await snapshot.load(name)
+        clock.advance(1)
+    assert snapshot.services == ("b", "c")
+    assert len(registry.listeners) == 2
+    await snapshot.aclose()
+
+
+async def test_news_of_a_service_that_was_forgotten_meanwhile_changes_nothing() -> None:
+    registry = Registry([ORDERS])
+    snapshot = DiscoverySnapshot(registry, EVERYTHING)
+    await snapshot.load("orders")
+    (listener,) = registry.listeners
+    await snapshot.aclose()
+    told = listener((OTHER,))
+    assert told is not None
+    await told
+    assert snapshot.known("orders") is None
+
+
+async def test_the_running_snapshot_looks_after_itself() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], [OTHER])
+    snapshot = DiscoverySnapshot(
+        registry, EVERYTHING, refresh_seconds=10, clock=clock, sleep=clock.sleep
+    )
+    snapshot.start()
+    snapshot.start()
+    await snapshot.load("orders")
+    for _ in range(3):
+        for _ in range(10):
+            await asyncio.sleep(0)
+        clock.advance(5)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert snapshot.known("orders") == (OTHER,)
+    await snapshot.aclose()
+    await snapshot.aclose()
+
+
+async def test_warming_up_loads_all_and_tells_of_those_it_could_not() -> None:
+    registry = Registry([ORDERS])
+    snapshot = DiscoverySnapshot(registry, EVERYTHING)
+    await snapshot.warm_up(["orders", "stock", "orders"])
+    assert registry.asked == 2
+    registry.answers = [DOWN]
+    with pytest.raises(ServiceRegistryUnavailableError):
+        await snapshot.warm_up(["orders", "bills"])
+    await snapshot.aclose()
+
+
+async def test_a_warmed_client_asks_no_more() -> None:
+    registry = Registry([ORDERS])
+    async with AsyncServiceClient(registry, transport=FakeMesh()) as client:
+        await client.warm_up(["orders"])
+        assert client.discovery_age("orders") is not None
+        assert registry.asked == 1
+
+
+async def test_a_first_call_while_the_registry_is_down_says_so() -> None:
+    async with AsyncServiceClient(Registry(DOWN), transport=FakeMesh()) as client:
+        with pytest.raises(NoInstanceCallError, match=r"cannot be found out: .*try later"):
+            await client.get("orders", "/")
+
+
+async def test_each_address_of_a_host_name_is_an_instance() -> None:
+    known = {"orders.svc": ["10.0.0.2", "10.0.0.1"]}
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        if host not in known:
+            raise OSError("name or service not known")
+        return known[host]
+
+    source = DnsAddresses(
+        {"orders": "https://orders.svc:8443", "stock": "http://stock.svc"}, resolve=resolve
+    )
+    found = await source.get_instances("orders")
+    assert [(one.address, one.secure) for one in found] == [
+        ("10.0.0.1:8443", True),
+        ("10.0.0.2:8443", True),
+    ]
+    assert found[0].metadata["host"] == "orders.svc"
+    assert await source.get_instances("nobody") == ()
+    with pytest.raises(ServiceRegistryUnavailableError, match=r"stock\.svc does not resolve"):
+        await source.get_instances("stock")
+    source.watch_instances("orders", lambda _: None)()
+
+
+async def test_the_systems_resolver_knows_this_machine() -> None:
+    found = await DnsAddresses({"me": "http://localhost:80"}).get_instances("me")
+    assert {one.ip for one in found} & {"127.0.0.1", "::1"}
+
+
+async def test_a_host_is_called_by_its_name() -> None:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return ["10.0.0.9"]
+
+    mesh = FakeMesh()
+    mesh.answer_at("10.0.0.9:443", lambda _: httpx.Response(200))
+    source = DnsAddresses({"orders": "https://orders.svc"}, resolve=resolve)
+    async with AsyncServiceClient(source, transport=mesh) as client:
+        await client.get("orders", "/")
+    (request,) = mesh.requests
+    assert request.headers["host"] == "orders.svc"
+    assert request.extensions["sni_hostname"] == "orders.svc"
+    assert str(request.url) == "https://10.0.0.9/"
+
+
+async def test_the_first_source_that_has_instances_answers() -> None:
+    registry = InMemoryServiceRegistry()
+    source = FirstSource(StaticAddresses({"stock": ["http://10.0.0.5:80"]}), registry)
+    heard: list[list[str]] = []
+
+    async def listen(instances: Sequence[ServiceInstance]) -> None:
+        heard.append([one.instance_id for one in instances])
+
+    stop = source.watch_instances("orders", listen)
+    plain: list[int] = []
+    stop_plain = source.watch_instances("stock", lambda now: plain.append(len(now)))
+    await registry.register(ORDERS)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    stop()
+    stop_plain()
+    assert heard[-1] == [ORDERS.instance_id]
+    assert plain[-1] == 1
+    assert [one.ip for one in await source.get_instances("stock")] == ["10.0.0.5"]
+    assert await source.get_instances("nobody") == ()
+    await registry.close()
+
+
+def test_a_port_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match="address of 'orders'"):
+        StaticAddresses({"orders": ["http://10.0.0.1:99999"]})
 
 
 class SlowRegistry:

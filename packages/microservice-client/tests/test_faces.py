@@ -1,5 +1,5 @@
 import gzip
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -10,6 +10,7 @@ from microservice_client import (
     NoInstanceCallError,
     ServiceClient,
     ServiceTransport,
+    policies_of,
 )
 from microservice_client.testing import FakeMesh
 from microservice_core import InvalidValueError, LoopThreadError, open_service_registry
@@ -47,7 +48,7 @@ async def test_any_httpx_client_can_call_by_name(mesh: FakeMesh) -> None:
 @pytest.fixture
 def sync_mesh() -> FakeMesh:
     mesh = FakeMesh()
-    mesh._handlers["10.0.0.1:80"] = zipped
+    mesh.answer_at("10.0.0.1:80", zipped)
     return mesh
 
 
@@ -88,8 +89,7 @@ def test_the_sync_transport_sends_a_body_from_a_generator(
 
     with httpx.Client(transport=ServiceTransport(sync_client)) as http:
         http.put("http://orders/", content=body())
-    assert sync_mesh.requests[0].stream is not None
-    assert b"".join(sync_mesh.requests[0].stream) == b"ab"  # type: ignore[arg-type]
+    assert sync_mesh.requests[0].content == b"ab"
 
 
 def test_a_sync_client_opens_and_closes_a_provider_by_itself() -> None:
@@ -137,3 +137,54 @@ async def test_an_address_may_leave_out_its_port(url: str, base: str) -> None:
 
     (instance,) = await StaticAddresses({"orders": [url]}).get_instances("orders")
     assert instance.base_url == base
+
+
+def test_the_sync_client_streams_events_lines_and_bytes(
+    sync_client: ServiceClient, sync_mesh: FakeMesh
+) -> None:
+    sync_mesh.answer_at("10.0.0.1:80", lambda _: httpx.Response(200, content=b"data: 1\n\n" * 3))
+    assert [event.data for event in sync_client.events("orders", "/")] == ["1", "1", "1"]
+    sync_mesh.answer_at("10.0.0.1:80", lambda _: httpx.Response(200, content=b"1\n2\n"))
+    assert list(sync_client.json_lines("orders", "/")) == [1, 2]
+    with sync_client.stream("GET", "orders", "/") as response:
+        assert b"".join(response.iter_bytes()) == b"1\n2\n"
+    with sync_client.stream("GET", "orders", "/"):
+        pass
+
+
+def test_the_sync_client_knows_what_the_async_one_knows(sync_client: ServiceClient) -> None:
+    sync_client.warm_up(["orders"])
+    assert sync_client.discovery_age("orders") is not None
+    sync_client.get("orders", "/")
+    (record,) = sync_client.recent_calls()
+    assert record.outcome == "200"
+    sync_client.apply_policies(policies_of({"default": {"version": ">=9"}}))
+    with pytest.raises(NoInstanceCallError, match="in_range"):
+        sync_client.get("orders", "/")
+
+
+def test_a_sync_websocket_address_is_held_until_the_block_ends(sync_client: ServiceClient) -> None:
+    with sync_client.websocket_url("orders", "/live") as url:
+        assert url == "ws://10.0.0.1:80/live"
+    with pytest.raises(OSError, match="gone"), sync_client.websocket_url("orders", "/live"):
+        raise OSError("gone")
+
+
+def test_a_stream_that_outlives_its_client_is_closed_quietly(sync_mesh: FakeMesh) -> None:
+    with ServiceClient.from_addresses(ADDRESSES, transport=sync_mesh) as client:
+        opened = client.stream("GET", "orders", "/")
+        opened.__enter__()
+        events = client.json_lines("orders", "/")
+    opened.__exit__(None, None, None)
+    events.close()  # type: ignore[attr-defined] # a generator
+
+
+def test_a_sync_request_with_an_async_body_is_sent_too(
+    sync_client: ServiceClient, sync_mesh: FakeMesh
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"ab"
+
+    sync_client.put("orders", "/", content=body())
+    with sync_client.stream("PUT", "orders", "/", content=body()):
+        assert [request.content for request in sync_mesh.requests] == [b"ab", b"ab"]

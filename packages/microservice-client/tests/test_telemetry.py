@@ -1,25 +1,32 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
 from opentelemetry import trace
+from opentelemetry.context import attach, detach
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 from microservice_client import AsyncServiceClient, NoInstanceCallError, ServicePolicy
 from microservice_client.testing import FakeMesh
 
+A, B = "10.0.0.1:80", "10.0.0.2:80"
+
 
 class RecordedSpan(NonRecordingSpan):
     """A span that keeps what it is told."""
 
-    def __init__(self, name: str, kind: trace.SpanKind) -> None:
-        super().__init__(SpanContext(0xA, 0xB, is_remote=False, trace_flags=TraceFlags(1)))
+    def __init__(self, name: str, kind: trace.SpanKind, number: int) -> None:
+        super().__init__(SpanContext(0xA, number, is_remote=False, trace_flags=TraceFlags(1)))
         self.name = name
         self.kind = kind
+        parent = trace.get_current_span()
+        self.parent = parent if isinstance(parent, RecordedSpan) else None
         self.attributes: dict[str, AttributeValue] = {}
         self.error = False
+        self.ended = 0
 
     def is_recording(self) -> bool:
         return True
@@ -30,18 +37,27 @@ class RecordedSpan(NonRecordingSpan):
     def set_status(self, status: object, description: str | None = None) -> None:
         self.error = True
 
+    def end(self, end_time: int | None = None) -> None:
+        self.ended += 1
+
 
 class RecordingTracer(trace.NoOpTracer):
     def __init__(self) -> None:
         self.spans: list[RecordedSpan] = []
 
+    def start_span(  # type: ignore[override]
+        self, name: str, *, kind: trace.SpanKind
+    ) -> RecordedSpan:
+        span = RecordedSpan(name, kind, len(self.spans) + 1)
+        self.spans.append(span)
+        return span
+
     @contextmanager
     def start_as_current_span(  # type: ignore[override]
         self, name: str, *, kind: trace.SpanKind
     ) -> Iterator[RecordedSpan]:
-        span = RecordedSpan(name, kind)
-        self.spans.append(span)
-        with trace.use_span(span):
+        span = self.start_span(name, kind=kind)
+        with trace.use_span(span, end_on_exit=True):
             yield span
 
 
@@ -58,46 +74,96 @@ def provider() -> Provider:
     return Provider()
 
 
-async def test_a_call_is_one_client_span_with_what_became_of_it(provider: Provider) -> None:
+async def mesh_of(*statuses: int) -> FakeMesh:
     mesh = FakeMesh()
-    answers = iter([503, 200])
-    await mesh.start("orders", "10.0.0.1:80", lambda _: httpx.Response(next(answers)))
+    answers = iter(statuses)
+    await mesh.start("orders", A, lambda _: httpx.Response(next(answers)))
+    return mesh
+
+
+async def test_a_call_is_one_client_span_with_a_span_for_each_attempt(provider: Provider) -> None:
+    mesh = await mesh_of(503, 200)
     policy = ServicePolicy(backoff_seconds=0)
     async with AsyncServiceClient(
         mesh.registry, transport=mesh, default_policy=policy, tracer_provider=provider
     ) as client:
-        await client.get("orders", "/v1/orders/7")
-    (span,) = provider.tracer.spans
-    assert (span.name, span.kind, span.error) == ("GET orders", trace.SpanKind.CLIENT, False)
-    assert span.attributes == {
+        await client.get("orders", "/v1/orders/7", params={"secret": "s"})
+    call, first, second = provider.tracer.spans
+    assert {span.kind for span in provider.tracer.spans} == {trace.SpanKind.CLIENT}
+    assert [span.ended for span in provider.tracer.spans] == [1, 1, 1]
+    assert (call.name, call.error, call.parent) == ("GET orders", False, None)
+    assert call.attributes == {
         "http.request.method": "GET",
         "server.address": "orders",
+        "peer.service": "orders",
         "url.path": "/v1/orders/7",
+        "http.response.status_code": 200,
+        "http.request.resend_count": 1,
+    }
+    assert (first.parent, first.error) == (call, True)
+    assert first.attributes["error.type"] == "503"
+    assert (second.parent, second.error) == (call, False)
+    assert second.attributes == {
+        "http.request.method": "GET",
+        "server.address": "10.0.0.1",
+        "server.port": 80,
+        "url.full": "http://10.0.0.1/v1/orders/7",
+        "microservice.instance.id": A,
         "http.response.status_code": 200,
         "http.request.resend_count": 1,
     }
 
 
-async def test_the_trace_context_goes_along(provider: Provider) -> None:
-    mesh = FakeMesh()
-    await mesh.start("orders", "10.0.0.1:80", lambda _: httpx.Response(200))
+async def test_the_context_of_the_attempt_goes_along(provider: Provider) -> None:
+    mesh = await mesh_of(503, 200)
+    policy = ServicePolicy(backoff_seconds=0)
+    async with AsyncServiceClient(
+        mesh.registry, transport=mesh, default_policy=policy, tracer_provider=provider
+    ) as client:
+        response = await client.get("orders", "/")
+    sent = [request.headers["traceparent"] for request in mesh.requests]
+    assert sent == [f"00-{0xA:032x}-{number:016x}-01" for number in (2, 3)]
+    assert "traceparent" not in response.request.headers
+
+
+async def test_without_an_sdk_the_callers_trace_goes_along_all_the_same() -> None:
+    mesh = await mesh_of(200, 200)
+    context = trace.set_span_in_context(
+        NonRecordingSpan(SpanContext(0xC, 0xD, is_remote=True, trace_flags=TraceFlags(1)))
+    )
+    async with AsyncServiceClient(mesh.registry, transport=mesh) as client:
+        token = attach(context)
+        await client.get("orders", "/")
+        detach(token)
+        await client.get("orders", "/")
+    assert mesh.requests[0].headers["traceparent"] == f"00-{0xC:032x}-{0xD:016x}-01"
+    assert "traceparent" not in mesh.requests[1].headers
+
+
+async def test_an_error_status_marks_both_spans(provider: Provider) -> None:
+    mesh = await mesh_of(404)
     async with AsyncServiceClient(
         mesh.registry, transport=mesh, tracer_provider=provider
     ) as client:
         await client.get("orders", "/")
-    assert mesh.requests[0].headers["traceparent"] == f"00-{0xA:032x}-{0xB:016x}-01"
+    assert [(span.error, span.attributes["error.type"]) for span in provider.tracer.spans] == [
+        (True, "404")
+    ] * 2
 
 
-async def test_an_error_status_marks_the_span(provider: Provider) -> None:
-    mesh = FakeMesh()
-    await mesh.start("orders", "10.0.0.1:80", lambda _: httpx.Response(404))
+async def test_an_attempt_that_fails_says_how(provider: Provider) -> None:
+    mesh = await mesh_of()
+    mesh.fail(A, "reset")
+    policy = ServicePolicy(attempts=1)
     async with AsyncServiceClient(
-        mesh.registry, transport=mesh, tracer_provider=provider
+        mesh.registry, transport=mesh, default_policy=policy, tracer_provider=provider
     ) as client:
-        await client.get("orders", "/")
-    (span,) = provider.tracer.spans
-    assert span.error
-    assert span.attributes["error.type"] == "404"
+        with pytest.raises(httpx.TransportError):
+            await client.get("orders", "/")
+    call, attempt = provider.tracer.spans
+    assert call.attributes["error.type"] == "CallFailedError"
+    assert attempt.attributes["error.type"] == "ReadError"
+    assert attempt.ended == 1
 
 
 async def test_a_call_that_fails_ends_its_span(provider: Provider) -> None:
@@ -106,5 +172,66 @@ async def test_a_call_that_fails_ends_its_span(provider: Provider) -> None:
     ) as client:
         with pytest.raises(NoInstanceCallError):
             await client.get("orders", "/")
-    assert len(provider.tracer.spans) == 1
+    (span,) = provider.tracer.spans
+    assert (span.attributes["error.type"], span.ended) == ("NoInstanceCallError", 1)
     assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+async def test_a_method_nobody_knows_makes_no_new_name(provider: Provider) -> None:
+    mesh = await mesh_of(200)
+    async with AsyncServiceClient(
+        mesh.registry, transport=mesh, tracer_provider=provider
+    ) as client:
+        await client.request("BREW", "orders", "/")
+    assert [span.name for span in provider.tracer.spans] == ["_OTHER orders", "_OTHER"]
+
+
+async def test_calls_and_attempts_are_measured_by_service_never_by_instance(meters: Any) -> None:
+    mesh = await mesh_of(503, 200)
+    policy = ServicePolicy(backoff_seconds=0)
+    async with AsyncServiceClient(
+        mesh.registry, transport=mesh, default_policy=policy, meter_provider=meters
+    ) as client:
+        await client.get("orders", "/v1/orders/7")
+        mesh.fail(A, "reset")
+        with pytest.raises(httpx.TransportError):
+            await client.post("orders", "/")
+    meter = meters.meter
+    common = {"http.request.method": "GET", "server.address": "orders"}
+    assert meter.of("http.client.request.duration") == [
+        {**common, "http.response.status_code": 503, "error.type": "503"},
+        {**common, "http.response.status_code": 200},
+        {**common, "http.request.method": "POST", "error.type": "ReadError"},
+    ]
+    assert meter.of("microservice.client.call.duration") == [
+        {**common, "http.response.status_code": 200},
+        {**common, "http.request.method": "POST", "error.type": "CallFailedError"},
+    ]
+    attempts = [n for name, n, _ in meter.told if name == "microservice.client.call.attempts"]
+    assert attempts == [2, 1]
+    active = [n for name, n, _ in meter.told if name == "microservice.client.active_calls"]
+    assert active == [1, -1, 1, -1]
+
+
+async def test_the_last_calls_can_be_looked_at() -> None:
+    mesh = await mesh_of(503, 200, 404)
+    await mesh.start("stock", B, lambda _: httpx.Response(200))
+    policy = ServicePolicy(backoff_seconds=0)
+    async with AsyncServiceClient(
+        mesh.registry, transport=mesh, default_policy=policy, keep_calls=3
+    ) as client:
+        await client.get("orders", "/v1/orders/7", params={"secret": "s"})
+        await client.delete("orders", f"/{'x' * 500}")
+        await client.get("stock", "/")
+        with pytest.raises(NoInstanceCallError):
+            await client.get("nobody", "/")
+        newest_first = client.recent_calls()
+        (of_orders,) = client.recent_calls("orders")
+    assert [(one.service, one.outcome) for one in newest_first] == [
+        ("nobody", "NoInstanceCallError"),
+        ("stock", "200"),
+        ("orders", "404"),
+    ]
+    assert of_orders.method == "DELETE"
+    assert len(of_orders.path) < 210
+    assert [attempt.outcome for attempt in of_orders.attempts] == ["404"]

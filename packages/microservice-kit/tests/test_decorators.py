@@ -1,17 +1,77 @@
+import logging
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
 import pytest
 
-from microservice_governance import BreakerConfig, CircuitOpenError
-from microservice_kit import circuit_breaker
+from microservice_core import (
+    InMemoryConfigCenter,
+    InMemoryServiceRegistry,
+    InvalidValueError,
+    NoInstanceAvailableError,
+    ServiceInstance,
+)
+from microservice_core.testing.clock import settle
+from microservice_governance import (
+    BreakerConfig,
+    CircuitOpenError,
+    DeadlineExceededError,
+    LimitConfig,
+    RateLimitedError,
+    RetryConfig,
+)
+from microservice_kit import (
+    MicroserviceModule,
+    NotEnabledError,
+    ServiceDiscovery,
+    circuit_breaker,
+    governed,
+    rate_limited,
+    retry,
+)
+from microservice_kit.fastapi_depends import (
+    api_client,
+    config_part,
+    config_value,
+    instance_of,
+    service_client,
+    services,
+)
+from microservice_kit.module import AnyConfig
 
 TWICE = BreakerConfig(failure_rate_threshold=None, consecutive_failures=2)
 
 
-async def test_functions_that_share_a_name_share_a_breaker() -> None:
-    @circuit_breaker("payments", TWICE)
+@pytest.fixture
+def name() -> str:
+    """Policies live as long as the process: each test has names of its own."""
+    return uuid4().hex
+
+
+@pytest.fixture
+async def center() -> AsyncIterator[InMemoryConfigCenter]:
+    center = InMemoryConfigCenter({"app.json": "{}"})
+    async with MicroserviceModule(
+        config_center=center, documents=["app.json"], service_registry="memory"
+    ):
+        yield center
+
+
+async def publish(center: InMemoryConfigCenter, content: str) -> None:
+    await center.publish_config("app.json", content)
+    await settle()
+
+
+def governing(name: str, settings: str) -> str:
+    return f'{{"governance": {{"services": {{"{name}": {settings}}}}}}}'
+
+
+async def test_functions_that_share_a_name_share_a_breaker(name: str) -> None:
+    @circuit_breaker(name, TWICE)
     def charge() -> None:
         raise ZeroDivisionError
 
-    @circuit_breaker("payments")
+    @circuit_breaker(name)
     async def refund() -> str:
         return "refunded"
 
@@ -19,10 +79,125 @@ async def test_functions_that_share_a_name_share_a_breaker() -> None:
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             charge()
-    with pytest.raises(CircuitOpenError, match="'payments' is open"):
+    with pytest.raises(CircuitOpenError, match="is open"):
         await refund()
 
 
-def test_another_name_is_another_breaker() -> None:
-    assert circuit_breaker("a") is circuit_breaker("a")
-    assert circuit_breaker("a") is not circuit_breaker("b")
+def test_another_name_is_another_breaker(name: str) -> None:
+    assert circuit_breaker(name) is circuit_breaker(name)
+    assert circuit_breaker(name) is not circuit_breaker(name + "2")
+
+
+async def test_the_configuration_changes_a_breaker_in_use_and_gives_it_back(
+    center: InMemoryConfigCenter, name: str
+) -> None:
+    breaker = circuit_breaker(name, TWICE)
+    await publish(center, governing(name, '{"circuit_breaker": {"open_seconds": 7}}'))
+    assert breaker.config.open_seconds == 7
+    await publish(center, "{}")
+    assert breaker.config is TWICE
+
+
+async def test_the_configuration_counts_where_it_came_first(
+    center: InMemoryConfigCenter, name: str
+) -> None:
+    await publish(center, governing(name, '{"rate_limit": {"rate": 1, "per_seconds": 60}}'))
+    calls = rate_limited(name, LimitConfig(rate=100))(lambda: "ok")
+    assert calls() == "ok"
+    with pytest.raises(RateLimitedError):
+        calls()
+
+
+async def test_retries_follow_the_configuration(center: InMemoryConfigCenter, name: str) -> None:
+    tries = 0
+
+    @retry(name, RetryConfig(on=(OSError,), attempts=1))
+    async def flaky() -> int:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise OSError
+        return tries
+
+    with pytest.raises(OSError):
+        await flaky()
+    settings = (
+        '{"retry": {"on": ["OSError"], "attempts": 3, "backoff": {"kind": "fixed", "seconds": 0}}}'
+    )
+    await publish(center, governing(name, settings))
+    tries = 0
+    assert await flaky() == 3
+
+
+async def test_everything_a_name_says_is_one_decorator(
+    center: InMemoryConfigCenter, name: str
+) -> None:
+    @governed(name)
+    async def slow() -> str:
+        await settle()
+        return "done"
+
+    assert await slow() == "done"
+    await publish(center, governing(name, '{"timeout": {"seconds": 0.000001}}'))
+    with pytest.raises((DeadlineExceededError, TimeoutError)):
+        await slow()
+
+
+async def test_wrong_settings_change_nothing_and_say_where(
+    center: InMemoryConfigCenter, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    breaker = circuit_breaker(name, TWICE)
+    with caplog.at_level(logging.ERROR, logger="microservice_kit.decorators"):
+        await publish(center, governing(name, '{"circuit_breaker": {"open_seconds": -1}}'))
+    assert "open_seconds" in caplog.text
+    assert "the policies stay as they were" in caplog.text
+    assert breaker.config is TWICE
+
+
+async def test_how_services_are_called_follows_the_configuration_too(
+    center: InMemoryConfigCenter, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await service_client()
+    await publish(center, '{"calls": {"default": {"attempts": 1}}}')
+    with caplog.at_level(logging.ERROR, logger="microservice_kit.call_policies"):
+        await publish(center, '{"calls": {"default": {"attempts": 0}}}')
+    assert "calls go on as before" in caplog.text
+    await publish(center, "{}")
+    assert client is await service_client()
+
+
+async def test_instances_are_found_and_chosen_in_turn() -> None:
+    registry = InMemoryServiceRegistry()
+    for host, enabled in (("a", True), ("b", True), ("c", False)):
+        await registry.register(ServiceInstance("orders", host, 80, enabled=enabled))
+    orders = ServiceDiscovery("orders")
+    async with MicroserviceModule(service_registry=registry):
+        assert len(await orders.instances()) == 3
+        assert {(await orders.choose()).ip for _ in range(4)} == {"a", "b"}
+        await registry.deregister(ServiceInstance("orders", "a", 80))
+        await settle()
+        assert {(await orders.choose()).ip for _ in range(4)} == {"b"}
+        with pytest.raises(NoInstanceAvailableError):
+            await ServiceDiscovery("nobody").choose()
+    with pytest.raises(NotEnabledError):
+        await orders.instances()
+
+
+def test_a_balancer_that_does_not_exist_is_refused_at_once() -> None:
+    with pytest.raises(InvalidValueError, match="name must be one of"):
+        ServiceDiscovery("orders", balancer="dice")
+
+
+class Db(AnyConfig):
+    pool: int = 5
+
+
+async def test_dependencies_hand_out_the_open_parts(center: InMemoryConfigCenter) -> None:
+    await publish(center, '{"db": {"pool": 7}}')
+    opened = await services()
+    assert config_part(Db, "db")().pool == 7
+    assert config_value("db.pool", 1)() == 7
+    assert api_client(lambda client: (client,))() == (opened.service_client,)
+    await opened.service_registry.register(ServiceInstance("orders", "a", 80))
+    chosen = await instance_of("orders")()
+    assert chosen.ip == "a"

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from microservice_core import InvalidValueError
 
-__all__ = ("Backoff", "ExponentialBackoff", "FixedBackoff", "Jitter", "jittered")
+__all__ = (
+    "Backoff",
+    "DecorrelatedBackoff",
+    "ExponentialBackoff",
+    "FixedBackoff",
+    "Jitter",
+    "backoff_from",
+    "jittered",
+)
 
 Backoff = Callable[[int], float]
 """Seconds to wait after the n-th failed attempt (from 1), before jitter."""
@@ -48,6 +56,63 @@ class ExponentialBackoff:
             return min(self.max_seconds, self.initial_seconds * self.multiplier ** (attempt - 1))
         except OverflowError:
             return self.max_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class DecorrelatedBackoff:
+    """Each wait is random, between the first one and three times the one before.
+
+    It is its own jitter: `jitter` is not applied on top. The cap bounds the range and not the wait,
+    so that clients at the cap stay spread.
+
+    Source: Exponential Backoff And Jitter, AWS Architecture Blog (2015).
+    """
+
+    initial_seconds: float = 0.1
+    max_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_seconds("initial_seconds", self.initial_seconds)
+        check_seconds("max_seconds", self.max_seconds)
+        if self.max_seconds < self.initial_seconds:
+            rule = f"at least initial_seconds, {self.initial_seconds}"
+            raise InvalidValueError("max_seconds", self.max_seconds, rule)
+
+    def __call__(self, attempt: int) -> float:
+        """The longest the n-th wait can be."""
+        try:
+            return min(self.max_seconds, self.initial_seconds * 3.0**attempt)
+        except OverflowError:
+            return self.max_seconds
+
+    def spread(self, previous: float, random: Callable[[], float]) -> float:
+        """The wait that follows one of `previous` seconds; 0 before the first."""
+        least = self.initial_seconds
+        most = min(self.max_seconds, 3 * max(previous, least))
+        return least + (most - least) * random()
+
+
+_KINDS: dict[str, Callable[..., Backoff]] = {
+    "fixed": FixedBackoff,
+    "exponential": ExponentialBackoff,
+    "decorrelated": DecorrelatedBackoff,
+}
+
+
+def backoff_from(settings: Mapping[str, object]) -> Backoff:
+    """The backoff that a mapping describes: `{"kind": "fixed", "seconds": 1}`.
+
+    Raises:
+        ValueError: there is no such kind, or it does not take those arguments.
+    """
+    kind = settings.get("kind")
+    if kind not in _KINDS:
+        raise InvalidValueError("kind", kind, f"one of {', '.join(_KINDS)}")
+    arguments = {name: value for name, value in settings.items() if name != "kind"}
+    try:
+        return _KINDS[str(kind)](**arguments)
+    except TypeError as error:
+        raise ValueError(f"{kind} backoff: {error}") from None
 
 
 def jittered(seconds: float, jitter: Jitter, random: Callable[[], float]) -> float:

@@ -7,21 +7,23 @@ permit, call, record. No lock is held over a call, and no path of pybreaker's ow
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
-from collections import deque
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from types import CoroutineType, TracebackType
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+from types import CoroutineType
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pybreaker
 
 from .breaker_config import BreakerConfig, BreakerState
-from .errors import IllegalTransitionError, RejectedError
+from .errors import CircuitOpenError, DeadlineExceededError, IllegalTransitionError, RejectedError
+from .events import StateChanged
+from .permit import Permit, TrialPermit
 from .phases import Closed, Disabled, ForcedOpen, HalfOpen, MetricsOnly, Open, Phase
-from .policy import Policy, refuse_coroutine
+from .policy import Policy, called_in_vain, refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -55,50 +57,6 @@ _AS_PYBREAKER = {
 }
 
 
-class Permit:
-    """Leave to make one call; `release` it with what became of the call.
-
-    Also a context manager. Released once; a second time does nothing. One that is dropped, or ended
-    by a cancellation, counts as no outcome and gives its place back.
-    """
-
-    __slots__ = ("_breaker", "_phase", "_started")
-
-    def __init__(self, breaker: CircuitBreaker, phase: Phase, started: float) -> None:
-        self._breaker = breaker
-        self._phase: Phase | None = phase
-        self._started = started
-
-    def release(self, error: BaseException | None = None, *, duration: float | None = None) -> None:
-        """Report the outcome.
-
-        Args:
-            error: why the call failed, None if it did not. A `BaseException` that is no
-                `Exception`, a `RejectedError` and what the config ignores count as no outcome.
-            duration: seconds the call took; by default since the permit was given.
-        """
-        phase, self._phase = self._phase, None
-        if phase is not None:
-            self._breaker._settle(phase, error, self._started, duration)  # noqa: SLF001 - its half
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.release(exc)
-
-    def __del__(self) -> None:
-        phase, self._phase = self._phase, None
-        if phase is not None:
-            # The collector may run inside the breaker's own lock: nothing but a counter moves.
-            phase.give_back()
-
-
 class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # one decorator
     """Opens when calls fail or are slow too often; half-open lets only a few trials through.
 
@@ -110,7 +68,11 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         clock: monotonic seconds.
         listeners: pybreaker listeners; told after the fact, in order, and one that raises is
             logged and harms nobody.
+        state_storage: one of pybreaker's; says in which state to begin, and is told of each
+            change. Nothing is read from it later: see `RedisBreakerSync` for sharing.
     """
+
+    kind = "circuit_breaker"
 
     def __init__(
         self,
@@ -119,12 +81,14 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         *,
         clock: Callable[[], float] = time.monotonic,
         listeners: Sequence[pybreaker.CircuitBreakerListener] = (),
+        state_storage: pybreaker.CircuitBreakerStorage | None = None,
     ) -> None:
         self.config = config or BreakerConfig()
         self.clock = clock
         self._guard = threading.RLock()
-        self._events: deque[Callable[[pybreaker.CircuitBreakerListener], None]] = deque()
+        self._events: list[Callable[[], None]] = []
         self._telling = threading.Lock()
+        self._quick: Phase | None = None
         self._phase: Phase = Closed(name, self.config, clock())
         super().__init__(
             fail_max=self.config.consecutive_failures or self.config.minimum_calls,
@@ -132,7 +96,11 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
             success_threshold=self.config.permitted_half_open_calls,
             listeners=listeners,
             name=name,
+            state_storage=state_storage,
         )
+        if state_storage is not None:
+            self._phase = self._make(BreakerState(state_storage.state), openings=1)
+        self._choose_way()
 
     @property
     def current_state(self) -> BreakerState:
@@ -147,7 +115,9 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
     @property
     def fail_counter(self) -> int:
         """Failures in a row, while calls are counted."""
-        return getattr(self._phase, "consecutive", 0)
+        with self._guard:
+            phase = self._phase
+            return phase.consecutive if isinstance(phase, MetricsOnly) else 0
 
     @property
     def retry_after(self) -> float | None:
@@ -165,8 +135,26 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         """
         phase = self._phase
         if not phase.admits_all:
-            phase = self._admit()
-        return Permit(self, phase, self.clock())
+            return TrialPermit(self, self._admit(), self.clock())
+        return Permit(self, phase, self.clock() if phase.timed else 0.0)
+
+    def note(self, error: BaseException | None = None, *, duration: float = 0.0) -> None:
+        """Count the outcome of a call that was made without a permit.
+
+        For those who only watch calls. In half-open such an outcome counts as one of the trials.
+
+        Args:
+            error: why the call failed, None if it did not.
+            duration: seconds it took.
+        """
+        phase = self._phase
+        if phase.admits_all:
+            self._settle(phase, error, 0.0, duration)
+            return
+        try:
+            self.acquire().release(error, duration=duration)
+        except CircuitOpenError:
+            return  # it was over for this time, whatever became of the call
 
     def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `fn`.
@@ -175,20 +163,19 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
             CircuitOpenError: it was not called.
             TypeError: `fn` is a coroutine function, which `arun` takes.
         """
-        phase = self._phase
-        if not phase.admits_all:
-            phase = self._admit()
-        if self._listeners:
-            self._announce(fn, *args, **kwargs)
-        started = self.clock()
+        phase = self._quick
+        if phase is None:
+            phase = self._begin(fn, *args, **kwargs)
+        started = self.clock() if phase.timed else 0.0
         try:
             result = fn(*args, **kwargs)
-            if isinstance(result, CoroutineType):
-                refuse_coroutine(result)
         except BaseException as error:
-            self._settle(phase, error, started)
+            self._raised(phase, error, started)
             raise
-        self._settle_result(phase, result, started)
+        if phase is not self._quick or isinstance(result, CoroutineType):
+            self._settle_result(phase, result, started)
+        else:
+            self._went_well(phase, started)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -197,19 +184,70 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         Raises:
             CircuitOpenError: it was not called.
         """
-        phase = self._phase
-        if not phase.admits_all:
-            phase = self._admit()
-        if self._listeners:
-            self._announce(fn, *args, **kwargs)
-        started = self.clock()
+        phase = self._quick
+        if phase is None:
+            phase = self._begin(fn, *args, **kwargs)
+        started = self.clock() if phase.timed else 0.0
         try:
             result = await fn(*args, **kwargs)
         except BaseException as error:
-            self._settle(phase, error, started)
+            self._raised(phase, error, started)
             raise
-        self._settle_result(phase, result, started)
+        if phase is self._quick:
+            self._went_well(phase, started)
+        else:
+            self._settle_result(phase, result, started)
         return result
+
+    def guard_sync(self, fn: Callable[P, R]) -> Callable[P, R]:
+        """`fn` under the breaker, with the ways of a success and of a refusal written out."""
+        clock = self.clock
+
+        @functools.wraps(fn)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            phase = self._quick
+            if phase is None:
+                phase = self._phase if self._phase.admits_all else self._admit()
+                if self.listeners:
+                    self._announce(fn, *args, **kwargs)
+            started = clock() if phase.timed else 0.0
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                self._raised(phase, error, started)
+                raise
+            if phase is not self._quick or isinstance(result, CoroutineType):
+                self._settle_result(phase, result, started)
+            else:
+                self._went_well(phase, started)
+            return result
+
+        return guarded
+
+    def guard_async(self, fn: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        """`fn` under the breaker, with the way of a success written out."""
+        clock = self.clock
+
+        @functools.wraps(fn)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            phase = self._quick
+            if phase is None:
+                return await self.arun(fn, *args, **kwargs)
+            started = clock() if phase.timed else 0.0
+            try:
+                result = await fn(*args, **kwargs)
+            except BaseException as error:
+                self._raised(phase, error, started)
+                raise
+            if not phase.timed or (
+                (now := clock()) < phase.turns_at and now - started < phase.slow_after
+            ):
+                phase.good()
+            else:
+                self._record(phase, False, now - started)
+            return result
+
+        return guarded
 
     call = run  # type: ignore[assignment] # pybreaker's name, typed better
     call_async = arun  # type: ignore[assignment]
@@ -250,21 +288,101 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
     def __repr__(self) -> str:
         return f"CircuitBreaker({self.name!r}, {self._phase.state.value})"
 
-    def _admit(self) -> Phase:
+    def reconfigure(self, config: BreakerConfig) -> None:
+        """Take other settings in the same state; an open circuit waits no longer than before.
+
+        Windows begin anew, and calls in flight count as no outcome.
+        """
         with self._guard:
-            before = self._phase
-            phase = before.admit(self.clock())
-            if phase is not before:
-                self._enter(phase)
-                phase = phase.admit(self.clock())
-        self._tell()
+            old = self._phase
+            self.config = config
+            self._phase = self._make(old.state, openings=max(1, old.openings))
+            if isinstance(old, Open) and isinstance(self._phase, Open):
+                self._phase.until = min(old.until, self._phase.until)
+            self._choose_way()
+
+    def snapshot(self) -> dict[str, object]:
+        """State and counts."""
+        with self._guard:
+            phase = self._phase
+            counts = phase.counts(self.clock())
+        return {**super().snapshot(), "state": phase.state.value, **counts}
+
+    def add_listener(self, listener: pybreaker.CircuitBreakerListener) -> None:
+        """Have one of pybreaker's listeners told from now on."""
+        super().add_listener(listener)
+        self._choose_way()
+
+    def add_listeners(self, *listeners: pybreaker.CircuitBreakerListener) -> None:
+        """Have several of pybreaker's listeners told from now on."""
+        for listener in listeners:
+            self.add_listener(listener)
+
+    def remove_listener(self, listener: pybreaker.CircuitBreakerListener) -> None:
+        """Tell that listener no more."""
+        super().remove_listener(listener)
+        self._choose_way()
+
+    def _choose_way(self) -> None:
+        """Whether calls may take the quick way: nobody to ask, nobody to tell."""
+        plain = self.config.record_result is None and not self.listeners
+        self._quick = self._phase if self._phase.admits_all and plain else None
+
+    def _begin(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Phase:
+        phase = self._phase
+        if not phase.admits_all:
+            phase = self._admit()
+        if self.listeners:
+            self._announce(fn, *args, **kwargs)
         return phase
 
+    def _admit(self) -> Phase:
+        phase, now = self._phase, self.clock()
+        refusal = phase.refusal(now)
+        if refusal is None:
+            with self._guard:
+                # Two steps at most: into half-open, or into a new stay there, and then in.
+                while (refusal := self._phase.refusal(now)) is None:
+                    phase = self._phase.admit(now)
+                    if phase is self._phase:
+                        break
+                    self._enter(phase)
+            if self._events:
+                self._tell()
+        if refusal is not None:
+            if self._subscribers:
+                self._rejected(refusal)
+            raise refusal
+        return phase
+
+    def _went_well(self, phase: Phase, started: float) -> None:
+        if not phase.timed:
+            phase.good()
+            return
+        now = self.clock()
+        if now < phase.turns_at and now - started < phase.slow_after:
+            phase.good()
+        else:
+            self._record(phase, False, now - started)
+
+    def _raised(self, phase: Phase, error: BaseException, started: float) -> None:
+        if called_in_vain(error):
+            self._give_back(phase)
+        else:
+            self._settle(phase, error, started)
+
+    def _give_back(self, phase: Phase) -> None:
+        with self._guard:
+            phase.give_back()
+
     def _settle_result(self, phase: Phase, result: object, started: float) -> None:
+        if isinstance(result, CoroutineType):
+            self._give_back(phase)
+            refuse_coroutine(result)
         judge = self.config.record_result
-        failed = judge is not None and judge(result)
+        failed = judge is not None and bool(judge(result))
         self._record(phase, failed, self.clock() - started)
-        if self._listeners:
+        if self.listeners:
             self._report(None if not failed else ValueError(f"returned {result!r}"))
 
     def _settle(
@@ -275,19 +393,20 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         duration: float | None = None,
     ) -> None:
         if error is not None and self._is_neutral(error):
-            with self._guard:
-                phase.give_back()
+            self._give_back(phase)
             return
         failed = error is not None and isinstance(error, self.config.record_exceptions)
         took = self.clock() - started if duration is None else duration
         self._record(phase, failed, took)
-        if self._listeners:
+        if self.listeners:
             self._report(error if failed else None)
 
     def _is_neutral(self, error: BaseException) -> bool:
         return (
             not isinstance(error, Exception)
-            or isinstance(error, (RejectedError, *self.config.ignore_exceptions))
+            or isinstance(
+                error, (RejectedError, DeadlineExceededError, *self.config.ignore_exceptions)
+            )
             or not self.is_system_error(error)
         )
 
@@ -295,8 +414,7 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         with self._guard:
             if phase is not self._phase:
                 return
-            now = self.clock()
-            following = phase.record(failed, duration, now)
+            following = phase.record(failed, duration, self.clock())
             if following is not None:
                 openings = phase.openings + 1 if following is BreakerState.OPEN else 0
                 self._enter(self._make(following, openings))
@@ -321,37 +439,52 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
 
     def _enter(self, phase: Phase) -> None:
         """Change over, with the guard held; listeners hear of it when it is let go."""
-        old_state = self._state
+        old, old_state = self._phase.state, self._state
         self._phase = phase
-        if phase.state is BreakerState.OPEN:
-            self._state_storage.opened_at = datetime.now(UTC)
-        kind = _AS_PYBREAKER[phase.state]
-        new_state = kind(self, prev_state=old_state, notify=False)
-        self._state_storage.state = new_state.name
+        self._choose_way()
+        new_state = _AS_PYBREAKER[phase.state](self, prev_state=old_state, notify=False)
         self._state = new_state
-        self._events.append(lambda listener: listener.state_change(self, old_state, new_state))
+        opened_at = datetime.now(UTC) if phase.state is BreakerState.OPEN else None
+        self._events.append(lambda: self._store(new_state.name, opened_at))
+        self._add_event(lambda listener: listener.state_change(self, old_state, new_state))
+        if self._subscribers:
+            event = StateChanged(self.kind, str(self.name), old.value, phase.state.value)
+            self._events.append(lambda: self._emit(event))
+
+    def _store(self, state: str, opened_at: datetime | None) -> None:
+        """Let pybreaker's storage know; what it does with that is its own affair."""
+        try:
+            self._state_storage.state = state
+            if opened_at is not None:
+                self._state_storage.opened_at = opened_at
+        except Exception:  # noqa: BLE001 - the circuit works without it
+            _log.exception("the storage of circuit %r failed", self.name)
 
     def _announce(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        self._events.append(lambda listener: listener.before_call(self, fn, *args, **kwargs))
+        self._add_event(lambda listener: listener.before_call(self, fn, *args, **kwargs))
         self._tell()
 
     def _report(self, error: BaseException | None) -> None:
         if error is None:
-            self._events.append(lambda listener: listener.success(self))
+            self._add_event(lambda listener: listener.success(self))
         else:
-            self._events.append(lambda listener: listener.failure(self, error))
+            self._add_event(lambda listener: listener.failure(self, error))
         self._tell()
+
+    def _add_event(self, event: Callable[[pybreaker.CircuitBreakerListener], None]) -> None:
+        if self.listeners:
+            self._events.append(lambda: self._tell_listeners(event))
 
     def _tell(self) -> None:
         # Whoever holds the lock tells for all; the loop catches what came while it let go.
         while self._events and self._telling.acquire(blocking=False):
             try:
                 while self._events:
-                    self._tell_one(self._events.popleft())
+                    self._events.pop(0)()
             finally:
                 self._telling.release()
 
-    def _tell_one(self, event: Callable[[pybreaker.CircuitBreakerListener], None]) -> None:
+    def _tell_listeners(self, event: Callable[[pybreaker.CircuitBreakerListener], None]) -> None:
         for listener in self.listeners:
             try:
                 event(listener)

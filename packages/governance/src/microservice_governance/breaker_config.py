@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .named_exceptions import NamedExceptions
+
 __all__ = ("BreakerConfig", "BreakerState")
 
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -61,8 +63,8 @@ class BreakerConfig(BaseModel):
     max_open_seconds: Seconds = 300.0
     permitted_half_open_calls: Annotated[int, Field(ge=1)] = 3
     max_half_open_seconds: Seconds | None = None
-    record_exceptions: tuple[type[Exception], ...] = (Exception,)
-    ignore_exceptions: tuple[type[Exception], ...] = ()
+    record_exceptions: NamedExceptions = (Exception,)
+    ignore_exceptions: NamedExceptions = ()
     record_result: Callable[[object], bool] | None = None
 
     @model_validator(mode="after")

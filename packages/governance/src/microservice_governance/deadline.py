@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Self
 from microservice_core import InvalidValueError
 
 from .errors import DeadlineExceededError
+from .grpc_timeout import HEADER, format_timeout, parse_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
 __all__ = ("deadline",)
@@ -30,6 +31,9 @@ class deadline:  # noqa: N801 - reads as a statement: `with deadline(2.0):`
     """
 
     __slots__ = ("_clock", "_seconds", "_tokens")
+
+    HEADER = HEADER
+    """The header that carries a deadline from service to service."""
 
     def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         if not seconds >= 0:
@@ -62,10 +66,42 @@ class deadline:  # noqa: N801 - reads as a statement: `with deadline(2.0):`
                 "the deadline has passed; give the whole call more time or do less in it"
             )
 
+    @staticmethod
+    def headers(clock: Callable[[], float] = time.monotonic) -> dict[str, str]:
+        """What to send along: `{"grpc-timeout": "1500000u"}`; empty if there is no deadline."""
+        left = deadline.remaining(clock)
+        return {} if left is None else {HEADER: format_timeout(left)}
+
+    @classmethod
+    def from_headers(
+        cls,
+        headers: Mapping[str, str],
+        *,
+        max_seconds: float = float("inf"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> deadline:
+        """The deadline a caller sent: `with deadline.from_headers(request.headers):`.
+
+        Args:
+            headers: of the request; looked up as `grpc-timeout`, or in any case of its letters.
+            max_seconds: never more than that, also when the caller sent nothing.
+
+        Raises:
+            InvalidValueError: the header's value is of no known form.
+        """
+        text = headers.get(HEADER)
+        if text is None:
+            text = next((value for name, value in headers.items() if name.lower() == HEADER), None)
+        seconds = max_seconds if text is None else min(max_seconds, parse_timeout(text))
+        return cls(seconds, clock=clock)
+
     def __enter__(self) -> Self:
         at = self._clock() + self._seconds
         outer = _current.get()
-        self._tokens.append(_current.set(at if outer is None else min(outer, at)))
+        if outer is not None and outer < at:
+            at = outer
+        # No limit at all leaves no trace: an infinite deadline is none.
+        self._tokens.append(_current.set(None if at == float("inf") else at))
         return self
 
     def __exit__(

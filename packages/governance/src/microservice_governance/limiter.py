@@ -1,12 +1,9 @@
-"""Rate limiter in this process: GCRA, the leaky bucket that needs one number per limit.
-
-The state is the theoretical arrival time (TAT), in whole nanoseconds, so that nothing drifts.
-Source: ITU-T I.371 annex A, and redis-cell for the four numbers of a decision.
-"""
+"""Rate limiter in this process: decides at once, or lets callers wait their turn."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -18,8 +15,10 @@ from microservice_core import InvalidValueError
 
 from .deadline import deadline
 from .errors import RateLimitedError
-from .limit_config import NANOSECONDS, Decision, LimitConfig
+from .gcra import Gcra, nanoseconds
+from .limit_config import Decision, LimitConfig
 from .policy import Policy, refuse_coroutine
+from .testing_mode import async_sleep, is_testing
 
 __all__ = ("RateLimiter",)
 
@@ -35,26 +34,30 @@ class RateLimiter(Policy):
 
     Args:
         name: for messages.
+        thread_safe: false saves the lock where all callers run on one event loop.
         clock: monotonic seconds.
         sleep: waits that many seconds.
     """
+
+    kind = "rate_limiter"
 
     def __init__(
         self,
         config: LimitConfig,
         *,
         name: str = "rate limit",
+        thread_safe: bool = True,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = async_sleep,
     ) -> None:
         self.config = config
         self.name = name
         self._clock = clock
+        self._now = nanoseconds(clock)
         self._sleep = sleep
-        self._emission = config.emission_nanoseconds
-        self._tolerance = config.capacity * self._emission
+        self._gcra = Gcra(config)
         self._arrival = 0
-        self._lock = threading.Lock()
+        self._lock = threading.Lock() if thread_safe else None
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
 
     def try_acquire(self, cost: int = 1) -> Decision:
@@ -68,16 +71,20 @@ class RateLimiter(Policy):
         """
         if cost < 0:
             raise InvalidValueError("cost", cost, "at least 0")
-        now = int(self._clock() * NANOSECONDS)
-        with self._lock:
-            base = max(self._arrival, now)
-            arrival = base + cost * self._emission
-            early = arrival - self._tolerance - now
-            if early <= 0:
-                self._arrival = arrival
-                return self._decision(True, arrival - now, -1)
-        never = cost * self._emission > self._tolerance
-        return self._decision(False, base - now, -1 if never else early)
+        now = self._now()
+        if self._lock is None:
+            self._arrival, decision = self._gcra.decide(self._arrival, now, cost)
+            return decision
+        self._lock.acquire()  # half the time that `with` takes
+        try:
+            self._arrival, decision = self._gcra.decide(self._arrival, now, cost)
+        finally:
+            self._lock.release()
+        return decision
+
+    def reconfigure(self, config: LimitConfig) -> None:
+        """Take another limit; what was let through before still counts, as time."""
+        self.config, self._gcra = config, Gcra(config)
 
     async def acquire(self, cost: int = 1, *, timeout: float | None = None) -> None:
         """Wait until `cost` units are free and take them; those who came first go first.
@@ -97,7 +104,7 @@ class RateLimiter(Policy):
         line.waiting_cost += cost
         try:
             async with line.turn:
-                while not (decision := self.try_acquire(cost)).allowed:
+                while not (decision := self.try_acquire(cost)).allowed and not is_testing():
                     self._check_wait(decision.retry_after, ends_at)
                     await self._sleep(decision.retry_after)
         finally:
@@ -125,31 +132,56 @@ class RateLimiter(Policy):
         self._take_one()
         return await fn(*args, **kwargs)
 
+    def guard_async(self, fn: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        """`fn` under the limit."""
+
+        @functools.wraps(fn)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            self._take_one()
+            return await fn(*args, **kwargs)
+
+        return guarded
+
+    def snapshot(self) -> dict[str, object]:
+        """The limit and what is left of it."""
+        config, now = self.config, self.try_acquire(0)
+        return {
+            **super().snapshot(),
+            "rate": config.rate,
+            "per_seconds": config.per_seconds,
+            "burst": config.capacity,
+            "remaining": now.remaining,
+            "reset_after": now.reset_after,
+        }
+
     def __repr__(self) -> str:
         config = self.config
         return f"RateLimiter({self.name!r}, {config.rate} per {config.per_seconds:g} s)"
 
     def _take_one(self) -> None:
-        decision = self.try_acquire()
-        if not decision.allowed:
-            raise self._refusal(decision.retry_after)
+        now, lock = self._now(), self._lock
+        if lock is not None:
+            lock.acquire()
+        try:
+            later = self._gcra.later(self._arrival, now)
+            if later:
+                self._arrival = later
+                return
+        finally:
+            if lock is not None:
+                lock.release()
+        wait = self._gcra.wait(self._arrival, now, 1)
+        raise self._rejected(self._refusal(wait))
 
     def _check_wait(self, wait: float, ends_at: float) -> None:
         if self._clock() + wait > ends_at:
-            raise self._refusal(wait)
+            raise self._rejected(self._refusal(wait))
 
     def _refusal(self, retry_after: float) -> RateLimitedError:
         return RateLimitedError(self.name, self.config.rate, self.config.per_seconds, retry_after)
 
-    def _decision(self, allowed: bool, taken: int, retry_after: int) -> Decision:
-        remaining = (self._tolerance - taken) // self._emission
-        seconds = retry_after / NANOSECONDS if retry_after > 0 else -1.0
-        return Decision(allowed, max(0, remaining), seconds, taken / NANOSECONDS)
-
     def _predicted_wait(self, cost: int) -> float:
-        now = int(self._clock() * NANOSECONDS)
-        early = max(self._arrival, now) + cost * self._emission - self._tolerance - now
-        return max(0.0, early / NANOSECONDS)
+        return self._gcra.wait(self._arrival, self._now(), cost)
 
     def _line(self) -> _Line:
         loop = asyncio.get_running_loop()

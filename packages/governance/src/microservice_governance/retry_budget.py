@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import count
 from typing import TYPE_CHECKING
 
 from microservice_core import InvalidValueError
@@ -34,9 +35,12 @@ class RetryBudget:
 
     __slots__ = (
         "_balance",
+        "_call",
         "_clock",
+        "_credited",
         "_lock",
         "_slot",
+        "_slot_ends",
         "_slot_seconds",
         "_slots",
         "ratio",
@@ -63,7 +67,11 @@ class RetryBudget:
         self._slot_seconds = window_seconds / _SLOTS
         self._slots = [0.0] * _SLOTS
         self._slot = int(clock() / self._slot_seconds)
+        self._slot_ends = (self._slot + 1) * self._slot_seconds
         self._balance = 0.0
+        # Counting is one atomic step, so that calls need no lock.
+        self._call = count(1).__next__
+        self._credited = 0
         self._lock = threading.Lock()
 
     @property
@@ -75,8 +83,10 @@ class RetryBudget:
 
     def record_call(self) -> None:
         """A first attempt is made; it earns `ratio` of a retry."""
-        with self._lock:
-            self._add(self.ratio)
+        self._call()
+        if self._clock() >= self._slot_ends:
+            with self._lock:
+                self._age()
 
     def try_spend(self) -> bool:
         """Take one retry, if there is one."""
@@ -89,14 +99,18 @@ class RetryBudget:
             return True
 
     def _add(self, amount: float) -> None:
-        self._age()
         self._slots[self._slot % _SLOTS] += amount
         self._balance += amount
 
     def _age(self) -> None:
+        """Credit the calls made since, then forget the slots that are too old."""
+        calls = self._call() - 1
+        self._add((calls - self._credited) * self.ratio)
+        self._credited = calls + 1  # asking counted as well
         now = int(self._clock() / self._slot_seconds)
         for slot in range(self._slot + 1, min(now, self._slot + _SLOTS) + 1):
             self._slots[slot % _SLOTS] = 0.0
         if now > self._slot:
             self._slot = now
+            self._slot_ends = (now + 1) * self._slot_seconds
             self._balance = sum(self._slots)

@@ -1,69 +1,37 @@
-"""AsyncServiceClient and ServiceClient: httpx's methods, with a service's name for the host."""
+"""AsyncServiceClient: httpx's methods, with a service's name for the host."""
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from types import TracebackType
-from typing import Self, TypedDict, TypeVar, Unpack
+from typing import Self, Unpack
 
 import httpx
-from opentelemetry.trace import TracerProvider
 
-from microservice_core import InstanceFilter, InstanceQuery, LoopThread
+from microservice_core import ConfigCenter, InstanceQuery, ServiceInstance, Unsubscribe
 
 from .addresses import StaticAddresses
+from .addressing import websocket_url
+from .connections import Connections
 from .discovery import DiscoverySnapshot, InstanceSource
-from .engine import CallEngine, RequestInterceptor
+from .engine import CallEngine
 from .errors import ClientClosedError
+from .messages import ServerSentEvent, aiter_events, aiter_json_lines
+from .metrics import CallMetrics
+from .options import ClientOptions
 from .policy import ServicePolicy
+from .policy_config import Policies, follow_policies
+from .recent_calls import CallRecord, RecentCalls
+from .requests import RawHeaders, RequestOptions, build_request, default_headers
+from .service import staged_balancer
+from .telemetry import Tracing
 
-__all__ = ("AsyncServiceClient", "ClientOptions", "RequestOptions", "ServiceClient")
+__all__ = ("AsyncServiceClient", "Source")
 
-OpenedT = TypeVar("OpenedT")
 Source = InstanceSource | AbstractAsyncContextManager[InstanceSource]
-
-_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-class RequestOptions(TypedDict, total=False):
-    """What a request may carry, as in httpx.
-
-    Attributes:
-        timeout: seconds for the whole call with all its attempts.
-    """
-
-    params: Mapping[str, str | int | float | bool | None]
-    headers: Mapping[str, str]
-    json: object
-    content: str | bytes
-    data: Mapping[str, str]
-    timeout: float
-
-
-class ClientOptions(TypedDict, total=False):
-    """How a client behaves.
-
-    Attributes:
-        policies: behaviour by service name; `default_policy` for all others.
-        filters: narrow the instances of each call, in order.
-        interceptors: see and may change each request.
-        query: which instances of a service are asked for, e.g. those of a group.
-        transport: what sends a request to an instance; httpx's own by default.
-        tracer_provider: where OpenTelemetry spans go; the global one by default.
-        clock: monotonic seconds, for balancers, breakers and durations.
-    """
-
-    policies: Mapping[str, ServicePolicy] | None
-    default_policy: ServicePolicy | None
-    filters: Sequence[InstanceFilter]
-    interceptors: Sequence[RequestInterceptor]
-    query: InstanceQuery
-    transport: httpx.AsyncBaseTransport | None
-    tracer_provider: TracerProvider | None
-    clock: Callable[[], float]
 
 
 class AsyncServiceClient:
@@ -83,7 +51,7 @@ class AsyncServiceClient:
         self._options = options
         self._stack: AsyncExitStack | None = None
         self._engine: CallEngine | None = None
-        self._http: httpx.AsyncClient | None = None
+        self._headers: RawHeaders = ()
 
     @classmethod
     def from_addresses(
@@ -97,15 +65,14 @@ class AsyncServiceClient:
         return cls(StaticAddresses(addresses), **options)
 
     async def __aenter__(self) -> Self:
-        from .transport import AsyncServiceTransport
-
         async with AsyncExitStack() as stack:
             source = self._source
             if isinstance(source, AbstractAsyncContextManager):
                 source = await stack.enter_async_context(source)
-            self._engine = self._new_engine(source)
-            stack.push_async_callback(self._engine.aclose)
-            self._http = httpx.AsyncClient(transport=AsyncServiceTransport(self), timeout=5.0)
+            engine = open_engine(source, self._options)
+            stack.push_async_callback(engine.aclose)
+            self._headers = default_headers()
+            self._engine = engine
             self._stack = stack.pop_all()
         return self
 
@@ -119,10 +86,14 @@ class AsyncServiceClient:
 
     async def aclose(self) -> None:
         """Close connections and watches; closing twice is fine."""
-        stack, self._stack = self._stack, None
-        self._http = self._engine = None
+        stack, self._stack, self._engine = self._stack, None, None
         if stack is not None:
             await stack.aclose()
+
+    @property
+    def default_headers(self) -> RawHeaders:
+        """What every request carries unless it says otherwise."""
+        return self._headers
 
     async def request(
         self, method: str, service: str, path: str, **options: Unpack[RequestOptions]
@@ -130,25 +101,77 @@ class AsyncServiceClient:
         """The response, read to its end.
 
         Raises:
-            ServiceCallError: no instance answered; it says who was tried.
+            ServiceCallError: it came to nothing; the error says who was tried.
         """
-        response = await self._send(method, service, path, options)
-        try:
-            await response.aread()
-        finally:
-            await response.aclose()
-        return response
+        engine = self._engine or self._closed()
+        request = build_request(method, service, path, options, self._headers)
+        return await engine.send(service, request, reading=True)
 
     @asynccontextmanager
     async def stream(
         self, method: str, service: str, path: str, **options: Unpack[RequestOptions]
     ) -> AsyncIterator[httpx.Response]:
-        """The response with its body unread; the instance counts as busy until the block ends."""
-        response = await self._send(method, service, path, options)
+        """The response with its body unread; the instance counts as busy until the block ends.
+
+        Raises:
+            ServiceCallError: it came to nothing; a body that breaks off later is one, too.
+        """
+        engine = self._engine or self._closed()
+        request = build_request(method, service, path, options, self._headers)
+        response = await engine.send(service, request)
         try:
             yield response
         finally:
             await response.aclose()
+
+    async def events(
+        self, service: str, path: str, *, method: str = "GET", **options: Unpack[RequestOptions]
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Server-sent events, as they come, until the stream ends.
+
+        Raises:
+            ServiceCallError: it came to nothing, broke off, or was answered by an error.
+        """
+        accepting: RequestOptions = {
+            **options,
+            "headers": {"accept": "text/event-stream", **options.get("headers", {})},
+        }
+        async with self._messages(method, service, path, accepting) as response:
+            async for event in aiter_events(response):
+                yield event
+
+    async def json_lines(
+        self, service: str, path: str, *, method: str = "GET", **options: Unpack[RequestOptions]
+    ) -> AsyncIterator[object]:
+        """The documents of an NDJSON body, as they come.
+
+        Raises:
+            ServiceCallError: it came to nothing, broke off, or was answered by an error.
+        """
+        accepting: RequestOptions = {
+            **options,
+            "headers": {"accept": "application/x-ndjson", **options.get("headers", {})},
+        }
+        async with self._messages(method, service, path, accepting) as response:
+            async for document in aiter_json_lines(response):
+                yield document
+
+    @asynccontextmanager
+    async def websocket_url(
+        self, service: str, path: str, **options: Unpack[RequestOptions]
+    ) -> AsyncIterator[str]:
+        """`ws://ip:port/path` of an instance, for a WebSocket library of your choice.
+
+        The instance counts as busy until the block ends, an exception that leaves the block as its
+        failure.
+
+        Raises:
+            NoInstanceCallError: nobody can be asked.
+        """
+        engine = self._engine or self._closed()
+        request = build_request("GET", service, path, options, self._headers)
+        async with engine.reserve(service, request) as instance:
+            yield websocket_url(instance, path)
 
     async def get(
         self, service: str, path: str, **options: Unpack[RequestOptions]
@@ -196,159 +219,106 @@ class AsyncServiceClient:
         """Send a request built elsewhere; only its host is replaced. The body is unread.
 
         Raises:
-            ServiceCallError: no instance answered; it says who was tried.
+            ServiceCallError: it came to nothing; the error says who was tried.
         """
-        return await self._opened(self._engine).send(service, request)
+        engine = self._engine or self._closed()
+        return await engine.send(service, request)
 
-    def breaker_states(self, service: str) -> dict[str, str]:
-        """The state of each instance's circuit breaker, by instance id; for a status page."""
-        return self._opened(self._engine).breaker_states(service)
-
-    def _new_engine(self, source: InstanceSource) -> CallEngine:
-        options = self._options
-        return CallEngine(
-            DiscoverySnapshot(source, options.get("query", InstanceQuery())),
-            options.get("transport") or httpx.AsyncHTTPTransport(),
-            policies=options.get("policies"),
-            default_policy=options.get("default_policy"),
-            filters=options.get("filters", ()),
-            interceptors=options.get("interceptors", ()),
-            tracer_provider=options.get("tracer_provider"),
-            clock=options.get("clock", time.monotonic),
-        )
-
-    async def _send(
-        self, method: str, service: str, path: str, options: RequestOptions
-    ) -> httpx.Response:
-        http = self._opened(self._http)
-        extensions: dict[str, object] = {"service_name": service}
-        if "timeout" in options:
-            extensions["total_timeout_seconds"] = options["timeout"]
-        request = http.build_request(
-            method,
-            _url(service, path),
-            params=options.get("params"),
-            headers=options.get("headers"),
-            json=options.get("json"),
-            content=options.get("content"),
-            data=options.get("data"),
-            extensions=extensions,
-        )
-        return await http.send(request, stream=True)
-
-    def _opened(self, part: OpenedT | None) -> OpenedT:
-        if part is None:
-            raise ClientClosedError
-        return part
-
-
-class ServiceClient:
-    """The sync face: the same calls on a private loop in a thread of its own.
-
-    `with ServiceClient(open_service_registry("nacos", settings)) as client: client.get(...)`. A
-    registry that is already open on another loop cannot be used here; hand in its provider.
-    """
-
-    def __init__(self, source: Source, **options: Unpack[ClientOptions]) -> None:
-        self._client = AsyncServiceClient(source, **options)
-        self._loop = LoopThread(name="microservice-client")
-
-    @classmethod
-    def from_addresses(
-        cls, addresses: Mapping[str, Sequence[str]], **options: Unpack[ClientOptions]
-    ) -> Self:
-        """A client of fixed addresses; see `AsyncServiceClient.from_addresses`."""
-        return cls(StaticAddresses(addresses), **options)
-
-    def __enter__(self) -> Self:
-        self._loop.start()
-        try:
-            self._loop.run(self._client.__aenter__())
-        except BaseException:
-            self._loop.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close connections, watches and the thread; closing twice is fine."""
-        if self._loop.running:
-            try:
-                self._loop.run(self._client.aclose())
-            finally:
-                self._loop.close()
-
-    def request(
-        self, method: str, service: str, path: str, **options: Unpack[RequestOptions]
-    ) -> httpx.Response:
-        """The response, read to its end.
+    async def warm_up(self, services: Iterable[str]) -> None:
+        """Find out the instances of these services now, so that no first call has to wait.
 
         Raises:
-            ServiceCallError: no instance answered; it says who was tried.
-            LoopThreadError: the client is not open, or was opened before a fork.
+            ServiceRegistryError: the registry cannot be asked for one of them.
         """
-        return self._loop.run(self._client.request(method, service, path, **options))
+        await (self._engine or self._closed()).discovery.warm_up(services)
 
-    def get(self, service: str, path: str, **options: Unpack[RequestOptions]) -> httpx.Response:
-        """GET; see `request`."""
-        return self.request("GET", service, path, **options)
+    async def instances(self, service: str) -> tuple[ServiceInstance, ...]:
+        """Everybody known to offer the service, before any filter; asked for when first needed.
 
-    def head(self, service: str, path: str, **options: Unpack[RequestOptions]) -> httpx.Response:
-        """HEAD; see `request`."""
-        return self.request("HEAD", service, path, **options)
+        Raises:
+            ServiceRegistryError: the registry cannot be asked, and never was.
+        """
+        discovery = (self._engine or self._closed()).discovery
+        known = discovery.known(service)
+        return known if known is not None else await discovery.load(service)
 
-    def options(self, service: str, path: str, **options: Unpack[RequestOptions]) -> httpx.Response:
-        """OPTIONS; see `request`."""
-        return self.request("OPTIONS", service, path, **options)
+    def apply_policies(self, policies: Policies) -> None:
+        """Let calls behave so from now on; those under way are not touched.
 
-    def post(self, service: str, path: str, **options: Unpack[RequestOptions]) -> httpx.Response:
-        """POST; see `request`. Sent again only when it was not sent, or has an Idempotency-Key."""
-        return self.request("POST", service, path, **options)
+        Breakers, balancers, budgets and places in bulkheads stay where the policy does not change
+        them. `policies_of(mapping)` reads them from a configuration.
+        """
+        (self._engine or self._closed()).apply(policies)
 
-    def put(self, service: str, path: str, **options: Unpack[RequestOptions]) -> httpx.Response:
-        """PUT; see `request`."""
-        return self.request("PUT", service, path, **options)
+    def follow_policies(
+        self, center: ConfigCenter, data_id: str, *, group_name: str = ""
+    ) -> Unsubscribe:
+        """Apply the policies of a JSON document in a configuration center, now and at each change.
 
-    def patch(self, service: str, path: str, **options: Unpack[RequestOptions]) -> httpx.Response:
-        """PATCH; see `request`. Sent again only when it was not sent, or has an Idempotency-Key."""
-        return self.request("PATCH", service, path, **options)
-
-    def delete(self, service: str, path: str, **options: Unpack[RequestOptions]) -> httpx.Response:
-        """DELETE; see `request`."""
-        return self.request("DELETE", service, path, **options)
-
-    def call(self, service: str, request: httpx.Request) -> httpx.Response:
-        """Send a request built elsewhere; only its host is replaced. The body is read."""
-        request.read()  # a body that comes from a plain iterator cannot be sent from the loop
-        return self._loop.run(self._exchange(service, request))
+        See `policies_of` for its form. A document that cannot be used is logged and changes
+        nothing. The returned callable ends it.
+        """
+        return follow_policies(self.apply_policies, center, data_id, group_name=group_name)
 
     def breaker_states(self, service: str) -> dict[str, str]:
         """The state of each instance's circuit breaker, by instance id; for a status page."""
-        return self._client.breaker_states(service)
+        return (self._engine or self._closed()).breaker_states(service)
 
-    async def _exchange(self, service: str, request: httpx.Request) -> httpx.Response:
-        answer = await self._client.call(service, request)
-        try:
-            raw = b"".join([chunk async for chunk in answer.aiter_raw()])
-        finally:
-            await answer.aclose()
-        return httpx.Response(
-            answer.status_code,
-            headers=answer.headers,
-            stream=httpx.ByteStream(raw),
-            extensions=answer.extensions,
-            request=request,
-        )
+    def recent_calls(self, service: str | None = None) -> Sequence[CallRecord]:
+        """The last calls, newest first; for a status page."""
+        return (self._engine or self._closed()).recent.latest(service)
+
+    def discovery_age(self, service: str) -> float | None:
+        """Seconds since the registry last confirmed the service's instances; None if unknown."""
+        return (self._engine or self._closed()).discovery.age(service)
+
+    @asynccontextmanager
+    async def _messages(
+        self, method: str, service: str, path: str, options: RequestOptions
+    ) -> AsyncIterator[httpx.Response]:
+        # An error page holds no messages: it is raised whatever the policy says of statuses.
+        strict: RequestOptions = {"raise_on": "errors", **options}
+        async with self.stream(method, service, path, **strict) as response:
+            yield response
+
+    def _closed(self) -> CallEngine:
+        raise ClientClosedError
 
 
-def _url(service: str, path: str) -> str:
-    # Only what httpx shows: the service's name travels beside it, to the letter.
-    host = service if _HOST.fullmatch(service) else "service"
-    return f"http://{host}/{path.lstrip('/')}"
+def open_engine(source: InstanceSource, options: ClientOptions) -> CallEngine:
+    """The engine of a client; needs a running loop.
+
+    Raises:
+        MissingDependencyError: the connection layer asked for is not installed.
+    """
+    clock = options.get("clock", time.monotonic)
+    connections = Connections(
+        options.get("transport"), layer=options.get("connection_layer", "auto")
+    )
+    discovery = DiscoverySnapshot(
+        source,
+        options.get("query", InstanceQuery()),
+        refresh_seconds=options.get("refresh_seconds", 30.0),
+        forget_seconds=options.get("forget_seconds", 900.0),
+        changed=lambda name, now: engine.instances_changed(name, now),  # noqa: PLW0108 - not there yet
+        clock=clock,
+    )
+    engine = CallEngine(
+        discovery,
+        connections,
+        policies=Policies(
+            options.get("default_policy") or ServicePolicy(), dict(options.get("policies") or {})
+        ),
+        filters=options.get("filters", ()),
+        service_filters=options.get("service_filters", {}),
+        interceptors=options.get("interceptors", ()),
+        service_interceptors=options.get("service_interceptors", {}),
+        fallbacks=options.get("fallbacks", {}),
+        make_balancer=options.get("make_balancer") or partial(staged_balancer, clock=clock),
+        tracing=Tracing(options.get("tracer_provider")),
+        metrics=CallMetrics(options.get("meter_provider")),
+        recent=RecentCalls(options.get("keep_calls", 100)),
+        clock=clock,
+    )
+    discovery.start()
+    return engine

@@ -7,132 +7,55 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
-from opentelemetry.trace import TracerProvider, get_tracer
 
-from microservice_core import InstanceFilter, NoInstanceAvailableError, ServiceInstance
+from microservice_core import (
+    InstanceFilter,
+    ServiceInstance,
+)
 from microservice_governance import (
-    BreakerConfig,
-    CircuitBreaker,
-    CircuitOpenError,
-    ExponentialBackoff,
-    Permit,
-    Retry,
-    RetryBudget,
-    RetryConfig,
+    Bulkhead,
+    BulkheadFullError,
+    Fallback,
+    LimitReachedError,
     deadline,
 )
-from microservice_lb import Balancer, Lease, create
 
+from .attempts import Attempts, rejected
+from .call import NO_OPTIONS, Call, CallOptions, UploadStream
+from .choosing import Choosing
+from .connections import Connections
 from .discovery import DiscoverySnapshot
-from .errors import Attempt, CallFailedError, CallTimeoutError, NoInstanceCallError
+from .errors import (
+    CallFailedError,
+    CallStatusError,
+    CallTimeoutError,
+    NoInstanceCallError,
+    ServiceCallError,
+)
+from .fallbacks import AnswerCache, FallbackAnswer, fallback_of
+from .interceptors import Interceptor, RequestInterceptor, chain, through
+from .metrics import CallMetrics
 from .policy import ServicePolicy
-from .streams import LeasedStream
-from .telemetry import CallSpan
+from .policy_config import Policies
+from .recent_calls import RecentCalls
+from .service import BalancerMaker, Service, TryElsewhereError
+from .streams import LeasedStream, read
+from .telemetry import Tracing, note_status
 
-__all__ = ("CallEngine", "RequestInterceptor")
+__all__ = ("CallEngine",)
 
-RequestInterceptor = Callable[[httpx.Request], None]
-
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-
-class FailedStatusError(Exception):
-    """A status of 500 or above, told to breaker and balancer; never raised."""
-
-
-class TryElsewhereError(Exception):
-    """An attempt failed and another one is allowed; never leaves the engine."""
-
-
-class Service:
-    """What the engine holds for one service: balancer, retry, a breaker per instance."""
-
-    def __init__(self, name: str, policy: ServicePolicy, clock: Callable[[], float]) -> None:
-        self.name = name
-        self.policy = policy
-        self.balancer: Balancer[ServiceInstance] = create(policy.balancer, name=name, clock=clock)
-        self.retry = Retry(
-            RetryConfig(
-                on=(TryElsewhereError,),
-                attempts=policy.attempts,
-                backoff=ExponentialBackoff(initial_seconds=policy.backoff_seconds),
-            ),
-            budget=RetryBudget(),
-        )
-        self.breakers: dict[str, CircuitBreaker] = {}
-        self._breaker_config = BreakerConfig(
-            failure_rate_threshold=None,
-            consecutive_failures=policy.breaker_failures,
-            open_seconds=policy.breaker_open_seconds,
-            max_open_seconds=policy.breaker_open_seconds,
-            permitted_half_open_calls=1,
-        )
-        self._clock = clock
-        self._instances: tuple[ServiceInstance, ...] = ()
-
-    def follow(self, instances: tuple[ServiceInstance, ...]) -> None:
-        """Let balancer and breakers know the instances of now."""
-        if instances is self._instances:
-            return
-        self.balancer.update(instances)
-        self._instances = instances
-        present = {instance.instance_id for instance in instances}
-        self.breakers = {key: kept for key, kept in self.breakers.items() if key in present}
-
-    def breaker(self, instance_id: str) -> CircuitBreaker:
-        """The breaker of one instance."""
-        found = self.breakers.get(instance_id)
-        if found is None:
-            name = f"{self.name} {instance_id}"
-            found = CircuitBreaker(name, self._breaker_config, clock=self._clock)
-            self.breakers[instance_id] = found
-        return found
-
-
-@dataclass(slots=True)
-class Call:
-    """One call under way; what a filter may know of it."""
-
-    service_name: str
-    request: httpx.Request
-    attempts: list[Attempt] = field(default_factory=list)
-    tried: set[str] = field(default_factory=set)
-    spare: httpx.Response | None = None
-
-    async def discard_spare(self) -> None:
-        """Close the response of an attempt that another one replaces."""
-        spare, self.spare = self.spare, None
-        if spare is not None:
-            await spare.aclose()
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The request's headers."""
-        return self.request.headers
-
-    @property
-    def replayable(self) -> bool:
-        """Whether the body can be sent a second time."""
-        return isinstance(self.request.stream, httpx.ByteStream)
-
-    @property
-    def idempotent(self) -> bool:
-        """Whether sending it twice does no harm: by method, or because it says so itself."""
-        return self.request.method in IDEMPOTENT or "Idempotency-Key" in self.request.headers
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One attempt under way: the instance, leave to call it, since when."""
-
-    lease: Lease[ServiceInstance]
-    permit: Permit
-    began: float
+CONNECTING = (
+    "tls",
+    "http2",
+    "max_connections_per_instance",
+    "max_idle_connections_per_instance",
+    "idle_connection_seconds",
+)
 
 
 class CallEngine:
@@ -140,57 +63,132 @@ class CallEngine:
 
     Args:
         discovery: who answers for each service.
-        transport: what sends a request once its URL names an instance.
-        policies: behaviour by service name; `default_policy` for the others.
-        filters: narrow the instances of each call, in order; lanes are one.
-        interceptors: see and may change each request before an instance is chosen.
-        tracer_provider: where spans go; the global one by default.
+        connections: what carries a request to an instance.
+        policies: behaviour by service name.
+        filters: narrow the instances of each call, in order; lanes are one. Then the service's.
+        interceptors: stand around each call, in order, the client's outside the service's.
+        fallbacks: what stands in for a service.
+        make_balancer: makes the balancer of a service.
+        tracing, metrics, recent: told of calls.
+        clock: monotonic seconds.
     """
 
     def __init__(
         self,
         discovery: DiscoverySnapshot,
-        transport: httpx.AsyncBaseTransport,
+        connections: Connections,
         *,
-        policies: Mapping[str, ServicePolicy] | None = None,
-        default_policy: ServicePolicy | None = None,
-        filters: Sequence[InstanceFilter] = (),
-        interceptors: Sequence[RequestInterceptor] = (),
-        tracer_provider: TracerProvider | None = None,
+        policies: Policies,
+        filters: Sequence[InstanceFilter],
+        service_filters: Mapping[str, Sequence[InstanceFilter]],
+        interceptors: Sequence[Interceptor | RequestInterceptor],
+        service_interceptors: Mapping[str, Sequence[Interceptor | RequestInterceptor]],
+        fallbacks: Mapping[str, FallbackAnswer],
+        make_balancer: BalancerMaker,
+        tracing: Tracing,
+        metrics: CallMetrics,
+        recent: RecentCalls,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._tracer = get_tracer("microservice_client", tracer_provider=tracer_provider)
-        self._discovery = discovery
-        self._transport = transport
-        self._policies = dict(policies or {})
-        self._default_policy = default_policy or ServicePolicy()
-        self._filters = tuple(filters)
-        self._interceptors = tuple(interceptors)
+        self.discovery = discovery
+        self.recent = recent
+        self._connections = connections
+        self._policies = policies
+        self._fallbacks = {name: fallback_of(answer) for name, answer in fallbacks.items()}
+        self._answers = AnswerCache(clock=clock)
+        self._attempts = Attempts(
+            discovery,
+            Choosing(filters, service_filters),
+            connections,
+            tracing=tracing,
+            metrics=metrics,
+            clock=clock,
+        )
+        self._interceptors = chain(interceptors)
+        self._service_interceptors = {
+            name: chain(interceptors, own) for name, own in service_interceptors.items()
+        }
+        self._make_balancer = make_balancer
+        self._tracing = tracing
+        self._metrics = metrics
         self._clock = clock
         self._services: dict[str, Service] = {}
 
-    async def send(self, service_name: str, request: httpx.Request) -> httpx.Response:
+    async def send(
+        self, service_name: str, request: httpx.Request, *, reading: bool = False
+    ) -> httpx.Response:
         """The response of an instance, after as many attempts as the policy allows.
 
+        Args:
+            service_name: who is called.
+            request: what is sent; only its address is replaced.
+            reading: read the body within the call's time; else it is unread.
+
         Raises:
-            NoInstanceCallError: nobody could be asked.
-            CallTimeoutError: the total time is over.
-            CallFailedError: everyone who was asked failed.
+            ServiceCallError: see the tree in `errors`.
         """
-        service = self._service(service_name)
-        call = Call(service_name, request)
-        for intercept in self._interceptors:
-            intercept(request)
-        total = _total_seconds(request, service.policy)
-        with CallSpan(self._tracer, service_name, request) as span:
-            try:
-                async with asyncio.timeout(total):
-                    with deadline(total):
-                        response = await self._with_retries(service, call)
-            except TimeoutError as error:
-                raise CallTimeoutError(service_name, total, call.attempts) from error
-            span.answered(response, len(call.attempts))
+        options: CallOptions = request.extensions.get("call_options", NO_OPTIONS)
+        if not isinstance(request.stream, httpx.ByteStream | UploadStream):
+            assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101 - async faces only
+            request.stream = UploadStream(request.stream)
+        policy = options.policy or self.policy(service_name)
+        began = self._clock()
+        traced, measured = self._tracing.on(began), self._metrics.on(began)
+        call = Call(service_name, request, options, policy, reading, traced, measured)
+        outcome: int | BaseException = 0
+        if measured:
+            self._metrics.began(service_name)
+        try:
+            if traced:
+                response = await self._traced(call)
+            else:
+                response = await self._intercepted(call)
+            outcome = response.status_code
+        except BaseException as error:
+            outcome = error
+            if isinstance(error, ServiceCallError):
+                error.request = request
+            raise
+        else:
             return response
+        finally:
+            self._note_end(call, began, outcome)
+
+    @asynccontextmanager
+    async def reserve(
+        self, service_name: str, request: httpx.Request
+    ) -> AsyncIterator[ServiceInstance]:
+        """An instance for a connection of the caller's own, busy until the block ends.
+
+        An `Exception` that leaves the block counts as a failure of the instance.
+
+        Raises:
+            NoInstanceCallError: nobody can be asked.
+        """
+        options: CallOptions = request.extensions.get("call_options", NO_OPTIONS)
+        call = Call(service_name, request, options, options.policy or self.policy(service_name))
+        service = self._services.get(service_name) or await self._open(service_name)
+        trial = await self._attempts.begin(service, call)
+        try:
+            yield trial.lease.endpoint
+        except BaseException as error:
+            trial.end(error)
+            raise
+        trial.end(measured=False)
+
+    def policy(self, service_name: str) -> ServicePolicy:
+        """The behaviour of calls to the service."""
+        return self._policies.of(service_name)
+
+    def apply(self, policies: Policies) -> None:
+        """Let calls that begin from now on behave so; those under way keep what they have."""
+        self._policies = policies
+        for name, service in list(self._services.items()):
+            policy = policies.of(name)
+            if policy != service.policy:
+                self._services[name] = self._new_service(name, policy, service)
+                if any(getattr(policy, f) != getattr(service.policy, f) for f in CONNECTING):
+                    self._connections.keep_only(name, ())
 
     def breaker_states(self, service_name: str) -> dict[str, str]:
         """The breaker state of each instance that was called, by instance id."""
@@ -198,149 +196,160 @@ class CallEngine:
         breakers = service.breakers if service else {}
         return {name: str(breaker.current_state) for name, breaker in breakers.items()}
 
-    async def aclose(self) -> None:
-        """Close discovery and the transport."""
-        await self._discovery.aclose()
-        await self._transport.aclose()
+    def instances_changed(self, service_name: str, instances: tuple[ServiceInstance, ...]) -> None:
+        """Let go of what was kept for instances that are no more."""
+        self._connections.keep_only(service_name, {one.base_url for one in instances})
+        if self.discovery.age(service_name) is None:
+            self._services.pop(service_name, None)
 
-    def _service(self, name: str) -> Service:
-        found = self._services.get(name)
-        if found is None:
-            policy = self._policies.get(name, self._default_policy)
-            found = Service(name, policy, self._clock)
-            self._services[name] = found
-        return found
+    async def aclose(self) -> None:
+        """Close discovery and connections."""
+        await self.discovery.aclose()
+        await self._connections.aclose()
+
+    async def _traced(self, call: Call) -> httpx.Response:
+        with self._tracing.call(call.service_name, call.request) as span:
+            response = await self._intercepted(call)
+            note_status(span, response.status_code)
+            if len(call.attempts) > 1:
+                span.set_attribute("http.request.resend_count", len(call.attempts) - 1)
+            return response
+
+    async def _intercepted(self, call: Call) -> httpx.Response:
+        interceptors = self._service_interceptors.get(call.service_name, self._interceptors)
+        if call.options.interceptors:
+            interceptors += chain(call.options.interceptors)
+        if not interceptors:
+            return await self._with_fallback(call)
+        return await through(
+            interceptors, call.request, lambda request: self._with_fallback(call.again(request))
+        )
+
+    async def _with_fallback(self, call: Call) -> httpx.Response:
+        if call.policy.fallback_cache_seconds:
+            return await self._with_last_answer(call)
+        if call.options.fallback is not None:
+            fallback: Fallback | None = fallback_of(call.options.fallback)
+        else:
+            fallback = self._fallbacks.get(call.service_name)
+        if fallback is None:
+            return await self._within_time(call)
+        response = await fallback.arun(self._within_time, call)
+        response.request = call.request
+        return response
+
+    async def _with_last_answer(self, call: Call) -> httpx.Response:
+        name, request = call.service_name, call.request
+        try:
+            response = await self._within_time(call)
+        except ServiceCallError:
+            last = self._answers.find(name, request, call.policy.fallback_cache_seconds)
+            if last is None:
+                raise
+            return last
+        if call.reading:
+            self._answers.keep(name, request, response)
+        if response.status_code >= 500:
+            last = self._answers.find(name, request, call.policy.fallback_cache_seconds)
+            if last is not None:
+                await response.aclose()
+                return last
+        return response
+
+    async def _within_time(self, call: Call) -> httpx.Response:
+        total = call.total_seconds
+        left = deadline.remaining()
+        if left is not None and left < total:
+            total = max(0.0, left)
+        try:
+            async with asyncio.timeout(total) as call.timer:
+                with deadline(total):
+                    response = await self._admitted(call)
+                    if call.reading or response.status_code >= call.lowest_raised_status:
+                        await read(response)
+        except TimeoutError as error:
+            if isinstance(error, ServiceCallError):
+                raise
+            raise CallTimeoutError(call.service_name, total, call.attempts) from error
+        if response.status_code >= call.lowest_raised_status:
+            raise CallStatusError(call.service_name, response, call.attempts)
+        return response
+
+    async def _admitted(self, call: Call) -> httpx.Response:
+        service = self._services.get(call.service_name) or await self._open(call.service_name)
+        if service.bulkhead is None and service.adaptive_limit is None:
+            return await self._with_retries(service, call)
+        try:
+            if service.bulkhead is None:
+                return await self._borne(service, call)
+            return await self._placed(service, service.bulkhead, call)
+        except (BulkheadFullError, LimitReachedError) as error:
+            raise rejected(call, error, self._metrics) from error
+
+    async def _placed(self, service: Service, bulkhead: Bulkhead, call: Call) -> httpx.Response:
+        await bulkhead.__aenter__()
+        leave = partial(bulkhead.__exit__, None, None, None)
+        try:
+            response = await self._borne(service, call)
+        except BaseException:
+            leave()
+            raise
+        assert isinstance(response.stream, LeasedStream)  # noqa: S101 - every attempt's is one
+        # The place is kept until the body was read, which may be long after this returns.
+        response.stream.when_closed(leave)
+        return response
+
+    async def _borne(self, service: Service, call: Call) -> httpx.Response:
+        if service.adaptive_limit is None:
+            return await self._with_retries(service, call)
+        return await service.adaptive_limit.arun(self._with_retries, service, call)
 
     async def _with_retries(self, service: Service, call: Call) -> httpx.Response:
+        attempt = self._attempts.make
+        if call.policy.hedge_after_seconds is not None and call.idempotent and call.replayable:
+            attempt = self._attempts.make_hedged
         try:
-            return await service.retry.arun(self._attempt, service, call)
+            return await service.retry(call.policy).arun(attempt, service, call)
         except (TryElsewhereError, NoInstanceCallError) as last:
             if call.spare is None:
                 raise self._final(call, last) from last.__cause__
             response, call.spare = call.spare, None
             return response
         finally:
-            await call.discard_spare()
+            await call.keep_spare(None)
 
-    async def _attempt(self, service: Service, call: Call) -> httpx.Response:
-        instances = self._discovery.known(service.name)
-        if instances is None:
-            instances = await self._discovery.load(service.name)
-        service.follow(instances)
-        lease, permit = self._choose(service, call, instances)
-        trial = Trial(lease, permit, self._clock())
-        try:
-            await call.discard_spare()
-            response = await self._transmit(lease.endpoint, service.policy, call.request)
-        except BaseException as error:
-            self._failed(call, trial, error)
-            if isinstance(error, httpx.TransportError | TimeoutError):
-                raise self._again_or(call, error) from error
-            raise
-        return self._answered(service.policy, call, trial, response)
+    async def _open(self, name: str) -> Service:
+        # Only a service that discovery knows has a state: names alone must not fill the memory.
+        await self._attempts.load(name)
+        found = self._services.get(name)
+        if found is None:
+            found = self._services[name] = self._new_service(name, self.policy(name), None)
+        return found
 
-    def _choose(
-        self, service: Service, call: Call, instances: tuple[ServiceInstance, ...]
-    ) -> tuple[Lease[ServiceInstance], Permit]:
-        exclude = self._left_out(call, instances)
-        refused: set[str] = set()
-        while True:
-            try:
-                lease = service.balancer.acquire(exclude=exclude | call.tried | refused)
-            except NoInstanceAvailableError as error:
-                if call.tried:
-                    call.tried.clear()  # everyone was tried once: begin another round
-                    continue
-                reason = _why_nobody(instances, exclude, refused)
-                raise NoInstanceCallError(service.name, reason, call.attempts) from error
-            try:
-                permit = service.breaker(lease.endpoint.instance_id).acquire()
-            except CircuitOpenError:
-                refused.add(lease.endpoint.instance_id)
-                lease.cancel()
-            else:
-                return lease, permit
-
-    def _left_out(self, call: Call, instances: tuple[ServiceInstance, ...]) -> set[str]:
-        admitted: Sequence[ServiceInstance] = [
-            one for one in instances if one.enabled and one.healthy
-        ]
-        for narrow in self._filters:
-            admitted = narrow(admitted, call)
-        if len(admitted) == len(instances):
-            return set()
-        kept = {instance.instance_id for instance in admitted}
-        return {one.instance_id for one in instances if one.instance_id not in kept}
-
-    async def _transmit(
-        self, instance: ServiceInstance, policy: ServicePolicy, request: httpx.Request
-    ) -> httpx.Response:
-        addressed = _addressed(request, instance, policy)
-        async with asyncio.timeout(policy.attempt_timeout_seconds):
-            return await self._transport.handle_async_request(addressed)
-
-    def _failed(self, call: Call, trial: Trial, error: BaseException) -> None:
-        trial.permit.release(error)
-        trial.lease.release(error)
-        self._note(call, trial, type(error).__name__)
-
-    def _answered(
-        self, policy: ServicePolicy, call: Call, trial: Trial, response: httpx.Response
-    ) -> httpx.Response:
-        status = response.status_code
-        trial.permit.release(FailedStatusError(status) if status >= 500 else None)
-        self._note(call, trial, str(status))
-        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - it came async
-        response.stream = LeasedStream(response.stream, trial.lease)
-        if status in policy.retry_statuses and call.replayable and call.idempotent:
-            call.spare = response
-            raise TryElsewhereError
-        return response
+    def _new_service(self, name: str, policy: ServicePolicy, before: Service | None) -> Service:
+        return Service(
+            name,
+            policy,
+            make_balancer=self._make_balancer,
+            clock=self._clock,
+            before=before,
+        )
 
     def _final(self, call: Call, last: Exception) -> Exception:
         if isinstance(last, NoInstanceCallError):
             return last
         return CallFailedError(call.service_name, call.attempts)
 
-    def _again_or(self, call: Call, error: Exception) -> Exception:
-        never_sent = isinstance(error, NEVER_SENT)
-        if call.replayable and (call.idempotent or never_sent):
-            return TryElsewhereError()
-        return CallFailedError(call.service_name, call.attempts)
-
-    def _note(self, call: Call, trial: Trial, outcome: str) -> None:
-        instance_id = trial.lease.endpoint.instance_id
-        call.tried.add(instance_id)
-        call.attempts.append(Attempt(instance_id, outcome, self._clock() - trial.began))
-
-
-def _addressed(
-    request: httpx.Request, instance: ServiceInstance, policy: ServicePolicy
-) -> httpx.Request:
-    """The same request to that instance; the URL given by the caller stays as it is."""
-    url = request.url.copy_with(
-        scheme="https" if instance.secure else "http", host=instance.ip, port=instance.port
-    )
-    headers = request.headers.copy()
-    headers["Host"] = url.netloc.decode("ascii")
-    timeout = {**request.extensions.get("timeout", {})}
-    timeout["connect"] = min(timeout.get("connect") or 1e9, policy.connect_timeout_seconds)
-    extensions = {**request.extensions, "timeout": timeout}
-    return httpx.Request(
-        request.method, url, headers=headers, stream=request.stream, extensions=extensions
-    )
+    def _note_end(self, call: Call, began: float, outcome: int | BaseException) -> None:
+        now = self._clock()
+        service, method = call.service_name, call.request.method
+        # By name: an error kept would keep its traceback, and with it everything in sight.
+        said = outcome if isinstance(outcome, int) else _name_of(outcome)
+        self.recent.add(service, method, call.request.url, said, call.attempts, now - began, now)
+        if call.measured:
+            counted = outcome if isinstance(outcome, int | Exception) else None
+            self._metrics.ended(service, method, now - began, counted, len(call.attempts))
 
 
-def _total_seconds(request: httpx.Request, policy: ServicePolicy) -> float:
-    given = request.extensions.get("total_timeout_seconds")
-    return policy.total_timeout_seconds if given is None else float(given)
-
-
-def _why_nobody(instances: Sequence[ServiceInstance], left_out: set[str], refused: set[str]) -> str:
-    if not instances:
-        return "none is registered"
-    if len(left_out) == len(instances):
-        return f"all {len(instances)} are unhealthy, disabled or filtered out"
-    if refused:
-        return f"the circuits of {', '.join(sorted(refused))} are open"
-    return "those that are left have weight 0"
+def _name_of(error: BaseException) -> str:
+    return type(error).__name__ if isinstance(error, Exception) else "cancelled"

@@ -1,35 +1,107 @@
-"""A response's body that gives its lease back when the last byte was read, or the reader left."""
+"""A response's body that keeps its instance busy until its last byte was read, or its reader left."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 
 import httpx
 
-from microservice_core import ServiceInstance
-from microservice_lb import Lease
+from .call import Call, Trial
+from .errors import BodyBrokenError
 
 __all__ = ("LeasedStream",)
 
 
-class LeasedStream(httpx.AsyncByteStream):
-    """The instance counts as busy until the body was closed."""
+async def read(response: httpx.Response) -> None:
+    """Read a response with a `LeasedStream` to its end and close it.
 
-    def __init__(self, stream: httpx.AsyncByteStream, lease: Lease[ServiceInstance]) -> None:
-        self._stream = stream
-        self._lease = lease
+    Raises:
+        BodyBrokenError: it broke off.
+    """
+    stream = response.stream
+    assert isinstance(stream, LeasedStream)  # noqa: S101 - every attempt's is one
+    # Taken whole and decoded without the four generators that `aread` runs it through.
+    response.stream = httpx.ByteStream(await stream.whole())
+    response.read()
+
+
+class LeasedStream(httpx.AsyncByteStream):
+    """Ends the trial with the body.
+
+    A body that breaks off is a failure of the instance. A reader who leaves early, or a body that
+    takes longer than `patience_seconds`, says nothing of how fast the instance is.
+    """
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        trial: Trial,
+        *,
+        call: Call,
+        patience_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - it came async
+        self._stream = response.stream
+        self._response = response
+        self._trial = trial
+        self._call = call
+        self._tell: Callable[[], None] | None = None
+        self._patience_seconds = patience_seconds
+        self._clock = clock
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._stream:
                 yield chunk
-        except Exception as error:
-            self._lease.release(error)
-            raise
+        except httpx.TransportError as error:
+            raise self._broken(error) from error
+        self._ended()
+
+    def when_closed(self, tell: Callable[[], None]) -> None:
+        """Have somebody told, once, when the body is closed."""
+        self._tell = tell
+
+    async def whole(self) -> bytes:
+        """All of the body; closes it, whatever happens.
+
+        Raises:
+            BodyBrokenError: it broke off.
+        """
+        try:
+            chunks = [chunk async for chunk in self._stream]
+            self._ended()
+        except httpx.TransportError as error:
+            raise self._broken(error) from error
+        finally:
+            await self.aclose()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _broken(self, error: httpx.TransportError) -> BodyBrokenError:
+        self._trial.end(error)
+        return BodyBrokenError(self._call.service_name, self._call.attempts)
+
+    def _ended(self) -> None:
+        took = self._clock() - self._trial.began
+        self._response.elapsed = timedelta(seconds=took)
+        self._trial.end(measured=took <= self._patience_seconds)
 
     async def aclose(self) -> None:
-        """Close the body and give the lease back."""
+        """Close the body and give everything back."""
         try:
             await self._stream.aclose()
         finally:
-            self._lease.release()
+            self._give_back()
+
+    def __del__(self) -> None:
+        # Dropped unclosed: the connection is the collector's business, the rest is not.
+        with contextlib.suppress(RuntimeError):  # no loop in this thread
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._trial.end(measured=False)
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell()

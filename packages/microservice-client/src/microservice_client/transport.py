@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import httpx
 
-from .client import AsyncServiceClient, ServiceClient
+from .client import AsyncServiceClient
+from .sync_client import ServiceClient
 
 __all__ = ("AsyncServiceTransport", "ServiceTransport")
 

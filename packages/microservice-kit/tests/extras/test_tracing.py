@@ -44,11 +44,14 @@ async def test_a_call_and_its_answer_are_one_trace(
         registry, transport=transport, tracer_provider=provider
     ) as client:
         await client.get("orders", "/orders/7")
-    server, caller = exporter.get_finished_spans()
+    server, attempt, caller = exporter.get_finished_spans()
+    assert attempt.parent is not None
+    assert attempt.context is not None
     assert server.parent is not None
     assert server.context is not None
     assert caller.context is not None
-    assert server.parent.span_id == caller.context.span_id
+    assert server.parent.span_id == attempt.context.span_id
+    assert attempt.parent.span_id == caller.context.span_id
     assert server.context.trace_id == caller.context.trace_id
     assert (server.name, server.kind) == ("GET /orders/{order_id}", SpanKind.SERVER)
     assert server.attributes is not None

@@ -1,0 +1,148 @@
+"""What a call by name costs, as ratios to bare httpx in this run.
+
+    python benchmarks/client/bench_calls.py [--rounds 9] [--check]
+
+Three uvicorn processes answer on loopback. In each round every candidate makes its calls in turn;
+a figure is the median over the rounds, with the least and the greatest. `own cost` needs no socket:
+CPU time of a call over instances in this process, against httpx calling an ASGI application in this
+process. `--check` exits 1 when a bound does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import itertools
+import platform
+import sys
+import time
+
+import httpx
+from client.backend import BODY, HEADERS, app
+from client.running import Call, Row, instances, report, seconds_per_call
+from pydantic import BaseModel, TypeAdapter
+
+from microservice_client import AsyncServiceClient, service_call, service_client
+from microservice_client.testing import FakeMesh
+
+PATH = "/v1/orders/7"
+CALLS = {1: 300, 32: 640}
+
+
+class Order(BaseModel):
+    order_id: int
+    state: str
+    lines: list[int]
+
+
+@service_client("orders")
+class OrdersApi:
+    client: AsyncServiceClient
+
+    @service_call("GET", "/v1/orders/{order_id}")
+    async def order(self, order_id: int) -> Order:
+        raise NotImplementedError
+
+
+ORDER = TypeAdapter(Order)
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--rounds", type=int, default=9)
+    arguments.add_argument("--check", action="store_true")
+    options = arguments.parse_args()
+    print(f"Python {platform.python_version()}, httpx {httpx.__version__}, {options.rounds} rounds")
+    rows = asyncio.run(over_sockets(options.rounds)) + asyncio.run(in_process(options.rounds))
+    return report(rows, check=options.check)
+
+
+async def over_sockets(rounds: int) -> list[Row]:
+    same = {n: Row(f"default pipeline over httpx's transport, {n} at once", 1.08) for n in CALLS}
+    own = {n: Row(f"default pipeline, connections per instance, {n} at once", 1.08) for n in CALLS}
+    fast = Row("extra `fast`: throughput, 32 at once", 3.0, at_least=True)
+    declared = Row("declarative call to the same call by method", 1.03)
+    async with instances([0, 0, 0]) as three:
+        urls = [one.url for one in three]
+        addresses = {"orders": urls}
+        turn = itertools.cycle(f"{url}{PATH}" for url in urls)
+        async with (
+            httpx.AsyncClient() as bare,
+            AsyncServiceClient.from_addresses(
+                addresses, transport=httpx.AsyncHTTPTransport()
+            ) as shared,
+            AsyncServiceClient.from_addresses(addresses, connection_layer="httpx") as pooled,
+            AsyncServiceClient.from_addresses(addresses, connection_layer="aiohttp") as quick,
+        ):
+            api = OrdersApi(quick)
+
+            async def by_method() -> Order:
+                response = await quick.get(
+                    "orders", PATH, headers={"accept": "application/json"}, raise_on="errors"
+                )
+                return ORDER.validate_json(response.content)
+
+            for _ in range(rounds):
+                for n, calls in CALLS.items():
+                    floor = await seconds_per_call(lambda: bare.get(next(turn)), calls, n)
+                    for row, client in ((same[n], shared), (own[n], pooled)):
+                        row.values.append(await by_name(client, calls, n) / floor)
+                    if n == 32:
+                        fast.values.append(floor / await by_name(quick, 4 * calls, n))
+                declared.values.append(await alternating(lambda: api.order(7), by_method, 2000))
+    return [*same.values(), *own.values(), fast, declared]
+
+
+async def by_name(client: AsyncServiceClient, calls: int, at_once: int) -> float:
+    return await seconds_per_call(lambda: client.get("orders", PATH), calls, at_once)
+
+
+async def alternating(one: Call, other: Call, calls: int) -> float:
+    """How much longer one takes than the other, call by call so that the machine meets both."""
+    spent = [0.0, 0.0]
+    for _ in range(calls):
+        for at, call in enumerate((one, other)):
+            began = time.perf_counter()
+            await call()
+            spent[at] += time.perf_counter() - began
+    return spent[0] / spent[1]
+
+
+async def in_process(rounds: int) -> list[Row]:
+    own = Row("own cost of a call over instances in this process (CPU)", 0.5)
+    mesh = FakeMesh()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=HEADERS, content=BODY)
+
+    for number in range(3):
+        await mesh.start("orders", f"10.0.0.{number}:80", answer)
+    async with (
+        httpx.AsyncClient(transport=httpx.ASGITransport(app)) as bare,
+        AsyncServiceClient(mesh.registry, transport=mesh) as client,
+    ):
+        for _ in range(rounds):
+            floor, called = await alternating_cpu(
+                lambda: bare.get(f"http://orders{PATH}"), lambda: client.get("orders", PATH)
+            )
+            own.values.append(called / floor)
+            mesh.requests.clear()
+    return [own]
+
+
+async def alternating_cpu(one: Call, other: Call, blocks: int = 20) -> list[float]:
+    """CPU time of both, in blocks that take turns."""
+    gc.collect()
+    spent = [0.0, 0.0]
+    for _ in range(blocks):
+        for at, call in enumerate((one, other)):
+            began = time.process_time()
+            for _ in range(100):
+                await call()
+            spent[at] += time.process_time() - began
+    return spent
+
+
+if __name__ == "__main__":
+    sys.exit(main())

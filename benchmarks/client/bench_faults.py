@@ -1,0 +1,96 @@
+"""What callers notice when an instance dies, or becomes ten times slower.
+
+    python benchmarks/client/bench_faults.py [--seconds 10] [--rounds 3] [--check]
+
+Calls come at 200 per second whatever happens to the ones before. Three uvicorn processes answer
+after 5 ms. Killed: one of them, by SIGKILL, in the middle; idempotent calls that failed are counted.
+Slow: one of them answers after 50 ms; the 99th percentile against that of three healthy ones in the
+same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+
+import httpx
+from client.running import Row, instances, report
+
+from microservice_client import AsyncServiceClient
+
+RATE = 200
+HEALTHY, SLOW = 0.005, 0.05
+
+
+async def load(
+    client: AsyncServiceClient, seconds: float, halfway: object = None
+) -> tuple[list[float], int]:
+    """Durations of the calls that were answered, and how many were not."""
+    durations: list[float] = []
+    failed = 0
+
+    async def one() -> None:
+        nonlocal failed
+        began = time.perf_counter()
+        try:
+            (await client.get("orders", "/v1/orders/7")).raise_for_status()
+        except httpx.HTTPError:
+            failed += 1
+        else:
+            durations.append(time.perf_counter() - began)
+
+    calls = []
+    began = time.perf_counter()
+    for number in range(int(seconds * RATE)):
+        await asyncio.sleep(max(0.0, began + number / RATE - time.perf_counter()))
+        calls.append(asyncio.create_task(one()))
+        if callable(halfway) and number == int(seconds * RATE / 2):
+            halfway()
+    await asyncio.gather(*calls)
+    return durations, failed
+
+
+async def failures_when_one_is_killed(seconds: float) -> int:
+    async with instances([HEALTHY] * 3) as three:
+        addresses = {"orders": [one.url for one in three]}
+        async with AsyncServiceClient.from_addresses(addresses) as client:
+            _, failed = await load(client, seconds, three[0].process.kill)
+    return failed
+
+
+async def slowdown(seconds: float) -> float:
+    async with instances([HEALTHY] * 3 + [SLOW]) as four:
+        urls = [one.url for one in four]
+        async with AsyncServiceClient.from_addresses({"orders": urls[:3]}) as client:
+            await load(client, 2)
+            healthy = percentile_99((await load(client, seconds))[0])
+        async with AsyncServiceClient.from_addresses({"orders": urls[1:]}) as client:
+            await load(client, 2)
+            degraded = percentile_99((await load(client, seconds))[0])
+    print(f"p99: {healthy * 1000:.1f} ms healthy, {degraded * 1000:.1f} ms with one slow")
+    return degraded / healthy
+
+
+def percentile_99(durations: list[float]) -> float:
+    return sorted(durations)[int(len(durations) * 0.99)]
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seconds", type=float, default=10.0)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--check", action="store_true")
+    options = arguments.parse_args()
+    killed = Row("failed idempotent calls of one killed instance, 200/s", 0, shown="")
+    slow = Row("p99 with one instance 10 times slower", 3.0)
+    for _ in range(options.rounds):
+        killed.values.append(asyncio.run(failures_when_one_is_killed(options.seconds)))
+        slow.values.append(asyncio.run(slowdown(options.seconds)))
+    killed.values = [max(killed.values)] * len(killed.values)  # one failure is one too many
+    return report([killed, slow], check=options.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

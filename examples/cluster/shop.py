@@ -1,0 +1,138 @@
+"""Three services in a chain, gateway -> orders -> inventory, as a team would run them in a cluster.
+
+Which one a process is says SHOP_SERVICE. Each is registered in Nacos, takes its greeting from
+there, goes where the lane leads at every hop, and hands messages on through a Redis stream.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request
+from pydantic import BaseModel
+from redis.asyncio import Redis
+
+from lane_router import AsyncLaneRouter, LaneMiddleware, LaneUnavailableError, instrument
+from lane_router.messages.consumer_lane import ConsumerLane
+from lane_router.messages.redis_streams import LaneStream
+from microservice_governance import FixedBackoff, RetryConfig
+from microservice_kit import Microservice, json_logs, retry
+
+NAME = os.environ.get("SHOP_SERVICE", "gateway")
+NEXT = {"gateway": "orders", "orders": "inventory"}.get(NAME)
+PORT = 8000
+STREAM = "shipments"
+
+
+class Settings(BaseModel):
+    greeting: str = "hello"
+
+
+micro = Microservice(
+    service_name=NAME,
+    port=PORT,
+    config=Settings,
+    documents=["shop.yaml"],
+    # A cluster outlives an outage of Nacos: start with what is known, catch up later.
+    on_config_unavailable="degrade",
+    on_registry_unavailable="degrade",
+)
+router = AsyncLaneRouter(
+    os.environ.get("LITE_REGISTRY_URL", "http://lite-registry:8080"),
+    services={"orders": PORT, "inventory": PORT},
+    mode="strict" if os.environ.get("LANE_MODE") == "strict" else "permissive",
+)
+redis = Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), decode_responses=True)
+stream = LaneStream(redis, STREAM)
+me = {
+    "service": NAME,
+    "lane": os.environ.get("MICROSERVICE_LANE") or "base",
+    "version": os.environ.get("MICROSERVICE_VERSION", ""),
+    "pod": socket.gethostname(),
+}
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
+    instrument(router)
+    async with micro.lifespan(app) as state, router, httpx.AsyncClient(timeout=2.0) as http:
+        consuming = asyncio.ensure_future(consume()) if NAME == "inventory" else None
+        yield {**state, "http": http}
+        if consuming is not None:
+            consuming.cancel()
+
+
+app = FastAPI(lifespan=lifespan)
+app.add_middleware(LaneMiddleware)
+
+
+@retry(
+    "next",
+    RetryConfig(on=(httpx.TransportError,), attempts=5, backoff=FixedBackoff(0.1), idempotent=True),
+)
+async def ask(http: httpx.AsyncClient, path: str) -> object:
+    answer = await http.get(f"http://{NEXT}:{PORT}{path}")
+    if answer.status_code == 503:
+        raise HTTPException(503, answer.json().get("detail"))
+    answer.raise_for_status()
+    return answer.json()
+
+
+@app.get("/chain")
+async def chain(request: Request) -> dict[str, object]:
+    """Who answered at each hop."""
+    answer: dict[str, object] = {**me, "greeting": micro.config.current.greeting}
+    if NEXT is not None:
+        try:
+            answer["next"] = await ask(request.state.http, "/chain")
+        except LaneUnavailableError as error:
+            raise HTTPException(503, str(error)) from error
+        except httpx.HTTPError as error:
+            raise HTTPException(502, f"{NEXT}: {type(error).__name__}") from error
+    return answer
+
+
+@app.post("/ship/{order_id}")
+async def ship(order_id: str) -> dict[str, str]:
+    """Put a message on the stream; it keeps the lane of this request."""
+    return {"message": await stream.add({"order": order_id})}
+
+
+@app.get("/shipped/{order_id}")
+async def shipped(order_id: str) -> list[str]:
+    """In which lanes the message was handled."""
+    return [str(lane) for lane in await redis.lrange(f"shipped:{order_id}", 0, -1)]
+
+
+@app.post("/eat/{megabytes}")
+async def eat(megabytes: int) -> int:
+    """Use that much memory, to see what the cluster does about it."""
+    eaten.append(bytearray(os.urandom(1) * (megabytes * 1024 * 1024)))
+    return sum(map(len, eaten))
+
+
+eaten: list[bytearray] = []
+
+
+async def consume() -> None:
+    """Handle the messages of this lane, for as long as the process lives."""
+    lane = ConsumerLane("inventory", service="inventory", router=router)
+
+    async def note(_identity: str, fields: dict[str, str]) -> None:
+        await redis.rpush(f"shipped:{fields['order']}", me["lane"])
+
+    while True:
+        try:
+            await stream.join(lane)
+            await stream.read(lane, me["pod"], note, block_seconds=1.0)
+        except OSError:
+            await asyncio.sleep(0.5)
+
+
+if __name__ == "__main__":
+    json_logs(service=NAME)
+    uvicorn.run(app, host="0.0.0.0", port=PORT, log_config=None, access_log=False)  # noqa: S104

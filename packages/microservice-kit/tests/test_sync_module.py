@@ -1,0 +1,130 @@
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from pydantic import BaseModel
+
+from microservice_core import ServiceInstance
+from microservice_core.loop_thread import LoopThreadError
+from microservice_kit import (
+    ConfigCenterValue,
+    MicroserviceModule,
+    NotEnabledError,
+    current_services,
+)
+
+
+class Settings(BaseModel):
+    pool: int = 5
+
+
+class Shop:
+    pool = ConfigCenterValue("app.json", "pool", default=1, type=int)
+
+
+def module(leave_seconds: float = 5.0) -> MicroserviceModule[Settings]:
+    return MicroserviceModule(
+        service_name="orders",
+        host="127.0.0.1",
+        port=8000,
+        service_registry="memory",
+        config_center="memory",
+        config_center_settings={"documents": {"app.json": '{"pool": 7}'}},
+        documents=["app.json"],
+        config=Settings,
+        leave_seconds=leave_seconds,
+    )
+
+
+@pytest.fixture
+def backend() -> Iterator[int]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_code_without_a_loop_has_the_same_parts(backend: int) -> None:
+    with module() as services:
+        assert services.config.current.pool == 7
+        assert Shop().pool == 7
+        assert services.instance is not None
+        assert services.ready()
+        assert services.health()["config"].status == "up"
+        services.register(ServiceInstance("greeter", "127.0.0.1", backend))
+        assert [one.port for one in services.instances("greeter")] == [backend]
+        assert services.service_client.get("greeter", "/").text == "ok"
+        assert services.service_client is services.service_client
+        assert services.rollback(1).origin == "rollback"
+        assert services.container.config() is services.config
+
+
+def test_many_threads_share_it(backend: int) -> None:
+    said: list[str] = []
+    with module() as services:
+        services.register(ServiceInstance("greeter", "127.0.0.1", backend))
+
+        def call() -> None:
+            said.append(services.service_client.get("greeter", "/").text)
+
+        threads = [threading.Thread(target=call) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert said == ["ok"] * 16
+
+
+def test_the_end_leaves_no_thread_and_nothing_open() -> None:
+    before = threading.active_count()
+    with module(leave_seconds=0) as services:
+        services.leave()
+    assert threading.active_count() == before
+    with pytest.raises(NotEnabledError):
+        current_services()
+    with pytest.raises(LoopThreadError):
+        services.ready()
+
+
+def test_a_start_that_fails_leaves_no_thread() -> None:
+    before = threading.active_count()
+    with pytest.raises(LookupError), MicroserviceModule(service_registry="nobody"):
+        pytest.fail("it must not open")
+    assert threading.active_count() == before
+
+
+def test_an_error_inside_closes_it() -> None:
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError), module():
+        raise ZeroDivisionError
+    assert threading.active_count() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_forked_child_is_told_to_open_its_own() -> None:
+    with module() as services:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                services.ready()
+            except LoopThreadError:
+                with module() as own:
+                    os._exit(0 if own.ready() and services.config.current.pool == 7 else 3)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -1,0 +1,452 @@
+"""gateway -> orders -> inventory in a cluster: lanes, configuration, messages, updates and faults.
+
+Nacos and Redis run beside the cluster. POD_NACOS_SERVER_ADDR and POD_REDIS_URL say where pods find
+them; on the reference node they are led there.
+"""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from kubernetes_namespace import ROOT, Namespace, wait_until
+
+from nacos_client import NacosClient
+
+pytestmark = pytest.mark.timeout(400)
+
+DEPLOYMENTS = ("gateway", "orders", "inventory", "orders-dev", "inventory-feat-x")
+CALLER = "caller"
+POLL_SECONDS = 2.0
+
+# Runs inside the cluster: so many requests a second for so long, each in a thread of its own.
+LOAD = """
+import collections, json, sys, threading, time, urllib.error, urllib.request
+url, lane, rate, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
+seen, lock = collections.Counter(), threading.Lock()
+def path(answer):
+    hops = []
+    while answer:
+        hops.append(answer["service"] + "-" + answer["lane"] + "-v" + answer["version"])
+        answer = answer.get("next")
+    return " ".join(hops)
+def call():
+    request = urllib.request.Request(url, headers={"x-lane": lane} if lane else {})
+    try:
+        with urllib.request.urlopen(request, timeout=15) as response:
+            outcome = path(json.load(response))
+    except urllib.error.HTTPError as error:
+        outcome = f"{error.code} {error.read(200).decode()}"
+    except Exception as error:
+        outcome = repr(error)
+    with lock:
+        seen[outcome] += 1
+threads, begin = [], time.monotonic()
+while time.monotonic() - begin < seconds:
+    threads.append(threading.Thread(target=call))
+    threads[-1].start()
+    time.sleep(1 / rate)
+for thread in threads:
+    thread.join()
+print(json.dumps(seen))
+"""
+
+
+def lead(*arguments: str) -> None:
+    """Tell the reference node to lead, or not to lead, a port of this machine to the pods."""
+    subprocess.run(
+        [os.environ["REFERENCE_NODE"], *arguments], check=True, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def outside() -> dict[str, str]:
+    """Where pods find Nacos and Redis."""
+    for name in ("NACOS_SERVER_ADDR", "NACOS_USERNAME", "NACOS_PASSWORD", "REDIS_URL"):
+        if name not in os.environ:
+            pytest.skip(f"{name} is not set: no server beside the cluster")
+    nacos, redis = os.environ["NACOS_SERVER_ADDR"], os.environ["REDIS_URL"]
+    if "POD_NACOS_SERVER_ADDR" in os.environ:
+        return {"nacos": os.environ["POD_NACOS_SERVER_ADDR"], "redis": os.environ["POD_REDIS_URL"]}
+    if "REFERENCE_NODE" not in os.environ:
+        pytest.skip("POD_NACOS_SERVER_ADDR is not set: pods would not find Nacos")
+    node = os.environ["REFERENCE_NODE_IP"]
+    ports = [nacos.rpartition(":")[2], str(urlsplit(redis).port)]
+    lead("expose", *ports)
+    return {"nacos": f"{node}:{ports[0]}", "redis": f"redis://{node}:{ports[1]}"}
+
+
+class Shop:
+    """The deployed services, asked from inside and from outside."""
+
+    def __init__(self, namespace: Namespace, nacos: NacosClient) -> None:
+        self.namespace = namespace
+        self.nacos = nacos
+
+    def ask(self, lane: str = "", *, service: str = "gateway", path: str = "/chain") -> object:
+        """The answer to one request from inside the cluster."""
+        code = (
+            "import sys, urllib.request as u, urllib.error as e\n"
+            f"r = u.Request('http://{service}:8000{path}', method='{'POST' if 'ship/' in path else 'GET'}',"
+            f" headers={{'x-lane': '{lane}'}} if '{lane}' else {{}})\n"
+            "try: print(u.urlopen(r, timeout=15).read().decode())\n"
+            "except e.HTTPError as error: print(error.read().decode())\n"
+        )
+        return json.loads(self.namespace.python(CALLER, code))
+
+    def hops(self, lane: str = "", *, service: str = "gateway") -> list[str]:
+        """Service and lane at each hop, such as `orders dev`."""
+        return hops_of(self.ask(lane, service=service))
+
+    def load(
+        self, seconds: float, *, rate: float = 20, lane: str = "", service: str = "gateway"
+    ) -> "Load":
+        """Requests that go on in the background."""
+        return Load(self.namespace, service, lane, rate, seconds)
+
+
+class Load:
+    """Requests from inside the cluster; `outcomes` waits for them."""
+
+    def __init__(
+        self, namespace: Namespace, service: str, lane: str, rate: float, seconds: float
+    ) -> None:
+        arguments = [f"http://{service}:8000/chain", lane, str(rate), str(seconds)]
+        command = [namespace.program, "--namespace", namespace.name, "exec", CALLER, "--"]
+        self._program = subprocess.Popen(
+            [*command, "python", "-c", LOAD, *arguments], stdout=subprocess.PIPE, text=True
+        )
+
+    def outcomes(self) -> Counter[str]:
+        said, _ = self._program.communicate(timeout=180)
+        return Counter(json.loads(said))
+
+
+def hops_of(answer: object) -> list[str]:
+    hops = []
+    while isinstance(answer, dict) and "service" in answer:
+        hops.append(f"{answer['service']} {answer['lane']}")
+        answer = answer.get("next")
+    return hops or [str(answer)]
+
+
+@pytest.fixture(scope="module")
+def shop(namespace: Namespace, outside: dict[str, str]) -> Iterator[Shop]:
+    with NacosClient() as nacos:
+        nacos.admin.publish("shop.yaml", "greeting: welcome", type="yaml")
+        rendered = namespace.kubectl("kustomize", str(ROOT / "deploy"))
+        rendered = rendered.replace("nacos:8848", outside["nacos"])
+        rendered = rendered.replace("redis://redis:6379", outside["redis"])
+        namespace.kubectl(
+            "create",
+            "secret",
+            "generic",
+            "shop",
+            f"--from-literal=NACOS_USERNAME={os.environ['NACOS_USERNAME']}",
+            f"--from-literal=NACOS_PASSWORD={os.environ['NACOS_PASSWORD']}",
+        )
+        namespace.apply_text(rendered)
+        namespace.kubectl(
+            "run",
+            CALLER,
+            "--image=shop:0.1.0",
+            "--image-pull-policy=IfNotPresent",
+            "--restart=Never",
+            "--command",
+            "--",
+            "python",
+            "-c",
+            "import time; time.sleep(1e6)",
+        )
+        for deployment in ("lite-registry", *DEPLOYMENTS):
+            namespace.rolled_out(deployment, 180)
+        namespace.kubectl("wait", "--for=condition=Ready", f"pod/{CALLER}", "--timeout=60s")
+        shop = Shop(namespace, nacos)
+        wait_until(lambda: shop.hops("dev")[1:2] == ["orders dev"], 30, "the first lane")
+        yield shop
+        nacos.admin.delete("shop.yaml")
+
+
+def test_a_lane_is_reached_at_every_hop_where_it_exists_and_base_where_not(shop: Shop) -> None:
+    base = ["gateway base", "orders base", "inventory base"]
+    assert shop.hops() == base
+    assert shop.hops("dev") == ["gateway base", "orders dev", "inventory base"]
+    assert shop.hops("feat-x") == ["gateway base", "orders base", "inventory feat-x"]
+    assert shop.hops("nobody") == base
+    assert shop.hops("Not a lane!") == base
+
+
+def test_it_is_the_same_from_outside(shop: Shop, free_port: int) -> None:
+    namespace = shop.namespace
+    command = [namespace.program, "--namespace", namespace.name, "port-forward"]
+    with subprocess.Popen(
+        [*command, "service/gateway", f"{free_port}:8000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as forward:
+        assert forward.stdout is not None
+        assert "Forwarding" in forward.stdout.readline()
+        answer = httpx.get(
+            f"http://127.0.0.1:{free_port}/chain", headers={"x-lane": "dev"}, trust_env=False
+        )
+        forward.terminate()
+    assert hops_of(answer.json()) == ["gateway base", "orders dev", "inventory base"]
+
+
+def test_nacos_knows_each_pod_with_version_and_lane(shop: Shop) -> None:
+    def labels() -> list[tuple[str, str]]:
+        found = shop.nacos.naming.instances("orders")
+        return sorted(
+            (one.metadata.get("version", ""), one.metadata.get("lane", "")) for one in found
+        )
+
+    wait_until(lambda: labels() == [("1", ""), ("1", ""), ("1", "dev")], 20, "three orders")
+    addresses = {one.ip for one in shop.nacos.naming.instances("orders")}
+    assert addresses == {pod["ip"] for pod in shop.namespace.pods("app=orders")}
+
+
+def test_a_published_document_reaches_every_pod_within_one_poll(shop: Shop) -> None:
+    shop.nacos.admin.publish("shop.yaml", "greeting: good evening", type="yaml")
+    published = time.monotonic()
+    pods = [
+        pod
+        for app in ("gateway", "orders", "inventory")
+        for pod in shop.namespace.pods(f"app={app}")
+    ]
+    code = "import json, urllib.request as u; print(json.load(u.urlopen('http://127.0.0.1:8000/chain', timeout=15))['greeting'])"
+
+    def all_say_it() -> bool:
+        return all(
+            shop.namespace.python(pod["name"], code).strip() == "good evening" for pod in pods
+        )
+
+    # Seven questions through the API server take their time, too.
+    wait_until(all_say_it, POLL_SECONDS + 5, "the greeting in every pod")
+    print(f"seen in {len(pods)} pods {time.monotonic() - published:.1f} s after it was published")
+
+
+def test_a_message_keeps_its_lane(shop: Shop) -> None:
+    for lane, handler in (("", "base"), ("feat-x", "feat-x"), ("dev", "base")):
+        order = f"{lane or 'none'}-{time.time_ns()}"
+        shop.ask(lane, service="orders", path=f"/ship/{order}")
+
+        def handled(order: str = order) -> object:
+            return shop.ask(service="inventory", path=f"/shipped/{order}")
+
+        wait_until(lambda handled=handled: bool(handled()), 20, f"the message of lane {lane!r}")  # type: ignore[misc]
+        assert handled() == [handler]
+
+
+def late_lane(shop: Shop) -> None:
+    """A lane that needs no pod of its own: those of `dev` answer for it."""
+    shop.namespace.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "orders-late", "labels": {"app": "orders", "lane": "late"}},
+            "spec": {"selector": {"app": "orders", "lane": "dev"}, "ports": [{"port": 8000}]},
+        }
+    )
+
+
+def test_a_lane_is_routed_within_two_seconds_of_its_creation(shop: Shop) -> None:
+    """50 changes, each seen by a running pod that asks its own router."""
+    watch = """
+import asyncio, sys, time
+from lane_router import AsyncLaneRouter
+async def main():
+    router = AsyncLaneRouter("http://lite-registry:8080", services={"orders": 8000})
+    async with router:
+        await router.wait_ready(10)
+        print("ready", flush=True)
+        seen = None
+        while True:
+            outcome = router.resolve("orders", "late").outcome
+            if outcome != seen:
+                seen = outcome
+                print(outcome, time.time(), flush=True)
+            await asyncio.sleep(0.01)
+asyncio.run(main())
+"""
+    namespace = shop.namespace
+    command = [namespace.program, "--namespace", namespace.name, "exec", CALLER, "--"]
+    took = []
+    with subprocess.Popen(
+        [*command, "python", "-uc", watch], stdout=subprocess.PIPE, text=True
+    ) as watcher:
+        assert watcher.stdout is not None
+        assert watcher.stdout.readline() == "ready\n"
+        assert watcher.stdout.readline().startswith("base_fallback")
+        for number in range(50):
+            there = number % 2 == 0
+            if there:
+                late_lane(shop)
+            else:
+                namespace.kubectl("delete", "service", "orders-late", "--wait=false")
+            changed = time.time()
+            outcome, at = watcher.stdout.readline().split()
+            assert outcome == ("lane" if there else "base_fallback")
+            took.append(float(at) - changed)
+        watcher.terminate()
+    late = sorted(took)[int(len(took) * 0.95)]
+    print(f"routed after {statistics.median(took):.2f} s, at the 95th percentile {late:.2f} s")
+    assert late <= 2.0
+
+
+def test_a_lane_whose_pod_goes_mid_traffic_falls_back_to_base(shop: Shop) -> None:
+    load = shop.load(12, lane="dev")
+    time.sleep(3)
+    shop.namespace.kubectl("scale", "deployment/orders-dev", "--replicas=0")
+    outcomes = load.outcomes()
+    shop.namespace.kubectl("scale", "deployment/orders-dev", "--replicas=1")
+    shop.namespace.rolled_out("orders-dev")
+    assert outcomes.pop("gateway-base-v1 orders-dev-v1 inventory-base-v1") > 20
+    assert outcomes.pop("gateway-base-v1 orders-base-v1 inventory-base-v1") > 20
+    assert outcomes == {}
+    wait_until(lambda: shop.hops("dev")[1:2] == ["orders dev"], 30, "the lane again")
+
+
+def test_a_strict_lane_whose_pod_is_gone_is_refused(shop: Shop) -> None:
+    namespace = shop.namespace
+    namespace.kubectl("set", "env", "deployment/gateway", "LANE_MODE=strict")
+    namespace.rolled_out("gateway", 120)
+    try:
+        wait_until(lambda: shop.hops("dev")[1:2] == ["orders dev"], 30, "the lane, strictly")
+        refused = shop.ask("nobody")
+        assert isinstance(refused, dict)
+        assert "nobody" in str(refused["detail"])
+        assert shop.hops() == ["gateway base", "orders base", "inventory base"]
+    finally:
+        namespace.kubectl("set", "env", "deployment/gateway", "LANE_MODE-")
+        namespace.rolled_out("gateway", 120)
+
+
+def test_a_rolling_update_under_load_fails_no_call(shop: Shop) -> None:
+    load = shop.load(40)
+    time.sleep(2)
+    shop.namespace.kubectl("set", "env", "deployment/orders", "MICROSERVICE_VERSION=2")
+    shop.namespace.rolled_out("orders", 120)
+    outcomes = load.outcomes()
+    assert set(outcomes) == {
+        "gateway-base-v1 orders-base-v1 inventory-base-v1",
+        "gateway-base-v1 orders-base-v2 inventory-base-v1",
+    }
+    assert sum(outcomes.values()) > 400
+
+
+def process_of(pod: str) -> int:
+    """The pod's main process, as this machine sees it."""
+    wanted = f"HOSTNAME={pod}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if wanted in environment and b"/app/shop.py" in command:
+            return int(folder.name)
+    raise AssertionError(f"no process of {pod} on this machine")
+
+
+@pytest.mark.parametrize("fault", ["stopped", "killed", "out of memory"])
+def test_one_pod_that_fails_costs_no_answer(shop: Shop, fault: str) -> None:
+    pod = shop.namespace.pods("app=orders,lane=base")[0]
+    harm: dict[str, Callable[[], object]] = {
+        "stopped": lambda: os.kill(process_of(pod["name"]), signal.SIGSTOP),
+        "killed": lambda: os.kill(process_of(pod["name"]), signal.SIGKILL),
+        "out of memory": lambda: shop.namespace.run(
+            "exec", CALLER, "--", "python", "-c", EAT % pod["ip"]
+        ),
+    }
+    load = shop.load(25, rate=10)
+    time.sleep(2)
+    harm[fault]()
+    outcomes = load.outcomes()
+    good = sum(count for outcome, count in outcomes.items() if "inventory-base" in outcome)
+    assert good == sum(outcomes.values()), outcomes
+    wait_until(lambda: len(ready_pods(shop.namespace)) == 2, 60, "both orders ready again")
+    restarts = json.loads(shop.namespace.kubectl("get", "pod", pod["name"], "-o", "json"))
+    status = restarts["status"]["containerStatuses"][0]
+    assert status["restartCount"] >= 1
+    if fault == "out of memory":
+        assert status["lastState"]["terminated"]["reason"] == "OOMKilled"
+
+
+EAT = "import urllib.request as u; u.urlopen(u.Request('http://%s:8000/eat/400', method='POST'))"
+
+
+def ready_pods(namespace: Namespace) -> list[str]:
+    listed = json.loads(
+        namespace.kubectl("get", "pods", "-l", "app=orders,lane=base", "-o", "json")
+    )
+    return [
+        pod["metadata"]["name"]
+        for pod in listed["items"]
+        if any(
+            one["type"] == "Ready" and one["status"] == "True"
+            for one in pod["status"].get("conditions", [])
+        )
+    ]
+
+
+def test_an_api_server_that_restarts_changes_no_route(shop: Shop) -> None:
+    if "REFERENCE_SERVERS" not in os.environ:
+        pytest.skip("REFERENCE_SERVERS is not set: nothing to restart the API server with")
+    done = []
+
+    def restart() -> None:
+        command = [os.environ["REFERENCE_SERVERS"], "restart", "kube:apiserver"]
+        done.append(subprocess.run(command, capture_output=True, text=True, check=False))
+
+    # A load through `kubectl exec` would end with the API server: ask the gateway directly.
+    restarting = threading.Thread(target=restart)
+    gateway = shop.namespace.pods("app=gateway")[0]["ip"]
+    restarting.start()
+    seen: Counter[str] = Counter()
+    while restarting.is_alive():
+        answer = httpx.get(
+            f"http://{gateway}:8000/chain", headers={"x-lane": "dev"}, trust_env=False, timeout=15
+        )
+        seen[" ".join(hops_of(answer.json()))] += 1
+    restarting.join()
+    assert done[0].returncode == 0, done[0].stderr
+    assert set(seen) == {"gateway base orders dev inventory base"}
+    late_lane(shop)
+    wait_until(lambda: shop.hops("late")[1:2] == ["orders dev"], 90, "a lane made after it")
+    shop.namespace.kubectl("delete", "service", "orders-late")
+
+
+def test_a_minute_without_nacos_costs_nothing_but_news(shop: Shop) -> None:
+    if "REFERENCE_NODE" not in os.environ:
+        pytest.skip("REFERENCE_NODE is not set: nothing to take the way to Nacos away with")
+    port = os.environ["NACOS_SERVER_ADDR"].rpartition(":")[2]
+    load = shop.load(62, rate=5)
+    lead("unexpose", port)
+    shop.nacos.admin.publish("shop.yaml", "greeting: missed you", type="yaml")
+    outcomes = load.outcomes()
+    lead("expose", port)
+    assert {outcome.count("base") for outcome in outcomes} == {3}, outcomes
+    wait_until(
+        lambda: "missed you" in json.dumps(shop.ask()), 60, "the document published meanwhile"
+    )
+    wait_until(lambda: len(shop.nacos.naming.instances("orders")) == 3, 60, "all registered again")
+
+
+def test_lite_registry_stayed_below_its_limit_all_the_time(shop: Shop) -> None:
+    resident = "print(next(l for l in open('/proc/1/status') if l.startswith('VmHWM')).split()[1])"
+    for pod in shop.namespace.pods("app.kubernetes.io/name=lite-registry"):
+        peak = int(shop.namespace.python(pod["name"], resident)) / 1024
+        print(f"{pod['name']}: at most {peak:.1f} MiB resident")
+        assert peak < 64
+        restarts = json.loads(shop.namespace.kubectl("get", "pod", pod["name"], "-o", "json"))
+        assert restarts["status"]["containerStatuses"][0]["restartCount"] == 0
