@@ -233,6 +233,36 @@ def test_trap_14_a_lane_header_of_the_caller_routes_and_is_there_once(
 
 
 @each_client
+def test_a_lane_header_that_is_none_gives_way_to_the_lane_of_the_context(
+    mesh: Mesh, call: Call
+) -> None:
+    instrument(mesh.router())
+    with lane_scope("dev"):
+        call("http://orders/", headers={"X-Lane": "D E V"})
+    call("http://orders/", headers={"X-Lane": "D E V"})
+    assert mesh.dev.told == [("/", "dev", "lane=dev")]
+    assert mesh.base.told == [("/", None, None)]
+
+
+@each_client
+def test_no_lane_is_no_lane_whatever_a_propagator_put_into_the_baggage(
+    mesh: Mesh, call: Call
+) -> None:
+    instrument(mesh.router())
+    with lane_scope(None):
+        call("http://orders/", headers={"baggage": "user=7,lane=dev"})
+    with lane_scope("other"):
+        call("http://orders/", headers={"baggage": "user=7,lane=dev"})
+    with lane_scope("dev"):
+        call("http://orders/", headers={"X-Lane": "prod"})
+    assert mesh.base.told == [
+        ("/", None, "user=7"),
+        ("/", "other", "user=7,lane=other"),
+        ("/", "prod", None),
+    ]
+
+
+@each_client
 def test_without_a_router_the_allowed_hosts_are_told_and_nothing_is_routed(
     mesh: Mesh, call: Call
 ) -> None:
