@@ -385,3 +385,12 @@ def test_a_host_header_of_the_caller_stays(mesh: Mesh) -> None:
     with lane_scope("dev"):
         with_httpx("http://orders/", headers={"Host": "shop.example.com"})
     assert mesh.dev.hosts == ["shop.example.com"]
+
+
+def test_a_wrapper_can_use_another_header(mesh: Mesh) -> None:
+    transport = LaneTransport(mesh.router(), header="x-colour")
+    with httpx.Client(transport=transport) as client, lane_scope("dev"):
+        client.get("http://orders/")
+    assert mesh.dev.told == [("/", None, "lane=dev")]
+    with pytest.raises(InvalidValueError, match="header must be"):
+        LaneAdapter(header="X_Colour")
