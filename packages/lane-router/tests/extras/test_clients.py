@@ -13,6 +13,7 @@ import requests
 import urllib3
 
 from lane_router import (
+    LaneMiddleware,
     LaneRouter,
     LaneUnavailableError,
     MeshHosts,
@@ -394,3 +395,21 @@ def test_a_wrapper_can_use_another_header(mesh: Mesh) -> None:
     assert mesh.dev.told == [("/", None, "lane=dev")]
     with pytest.raises(InvalidValueError, match="header must be"):
         LaneAdapter(header="X_Colour")
+
+
+@each_client
+@pytest.mark.parametrize("garbage", [b"d\xe9v", b"d\xc3\xa9v", b"a, b", b"x" * 9000, b"a\r\nb: c"])
+def test_trap_4_what_came_in_as_garbage_raises_inside_nobodys_call(
+    mesh: Mesh, call: Call, garbage: bytes
+) -> None:
+    instrument(mesh.router())
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await asyncio.to_thread(call, "http://orders/")).status == 200
+
+    async def nothing(*_: Any) -> Any:
+        return {}
+
+    scope = {"type": "http", "headers": [(b"x-lane", garbage), (b"baggage", b"lane=" + garbage)]}
+    asyncio.run(LaneMiddleware(app)(scope, nothing, nothing))
+    assert mesh.base.told == [("/", None, None)]
