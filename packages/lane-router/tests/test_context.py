@@ -131,3 +131,16 @@ def test_classes_know_three_ends() -> None:
     assert LaneClasses(otherwise="strict").mode_of("dev", "permissive") == "strict"
     assert LaneClasses().mode_of("dev", "permissive") == "permissive"
     assert LaneClasses(otherwise="refuse").mode_of("dev", "permissive") is None
+
+
+def test_trap_12_a_cache_that_has_the_lane_in_its_key_mixes_no_lanes() -> None:
+    kept: dict[tuple[str | None, str], str] = {}
+
+    def price(article: str) -> str:
+        return kept.setdefault((current_lane(), article), f"{article} for {current_lane()}")
+
+    for _ in range(2):
+        for lane in ("dev", "test", None):
+            with lane_scope(lane):
+                assert price("tea") == f"tea for {lane}"
+    assert len(kept) == 3

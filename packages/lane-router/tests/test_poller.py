@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -282,12 +283,19 @@ router.close()
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_trap_15_a_forked_child_gets_a_poller_of_its_own(registry: FakeRouteRegistry) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", FORK, registry.url], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", FORK, registry.url],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as program:
         assert program.stdout is not None
-        assert program.stdout.readline() == "child\n"
-        registry.publish(TWO)
-        assert program.wait(30) == 0
+        try:
+            assert program.stdout.readline() == "child\n"
+            registry.publish(TWO)
+            assert program.wait(30) == 0
+        finally:
+            if program.poll() is None:
+                os.killpg(program.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

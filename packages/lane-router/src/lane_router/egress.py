@@ -88,7 +88,8 @@ class Egress:
         """Make the headers say what the plan says."""
         if plan.lane is not None:
             self.carriers.write(headers, plan.lane)
-        elif not plan.mesh:
+        elif not plan.mesh or self.carriers.header not in headers:
+            # No lane is no lane in both carriers, whatever a propagator put into the baggage.
             self.carriers.strip(headers)
 
     def refused(self, plan: Plan) -> Plan:
@@ -110,7 +111,10 @@ class Egress:
 
     def _explicit(self, headers: MutableMapping[str, str]) -> str | None:
         value = headers.get(self.carriers.header)
-        return value if value is not None and is_lane(value) else None
+        if value is None or is_lane(value):
+            return value
+        del headers[self.carriers.header]  # the next hop would not believe it
+        return None
 
 
 def _routed(found: Resolution, host: str, port: int) -> Plan:

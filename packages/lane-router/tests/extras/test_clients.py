@@ -13,6 +13,7 @@ import requests
 import urllib3
 
 from lane_router import (
+    LaneMiddleware,
     LaneRouter,
     LaneUnavailableError,
     MeshHosts,
@@ -233,6 +234,36 @@ def test_trap_14_a_lane_header_of_the_caller_routes_and_is_there_once(
 
 
 @each_client
+def test_a_lane_header_that_is_none_gives_way_to_the_lane_of_the_context(
+    mesh: Mesh, call: Call
+) -> None:
+    instrument(mesh.router())
+    with lane_scope("dev"):
+        call("http://orders/", headers={"X-Lane": "D E V"})
+    call("http://orders/", headers={"X-Lane": "D E V"})
+    assert mesh.dev.told == [("/", "dev", "lane=dev")]
+    assert mesh.base.told == [("/", None, None)]
+
+
+@each_client
+def test_no_lane_is_no_lane_whatever_a_propagator_put_into_the_baggage(
+    mesh: Mesh, call: Call
+) -> None:
+    instrument(mesh.router())
+    with lane_scope(None):
+        call("http://orders/", headers={"baggage": "user=7,lane=dev"})
+    with lane_scope("other"):
+        call("http://orders/", headers={"baggage": "user=7,lane=dev"})
+    with lane_scope("dev"):
+        call("http://orders/", headers={"X-Lane": "prod"})
+    assert mesh.base.told == [
+        ("/", None, "user=7"),
+        ("/", "other", "user=7,lane=other"),
+        ("/", "prod", None),
+    ]
+
+
+@each_client
 def test_without_a_router_the_allowed_hosts_are_told_and_nothing_is_routed(
     mesh: Mesh, call: Call
 ) -> None:
@@ -355,3 +386,30 @@ def test_a_host_header_of_the_caller_stays(mesh: Mesh) -> None:
     with lane_scope("dev"):
         with_httpx("http://orders/", headers={"Host": "shop.example.com"})
     assert mesh.dev.hosts == ["shop.example.com"]
+
+
+def test_a_wrapper_can_use_another_header(mesh: Mesh) -> None:
+    transport = LaneTransport(mesh.router(), header="x-colour")
+    with httpx.Client(transport=transport) as client, lane_scope("dev"):
+        client.get("http://orders/")
+    assert mesh.dev.told == [("/", None, "lane=dev")]
+    with pytest.raises(InvalidValueError, match="header must be"):
+        LaneAdapter(header="X_Colour")
+
+
+@each_client
+@pytest.mark.parametrize("garbage", [b"d\xe9v", b"d\xc3\xa9v", b"a, b", b"x" * 9000, b"a\r\nb: c"])
+def test_trap_4_what_came_in_as_garbage_raises_inside_nobodys_call(
+    mesh: Mesh, call: Call, garbage: bytes
+) -> None:
+    instrument(mesh.router())
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await asyncio.to_thread(call, "http://orders/")).status == 200
+
+    async def nothing(*_: Any) -> Any:
+        return {}
+
+    scope = {"type": "http", "headers": [(b"x-lane", garbage), (b"baggage", b"lane=" + garbage)]}
+    asyncio.run(LaneMiddleware(app)(scope, nothing, nothing))
+    assert mesh.base.told == [("/", None, None)]

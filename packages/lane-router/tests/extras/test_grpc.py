@@ -364,14 +364,27 @@ def test_the_host_in_a_target(target: str, parts: tuple[str, int]) -> None:
     assert host_and_port(target) == parts
 
 
-def test_a_channel_tells_the_state_of_its_target(servers: tuple[Server, Server]) -> None:
-    base, _ = servers
-    states: list[grpc.ChannelConnectivity] = []
-    with LaneChannel(f"127.0.0.1:{base.port}", mesh_hosts=("127.0.0.1",)) as channel:
-        channel.subscribe(states.append, try_to_connect=True)
-        grpc.channel_ready_future(channel).result(20)
-        channel.unsubscribe(states.append)
-    assert grpc.ChannelConnectivity.READY in states
+def test_who_subscribes_hears_of_the_targets_own_channel() -> None:
+    class Channel:
+        """As much of a channel as a subscriber meets; a real one watches from a thread."""
+
+        def __init__(self) -> None:
+            self.heard: list[tuple[object, ...]] = []
+
+        def subscribe(self, callback: object, try_to_connect: bool) -> None:
+            self.heard.append((callback, try_to_connect))
+
+        def unsubscribe(self, callback: object) -> None:
+            self.heard.append((callback,))
+
+        def close(self) -> None:
+            self.heard.append(())
+
+    inner: Any = Channel()
+    with LaneChannel("orders:1", open_channel=lambda _: inner) as channel:
+        channel.subscribe(print, try_to_connect=True)
+        channel.unsubscribe(print)
+    assert inner.heard == [(print, True), (print,), ()]
 
 
 def test_an_error_of_the_service_is_no_absent_lane(servers: tuple[Server, Server]) -> None:

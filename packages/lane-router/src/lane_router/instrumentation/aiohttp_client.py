@@ -7,7 +7,9 @@ from typing import Any
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest
 
+from lane_router.carriers import Carriers
 from lane_router.egress import Egress, Plan
+from lane_router.lane_name import HEADER
 from lane_router.mesh import MeshHosts
 from lane_router.routing import Routing
 
@@ -78,9 +80,15 @@ PATCHES = Patches(Patch(aiohttp.BaseConnector, "connect", _instrumented))
 class LaneConnector(aiohttp.TCPConnector):
     """`ClientSession(connector=LaneConnector(router))`: routes and tells the lane, alone."""
 
-    def __init__(self, router: Routing | None = None, *, mesh_hosts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        router: Routing | None = None,
+        *,
+        mesh_hosts: tuple[str, ...] = (),
+        header: str = HEADER,
+    ) -> None:
         super().__init__()
-        self._egress = Egress(router, MeshHosts(mesh_hosts))
+        self._egress = Egress(router, MeshHosts(mesh_hosts), Carriers(header=header))
 
     async def connect(self, req: ClientRequest, *arguments: Any, **options: Any) -> Any:
         """A connection for one hop.

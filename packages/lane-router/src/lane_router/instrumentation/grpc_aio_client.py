@@ -8,7 +8,9 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
+from lane_router.carriers import Carriers
 from lane_router.egress import Egress, Plan
+from lane_router.lane_name import HEADER
 from lane_router.mesh import MeshHosts
 from lane_router.routing import Routing
 
@@ -38,10 +40,11 @@ class AsyncLaneChannel(grpc.aio.Channel):
         router: Routing | None = None,
         *,
         mesh_hosts: tuple[str, ...] = (),
+        header: str = HEADER,
         open_channel: Open | None = None,
         egress: Egress | None = None,
     ) -> None:
-        self._egress = egress or Egress(router, MeshHosts(mesh_hosts))
+        self._egress = egress or Egress(router, MeshHosts(mesh_hosts), Carriers(header=header))
         self._open: Open = open_channel or _plain
         self._host, self._port = host_and_port(target)
         self._base = self._open(target, ())

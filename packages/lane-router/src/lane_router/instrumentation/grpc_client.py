@@ -10,7 +10,9 @@ from typing import Any, Self
 
 import grpc
 
+from lane_router.carriers import Carriers
 from lane_router.egress import Egress, Plan
+from lane_router.lane_name import HEADER
 from lane_router.mesh import MeshHosts
 from lane_router.routing import Routing
 
@@ -40,10 +42,11 @@ class LaneChannel(grpc.Channel):
         router: Routing | None = None,
         *,
         mesh_hosts: tuple[str, ...] = (),
+        header: str = HEADER,
         open_channel: Open | None = None,
         egress: Egress | None = None,
     ) -> None:
-        self._egress = egress or Egress(router, MeshHosts(mesh_hosts))
+        self._egress = egress or Egress(router, MeshHosts(mesh_hosts), Carriers(header=header))
         self._open: Open = open_channel or _untouched(grpc.insecure_channel)
         self._host, self._port = host_and_port(target)
         self._base = self._open(target)

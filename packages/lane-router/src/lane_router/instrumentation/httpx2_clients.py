@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import httpx2
 
+from lane_router.carriers import Carriers
 from lane_router.egress import Egress
+from lane_router.lane_name import HEADER
 from lane_router.mesh import MeshHosts
 from lane_router.routing import Routing
 
@@ -23,10 +25,11 @@ class LaneTransport(httpx2.BaseTransport):
         router: Routing | None = None,
         *,
         mesh_hosts: tuple[str, ...] = (),
+        header: str = HEADER,
         inner: httpx2.BaseTransport | None = None,
     ) -> None:
         inner = inner or httpx2.HTTPTransport()
-        egress = Egress(router, MeshHosts(mesh_hosts))
+        egress = Egress(router, MeshHosts(mesh_hosts), Carriers(header=header))
         self._hop = Hop(egress, inner.handle_request, inner.close, httpx2.ConnectError)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -51,10 +54,11 @@ class AsyncLaneTransport(httpx2.AsyncBaseTransport):
         router: Routing | None = None,
         *,
         mesh_hosts: tuple[str, ...] = (),
+        header: str = HEADER,
         inner: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         inner = inner or httpx2.AsyncHTTPTransport()
-        egress = Egress(router, MeshHosts(mesh_hosts))
+        egress = Egress(router, MeshHosts(mesh_hosts), Carriers(header=header))
         self._hop = AsyncHop(egress, inner.handle_async_request, inner.aclose, httpx2.ConnectError)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import httpx
 
+from lane_router.carriers import Carriers
 from lane_router.egress import Egress
+from lane_router.lane_name import HEADER
 from lane_router.mesh import MeshHosts
 from lane_router.routing import Routing
 
@@ -23,10 +25,11 @@ class LaneTransport(httpx.BaseTransport):
         router: Routing | None = None,
         *,
         mesh_hosts: tuple[str, ...] = (),
+        header: str = HEADER,
         inner: httpx.BaseTransport | None = None,
     ) -> None:
         inner = inner or httpx.HTTPTransport()
-        egress = Egress(router, MeshHosts(mesh_hosts))
+        egress = Egress(router, MeshHosts(mesh_hosts), Carriers(header=header))
         self._hop = Hop(egress, inner.handle_request, inner.close, httpx.ConnectError)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -51,10 +54,11 @@ class AsyncLaneTransport(httpx.AsyncBaseTransport):
         router: Routing | None = None,
         *,
         mesh_hosts: tuple[str, ...] = (),
+        header: str = HEADER,
         inner: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         inner = inner or httpx.AsyncHTTPTransport()
-        egress = Egress(router, MeshHosts(mesh_hosts))
+        egress = Egress(router, MeshHosts(mesh_hosts), Carriers(header=header))
         self._hop = AsyncHop(egress, inner.handle_async_request, inner.aclose, httpx.ConnectError)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -9,7 +9,9 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
+from lane_router.carriers import Carriers
 from lane_router.egress import Egress, Plan
+from lane_router.lane_name import HEADER
 from lane_router.mesh import MeshHosts
 from lane_router.routing import Routing
 
@@ -95,9 +97,15 @@ PATCHES = Patches(Patch(HTTPAdapter, "send", _instrumented))
 class LaneAdapter(HTTPAdapter):
     """`session.mount("http://", LaneAdapter(router))`: routes and tells the lane, alone."""
 
-    def __init__(self, router: Routing | None = None, *, mesh_hosts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        router: Routing | None = None,
+        *,
+        mesh_hosts: tuple[str, ...] = (),
+        header: str = HEADER,
+    ) -> None:
         super().__init__()
-        self._egress = Egress(router, MeshHosts(mesh_hosts))
+        self._egress = Egress(router, MeshHosts(mesh_hosts), Carriers(header=header))
 
     def send(
         self, request: requests.PreparedRequest, *arguments: Any, **options: Any

@@ -8,7 +8,9 @@ from typing import Any, cast
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
 
+from lane_router.carriers import Carriers
 from lane_router.egress import Egress
+from lane_router.lane_name import HEADER
 from lane_router.mesh import MeshHosts
 from lane_router.routing import Routing
 
@@ -76,9 +78,15 @@ PATCHES = Patches(Patch(urllib3.PoolManager, "urlopen", _instrumented))
 class LanePoolManager(urllib3.PoolManager):
     """A pool manager that routes and tells the lane, alone."""
 
-    def __init__(self, router: Routing | None = None, *, mesh_hosts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        router: Routing | None = None,
+        *,
+        mesh_hosts: tuple[str, ...] = (),
+        header: str = HEADER,
+    ) -> None:
         super().__init__()
-        self._egress = Egress(router, MeshHosts(mesh_hosts))
+        self._egress = Egress(router, MeshHosts(mesh_hosts), Carriers(header=header))
 
     def urlopen(  # type: ignore[override]
         self,
