@@ -713,6 +713,18 @@ async def test_a_thousand_cancelled_calls_leave_nothing_behind() -> None:
     assert mesh.open_bodies == 0
 
 
+async def test_a_call_cancelled_between_two_attempts_leaves_no_answer_open() -> None:
+    mesh = await mesh_of(a=answering(503), b=answering(503))
+    async with client_of(mesh, backoff_seconds=60) as client:
+        call = asyncio.create_task(client.get("orders", "/"))
+        await until(lambda: mesh.open_bodies == 1)
+        await settle()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert mesh.open_bodies == 0
+
+
 async def test_the_retry_budget_keeps_a_dead_service_from_a_storm() -> None:
     mesh = await mesh_of(a=answering(503))
     async with client_of(
