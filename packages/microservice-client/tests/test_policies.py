@@ -415,6 +415,14 @@ async def test_the_time_left_is_sent_along() -> None:
     assert 0 < outer <= 500
 
 
+async def test_an_outer_deadline_ends_the_call() -> None:
+    mesh = await mesh_of(a=ok)
+    mesh.fail(A, "hang")
+    async with client_of(mesh) as client:
+        with deadline(0.05), pytest.raises(CallTimeoutError, match=r"within 0\.0"):
+            await client.get("orders", "/", timeout=60)
+
+
 async def test_a_policy_may_keep_the_deadline_to_itself() -> None:
     mesh = await mesh_of(a=ok)
     async with client_of(mesh, propagate_deadline=False) as client:
