@@ -607,8 +607,9 @@ async def test_what_a_new_policy_leaves_alone_stays() -> None:
         for _ in range(2):
             await client.get("orders", "/")
         client.apply_policies(policies_of({"default": {**base, "attempts": 2}}))
-        await client.get("orders", "/")
         assert client.breaker_states("orders")[A] == "open"
+        await client.get("orders", "/")
+        assert mesh.asked[A] == 1
         assert len(balancers) == 1
         client.apply_policies(policies_of({"default": {**base, "breaker_open_seconds": 1}}))
         assert client.breaker_states("orders") == {}
