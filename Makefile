@@ -34,7 +34,11 @@ test-pkg: ## one package's tests: make test-pkg P=lb [ARGS="-k name"]
 
 .PHONY: test-integration
 test-integration: ## against real servers, found by NACOS_SERVER_ADDR, REDIS_URL, KUBECONFIG [T=path] [ARGS=]
-	@$(RUN) --group integration -- python -m pytest $(or $(T),tests-integration) --timeout=300 $(ARGS)
+	@$(RUN) --group integration -- python -m pytest $(or $(T),tests-integration --ignore=tests-integration/cluster) --timeout=300 $(ARGS)
+
+.PHONY: test-cluster
+test-cluster: ## in the cluster that KUBECONFIG names, whose nodes have the images [ARGS=]
+	@$(RUN) --group integration -- python -m pytest tests-integration/cluster --timeout=300 $(ARGS)
 
 .PHONY: check
 check: ## ruff, format, mypy --strict, layers, dependencies, spelling, workspace, lock
@@ -70,16 +74,22 @@ clean: ## remove everything that was built or installed into the checkout
 
 K3D_CLUSTER ?= microservice-toolkit
 LITE_REGISTRY_IMAGE ?= lite-registry:0.1.0
+IMAGES := $(LITE_REGISTRY_IMAGE)
 
-.PHONY: image
-image: ## the lite-registry container image (needs docker)
-	@command -v docker >/dev/null || { echo "docker is not installed: https://docs.docker.com/get-docker/"; exit 2; }
+# Whatever builds images the way `docker build -t NAME:TAG FOLDER` does.
+BUILD ?= docker build
+
+.PHONY: images
+images: ## the container images [BUILD="docker build"]
+	@command -v $(firstword $(BUILD)) >/dev/null || { echo "$(firstword $(BUILD)) is not installed: https://docs.docker.com/get-docker/"; exit 2; }
+	rm -f packages/lite-registry/dist/*.whl
 	$(UV) build --quiet --package lite-registry --no-sources --wheel --out-dir packages/lite-registry/dist
-	docker build -t $(LITE_REGISTRY_IMAGE) packages/lite-registry
+	$(BUILD) -t $(LITE_REGISTRY_IMAGE) packages/lite-registry
 
 .PHONY: k3d
-k3d: image ## a k3d cluster with the lite-registry image loaded (needs docker and k3d)
+k3d: images ## the cluster tests on a k3d cluster made for them (needs docker, k3d and kubectl)
 	@command -v k3d >/dev/null || { echo "k3d is not installed: https://k3d.io"; exit 2; }
 	k3d cluster create $(K3D_CLUSTER) --wait
-	k3d image import --cluster $(K3D_CLUSTER) $(LITE_REGISTRY_IMAGE)
-	@echo "ready: kubectl config use-context k3d-$(K3D_CLUSTER); remove it with: k3d cluster delete $(K3D_CLUSTER)"
+	k3d image import --cluster $(K3D_CLUSTER) $(IMAGES)
+	KUBECONFIG=$$(k3d kubeconfig write $(K3D_CLUSTER)) $(MAKE) test-cluster || { k3d cluster delete $(K3D_CLUSTER); exit 1; }
+	k3d cluster delete $(K3D_CLUSTER)

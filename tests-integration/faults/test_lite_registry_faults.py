@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from lite_registry import LiteRegistryServer
+from lite_registry import FileRoutes, LiteRegistryServer
 from lite_registry.http_client import HttpClient, HttpClientError
 from lite_registry.kubernetes.access import read_kubeconfig
 from lite_registry.kubernetes.source import KubernetesRoutes
@@ -187,7 +187,6 @@ class Witness:
         await self._until(lambda: self.stale)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        # The longest pause between two attempts is 60 s: 30 s and as much jitter, as in client-go.
         for _ in range(6000):
             if condition():
                 return
@@ -211,6 +210,11 @@ class Setup:
 
     async def drop(self, lane: str) -> None:
         await asyncio.to_thread(self.plane.drop, lane)
+
+
+async def short_sleep(seconds: float) -> None:
+    """Pauses between attempts grow to a minute; here nobody waits that long."""
+    await asyncio.sleep(min(seconds, 3.0))
 
 
 def write_config(plane: ControlPlane, port: int, authority: Path | None = None) -> Path:
@@ -244,6 +248,7 @@ async def setup(plane: ControlPlane) -> AsyncIterator[Setup]:
         namespaces=(NAMESPACE,),
         grace_seconds=0.0,
         silence_seconds=3.0,
+        sleep=short_sleep,
     )
     async with LiteRegistryServer(port=0, source=source) as server:
         witness = Witness(server.url)
@@ -331,7 +336,9 @@ async def test_rights_that_are_taken_and_given_back(setup: Setup, plane: Control
     token.write_text(account)
     await wire.start()
     source = KubernetesRoutes(
-        read_kubeconfig(write_config(plane, wire.port)), namespaces=(NAMESPACE,)
+        read_kubeconfig(write_config(plane, wire.port)),
+        namespaces=(NAMESPACE,),
+        sleep=short_sleep,
     )
     async with LiteRegistryServer(port=0, source=source) as server:
         witness = Witness(server.url)
@@ -368,7 +375,7 @@ async def test_an_authority_that_is_replaced(setup: Setup, plane: ControlPlane) 
     authority.write_bytes(good)
     await wire.start()
     config = write_config(plane, wire.port, authority)
-    source = KubernetesRoutes(read_kubeconfig(config), namespaces=(NAMESPACE,))
+    source = KubernetesRoutes(read_kubeconfig(config), namespaces=(NAMESPACE,), sleep=short_sleep)
     async with LiteRegistryServer(port=0, source=source) as server:
         witness = Witness(server.url)
         await witness.shows("dev")
@@ -438,3 +445,55 @@ def test_a_registry_killed_again_and_again_always_finds_a_whole_snapshot(tmp_pat
             assert "is not used" not in program.stderr.read()
         if snapshot.exists():
             json.loads(snapshot.read_text())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system cannot be mounted: that takes root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_disk_that_is_full_costs_nothing_but_the_newest_snapshot(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    snapshot, routes = small_disk / "snapshot.json", tmp_path / "routes.json"
+    filler = small_disk / "filler"
+    source = FileRoutes(routes, poll_seconds=0.05)
+    write_routes(routes, "first")
+    async with LiteRegistryServer(port=0, source=source, snapshot=snapshot) as server:
+        client = HttpClient(server.url)
+        await until(lambda: snapshot.exists() and '"first"' in snapshot.read_text())
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        write_routes(routes, "second")
+        await says(client, "/v1/routes", b'"second"')
+        await says(client, "/metrics", b"lite_registry_snapshot_failures_total 1")
+        assert '"first"' in snapshot.read_text()
+        assert {path.name for path in small_disk.iterdir()} == {"snapshot.json", "filler"}  # noqa: ASYNC240
+        filler.unlink()
+        write_routes(routes, "third")
+        await until(lambda: '"third"' in snapshot.read_text())
+
+
+def write_routes(file: Path, lane: str) -> None:
+    file.write_text(json.dumps({"services": {"orders": {"port": 80, "lanes": [lane]}}}))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def says(client: HttpClient, target: str, piece: bytes) -> None:
+    """Wait until the server's answer holds this."""
+    async with asyncio.timeout(20):
+        while piece not in (await client.ask("GET", target)).body:
+            await asyncio.sleep(0.02)

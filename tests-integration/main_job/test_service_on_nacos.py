@@ -53,7 +53,7 @@ async def service(
     free_port: int,
     service_name: str,
     publisher: ConfigPublisher,
-    nacos_settings: dict[str, object],
+    registry: ServiceRegistry,
 ) -> subprocess.Popen[str]:
     """The README's service, running as a process of its own."""
     program = start(
@@ -75,6 +75,8 @@ async def service(
         },
     )
     answers(program, f"http://127.0.0.1:{free_port}/hello/Ada")
+    # It registers once it listens.
+    await eventually(lambda: registry.get_instances(service_name), lambda seen: len(seen) == 1)
     return program
 
 

@@ -1,12 +1,20 @@
 """The breaker against a model, under every order of calls, cancellations and clock steps."""
 
+import threading
 from collections import deque
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from microservice_governance import BreakerConfig, CircuitBreaker, CircuitOpenError, Permit
+from microservice_governance import (
+    BreakerConfig,
+    CircuitBreaker,
+    CircuitOpenError,
+    Permit,
+    PolicyEvent,
+    StateChanged,
+)
 from microservice_governance.window import CountWindow, TimeWindow
 
 
@@ -34,6 +42,9 @@ class BreakerMachine(RuleBasedStateMachine):
             permitted_half_open_calls=permits,
         )
         self.breaker = CircuitBreaker("model", self.config, clock=self.clock)
+        self.events: list[PolicyEvent] = []
+        self.breaker.subscribe(self.events.append)
+        self.changes: list[tuple[str, str]] = []
         self.out: list[tuple[Permit, int]] = []
         self.stay = 0
         self.state = "closed"
@@ -70,6 +81,28 @@ class BreakerMachine(RuleBasedStateMachine):
             self.granted -= 1
         self.notice()
 
+    @rule(outcomes=st.lists(st.sampled_from(["ok", "failed", "cancelled"]), min_size=2, max_size=4))
+    @precondition(lambda self: len(self.out) >= 4)
+    def come_back_at_once(self, outcomes: list[str]) -> None:
+        """From as many threads, in whatever order they get their turn."""
+        errors = {"ok": None, "failed": OSError(), "cancelled": KeyboardInterrupt()}
+        returning = [(self.out.pop(0), errors[outcome]) for outcome in outcomes]
+        fresh = [stay == self.stay for (_, stay), _ in returning]
+        threads = [
+            threading.Thread(target=permit.release, args=(error,))
+            for (permit, _), error in returning
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.breaker.current_state == self.state:
+            neutral = [outcome == "cancelled" for outcome in outcomes]
+            self.granted -= sum(map(bool.__and__, fresh, neutral))
+        else:
+            assert any(fresh), "late results changed the state"
+        self.notice()
+
     @rule(seconds=st.sampled_from([0.5, 2.0, 5.0, 60.0]))
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds
@@ -78,6 +111,8 @@ class BreakerMachine(RuleBasedStateMachine):
         if self.breaker.current_state != self.state or lost:
             self.stay += 1
             self.granted = 0
+            if self.breaker.current_state != self.state:
+                self.changes.append((self.state, self.breaker.current_state))
             self.state = self.breaker.current_state
 
     def permits(self) -> int:
@@ -90,6 +125,12 @@ class BreakerMachine(RuleBasedStateMachine):
     def half_open_never_has_more_out_than_permitted(self) -> None:
         if getattr(self, "state", "") == "half-open":
             assert self.trials_out() <= self.permits()
+
+    @invariant()
+    def every_change_is_told_once_and_in_order(self) -> None:
+        if hasattr(self, "events"):
+            told = [(e.old, e.new) for e in self.events if isinstance(e, StateChanged)]
+            assert [step for step in told if step[0] != step[1]] == self.changes
 
     def teardown(self) -> None:
         self.clock.now += 60
@@ -107,6 +148,22 @@ TestBreakerMachine = BreakerMachine.TestCase
 TestBreakerMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 4)), max_size=80)
+
+
+@given(
+    runs=st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.booleans()), max_size=30),
+    size=st.integers(1, 12),
+)
+def test_good_calls_may_be_counted_in_one_go(runs: list[tuple[int, bool, bool]], size: int) -> None:
+    window, one_by_one = CountWindow(size), CountWindow(size)
+    for good, failed, slow in runs:
+        window.record_good(good)
+        window.record(failed, slow, 0.0)
+        for _ in range(good):
+            one_by_one.record(False, False, 0.0)
+        one_by_one.record(failed, slow, 0.0)
+        both = [(one.calls, one.failures, one.slow) for one in (window, one_by_one)]
+        assert both[0] == both[1]
 
 
 @given(outcomes=OUTCOMES, size=st.integers(1, 12))

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from lane_router import (
     InvalidLaneError,
+    LaneClass,
+    LaneClasses,
     LaneError,
     LaneUnavailableError,
     current_lane,
@@ -104,3 +106,28 @@ def test_errors_survive_pickling(error: LaneError) -> None:
     assert type(again) is type(error)
     assert str(again) == str(error)
     assert again.__dict__ == error.__dict__
+
+
+def test_a_function_can_be_decorated_and_each_call_gives_the_lane_back() -> None:
+    in_dev = lane_scope("dev")(current_lane)
+    with lane_scope("outer"):
+        assert [in_dev(), current_lane(), in_dev()] == ["dev", "outer", "dev"]
+
+
+def test_a_scope_that_was_never_entered_ends_without_harm() -> None:
+    lane_scope("dev").__exit__(None, None, None)
+    assert current_lane() is None
+
+
+@pytest.mark.parametrize("pattern", ["", "PPE-*", "a b", "a.b"])
+def test_a_class_of_lanes_needs_a_pattern_of_lane_names(pattern: str) -> None:
+    with pytest.raises(InvalidValueError, match="pattern must be a pattern of lane names"):
+        LaneClass(pattern)
+
+
+def test_classes_know_three_ends() -> None:
+    with pytest.raises(InvalidValueError, match="otherwise must be"):
+        LaneClasses(otherwise="loose")  # type: ignore[arg-type]
+    assert LaneClasses(otherwise="strict").mode_of("dev", "permissive") == "strict"
+    assert LaneClasses().mode_of("dev", "permissive") == "permissive"
+    assert LaneClasses(otherwise="refuse").mode_of("dev", "permissive") is None

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from lane_router import LaneInstanceFilter, LaneUnavailableError, lane_scope
+from lane_router import (
+    InvalidLaneError,
+    LaneClass,
+    LaneClasses,
+    LaneCounts,
+    LaneInstanceFilter,
+    LaneUnavailableError,
+    lane_scope,
+)
 from microservice_core import InstanceFilter, InvalidValueError, ServiceInstance
 
 
@@ -79,3 +87,31 @@ def test_a_lane_on_the_request_goes_before_that_of_the_context() -> None:
 def test_an_unknown_mode_is_named() -> None:
     with pytest.raises(InvalidValueError, match="mode must be"):
         LaneInstanceFilter(mode="loose")  # type: ignore[arg-type]
+
+
+def test_classes_give_a_lane_its_mode_and_closed_ones_refuse_the_others() -> None:
+    classes = LaneClasses(LaneClass("ppe-*", "strict"), LaneClass("dev"), otherwise="refuse")
+    narrowing = LaneInstanceFilter(classes=classes)
+    with lane_scope("dev"):
+        assert narrowing(BASE, CALL) == BASE
+    with lane_scope("ppe-1"), pytest.raises(LaneUnavailableError):
+        narrowing(BASE, CALL)
+    with lane_scope("other"), pytest.raises(InvalidLaneError, match="a lane of one of the classes"):
+        narrowing(BASE, CALL)
+
+
+def test_its_outcomes_are_counted_as_those_of_the_router() -> None:
+    counts = LaneCounts()
+    narrowing = LaneInstanceFilter(observer=counts)
+    strict = LaneInstanceFilter(mode="strict", observer=counts)
+    for lane in (None, "dev", "other"):
+        with lane_scope(lane):
+            narrowing([*BASE, *DEV], CALL)
+    with lane_scope("other"), pytest.raises(LaneUnavailableError):
+        strict(BASE, CALL)
+    assert counts.resolved_by == {
+        ("orders", "", "base"): 1,
+        ("orders", "dev", "lane"): 1,
+        ("orders", "other", "base_fallback"): 1,
+        ("orders", "other", "strict_miss"): 1,
+    }

@@ -1,6 +1,6 @@
 import pytest
 
-from lane_router import MeshHosts
+from lane_router import LaneRouter, MeshHosts
 from microservice_core import InvalidValueError
 
 HOSTS = MeshHosts(["orders", "Users", "127.0.0.1", "::1", ".internal", "api.example.com"])
@@ -55,3 +55,12 @@ def test_one_name_may_stand_alone() -> None:
 def test_what_is_no_host_name_is_refused(entry: str) -> None:
     with pytest.raises(InvalidValueError, match="mesh_hosts must be a host name"):
         MeshHosts([entry])
+
+
+def test_a_published_name_belongs_to_the_mesh_in_every_spelling() -> None:
+    routes = LaneRouter.from_document({"services": {"orders": {"lanes": ["dev"], "port": 80}}})
+    known = ["orders-dev", "ORDERS-DEV", "orders-dev.shop.svc", "orders"]
+    assert all(map(routes.is_mesh_host, known))
+    assert not any(map(routes.is_mesh_host, ["orders-dev.com", "payments", "10.0.0.1", ""]))
+    assert not LaneRouter().is_mesh_host("orders")
+    assert LaneRouter().lanes("orders") == routes.lanes("absent") == ()

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lane_router import LaneMiddleware, current_lane, lane_scope
+from lane_router import (
+    LaneClass,
+    LaneClasses,
+    LaneCounts,
+    LaneMiddleware,
+    current_lane,
+    lane_scope,
+)
 from microservice_core import InvalidValueError
 
 Message = MutableMapping[str, Any]
@@ -127,3 +134,56 @@ async def test_whatever_clients_send_the_application_sees_a_valid_lane_or_none(
     await call(LaneMiddleware(app), http(*values))
     (lane,) = app.lanes
     assert lane is None or [lane.encode()] == values
+
+
+async def test_the_lane_is_read_from_baggage_too_and_the_two_have_to_agree() -> None:
+    app, counts = App(), LaneCounts()
+    lanes = LaneMiddleware(app, observer=counts)
+    await call(lanes, http(b"a=1,lane=dev", name=b"baggage"))
+    both = {"type": "http", "headers": [(b"x-lane", b"dev"), (b"Baggage", b"lane=test")]}
+    await call(lanes, both)
+    assert app.lanes == ["dev", None]
+    assert counts.dropped_by == {"conflict": 1}
+    start, _ = await call(LaneMiddleware(app, mode="strict"), both)
+    assert start["status"] == 400
+
+
+async def test_a_lane_of_no_class_is_refused_where_classes_are_closed() -> None:
+    app, counts = App(), LaneCounts()
+    classes = LaneClasses(LaneClass("ppe-*"), otherwise="refuse")
+    await call(LaneMiddleware(app, classes=classes, observer=counts), http(b"dev"))
+    await call(LaneMiddleware(app, classes=classes, observer=counts), http(b"ppe-one"))
+    assert app.lanes == [None, "ppe-one"]
+    assert counts.dropped_by == {"refused": 1}
+
+
+async def test_trap_9_of_the_original_what_clients_send_is_not_remembered() -> None:
+    import gc
+    import sys
+
+    middleware = LaneMiddleware(App(), observer=LaneCounts(most=10))
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for number in range(2000):
+        await call(middleware, http(f"lane-{number}".encode(), name=b"x-ctx-%d" % number))
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 4000
+
+
+async def test_what_clients_send_is_kept_for_a_few_only() -> None:
+    app = App()
+    middleware = LaneMiddleware(app)
+    for number in range(3000):
+        scope = http(b"lane=dev,n=%d" % number, name=b"baggage")
+        await call(middleware, scope)
+    await call(middleware, http(b"lane=dev," + b"x" * 2000, name=b"baggage"))
+    assert set(app.lanes) == {"dev"}
+    assert len(middleware._readings) <= 1024
+
+
+async def test_two_headers_of_one_name_are_one_too_many_in_either_carrier() -> None:
+    app = App()
+    two = {"type": "http", "headers": [(b"baggage", b"lane=dev"), (b"baggage", b"lane=dev")]}
+    await call(LaneMiddleware(app), two)
+    await call(LaneMiddleware(app), http(b"dev", b"dev"))
+    assert app.lanes == [None, None]

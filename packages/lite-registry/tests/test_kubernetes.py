@@ -44,6 +44,9 @@ class FakeApiServer:
         self.answers: list[Callable[[], Answer]] = []
         self.hang_up = asyncio.Event()
         self.refusing: set[str] = set()
+        self.cutting = False
+        self.hesitates: set[str] = set()
+        self.caught_up = asyncio.Event()
         self.compacted = 0
         self.port = 0
 
@@ -89,6 +92,12 @@ class FakeApiServer:
             self.history[kind].append((self.version, event))
         self._wake()
 
+    def end_watches(self, *, cut: bool) -> None:
+        """End every watch that stands; nothing that came since they last looked is sent."""
+        self.cutting = cut
+        self.hang_up.set()
+        self.hang_up = asyncio.Event()
+
     def compact(self) -> None:
         self.compacted = self.version
 
@@ -124,6 +133,10 @@ class FakeApiServer:
         return json_response(200, {"kind": "List", "metadata": meta, "items": items})
 
     async def _events(self, kind: str, since: int) -> AsyncIterator[bytes]:
+        hang_up = self.hang_up
+        if kind in self.hesitates:
+            yield b"\n"
+            await self.caught_up.wait()
         if since < self.compacted:
             status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
             yield json.dumps({"type": "ERROR", "object": status}).encode() + b"\n"
@@ -139,11 +152,13 @@ class FakeApiServer:
                         raise CutError
                     line = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
                     yield line + b"\n"
-            waits = {asyncio.create_task(e.wait()) for e in (changed, self.hang_up)}
+            waits = {asyncio.create_task(e.wait()) for e in (changed, hang_up)}
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
-            if self.hang_up.is_set():
+            if hang_up.is_set():
+                if self.cutting:
+                    raise CutError
                 return
 
 
@@ -194,6 +209,7 @@ class Cluster:
             credentials=StaticCredentials("secret-token"),
         )
         options: dict[str, Any] = {"namespaces": ("shop",), "debounce_seconds": 0.001}
+        options |= {"settle_seconds": 0.1}
         options |= {"clock": lambda: self.now, "sleep": self.sleep} | self.options
         self.source = KubernetesRoutes(api, **options)
         self.source.start(self.published, self.metrics)
@@ -331,6 +347,26 @@ async def test_services_and_endpoints_of_different_moments_are_never_mixed() -> 
         assert _lanes(cluster.published.table.documents) == {"orders": ["dev"]}
         cluster.api.refusing = set()
         await relief
+
+
+@pytest.mark.parametrize("cut", [True, False])
+async def test_a_watch_that_answers_is_not_yet_one_that_has_caught_up(
+    cluster: Cluster, cut: bool
+) -> None:
+    """The answer's head comes first, what was missed (or that it is gone for good) after it."""
+    cluster.now += 100  # a stream that lived long may end without being suspected
+    cluster.api.hesitates = {SLICES}
+    cluster.api.put(SERVICES, service("orders-test", app="orders", lane="test"))
+    cluster.api.put(SLICES, endpoints("orders-test", True))
+    cluster.api.delete(SERVICES, "orders-dev")
+    cluster.api.delete(SLICES, "orders-dev-1")
+    before = len(cluster.api.requests)
+    cluster.api.end_watches(cut=cut)
+    await until(lambda: len(seen_since(cluster, before)) == 2)
+    await asyncio.sleep(0.05)  # longer than changes are collected
+    cluster.api.caught_up.set()
+    await cluster.shows(orders=["test"])
+    assert cluster.shown[-2:] == [{"orders": ["dev"]}, {"orders": ["test"]}]
 
 
 def seen_since(cluster: Cluster, before: int) -> list[tuple[str, str]]:

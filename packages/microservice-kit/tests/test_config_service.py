@@ -42,7 +42,7 @@ async def test_a_published_document_reaches_the_readers(
     config: ConfigService[AppConfig], center: InMemoryConfigCenter
 ) -> None:
     seen: list[int] = []
-    stop = config.on_change(lambda current: seen.append(current.db.pool))
+    stop = config.on_change(lambda change: seen.append(change.current.db.pool))
     for pool in (8, 9):
         await center.publish_config("app.json", f'{{"db": {{"pool": {pool}}}}}')
         await settle()

@@ -35,7 +35,7 @@ def test_an_empty_document_is_no_data(content_type: str) -> None:
         ("a = ", "toml", r"not valid TOML"),
         ("just words", "properties", r"line 1 is not `key = value`"),
         ("[1, 2]", "json", r"its top is a list, it has to be a mapping"),
-        ("<a/>", "xml", r"content type 'xml' is none of json, properties, toml, yaml"),
+        ("<a/>", "xml", r"content type 'xml' is none of json, properties, text, toml, yaml"),
     ],
 )
 def test_a_broken_document_says_where_and_why(

@@ -149,7 +149,7 @@ async def test_a_call_that_finds_no_free_connection_in_time_says_so(
     server: FakeNacosServer,
 ) -> None:
     async with AsyncNacosClient(
-        server.address, username="nacos", password="nacos", timeout_seconds=0.5
+        server.address, username="nacos", password="nacos", timeout_seconds=2.0
     ) as nacos:
         await nacos.naming.instances("orders")
         server.inject("delay", seconds=30, times=1000)

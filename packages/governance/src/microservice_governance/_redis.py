@@ -10,7 +10,7 @@ try:
     from redis import Redis, RedisCluster
     from redis.asyncio import Redis as AsyncRedis
     from redis.asyncio import RedisCluster as AsyncRedisCluster
-    from redis.exceptions import NoScriptError, RedisError
+    from redis.exceptions import NoScriptError
 except ImportError:
     raise MissingDependencyError(
         "what is shared through Redis", "microservice-governance[redis]"
@@ -24,11 +24,11 @@ __all__ = (
     "Client",
     "NoScriptError",
     "Redis",
-    "RedisError",
 )
 
 Client: TypeAlias = Redis | RedisCluster
 AsyncClient: TypeAlias = AsyncRedis | AsyncRedisCluster
 
-FAILURES = (RedisError, OSError, TimeoutError, ValueError)
-"""What a client raises when its server does not do what it was asked, or answers with garbage."""
+FAILURES = Exception
+"""What a client raises when it cannot do what it was asked. More than `RedisError` and `OSError`: a
+garbled answer is a `ValueError`, a connection lost while it was being set up an `AttributeError`."""

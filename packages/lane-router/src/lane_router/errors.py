@@ -1,15 +1,25 @@
 """Errors of lane routing.
 
 LaneError
-├── InvalidLaneError        not a name a lane can have
-└── LaneUnavailableError    strict mode, and nobody of the lane can answer
+├── InvalidLaneError        not a name a lane can have, or a lane of no class
+├── LaneUnavailableError    strict mode, and nobody of the lane can answer
+├── RouteTableError         what the registry or a file says is no route table
+└── RulesError              a colouring rule is wrong
 """
 
 from __future__ import annotations
 
 from microservice_core import InvalidValueError, MicroserviceError
 
-__all__ = ("InvalidLaneError", "LaneError", "LaneUnavailableError")
+__all__ = (
+    "InvalidLaneError",
+    "LaneError",
+    "LaneUnavailableError",
+    "RouteTableError",
+    "RulesError",
+)
+
+_LABEL_RULE = "a DNS label: a-z, 0-9 and -, a letter first, at most 63"
 
 
 class LaneError(MicroserviceError):
@@ -19,13 +29,11 @@ class LaneError(MicroserviceError):
 class InvalidLaneError(LaneError, InvalidValueError):
     """The name breaks the rule for lanes; nothing was changed."""
 
-    def __init__(self, value: object) -> None:
-        InvalidValueError.__init__(
-            self, "lane", value, "a DNS label: a-z, 0-9 and -, a letter first, at most 63"
-        )
+    def __init__(self, value: object, rule: str = _LABEL_RULE) -> None:
+        InvalidValueError.__init__(self, "lane", value, rule)
 
-    def __reduce__(self) -> tuple[type[InvalidLaneError], tuple[object]]:  # type: ignore[override]
-        return type(self), (self.value,)
+    def __reduce__(self) -> tuple[type[InvalidLaneError], tuple[object, str]]:  # type: ignore[override]
+        return type(self), (self.value, self.rule)
 
 
 class LaneUnavailableError(LaneError):
@@ -46,3 +54,11 @@ class LaneUnavailableError(LaneError):
 
     def __reduce__(self) -> tuple[type[LaneUnavailableError], tuple[str, str]]:
         return type(self), (self.service_name, self.lane)
+
+
+class RouteTableError(LaneError, ValueError):
+    """What was given is no route table; the last good one stays in force."""
+
+
+class RulesError(LaneError, ValueError):
+    """A colouring rule breaks a rule; the last good ones stay in force."""

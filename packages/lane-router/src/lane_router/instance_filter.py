@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .context import HEADER, PROD, current_lane, is_lane
-from .errors import LaneUnavailableError
-from .middleware import Mode, check_header, check_mode
+from .carriers import check_header
+from .context import current_lane
+from .errors import InvalidLaneError, LaneUnavailableError
+from .lane_classes import ANY_LANE, LaneClasses, Mode, check_mode
+from .lane_name import HEADER, PROD, is_lane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from microservice_core import RequestContext, ServiceInstance
+
+    from .observer import LaneObserver
+    from .resolution import Outcome
 
 __all__ = ("LaneInstanceFilter",)
 
@@ -26,11 +31,20 @@ class LaneInstanceFilter:
         InvalidValueError: no such header name or mode.
     """
 
-    __slots__ = ("_header", "_strict")
+    __slots__ = ("_classes", "_header", "_mode", "_observer")
 
-    def __init__(self, *, mode: Mode = "permissive", header: str = HEADER) -> None:
-        self._strict = check_mode(mode) == "strict"
+    def __init__(
+        self,
+        *,
+        mode: Mode = "permissive",
+        header: str = HEADER,
+        classes: LaneClasses = ANY_LANE,
+        observer: LaneObserver | None = None,
+    ) -> None:
+        self._mode = check_mode(mode)
         self._header = check_header(header)
+        self._classes = classes
+        self._observer = observer
 
     def __call__(
         self, instances: Sequence[ServiceInstance], context: RequestContext
@@ -39,20 +53,36 @@ class LaneInstanceFilter:
 
         Raises:
             LaneUnavailableError: mode `strict`, and nobody of the lane can answer.
+            InvalidLaneError: the lane belongs to no class, and such lanes are refused.
         """
         lane = self._lane(context)
-        if lane is not None and lane != PROD:
-            members = [instance for instance in instances if instance.lane == lane]
-            if any(map(_can_answer, members)):
-                return members
-            if self._strict:
-                raise LaneUnavailableError(context.service_name, lane)
-        base = [instance for instance in instances if instance.lane in {"", PROD}]
-        return instances if len(base) == len(instances) else base
+        if lane is None or lane == PROD:
+            self._count(context, lane, "base")
+            return _base(instances)
+        mode = self._classes.mode_of(lane, self._mode)
+        if mode is None:
+            raise InvalidLaneError(lane, "a lane of one of the classes")
+        members = [instance for instance in instances if instance.lane == lane]
+        if any(map(_can_answer, members)):
+            self._count(context, lane, "lane")
+            return members
+        self._count(context, lane, "strict_miss" if mode == "strict" else "base_fallback")
+        if mode == "strict":
+            raise LaneUnavailableError(context.service_name, lane)
+        return _base(instances)
+
+    def _count(self, context: RequestContext, lane: str | None, outcome: Outcome) -> None:
+        if self._observer is not None:
+            self._observer.resolved(context.service_name, lane, outcome)
 
     def _lane(self, context: RequestContext) -> str | None:
         explicit = context.headers.get(self._header)
         return explicit if explicit is not None and is_lane(explicit) else current_lane()
+
+
+def _base(instances: Sequence[ServiceInstance]) -> Sequence[ServiceInstance]:
+    base = [instance for instance in instances if instance.lane in {"", PROD}]
+    return instances if len(base) == len(instances) else base
 
 
 def _can_answer(instance: ServiceInstance) -> bool:

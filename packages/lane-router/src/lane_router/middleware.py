@@ -1,18 +1,18 @@
-"""Ingress: an ASGI application runs each request in the lane its header names."""
+"""Ingress: an ASGI application runs each request in the lane its headers name."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Literal, cast
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
-from microservice_core import InvalidValueError
+from . import otel_baggage
+from .carriers import BAGGAGE_KEY, Carriers, Preference, Reading
+from .context import CURRENT
+from .lane_classes import ANY_LANE, LaneClasses, Mode, check_mode
+from .lane_name import HEADER
+from .observer import LaneObserver
 
-from .context import HEADER, is_lane, lane_scope
-
-__all__ = ("LaneMiddleware", "Mode", "check_header", "check_mode")
-
-Mode = Literal["permissive", "strict"]
+__all__ = ("LaneMiddleware",)
 
 # The types of the ASGI specification, version 3: values of a scope or message can be anything.
 Scope = MutableMapping[str, Any]
@@ -21,67 +21,106 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^`|~-]+")
-_REFUSAL = b"the lane header must hold exactly one lane name; send a valid one or none\n"
+_REQUESTS = frozenset({"http", "websocket"})
+_BAGGAGE = frozenset({b"baggage", b"Baggage", b"BAGGAGE"})
+
+# Of what clients send, so both are bounded.
+_MOST_KEPT = 1024
+_LONGEST_KEPT = 512
+
+REFUSAL = b"the lane header must hold exactly one lane name; send a valid one or none\n"
 
 
 class LaneMiddleware:
     """Pure ASGI, for HTTP and WebSocket; nothing of the header is ever sent back.
 
-    A header that is garbage or there twice counts as none in mode `permissive`. In mode `strict`
-    it is answered 400, a WebSocket is closed with 1008.
+    The lane is read from its header and from W3C baggage. What is garbage, there twice, of no
+    class, or different in the two counts as none in mode `permissive`. In mode `strict` it is
+    answered 400, a WebSocket is closed with 1008.
+
+    Args:
+        header: the lane's own header.
+        baggage_key: the member of `baggage`; None = baggage is not read.
+        prefer: whom to believe when the two disagree, in either mode; None = neither.
+        classes: which lanes there may be.
+        observer: is told what was dropped.
 
     Raises:
-        InvalidValueError: no such header name or mode.
+        InvalidValueError: no such header name, key, preference or mode.
     """
 
-    def __init__(self, app: AsgiApp, *, header: str = HEADER, mode: Mode = "permissive") -> None:
+    def __init__(
+        self,
+        app: AsgiApp,
+        *,
+        header: str = HEADER,
+        mode: Mode = "permissive",
+        baggage_key: str | None = BAGGAGE_KEY,
+        prefer: Preference | None = None,
+        classes: LaneClasses = ANY_LANE,
+        observer: LaneObserver | None = None,
+    ) -> None:
         self._app = app
-        self._header = check_header(header).encode("ascii")
+        self._carriers = Carriers(
+            header=header, baggage_key=baggage_key, prefer=prefer, classes=classes
+        )
         self._strict = check_mode(mode) == "strict"
+        self._observer = observer
+        # Servers hand names over in lower case, as ASGI asks; one that does not is understood too.
+        self._is_lane = _spellings(header)
+        self._readings: dict[tuple[bytes | None, bytes | None], Reading] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in {"http", "websocket"}:
+        if scope["type"] not in _REQUESTS:
             await self._app(scope, receive, send)
             return
-        values = [value for name, value in _headers(scope) if name.lower() == self._header]
-        lane = _lane(values)
-        if values and lane is None and self._strict:
-            await _refuse(scope, send)
-            return
-        with lane_scope(lane):
+        lane, problem = self._read(scope)
+        if problem is not None:
+            if self._observer is not None:
+                self._observer.dropped(problem)
+            if self._strict:
+                await _refuse(scope, send)
+                return
+        token = CURRENT.set(lane)
+        try:
             await self._app(scope, receive, send)
+        finally:
+            CURRENT.reset(token)
+
+    def _read(self, scope: Scope) -> Reading:
+        """What the headers say; the same few answers are given again and again, so some are kept."""
+        lane: bytes | None = None
+        baggage: bytes | None = None
+        for name, value in scope.get("headers", ()):
+            if name in self._is_lane:
+                lane = value if lane is None else lane + b"," + value
+            elif name in _BAGGAGE:
+                baggage = value if baggage is None else baggage + b"," + value
+        if baggage is None and otel_baggage.loaded():
+            return self._carriers.read(*map(_texts, (lane, baggage)))
+        found = self._readings.get((lane, baggage))
+        if found is None:
+            found = self._carriers.read(*map(_texts, (lane, baggage)))
+            if len(self._readings) >= _MOST_KEPT:
+                self._readings.clear()
+            if len(lane or b"") + len(baggage or b"") <= _LONGEST_KEPT:
+                self._readings[lane, baggage] = found
+        return found
 
 
-def check_header(header: str) -> str:
-    """A header name in lower case, or an error that names it."""
-    if not _TOKEN.fullmatch(header):
-        raise InvalidValueError("header", header, "a header name in lower case, without _")
-    return header
+def _spellings(header: str) -> frozenset[bytes]:
+    spelt = (header, header.title(), header.upper())
+    return frozenset(name.encode("ascii") for name in spelt)
 
 
-def check_mode(mode: str) -> Mode:
-    """A mode, or an error that names it."""
-    if mode not in {"permissive", "strict"}:
-        raise InvalidValueError("mode", mode, "'permissive' or 'strict'")
-    return cast(Mode, mode)
-
-
-def _headers(scope: Scope) -> Iterable[tuple[bytes, bytes]]:
-    return cast("Iterable[tuple[bytes, bytes]]", scope.get("headers", ()))
-
-
-def _lane(values: list[bytes]) -> str | None:
-    if len(values) != 1:
-        return None
-    lane = values[0].decode("latin-1")
-    return lane if is_lane(lane) else None
+def _texts(value: bytes | None) -> list[str]:
+    return [] if value is None else [value.decode("latin-1")]
 
 
 async def _refuse(scope: Scope, send: Send) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": "invalid lane"})
         return
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_REFUSAL))]
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(REFUSAL))]
     await send({"type": "http.response.start", "status": 400, "headers": headers})
-    await send({"type": "http.response.body", "body": _REFUSAL})
+    await send({"type": "http.response.body", "body": REFUSAL})

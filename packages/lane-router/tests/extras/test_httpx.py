@@ -30,7 +30,7 @@ class Network(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
 
 def test_the_lane_is_told_to_the_mesh_and_to_nobody_else() -> None:
-    assert instrument(mesh_hosts=["orders"]) == ("httpx",)
+    assert "httpx" in instrument(mesh_hosts=["orders"])
     network = Network()
     with httpx.Client(transport=network) as client, lane_scope("dev"):
         client.get("http://orders/")
@@ -76,7 +76,7 @@ def test_a_client_made_before_and_shared_by_lanes_tells_each_its_own() -> None:
 
 
 def test_instrumenting_again_replaces_the_hosts_and_undoing_it_is_complete() -> None:
-    before = httpx.Client._send_single_request
+    before = httpx.Client._transport_for_url
     instrument(mesh_hosts=["orders"])
     instrument(mesh_hosts=["users"])
     network = Network()
@@ -87,11 +87,11 @@ def test_instrumenting_again_replaces_the_hosts_and_undoing_it_is_complete() -> 
         uninstrument()
         client.get("http://users/")
     assert network.seen == [("orders", None), ("users", "dev"), ("users", None)]
-    assert httpx.Client._send_single_request is before
+    assert httpx.Client._transport_for_url is before
 
 
 def test_a_wrong_host_changes_nothing() -> None:
-    before = httpx.Client._send_single_request
+    before = httpx.Client._transport_for_url
     with pytest.raises(InvalidValueError, match="mesh_hosts must be"):
         instrument(mesh_hosts=["http://orders"])
-    assert httpx.Client._send_single_request is before
+    assert httpx.Client._transport_for_url is before

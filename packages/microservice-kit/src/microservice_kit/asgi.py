@@ -2,47 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, cast
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar
 
+from microservice_core import ConfigCenter, ServiceRegistry
+
 from .config_service import ConfigService
+from .encryption import KeyProvider
 from .errors import NotEnabledError
-from .module import AnyConfig, MicroserviceModule
+from .graceful_stop import GracefulStop
+from .inner_lifespan import InnerLifespan
+from .management import ManagementApp
+from .module import AnyConfig, LaneMode, MicroserviceModule
+from .server_port import listening, server_is_known, server_ports
 from .services import Services
 
 if TYPE_CHECKING:
-    from microservice_client import AsyncServiceClient
+    from microservice_client import AsyncServiceClient, ServicePolicy
+
+    from .telemetry_setup import Telemetry
 
 __all__ = ("Microservice",)
 
+logger = logging.getLogger(__name__)
+
 ModelT = TypeVar("ModelT", bound=BaseModel, default=AnyConfig)
+Message = MutableMapping[str, object]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+LONGEST_START_SECONDS = 60.0
 
 
 class Microservice(MicroserviceModule[ModelT]):
-    """A `MicroserviceModule` that lives as long as a Starlette or FastAPI application.
+    """A `MicroserviceModule` that lives as long as an ASGI application.
 
-    `app = FastAPI(lifespan=Microservice(service_name="orders", port=8000, ...).lifespan)`: the
-    service is registered before the first request and deregistered before anything is closed. The
-    opened services are `request.state.services` in a handler and `.services` here.
+    Two ways, with the arguments of `MicroserviceModule`:
 
-    Takes the arguments of `MicroserviceModule`.
+    - `app = FastAPI(lifespan=Microservice(service_name="orders", ...).lifespan)`; the opened
+      services are `request.state.services` in a handler and `.services` here.
+    - `app = Microservice(app=app, service_name="orders", ...)` around any ASGI application.
+
+    Under uvicorn, hypercorn or gunicorn the service is registered once the server listens, on the
+    server's own port unless `port` is given; anywhere else at start-up. On SIGTERM it goes out of
+    service first: not ready, deregistered, `leave_seconds` for callers to learn of it; then the
+    server stops accepting, finishes what it has, and everything is closed in reverse order.
+
+    Args:
+        app: the application to wrap.
+        management: answer `/health/live`, `/health/ready` and `/health`.
+        telemetry: answer `/metrics` with what was set up with `prometheus=True`.
     """
 
-    _open: Services[ModelT] | None = None
+    def __init__(
+        self,
+        *,
+        app: App | None = None,
+        management: bool = True,
+        telemetry: Telemetry | None = None,
+        config_center: str | ConfigCenter | None = None,
+        service_registry: str | ServiceRegistry | None = None,
+        config: type[ModelT] | None = None,
+        lanes: LaneMode | None = None,
+        policies: Mapping[str, ServicePolicy] | None = None,
+        register: bool = True,
+        config_keys: KeyProvider | None = None,
+        **settings: object,
+    ) -> None:
+        super().__init__(
+            config_center=config_center,
+            service_registry=service_registry,
+            config=config,
+            lanes=lanes,
+            policies=policies,
+            register=register,
+            config_keys=config_keys,
+            **settings,
+        )
+        self._app = app
+        self._wants_management = management
+        self._metrics = telemetry.prometheus_text if telemetry and telemetry.registry else None
+        self._open: Services[ModelT] | None = None
+        self._management: ManagementApp | None = None
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[dict[str, object]]:
         """Open the module around the application's life; hand it to Starlette or FastAPI."""
-        async with self as services:
-            self._open = services
-            try:
-                yield {"services": services}
-            finally:
-                self._open = None
+        async with self._opened() as services:
+            mount = getattr(app, "mount", None)
+            if callable(mount) and self._management is not None:
+                mount("/health", self._management)
+                if self._metrics is not None:
+                    mount("/metrics", self._management)
+            yield {"services": services}
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve the wrapped application."""
+        if self._app is None:
+            raise NotEnabledError("an application to wrap", "say Microservice(app=...)")
+        if scope["type"] == "lifespan":
+            await self._live(self._app, scope, receive, send)
+        elif self._is_management(scope):
+            assert self._management is not None  # noqa: S101 - just asked
+            await self._management(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
     @property
     def services(self) -> Services[ModelT]:
@@ -64,3 +135,79 @@ class Microservice(MicroserviceModule[ModelT]):
     def client(self) -> AsyncServiceClient:
         """Calls services by name."""
         return self.services.service_client
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Services[ModelT]]:
+        async with self as services:
+            self._open = services
+            if self._wants_management:
+                token = self.settings.management_token.get_secret_value()
+                self._management = ManagementApp(
+                    services.health, token=token, metrics=self._metrics
+                )
+            stop = GracefulStop(services.leave).install()
+            try:
+                yield services
+            finally:
+                stop.uninstall()
+                self._open = self._management = None
+
+    async def _live(self, app: App, scope: Message, receive: Receive, send: Send) -> None:
+        """The lifespan protocol, with the module open around the application's own."""
+        await receive()
+        phase = "startup"
+        try:
+            async with self._opened() as services:
+                state = cast("MutableMapping[str, object]", scope.setdefault("state", {}))
+                state["services"] = services
+                async with InnerLifespan(app, scope):
+                    await send({"type": "lifespan.startup.complete"})
+                    phase = "shutdown"
+                    await receive()
+                    await services.leave(wait=False)
+        except BaseException as error:
+            await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _is_management(self, scope: Mapping[str, object]) -> bool:
+        return (
+            self._management is not None
+            and scope["type"] == "http"
+            and self._management.answers(str(scope["path"]))
+        )
+
+    async def _announce(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
+        if not server_is_known():
+            await super()._announce(stack, services)
+            return
+        # The server binds its port only after this start-up has ended; what can be known is asked
+        # now, so that a registry that is down ends the start.
+        registrar = services.opened_registrar
+        if registrar is not None and self._register and self.settings.service_name:
+            await registrar.reach(self.settings.service_name)
+        task = asyncio.ensure_future(self._announce_when_listening(services))
+        stack.callback(task.cancel)
+
+    async def _announce_when_listening(self, services: Services[ModelT]) -> None:
+        try:
+            async with asyncio.timeout(LONGEST_START_SECONDS):
+                port = await self._server_port()
+                await listening(port)
+            await self._register_all(services, port, patient=True)
+        except TimeoutError:
+            logger.error(  # noqa: TRY400 - the reason is in the message
+                "not registered: the server did not listen within %g s; give `port` if it serves "
+                "on one that cannot be found out",
+                LONGEST_START_SECONDS,
+            )
+        except Exception:
+            logger.exception("not registered")
+
+    async def _server_port(self) -> int:
+        while self.settings.port is None:
+            ports = server_ports()
+            if len(ports) == 1:
+                return ports[0]
+            await asyncio.sleep(0.02)
+        return self.settings.port

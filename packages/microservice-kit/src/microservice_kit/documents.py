@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping
 
-from microservice_core import ConfigResult, MissingDependencyError
+from microservice_core import ConfigResult, MissingDependencyError, content_type_of
 
 from .errors import InvalidConfigError
 
@@ -16,18 +16,24 @@ Data = dict[str, object]
 
 
 def parse(document: ConfigResult) -> Data:
-    """The data a YAML, JSON, TOML or properties document holds; empty for an empty one.
+    """The data a YAML, JSON, TOML or properties document holds; empty for an empty one or a text.
+
+    A document whose type says nothing (`text`) is read by its name's ending.
 
     Raises:
         InvalidConfigError: it cannot be parsed, or holds no mapping at its top.
         MissingDependencyError: it is YAML and PyYAML is not installed.
     """
-    parser = _PARSERS.get(document.content_type)
+    kind = document.content_type
+    if kind == "text":
+        kind = content_type_of(document.data_id)
+    if kind == "text" or not document.content.strip():
+        return {}
+    parser = _PARSERS.get(kind)
     if parser is None:
-        kinds = ", ".join(sorted(_PARSERS))
-        problem = f"content type {document.content_type!r} is none of {kinds}"
-        raise InvalidConfigError(document.data_id, problem)
-    data = parser(document.data_id, document.content) if document.content.strip() else {}
+        kinds = ", ".join(sorted((*_PARSERS, "text")))
+        raise InvalidConfigError(document.data_id, f"content type {kind!r} is none of {kinds}")
+    data = parser(document.data_id, document.content)
     if not isinstance(data, dict):
         problem = f"its top is a {type(data).__name__}, it has to be a mapping"
         raise InvalidConfigError(document.data_id, problem)
@@ -35,7 +41,11 @@ def parse(document: ConfigResult) -> Data:
 
 
 def deep_merge(low: Mapping[str, object], high: Mapping[str, object]) -> Data:
-    """Both; where both have a mapping they are merged, anywhere else `high` wins whole."""
+    """Both; where both have a mapping they are merged, anywhere else `high` wins whole.
+
+    A list replaces a list, an empty mapping adds nothing, and a None of `high` is a value like any
+    other: it wins.
+    """
     merged: Data = dict(low)
     for key, value in high.items():
         present = merged.get(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from microservice_core import MicroserviceError
 
-__all__ = ("InvalidConfigError", "NotEnabledError")
+__all__ = ("ConfigRestoreError", "InvalidConfigError", "NotEnabledError")
 
 
 class InvalidConfigError(MicroserviceError, ValueError):
@@ -21,6 +21,17 @@ class InvalidConfigError(MicroserviceError, ValueError):
         )
         self.document = document
         self.problem = problem
+
+
+class ConfigRestoreError(MicroserviceError):
+    """The configuration center cannot be written to, so a version cannot be published again."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"version {version} cannot be published: there is no configuration center that takes "
+            "documents; roll back here only, with rollback()"
+        )
+        self.version = version
 
 
 class NotEnabledError(MicroserviceError, AttributeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
@@ -15,16 +16,19 @@ from microservice_core import (
     ConfigCenter,
     InstanceQuery,
     MissingDependencyError,
-    ServerAddressed,
-    ServiceInstance,
     ServiceRegistry,
     open_config_center,
     open_service_registry,
 )
 
-from .address import reachable_address
+from .config_documents import ConfigSnapshot, DocumentReader, with_profiles
 from .config_service import ConfigService
-from .services import Services
+from .declared_services import DeclaredService, declared_services
+from .encryption import ConfigEncryption, KeyProvider
+from .health_watch import watch_health
+from .open_modules import enter_module, leave_module, tell_modules
+from .registration import Registrar
+from .services import AnyServices, Services
 from .settings import MicroserviceSettings, read_settings
 
 if TYPE_CHECKING:
@@ -62,6 +66,7 @@ class MicroserviceModule(Generic[ModelT]):
             `lanes`. None does not look at lanes.
         policies: behaviour of calls by service name.
         register: False keeps a service with a name and a port unregistered.
+        config_keys: gives the keys of `ENC(...)` values; by default the environment does.
         settings: every field of `MicroserviceSettings`; the environment fills what is missing.
 
     Raises:
@@ -77,6 +82,7 @@ class MicroserviceModule(Generic[ModelT]):
         lanes: LaneMode | None = None,
         policies: Mapping[str, ServicePolicy] | None = None,
         register: bool = True,
+        config_keys: KeyProvider | None = None,
         **settings: object,
     ) -> None:
         named = {"config_center": config_center, "service_registry": service_registry}
@@ -88,19 +94,29 @@ class MicroserviceModule(Generic[ModelT]):
         self._lanes = lanes
         self._policies = policies
         self._register = register
+        self._encryption = ConfigEncryption(config_keys) if config_keys else ConfigEncryption()
         self._stack: AsyncExitStack | None = None
 
     async def __aenter__(self) -> Services[ModelT]:
         async with AsyncExitStack() as stack:
             center = await self._open_config_center(stack)
             services = Services(
-                opened_config=await self._open_config(stack, center), opened_config_center=center
+                opened_config=await self._open_config(stack, center),
+                opened_config_center=center,
+                leave_seconds=self.settings.leave_seconds,
             )
+            stack.push_async_callback(services.health.aclose)
+            self._enter(stack, services)
+            await self._load_declared(services)
             registry = await self._open_service_registry(stack)
             if registry is not None:
                 services.opened_service_registry = registry
                 services.opened_service_client = await self._open_client(stack, registry)
-                services.instance = await self._announce(stack, registry)
+                services.opened_registrar = self._open_registrar(stack, registry)
+                await self._announce(stack, services)
+            watch_health(
+                stack, cast(AnyServices, services), every_seconds=self.settings.health_seconds
+            )
             self._stack = stack.pop_all()
         return services
 
@@ -114,6 +130,19 @@ class MicroserviceModule(Generic[ModelT]):
         if stack is not None:
             await stack.__aexit__(exc_type, exc, tb)
 
+    def _enter(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
+        stack.callback(services.config.follow(tell_modules))
+        opened = cast(AnyServices, services)
+        enter_module(opened)
+        stack.callback(leave_module, opened)
+
+    async def _load_declared(self, services: Services[ModelT]) -> None:
+        """Read what `ConfigCenterValue` attributes need, where there are any."""
+        values = sys.modules.get(f"{__package__}.config_value")
+        if values is not None and services.opened_config_center is not None:
+            for where in values.declared_documents():
+                await services.config.load(where)
+
     async def _open_config_center(self, stack: AsyncExitStack) -> ConfigCenter | None:
         name = self.settings.config_center
         if self._config_center is not None or not name:
@@ -125,6 +154,13 @@ class MicroserviceModule(Generic[ModelT]):
         self, stack: AsyncExitStack, center: ConfigCenter | None
     ) -> ConfigService[ModelT]:
         settings = self.settings
+        snapshot = ConfigSnapshot(settings.config_snapshot) if settings.config_snapshot else None
+        reader = DocumentReader(
+            center,
+            on_unavailable=settings.on_config_unavailable,
+            wait_seconds=settings.config_wait_seconds,
+            snapshot=snapshot,
+        )
         service = ConfigService(
             self._model,
             center,
@@ -132,6 +168,9 @@ class MicroserviceModule(Generic[ModelT]):
             group_name=settings.group_name,
             namespace_id=settings.namespace_id,
             env_prefix=settings.env_prefix,
+            reader=reader,
+            snapshot=snapshot,
+            encryption=self._encryption,
         )
         stack.push_async_callback(service.close)
         await service.open()
@@ -163,39 +202,54 @@ class MicroserviceModule(Generic[ModelT]):
         )
         return await stack.enter_async_context(client)
 
-    async def _announce(
-        self, stack: AsyncExitStack, registry: ServiceRegistry
-    ) -> ServiceInstance | None:
-        instance = instance_of(self.settings, registry)
-        if instance is None or not self._register:
-            return None
-        stack.push_async_callback(registry.deregister, instance)
-        await registry.register(instance)
-        logger.info("registered %s at %s", instance.service_name, instance.address)
-        return instance
+    def _open_registrar(self, stack: AsyncExitStack, registry: ServiceRegistry) -> Registrar:
+        registrar = Registrar(
+            registry,
+            on_unavailable=self.settings.on_registry_unavailable,
+            wait_seconds=self.settings.registry_wait_seconds,
+            warm_up_seconds=self.settings.warm_up_seconds,
+        )
+        stack.push_async_callback(registrar.aclose)
+        return registrar
+
+    async def _announce(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
+        """Register, now or when the time has come."""
+        await self._register_all(services, self.settings.port)
+
+    async def _register_all(
+        self, services: Services[ModelT], port: int | None, *, patient: bool = False
+    ) -> None:
+        """Register the module's own instance, and those that were declared."""
+        if not self._register:
+            return
+        own = _own_service(self.settings, port)
+        if own is not None:
+            instance = own.instance(self.settings, services.service_registry)
+            services.instance = instance
+            await services.register(instance, patient=patient)
+        for declared in declared_services():
+            instance = declared.instance(self.settings, services.service_registry)
+            await services.register(instance, patient=patient)
 
 
-def instance_of(
-    settings: MicroserviceSettings, registry: ServiceRegistry
-) -> ServiceInstance | None:
-    """The instance these settings describe; None without a service name or a port."""
-    if not settings.service_name or settings.port is None:
+def _own_service(settings: MicroserviceSettings, port: int | None) -> DeclaredService | None:
+    """What these settings describe; None without a service name or a port."""
+    if not settings.service_name or port is None:
         return None
-    labels = {"version": settings.version, "lane": settings.lane, "zone": settings.zone}
-    server = registry.server_address if isinstance(registry, ServerAddressed) else ""
-    return ServiceInstance(
+    return DeclaredService(
         settings.service_name,
-        settings.host or reachable_address(server),
-        settings.port,
+        port,
+        version=settings.version,
+        lane=settings.lane,
+        zone=settings.zone,
         weight=settings.weight,
-        metadata={**{key: value for key, value in labels.items() if value}, **settings.metadata},
-        group_name=settings.group_name,
-        namespace_id=settings.namespace_id,
+        metadata=settings.metadata,
     )
 
 
 def _documents_of(settings: MicroserviceSettings) -> Sequence[str]:
-    return settings.documents or (f"{settings.service_name or 'application'}.yaml",)
+    documents = settings.documents or (f"{settings.service_name or 'application'}.yaml",)
+    return with_profiles(documents, settings.profiles)
 
 
 async def _entered(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -11,13 +12,15 @@ from microservice_core import ConfigCenter, ServiceInstance, ServiceRegistry
 
 from .config_service import ConfigService
 from .errors import NotEnabledError
+from .health import Health
+from .registration import Registrar, Registration
 
 if TYPE_CHECKING:
     from microservice_client import AsyncServiceClient
 
     from .container import MicroserviceContainer
 
-__all__ = ("Services",)
+__all__ = ("AnyServices", "Services")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ValueT = TypeVar("ValueT")
@@ -28,14 +31,18 @@ class Services(Generic[ModelT]):
     """The opened parts of a module; one that was not enabled raises `NotEnabledError`.
 
     Attributes:
-        instance: what was registered, or None.
+        instance: what was registered under the module's own name, or None.
+        health: the checks of this process; add your own.
     """
 
     opened_config: ConfigService[ModelT]
     opened_config_center: ConfigCenter | None = None
     opened_service_registry: ServiceRegistry | None = None
     opened_service_client: AsyncServiceClient | None = None
+    opened_registrar: Registrar | None = None
     instance: ServiceInstance | None = None
+    health: Health = field(default_factory=Health)
+    leave_seconds: float = 0.0
 
     @property
     def config(self) -> ConfigService[ModelT]:
@@ -57,6 +64,38 @@ class Services(Generic[ModelT]):
         """Calls services by name."""
         return _enabled("service_client", self.opened_service_client, "service_registry")
 
+    async def register(self, instance: ServiceInstance, *, patient: bool = False) -> Registration:
+        """Register a further instance of this process; it leaves with the others.
+
+        Args:
+            patient: go on trying in the background whatever the module's policy says.
+
+        Raises:
+            NotEnabledError: the module has no registry.
+            ServiceRegistryError: see `on_registry_unavailable`.
+        """
+        registrar = _enabled("registration", self.opened_registrar, "service_registry")
+        return await registrar.add(instance, patient=patient)
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """What is registered, or being registered, now."""
+        return tuple(self.opened_registrar.registrations) if self.opened_registrar else ()
+
+    async def leave(self, *, wait: bool = True) -> None:
+        """Go out of service: not ready, out of the registry, and time for callers to learn of it.
+
+        Nothing is closed; the process goes on answering.
+
+        Args:
+            wait: False does not wait for the callers.
+        """
+        self.health.draining = True
+        registrar = self.opened_registrar
+        if registrar is not None and registrar.registrations:
+            await registrar.aclose()
+            await asyncio.sleep(self.leave_seconds if wait else 0.0)
+
     @property
     def container(self) -> MicroserviceContainer:
         """A dependency-injector container of the same objects, to extend or override."""
@@ -74,3 +113,6 @@ def _enabled(name: str, opened: ValueT | None, needs: str = "") -> ValueT:
     if opened is None:
         raise NotEnabledError(name, f'open the module with {needs or name}="nacos" (or another)')
     return opened
+
+
+AnyServices = Services[BaseModel]

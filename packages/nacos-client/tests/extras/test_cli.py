@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -272,9 +273,22 @@ def test_bad_input_is_one_line_that_names_it(nacos: Nacos, arguments: tuple[str,
     assert "must be" in err
 
 
-def test_ctrl_c_is_exit_code_130(nacos: Nacos, monkeypatch: pytest.MonkeyPatch) -> None:
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    assert nacos("service", "watch", "orders")[0] == 130
+def test_ctrl_c_is_exit_code_130(server: FakeNacosServer) -> None:
+    """In a process of its own: an interrupt of this one might hit anything."""
+    environment = {
+        **os.environ,
+        "NACOS_SERVER_ADDR": server.address,
+        "NACOS_USERNAME": "nacos",
+        "NACOS_PASSWORD": "nacos",
+    }
+    code = "import sys; from nacos_client.cli.command import run; sys.exit(run(['service', 'watch', 'orders']))"
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as command:
+        deadline = time.monotonic() + 50
+        while not any("instance/list" in request for request in map(str, server.requests)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        command.send_signal(signal.SIGINT)
+        assert command.wait(50) == 130
 
 
 def test_there_is_no_option_for_the_password() -> None:

@@ -1,47 +1,71 @@
-# ruff: noqa: SLF001
-"""httpx: every client's every hop.
-
-The patched method is the one place that each hop of each client goes through, redirects and custom
-transports included; an event hook would have to be added to each client by its owner.
-"""
+"""httpx: every client's every hop; and transports for those who prefer to name them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import httpx
 
-from lane_router.context import lane_headers
+from lane_router.egress import Egress
+from lane_router.mesh import MeshHosts
+from lane_router.routing import Routing
 
-if TYPE_CHECKING:
-    from lane_router.mesh import MeshHosts
+from .httpx_hop import AsyncHop, Hop, patches_of
 
-_send = httpx.Client._send_single_request
-_send_async = httpx.AsyncClient._send_single_request
+__all__ = ("PATCHES", "AsyncLaneTransport", "LaneTransport")
 
-
-def patch(hosts: MeshHosts, header: str) -> None:
-    """Let every client tell the lane to these hosts."""
-
-    def mark(request: httpx.Request) -> None:
-        if request.url.host not in hosts:
-            request.headers.pop(header, None)
-        elif header not in request.headers:
-            request.headers.update(lane_headers(header=header))
-
-    def send(client: httpx.Client, request: httpx.Request) -> httpx.Response:
-        mark(request)
-        return _send(client, request)
-
-    async def send_async(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-        mark(request)
-        return await _send_async(client, request)
-
-    httpx.Client._send_single_request = send  # type: ignore[assignment,method-assign]
-    httpx.AsyncClient._send_single_request = send_async  # type: ignore[assignment,method-assign]
+PATCHES = patches_of(httpx)
 
 
-def unpatch() -> None:
-    """Let every client be as it was."""
-    httpx.Client._send_single_request = _send  # type: ignore[method-assign]
-    httpx.AsyncClient._send_single_request = _send_async  # type: ignore[method-assign]
+class LaneTransport(httpx.BaseTransport):
+    """`httpx.Client(transport=LaneTransport(router))`: routes and tells the lane, alone."""
+
+    def __init__(
+        self,
+        router: Routing | None = None,
+        *,
+        mesh_hosts: tuple[str, ...] = (),
+        inner: httpx.BaseTransport | None = None,
+    ) -> None:
+        inner = inner or httpx.HTTPTransport()
+        egress = Egress(router, MeshHosts(mesh_hosts))
+        self._hop = Hop(egress, inner.handle_request, inner.close, httpx.ConnectError)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """One hop.
+
+        Raises:
+            LaneUnavailableError: the lane has nobody, and its mode is strict.
+        """
+        response: httpx.Response = self._hop.handle_request(request)
+        return response
+
+    def close(self) -> None:
+        """Close what is behind."""
+        self._hop.close()
+
+
+class AsyncLaneTransport(httpx.AsyncBaseTransport):
+    """`httpx.AsyncClient(transport=AsyncLaneTransport(router))`."""
+
+    def __init__(
+        self,
+        router: Routing | None = None,
+        *,
+        mesh_hosts: tuple[str, ...] = (),
+        inner: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        inner = inner or httpx.AsyncHTTPTransport()
+        egress = Egress(router, MeshHosts(mesh_hosts))
+        self._hop = AsyncHop(egress, inner.handle_async_request, inner.aclose, httpx.ConnectError)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """One hop.
+
+        Raises:
+            LaneUnavailableError: the lane has nobody, and its mode is strict.
+        """
+        response: httpx.Response = await self._hop.handle_async_request(request)
+        return response
+
+    async def aclose(self) -> None:
+        """Close what is behind."""
+        await self._hop.aclose()

@@ -63,6 +63,10 @@ class View(Protocol):
         """The object of that uid is gone."""
         ...
 
+    def pause(self) -> None:
+        """The stream came to its end, as it does; changes may be missed until the next one."""
+        ...
+
     def lag(self) -> None:
         """Changes were missed; a list will tell."""
         ...
@@ -204,6 +208,7 @@ class Reflector:
                     return
                 continue
             self._count("watch_restarts", "eof")
+            self._view.pause()
             if self._clock() - began < HEALTHY_SECONDS:
                 await self._back_off(None)
             else:

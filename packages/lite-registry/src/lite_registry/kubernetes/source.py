@@ -37,15 +37,18 @@ class Mirror(Generic[ProjectionT]):
         project: Callable[[Mapping[str, object]], ProjectionT | None],
         *,
         on_change: Callable[[], None],
+        on_return: Callable[[], None],
         on_health: Callable[[], None],
         wall_clock: Callable[[], float],
     ) -> None:
         self.objects: dict[str, ProjectionT] = {}
         self.lagging = True
         self.doubted = False
+        self.paused = False
         self.seen_at = 0.0
         self._project: Callable[[Mapping[str, object]], ProjectionT | None] = project
         self._on_change = on_change
+        self._on_return = on_return
         self._on_health = on_health
         self._wall_clock = wall_clock
 
@@ -61,8 +64,8 @@ class Mirror(Generic[ProjectionT]):
     def replace(self, objects: dict[str, object]) -> None:
         """These are all."""
         self.objects = cast("dict[str, ProjectionT]", objects)
-        self.lagging = False
-        self._on_change()
+        lagged, self.lagging = self.lagging, False
+        (self._on_return if lagged else self._on_change)()
 
     def put(self, key: str, projection: object) -> None:
         """The object is so now."""
@@ -80,10 +83,14 @@ class Mirror(Generic[ProjectionT]):
     def confirm(self) -> None:
         """The cluster was seen just now."""
         self.seen_at = self._wall_clock()
-        if self.doubted:
-            self.doubted = False
-            self._on_change()
+        if self.doubted or self.paused:
+            self.doubted = self.paused = False
+            self._on_return()
         self._on_health()
+
+    def pause(self) -> None:
+        """A stream came to its end; the next one tells what happens in between."""
+        self.paused = True
 
     def lag(self) -> None:
         """Changes were missed; a list will tell."""
@@ -104,6 +111,12 @@ class KubernetesRoutes:
 
     Args:
         namespaces: those to watch; none = all.
+        grace_seconds: how long a lane outlives its last ready endpoint.
+        debounce_seconds: changes this close together are published as one.
+        settle_seconds: after a connection was lost and is back, how long nothing is published. What
+            was missed comes after the head of an answer, on two streams that know nothing of each
+            other.
+        silence_seconds: after how long without a byte a stream counts as dead.
     """
 
     def __init__(
@@ -115,6 +128,7 @@ class KubernetesRoutes:
         lane_label: str = "lane",
         grace_seconds: float = 10.0,
         debounce_seconds: float = 0.1,
+        settle_seconds: float = 0.5,
         silence_seconds: float = SILENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -127,6 +141,8 @@ class KubernetesRoutes:
         self._rules = LaneRules(home, app_label, lane_label)
         self._grace_seconds = grace_seconds
         self._debounce_seconds = debounce_seconds
+        self._settle_seconds = settle_seconds
+        self._settled_at = 0.0
         self._silence_seconds = silence_seconds
         self._clock = clock
         self._wall_clock = wall_clock
@@ -176,6 +192,7 @@ class KubernetesRoutes:
         return Mirror(
             project,
             on_change=lambda: self._publish_in(self._debounce_seconds),
+            on_return=self._settle,
             on_health=self._tell_health,
             wall_clock=self._wall_clock,
         )
@@ -204,20 +221,34 @@ class KubernetesRoutes:
     def _tell_health(self) -> None:
         if any(mirror.doubted for mirror in self._mirrors()):
             self._published.doubt()
-        elif self._published.live and not any(mirror.lagging for mirror in self._mirrors()):
+        elif self._published.live and self._in_step() and self._settled():
             self._published.confirm(min(mirror.seen_at for mirror in self._mirrors()))
+
+    def _settled(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._settled_at
+
+    def _in_step(self) -> bool:
+        """Whether services and endpoints are of one moment, as far as can be known."""
+        mirrors = self._mirrors()
+        return not any(mirror.lagging or mirror.doubted or mirror.paused for mirror in mirrors)
+
+    def _settle(self) -> None:
+        if self._published.live:
+            self._settled_at = asyncio.get_running_loop().time() + self._settle_seconds
+        self._publish_in(self._debounce_seconds)
 
     def _publish_in(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
+        due = max(loop.time() + seconds, self._settled_at)
         if self._timer is not None:
-            if self._timer.when() <= loop.time() + seconds:
+            if self._settled_at <= self._timer.when() <= due:
                 return
             self._timer.cancel()
-        self._timer = loop.call_later(seconds, self._publish)
+        self._timer = loop.call_at(due, self._publish)
 
     def _publish(self) -> None:
         self._timer = None
-        if any(mirror.lagging or mirror.doubted for mirror in self._mirrors()):
+        if not self._in_step():
             # Services of now with endpoints of before would be a state that never was: the last
             # one stays until all are seen again, which comes back here.
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from nacos_client.errors import InvalidArgumentError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from .screen import Screen
 
 __all__ = ("deregister", "namespaces", "register", "services", "show", "status", "watch")
+
+LOOK_SECONDS = 0.5
 
 INSTANCE_COLUMNS = ("address", "cluster", "weight", "healthy", "enabled", "ephemeral", "metadata")
 
@@ -53,7 +56,7 @@ def watch(nacos: NacosClient, screen: Screen, arguments: argparse.Namespace) -> 
         heard += 1
 
     nacos.naming.subscribe(arguments.service, listener)
-    enough.wait()
+    _wait_for(enough)
     return 0
 
 
@@ -74,7 +77,7 @@ def register(nacos: NacosClient, screen: Screen, arguments: argparse.Namespace) 
         screen.line("beating until interrupted (Ctrl-C)")
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
-        stop.wait(arguments.seconds)
+        _wait_for(stop, arguments.seconds)
     return 0
 
 
@@ -120,3 +123,13 @@ def _pair(text: str) -> tuple[str, str]:
     if not separator:
         raise InvalidArgumentError("metadata", text, "key=value")
     return key, value
+
+
+def _wait_for(event: threading.Event, seconds: float | None = None) -> None:
+    """Wait for the event, or so long; an interrupt is always noticed.
+
+    One that comes just before a wait without an end would be, but only when the wait is over.
+    """
+    ends_at = float("inf") if seconds is None else time.monotonic() + seconds
+    while (left := ends_at - time.monotonic()) > 0 and not event.wait(min(left, LOOK_SECONDS)):
+        pass

@@ -1,0 +1,10 @@
+"""What `instrument` was told last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lane_router.egress import Egress
+
+egress: Egress | None = None

@@ -1,0 +1,71 @@
+"""httpx2: every client's every hop; and transports for those who prefer to name them."""
+
+from __future__ import annotations
+
+import httpx2
+
+from lane_router.egress import Egress
+from lane_router.mesh import MeshHosts
+from lane_router.routing import Routing
+
+from .httpx_hop import AsyncHop, Hop, patches_of
+
+__all__ = ("PATCHES", "AsyncLaneTransport", "LaneTransport")
+
+PATCHES = patches_of(httpx2)
+
+
+class LaneTransport(httpx2.BaseTransport):
+    """`httpx2.Client(transport=LaneTransport(router))`: routes and tells the lane, alone."""
+
+    def __init__(
+        self,
+        router: Routing | None = None,
+        *,
+        mesh_hosts: tuple[str, ...] = (),
+        inner: httpx2.BaseTransport | None = None,
+    ) -> None:
+        inner = inner or httpx2.HTTPTransport()
+        egress = Egress(router, MeshHosts(mesh_hosts))
+        self._hop = Hop(egress, inner.handle_request, inner.close, httpx2.ConnectError)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """One hop.
+
+        Raises:
+            LaneUnavailableError: the lane has nobody, and its mode is strict.
+        """
+        response: httpx2.Response = self._hop.handle_request(request)
+        return response
+
+    def close(self) -> None:
+        """Close what is behind."""
+        self._hop.close()
+
+
+class AsyncLaneTransport(httpx2.AsyncBaseTransport):
+    """`httpx2.AsyncClient(transport=AsyncLaneTransport(router))`."""
+
+    def __init__(
+        self,
+        router: Routing | None = None,
+        *,
+        mesh_hosts: tuple[str, ...] = (),
+        inner: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        inner = inner or httpx2.AsyncHTTPTransport()
+        egress = Egress(router, MeshHosts(mesh_hosts))
+        self._hop = AsyncHop(egress, inner.handle_async_request, inner.aclose, httpx2.ConnectError)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """One hop.
+
+        Raises:
+            LaneUnavailableError: the lane has nobody, and its mode is strict.
+        """
+        response: httpx2.Response = await self._hop.handle_async_request(request)
+        return response
+
+    async def aclose(self) -> None:
+        """Close what is behind."""
+        await self._hop.aclose()

@@ -1,0 +1,65 @@
+"""Who handles which message when base and lanes read the same topic or stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lane_router.errors import InvalidLaneError
+from lane_router.lane_name import PROD, is_lane
+from lane_router.process_lane import process_lane
+from microservice_core import InvalidValueError
+
+if TYPE_CHECKING:
+    from lane_router.routing import Routing
+
+__all__ = ("ConsumerLane",)
+
+
+class ConsumerLane:
+    """One consumer's side of a topic that base and lanes share.
+
+    A lane reads in a group of its own and handles only its lane's messages. The base handles what
+    has no lane, and every lane that has nobody ready to do it, which the route table knows.
+
+    Args:
+        group: the base's consumer group.
+        service: the service both are copies of, as the route table names it.
+        router: knows which lanes live; without one the base handles every message.
+        lane: this consumer's; by default the one of the process (the variable `LANE`).
+
+    Raises:
+        InvalidLaneError: no lane can have this name.
+        InvalidValueError: an empty group or service.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        *,
+        service: str,
+        router: Routing | None = None,
+        lane: str | None = None,
+    ) -> None:
+        for name, value in (("group", group), ("service", service)):
+            if not value:
+                raise InvalidValueError(name, value, "a name")
+        lane = lane or process_lane()
+        if lane is not None and not is_lane(lane):
+            raise InvalidLaneError(lane)
+        self.lane = None if lane == PROD else lane
+        self._group = group
+        self._service = service
+        self._router = router
+
+    @property
+    def group(self) -> str:
+        """The consumer group to join: the base's own, or one that no other lane has."""
+        return self._group if self.lane is None else f"{self._group}.{self.lane}"
+
+    def handles(self, lane: str | None) -> bool:
+        """Whether a message of this lane is this consumer's to handle."""
+        if lane == PROD:
+            lane = None
+        if self.lane is not None:
+            return lane == self.lane
+        return lane is None or self._router is None or lane not in self._router.lanes(self._service)

@@ -1,0 +1,109 @@
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lane_router.command import main
+from lane_router.testing import FakeRouteRegistry
+
+ROUTES = {
+    "orders": {
+        "lanes": ["dev"],
+        "port": 8000,
+        "lane": {"old": {"name": "orders-old", "port": 8000, "ready": 0}},
+    }
+}
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRouteRegistry]:
+    with FakeRouteRegistry(ROUTES) as registry:
+        yield registry
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = main(arguments)
+    told = capsys.readouterr()
+    return code, told.out + told.err
+
+
+def test_the_table_is_printed(
+    registry: FakeRouteRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = run(capsys, "table", "--url", registry.url)
+    assert code == 0
+    assert text.splitlines() == [
+        "SERVICE  LANE    HOST        PORT  READY",
+        "orders   (base)  orders      8000  yes",
+        "orders   dev     orders-dev  8000  yes",
+        "orders   old     orders-old  8000  no",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["orders", "dev"], 0, "http://orders-dev:8000  lane  x-lane: dev\n"),
+        (["orders"], 0, "http://orders:8000  base  no lane is told\n"),
+        (["orders", "x"], 0, "http://orders:8000  base_fallback  x-lane: x\n"),
+        (["www.example.com", "x"], 1, "http://www.example.com:80  foreign  no lane is told\n"),
+        (["orders", "x", "--mode", "strict"], 2, "the mode is strict"),
+        (["orders", "X"], 2, "lane must be a DNS label"),
+    ],
+)
+def test_a_question_is_answered(
+    registry: FakeRouteRegistry,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    told: str,
+) -> None:
+    answered, text = run(capsys, "resolve", *arguments, "--url", registry.url)
+    assert answered == code
+    assert told in text
+
+
+def test_an_explanation_names_the_reason(
+    registry: FakeRouteRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = run(capsys, "explain", "orders", "old", "--mode", "strict", "--url", registry.url)
+    assert code == 1
+    assert "outcome  strict_miss" in text
+    assert "because  nobody is ready in the lane, and the mode is strict" in text
+    assert run(capsys, "explain", "--url", registry.url)[0] == 2
+
+
+def test_rules_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rules.json"
+    rule = {"name": "beta", "lane": "dev", "match": {"on": "header:x-user", "equals": "7"}}
+    path.write_text(json.dumps({"rules": [rule]}))
+    code, text = run(capsys, "explain", "--rules", str(path), "--header", "X-User=7")
+    assert (code, text) == (0, "RULE  VERDICT\nbeta  applies\nlane: dev\n")
+    code, text = run(capsys, "explain", "--rules", str(path))
+    assert (code, "the request does not match" in text) == (1, True)
+    assert run(capsys, "explain", "--rules", str(path), "--query", "x")[0] == 2
+    assert run(capsys, "explain", "--rules", str(tmp_path / "absent"))[0] == 2
+
+
+def test_changes_are_printed_as_they_come(
+    registry: FakeRouteRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change() -> None:
+        registry.wait_for_questions(2)
+        registry.publish({"orders": {"lanes": ["dev", "new"], "port": 8000}})
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    code, text = run(capsys, "watch", "--changes", "1", "--url", registry.url)
+    thread.join()
+    assert code == 0
+    assert "- orders old orders-old 8000 no\n+ orders new orders-new 8000 yes\n" in text
+
+
+def test_a_registry_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, "table", "--url", "http://127.0.0.1:9", "--timeout", "0.2")
+    assert code == 2
+    assert "no route table from http://127.0.0.1:9" in text
+    assert "check --url or LANE_ROUTER_URL" in text

@@ -1,0 +1,236 @@
+"""Each row of the truth table of lane routing, by name."""
+
+import math
+
+import pytest
+
+from lane_router import (
+    InvalidLaneError,
+    LaneClass,
+    LaneClasses,
+    LaneCounts,
+    LaneRouter,
+    LaneUnavailableError,
+    lane_scope,
+)
+from lane_router.resolution import Outcome
+
+DOCUMENT = {
+    "services": {
+        "orders": {
+            "lanes": ["dev", "empty"],
+            "port": 8000,
+            "base": {"name": "orders", "port": 8000, "ports": {"http": 8000, "grpc": 9000}},
+            "lane": {
+                "dev": {"name": "orders-of-dev", "port": 8001, "ports": {"http": 8001, "grpc": 9001}, "ready": 1},
+                "empty": {"name": "orders-empty", "port": 8000, "ports": {}, "ready": 0},
+                "gone": {"name": "orders-gone", "port": 8000, "ports": {}, "ready": 0},
+            },
+        },
+        "users": {"lanes": ["dev"], "port": 3000},
+        "only-lane": {"base": None, "lanes": ["dev"], "port": 3000},
+    }
+}  # fmt: skip
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def router(mode: str = "permissive", **options: object) -> LaneRouter:
+    return LaneRouter.from_document(DOCUMENT, mode=mode, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lane", [None, "prod"])
+def test_row_none_or_prod_is_the_base_and_nobody_is_told(lane: str | None) -> None:
+    for routes in (router(), router("strict"), router(age_seconds=10_000.0)):
+        with lane_scope(lane):
+            found = routes.resolve("orders")
+        assert (found.url, found.lane, found.outcome) == ("http://orders:8000", None, "base")
+
+
+def test_row_none_takes_the_port_from_the_static_defaults_when_the_table_has_none() -> None:
+    found = LaneRouter(services={"orders": 8000}).resolve("orders")
+    assert (found.url, found.outcome) == ("http://orders:8000", "base")
+
+
+@pytest.mark.parametrize("mode", ["permissive", "strict"])
+def test_row_fresh_and_ready_is_the_lane_as_published_with_its_own_port(mode: str) -> None:
+    found = router(mode).resolve("orders", "dev")
+    assert (found.host, found.port, found.url) == (
+        "orders-of-dev",
+        8001,
+        "http://orders-of-dev:8001",
+    )
+    assert (found.lane, found.outcome, found.in_lane) == ("dev", "lane", True)
+
+
+@pytest.mark.parametrize("lane", ["absent", "empty", "gone"])
+def test_row_fresh_and_absent_or_not_ready_permissive_is_the_base_and_the_lane_is_still_told(
+    lane: str,
+) -> None:
+    found = router().resolve("orders", lane)
+    assert (found.url, found.lane, found.outcome) == ("http://orders:8000", lane, "base_fallback")
+
+
+@pytest.mark.parametrize("lane", ["absent", "empty"])
+def test_row_fresh_and_absent_strict_is_an_error(lane: str) -> None:
+    counts = LaneCounts()
+    with pytest.raises(LaneUnavailableError, match="'orders' has nobody in lane"):
+        router("strict", observer=counts).resolve("orders", lane)
+    assert counts.resolved_by == {("orders", lane, "strict_miss"): 1}
+
+
+def test_row_stale_permissive_keeps_the_last_good_decision() -> None:
+    old = router(age_seconds=200.0)
+    outcomes = [old.resolve("orders", lane).outcome for lane in ("dev", "absent")]
+    assert outcomes == ["lane_stale", "base_stale"]
+    assert [old.resolve("orders", lane).lane for lane in ("dev", "absent")] == ["dev", "absent"]
+
+
+def test_row_stale_strict_keeps_a_lane_and_refuses_what_was_not_there() -> None:
+    old = router("strict", age_seconds=200.0)
+    assert old.resolve("orders", "dev").outcome == "lane_stale"
+    with pytest.raises(LaneUnavailableError):
+        old.resolve("orders", "absent")
+
+
+def test_a_table_becomes_stale_while_nobody_refreshes_it_and_its_age_is_told() -> None:
+    clock = Clock()
+    routes = router(clock=clock)
+    fresh = routes.resolve("orders", "dev")
+    assert routes.resolve("orders", "dev") is fresh
+    clock.now += 179.0
+    assert (routes.resolve("orders", "dev").outcome, fresh.age_seconds) == ("lane", 179.0)
+    clock.now += 2.0
+    assert routes.resolve("orders", "dev").outcome == "lane_stale"
+    assert routes.resolve("orders", "dev").age_seconds == 181.0
+
+
+def test_row_never_loaded_permissive_is_the_base_with_the_static_port() -> None:
+    found = LaneRouter(services={"orders": 8000}).resolve("orders", "dev")
+    assert (found.url, found.lane, found.outcome) == ("http://orders:8000", "dev", "base_no_table")
+    assert found.age_seconds == math.inf
+
+
+def test_row_never_loaded_strict_is_an_error() -> None:
+    with pytest.raises(LaneUnavailableError):
+        LaneRouter(services={"orders": 8000}, mode="strict").resolve("orders", "dev")
+
+
+@pytest.mark.parametrize("mode", ["permissive", "strict"])
+def test_row_unknown_service_is_foreign_and_not_told(mode: str) -> None:
+    found = router(mode).resolve("payments", "dev")
+    assert (found.host, found.lane, found.outcome) == ("payments", None, "foreign")
+    assert not found.in_mesh
+
+
+def test_a_service_only_known_statically_has_no_lanes() -> None:
+    found = router(services={"mail": 25}).resolve("mail", "dev")
+    assert (found.url, found.lane, found.outcome) == ("http://mail:25", "dev", "base_fallback")
+
+
+@pytest.mark.parametrize("lane", ["Dev", "", "d_v", "a,b", "x" * 64])
+def test_row_invalid_lane_never_gets_this_far(lane: str) -> None:
+    with pytest.raises(InvalidLaneError):
+        router().resolve("orders", lane)
+
+
+@pytest.mark.parametrize(
+    ("host", "outcome"),
+    [
+        ("orders.shop.svc", "lane"),
+        ("orders.shop.svc.cluster.local", "lane"),
+        ("orders.shop.svc.cluster.local.", "lane"),
+        ("ORDERS", "lane"),
+        ("orders.shop", "foreign"),
+        ("orders.com", "foreign"),
+        ("orders.shop.svc.evil.com", "foreign"),
+        ("10.0.0.1", "foreign"),
+        ("::1", "foreign"),
+        ("http://orders", "foreign"),
+        ("", "foreign"),
+    ],
+)
+def test_row_hosts_only_service_names_belong_to_the_mesh(host: str, outcome: Outcome) -> None:
+    assert router().resolve(host, "dev").outcome == outcome
+
+
+def test_a_namespace_that_was_named_makes_svc_ns_a_service_and_is_kept() -> None:
+    routes = LaneRouter(services={"orders": 8000}, namespaces=["shop"])
+    assert routes.resolve("orders.shop").url == "http://orders.shop:8000"
+    assert router().resolve("orders.shop.svc", "dev").host == "orders-of-dev.shop.svc"
+
+
+def test_the_address_of_a_stranger_is_given_back_as_it_came() -> None:
+    assert router().resolve("https://api.example.com/v1").url == "https://api.example.com/v1"
+
+
+def test_a_lane_without_a_base_is_reached_and_others_are_an_error() -> None:
+    assert router().resolve("only-lane", "dev").url == "http://only-lane-dev:3000"
+    with pytest.raises(LaneUnavailableError):
+        router().resolve("only-lane", "other")
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"), [(0, 8001), (8000, 8001), (9000, 9001), (8001, 8001), (7000, 7000)]
+)
+def test_trap_8_the_port_of_one_lane_is_never_applied_to_another(asked: int, got: int) -> None:
+    assert router().resolve("orders", "dev", port=asked).port == got
+    assert router().resolve("orders", port=asked).port == (asked or 8000)
+
+
+def test_trap_6_a_lane_whose_derived_name_is_another_services_base_is_ignored() -> None:
+    routes = LaneRouter.from_document(
+        {"services": {"a": {"lanes": ["b", "c"], "port": 1}, "a-b": {"lanes": [], "port": 2}}}
+    )
+    assert routes.resolve("a", "b").outcome == "base_fallback"
+    assert routes.resolve("a", "c").host == "a-c"
+
+
+def test_trap_7_a_lane_that_refused_is_absent_for_a_while() -> None:
+    clock = Clock()
+    routes = router(clock=clock)
+    routes.mark_unreachable("orders", "dev")
+    assert routes.resolve("orders", "dev").outcome == "base_fallback"
+    assert routes.lanes("orders") == ()
+    assert routes.resolve("users", "dev").outcome == "lane"
+    clock.now += 31.0
+    assert routes.resolve("orders", "dev").outcome == "lane"
+    assert routes.lanes("orders") == ("dev",)
+
+
+def test_classes_give_a_lane_its_mode() -> None:
+    classes = LaneClasses(LaneClass("ppe-*", "strict"), LaneClass("d*"))
+    routes = router(classes=classes)
+    assert routes.resolve("orders", "different").outcome == "base_fallback"
+    with pytest.raises(LaneUnavailableError):
+        routes.resolve("orders", "ppe-one")
+
+
+def test_closed_classes_refuse_every_other_lane() -> None:
+    routes = router(classes=LaneClasses(LaneClass("dev"), otherwise="refuse"))
+    assert routes.resolve("orders", "dev").outcome == "lane"
+    assert routes.resolve("orders", "prod").outcome == "base"
+    with pytest.raises(InvalidLaneError, match="a lane of one of the classes"):
+        routes.resolve("orders", "absent")
+
+
+def test_an_explanation_says_why_and_raises_nothing_for_a_strict_lane() -> None:
+    told = router("strict").explain("orders", "absent")
+    assert told.outcome == "strict_miss"
+    assert told.reason == "the service has no such lane, and the mode is strict"
+
+
+def test_what_is_remembered_is_bounded_whatever_is_asked() -> None:
+    routes = router()
+    for number in range(20_000):
+        routes.resolve("orders", f"lane-{number}")
+    assert len(routes.view.cache) <= 8192
+    for number in range(3000):
+        routes.mark_unreachable("orders", f"lane-{number}")
+    assert len(routes.view.known.unreachable) <= 1024

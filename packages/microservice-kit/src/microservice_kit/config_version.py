@@ -1,0 +1,147 @@
+"""Versions of a configuration: where each came from, and what differs between two of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+
+from microservice_core import ConfigDeleted, ConfigResult
+
+__all__ = ("MASK", "ConfigChange", "ConfigVersion", "KeyChange", "compare", "secret_keys")
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+ModelT_co = TypeVar("ModelT_co", bound=BaseModel, covariant=True)
+Origin = Literal["center", "snapshot", "defaults", "rollback"]
+
+MASK = "******"
+_SECRET = re.compile(r"(?i)passw|secret|token|credential|api_?key|private_?key|access_?key")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """One key that differs.
+
+    Attributes:
+        key: with dots, such as `db.pool`.
+        old, new: the values, None where there is none; `******` for a secret.
+    """
+
+    key: str
+    kind: Literal["added", "removed", "changed"]
+    old: object
+    new: object
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigVersion(Generic[ModelT_co]):
+    """One state of the whole configuration.
+
+    Attributes:
+        id: counts up from 1 in this process.
+        md5: the fingerprint of all documents together.
+        sources: the fingerprint of each document by data id; empty where there is none.
+        time: when it came into force here, UTC.
+        origin: `center`, `snapshot` (the center was down), `defaults` (and no snapshot either) or
+            `rollback`.
+        model: the validated configuration.
+    """
+
+    id: int
+    md5: str
+    sources: Mapping[str, str]
+    time: datetime
+    origin: Origin
+    model: ModelT_co = field(repr=False, compare=False)
+    data: Mapping[str, object] = field(repr=False, compare=False)
+    documents: tuple[ConfigResult | ConfigDeleted, ...] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigChange(Generic[ModelT_co]):
+    """What a listener is told: the configuration of now, and what differs from what it saw last.
+
+    Attributes:
+        current: the validated configuration.
+        version: the version it belongs to.
+        keys: what changed, by key; secrets are masked.
+    """
+
+    current: ModelT_co
+    version: ConfigVersion[ModelT_co]
+    keys: Mapping[str, KeyChange]
+
+
+def compare(
+    old: Mapping[str, object], new: Mapping[str, object], secret: AbstractSet[str] = frozenset()
+) -> tuple[KeyChange, ...]:
+    """The keys that differ, sorted; a list is one value.
+
+    Args:
+        secret: dotted keys whose values are masked, besides those whose name sounds like a secret.
+    """
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    changes = []
+    for key in sorted(before.keys() | after.keys()):
+        if key not in before:
+            changes.append(KeyChange(key, "added", None, _shown(key, after[key], secret)))
+        elif key not in after:
+            changes.append(KeyChange(key, "removed", _shown(key, before[key], secret), None))
+        elif before[key] != after[key] or type(before[key]) is not type(after[key]):
+            shown = _shown(key, before[key], secret), _shown(key, after[key], secret)
+            changes.append(KeyChange(key, "changed", *shown))
+    return tuple(changes)
+
+
+def secret_keys(model: type[BaseModel]) -> frozenset[str]:
+    """The dotted keys of the model's fields that are `SecretStr` or `SecretBytes`."""
+    return frozenset(_secret_fields(model, "", (model,)))
+
+
+def _secret_fields(
+    model: type[BaseModel], prefix: str, within: tuple[type[BaseModel], ...]
+) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        key = f"{prefix}{info.alias or name}"
+        for kind in _kinds(info.annotation):
+            if issubclass(kind, SecretStr | SecretBytes):
+                yield key
+            elif issubclass(kind, BaseModel) and kind not in within:
+                yield from _secret_fields(kind, f"{key}.", (*within, kind))
+
+
+def _kinds(annotation: object) -> Iterator[type]:
+    """The classes an annotation is made of."""
+    if isinstance(annotation, type):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
+
+
+def _leaves(data: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _shown(key: str, value: object, secret: AbstractSet[str]) -> object:
+    if key in secret or _SECRET.search(key):
+        return MASK
+    return _without_secrets(value)
+
+
+def _without_secrets(value: object) -> object:
+    """The value with whatever sounds like a secret inside its lists and mappings masked."""
+    if isinstance(value, Mapping):
+        return {
+            key: MASK if _SECRET.search(str(key)) else _without_secrets(one)
+            for key, one in value.items()
+        }
+    return [_without_secrets(one) for one in value] if isinstance(value, list) else value

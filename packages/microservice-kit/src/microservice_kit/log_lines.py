@@ -1,0 +1,81 @@
+"""Log lines as JSON, with the trace and the lane they belong to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+__all__ = ("JsonFormatter", "json_logs")
+
+LARGEST_FIELD = 8192
+_KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`.
+
+    Where they are known `trace_id` and `span_id` (hex, as in `traceparent`), `lane` and
+    `exception`; then what `extra=` added. A text longer than 8 KiB is cut.
+
+    Args:
+        fields: put into every line, such as the service's name.
+    """
+
+    def __init__(self, **fields: str) -> None:
+        super().__init__()
+        self._fields = fields
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage()[:LARGEST_FIELD],
+            **self._fields,
+            **_trace(),
+            **_lane(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)[-LARGEST_FIELD:]
+        extra = {key: value for key, value in vars(record).items() if key not in _KNOWN}
+        return json.dumps({**extra, **line}, default=_shortened, ensure_ascii=False)
+
+
+def json_logs(
+    level: int | str = logging.INFO, *, stream: TextIO | None = None, **fields: str
+) -> logging.Handler:
+    """Let the root logger write JSON lines to standard error, or to `stream`; for applications.
+
+    Returns:
+        the handler, for `logging.getLogger().removeHandler`.
+    """
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter(**fields))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(level)
+    return handler
+
+
+def _trace() -> dict[str, str]:
+    opentelemetry = sys.modules.get("opentelemetry.trace")
+    if opentelemetry is None:
+        return {}
+    span = opentelemetry.get_current_span().get_span_context()
+    if not span.is_valid:
+        return {}
+    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
+
+
+def _lane() -> dict[str, str]:
+    lane_router = sys.modules.get("lane_router")
+    lane = lane_router.current_lane() if lane_router is not None else None
+    return {"lane": lane} if lane else {}
+
+
+def _shortened(value: object) -> str:
+    return str(value)[:LARGEST_FIELD]

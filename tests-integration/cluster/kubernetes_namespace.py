@@ -1,0 +1,70 @@
+"""kubectl in one namespace, and waiting for what a cluster does in its own time."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Namespace:
+    """kubectl in one namespace."""
+
+    def __init__(self, name: str) -> None:
+        if "KUBECONFIG" not in os.environ:
+            pytest.skip("KUBECONFIG is not set: no cluster to test in")
+        assets = os.environ.get("KUBEBUILDER_ASSETS", "")
+        self.program = f"{assets}/kubectl" if assets else "kubectl"
+        self.name = name
+
+    def kubectl(self, *arguments: str, given: object = None, timeout: float = 120.0) -> str:
+        answer = self.run(*arguments, given=given, timeout=timeout)
+        assert answer.returncode == 0, f"kubectl {' '.join(arguments)}: {answer.stderr}"
+        return answer.stdout
+
+    def run(
+        self, *arguments: str, given: object = None, timeout: float = 120.0
+    ) -> subprocess.CompletedProcess[str]:
+        text = given if isinstance(given, str) or given is None else json.dumps(given)
+        return subprocess.run(
+            [self.program, "--namespace", self.name, *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+
+    def apply(self, *items: object) -> None:
+        self.kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": items})
+
+    def apply_text(self, manifests: str) -> None:
+        self.kubectl("apply", "-f", "-", given=manifests)
+
+    def rolled_out(self, deployment: str, seconds: int = 90) -> None:
+        self.kubectl("rollout", "status", f"deployment/{deployment}", f"--timeout={seconds}s")
+
+    def pods(self, selector: str) -> list[dict[str, str]]:
+        """Name, address and node state of the pods that run and are not about to end."""
+        listed = json.loads(self.kubectl("get", "pods", "-l", selector, "-o", "json"))
+        return [
+            {"name": pod["metadata"]["name"], "ip": pod["status"]["podIP"]}
+            for pod in listed["items"]
+            if pod["status"].get("podIP") and "deletionTimestamp" not in pod["metadata"]
+        ]
+
+    def python(self, pod: str, code: str) -> str:
+        """What this program prints inside the pod."""
+        return self.kubectl("exec", pod, "--", "python", "-c", code)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.1)

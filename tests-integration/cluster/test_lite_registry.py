@@ -1,0 +1,180 @@
+"""lite-registry as a team would run it: from its manifests and from its chart, with its own rights."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from kubernetes_namespace import ROOT, Namespace, wait_until
+
+pytestmark = pytest.mark.timeout(240)
+
+MANIFESTS = ROOT / "packages/lite-registry/deploy/kustomize"
+CHART = ROOT / "packages/lite-registry/deploy/helm"
+IMAGE = "lite-registry:0.1.0"
+SELECTOR = "app.kubernetes.io/name=lite-registry"
+
+# Asks the Service with a new connection each time, as a poller behind a load balancer does.
+POLLER = """
+import time, urllib.request
+while True:
+    try:
+        with urllib.request.urlopen("http://lite-registry:8080/v1/routes", timeout=5) as answer:
+            print(answer.status, flush=True)
+    except Exception as error:
+        print("failed:", error, flush=True)
+    time.sleep(0.05)
+"""
+
+ASK = """
+import sys, urllib.request
+with urllib.request.urlopen("{url}", timeout=5) as answer:
+    print(answer.headers["etag"], answer.read().decode())
+"""
+
+
+def lane_service(lane: str) -> list[dict[str, object]]:
+    """A Service with one ready endpoint that nobody needs to reach."""
+    name = f"orders-{lane}" if lane else "orders"
+    labels = {"app": "orders", **({"lane": lane} if lane else {})}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"ports": [{"port": 8000}]},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.42.0.250"]}],
+            "ports": [{"port": 8000}],
+        },
+    ]
+
+
+@pytest.fixture(scope="module")
+def registry(namespace: Namespace) -> Namespace:
+    namespace.apply_text(namespace.kubectl("kustomize", str(MANIFESTS)))
+    namespace.apply(*lane_service(""), *lane_service("dev"))
+    namespace.rolled_out("lite-registry")
+    return namespace
+
+
+def answers(namespace: Namespace, asker: str, host: str) -> tuple[str, dict[str, object]]:
+    """ETag and body of `/v1/routes` at that host, asked from inside a pod."""
+    said = namespace.python(asker, ASK.format(url=f"http://{host}:8080/v1/routes"))
+    etag, _, body = said.partition(" ")
+    return etag, json.loads(body)
+
+
+def lanes_of(body: dict[str, object]) -> list[str]:
+    services = body["services"]
+    assert isinstance(services, dict)
+    return list(services["orders"]["lanes"]) if "orders" in services else []
+
+
+def test_both_replicas_say_the_same(registry: Namespace) -> None:
+    first, second = registry.pods(SELECTOR)
+
+    def both_know() -> bool:
+        found = [answers(registry, first["name"], pod["ip"])[1] for pod in (first, second)]
+        return all(lanes_of(body) == ["dev"] for body in found)
+
+    wait_until(both_know, 20, "the lane in both replicas")
+    etags = {answers(registry, first["name"], pod["ip"])[0] for pod in (first, second)}
+    assert len(etags) == 1
+
+
+def test_its_account_may_look_at_services_and_endpoints_and_nothing_else(
+    registry: Namespace,
+) -> None:
+    account = f"--as=system:serviceaccount:{registry.name}:lite-registry"
+    for allowed in (("list", "services"), ("watch", "endpointslices.discovery.k8s.io")):
+        assert registry.run("auth", "can-i", *allowed, account).stdout.strip() == "yes"
+    for refused in (
+        ("list", "pods"),
+        ("get", "secrets"),
+        ("create", "services"),
+        ("list", "services", "--all-namespaces"),
+    ):
+        assert registry.run("auth", "can-i", *refused, account).stdout.strip() == "no"
+
+
+def test_a_container_cannot_write_to_its_root_and_is_not_root(registry: Namespace) -> None:
+    pod = registry.pods(SELECTOR)[0]["name"]
+    tried = "import os; print(os.getuid()); open('/tmp/x', 'w')"
+    refused = registry.run("exec", pod, "--", "python", "-c", tried)
+    assert refused.stdout.strip() == "10001"
+    assert "Read-only file system" in refused.stderr
+
+
+def test_a_rolling_restart_costs_no_poll(registry: Namespace) -> None:
+    registry.kubectl(
+        "run",
+        "poller",
+        f"--image={IMAGE}",
+        "--image-pull-policy=IfNotPresent",
+        "--restart=Never",
+        "--command",
+        "--",
+        "python",
+        "-c",
+        POLLER,
+    )
+    try:
+        wait_until(
+            lambda: registry.run("logs", "poller").stdout.count("200\n") > 10, 60, "first polls"
+        )
+        registry.kubectl("rollout", "restart", "deployment/lite-registry")
+        registry.rolled_out("lite-registry", 120)
+        # The replica that goes last still ends: its pod has to be gone as well.
+        wait_until(
+            lambda: registry.kubectl("get", "pods", "-l", SELECTOR, "-o", "name").count("\n") == 2,
+            60,
+            "the old pods gone",
+        )
+        polls = registry.kubectl("logs", "poller").splitlines()
+    finally:
+        registry.run("delete", "pod", "poller", "--grace-period=0", "--force")
+    assert len(polls) > 50
+    assert [line for line in polls if line != "200"] == []
+
+
+def test_it_stays_far_below_its_memory_limit(registry: Namespace) -> None:
+    resident = "print(next(l for l in open('/proc/1/status') if l.startswith('VmHWM')).split()[1])"
+    for pod in registry.pods(SELECTOR):
+        peak = int(registry.python(pod["name"], resident)) / 1024
+        print(f"{pod['name']}: at most {peak:.1f} MiB resident")
+        assert peak < 64
+
+
+@pytest.fixture(scope="module")
+def released(namespace: Namespace) -> Iterator[str]:
+    """The chart, rendered and applied as the release `small`."""
+    helm = os.environ.get("HELM") or shutil.which("helm")
+    if not helm:
+        pytest.skip("helm is neither on PATH nor named by HELM: the chart cannot be rendered")
+    command = [helm, "template", "small", str(CHART), "--namespace", namespace.name]
+    rendered = subprocess.run(
+        [*command, "--set", "replicas=1"], capture_output=True, text=True, check=True
+    )
+    namespace.apply_text(rendered.stdout)
+    yield rendered.stdout
+    namespace.kubectl("delete", "-f", "-", "--wait=false", given=rendered.stdout)
+
+
+def test_the_chart_makes_the_same_registry(registry: Namespace, released: str) -> None:
+    registry.rolled_out("small")
+    pod = registry.pods("app.kubernetes.io/instance=small")[0]
+
+    def knows() -> bool:
+        return lanes_of(answers(registry, pod["name"], "small")[1]) == ["dev"]
+
+    wait_until(knows, 20, "the lane behind the chart's Service")
+    own = answers(registry, pod["name"], "small")[0]
+    assert own == answers(registry, pod["name"], "lite-registry")[0]
