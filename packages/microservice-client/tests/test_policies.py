@@ -5,13 +5,14 @@ import gc
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from microservice_client import (
+    AnswerFormatError,
     AsyncServiceClient,
     CallFailedError,
     CallRejectedError,
@@ -155,6 +156,38 @@ async def test_an_instance_too_slow_for_the_whole_call_counts_as_failing() -> No
                 await client.get("orders", "/", timeout=0.01)
             assert [one.outcome for one in caught.value.attempts] == ["TimeoutError"]
         assert client.breaker_states("orders") == {A: "open"}
+
+
+async def test_a_body_that_stops_coming_counts_when_the_time_is_over_not_when_cancelled() -> None:
+    class Stalled(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"half"
+            await asyncio.Event().wait()
+
+    mesh = await mesh_of(a=lambda _: httpx.Response(200, stream=Stalled()))
+    async with client_of(mesh, breaker_failures=1) as client:
+        call = asyncio.create_task(client.get("orders", "/"))
+        await until(lambda: mesh.open_bodies == 1)
+        await settle()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert client.breaker_states("orders") == {A: "closed"}
+        with pytest.raises(CallTimeoutError):
+            await client.get("orders", "/", timeout=0.02)
+        assert client.breaker_states("orders") == {A: "open"}
+    assert mesh.open_bodies == 0
+
+
+async def test_a_body_that_is_not_encoded_as_it_says_is_told() -> None:
+    answer = httpx.Response(
+        200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"plain")
+    )
+    mesh = await mesh_of(a=lambda _: answer)
+    async with client_of(mesh) as client:
+        with pytest.raises(AnswerFormatError, match="no body of content-encoding gzip"):
+            await client.get("orders", "/")
+    assert mesh.open_bodies == 0
 
 
 async def test_a_body_that_breaks_off_counts_against_its_instance() -> None:
