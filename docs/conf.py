@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microservice_client import ServicePolicy
-from microservice_governance import BreakerConfig
+from microservice_governance import (
+    BreakerConfig,
+    BulkheadConfig,
+    HedgeConfig,
+    LimitConfig,
+    RetryConfig,
+)
 from microservice_kit import MicroserviceSettings
 from nacos_client import Settings as NacosSettings
 
@@ -27,6 +33,10 @@ myst_enable_extensions = ["colon_fence"]
 MODELS: dict[str, type[BaseModel]] = {
     "A call: `microservice_client.ServicePolicy`": ServicePolicy,
     "A breaker: `microservice_governance.BreakerConfig`": BreakerConfig,
+    "A retry: `microservice_governance.RetryConfig`": RetryConfig,
+    "A rate limit: `microservice_governance.LimitConfig`": LimitConfig,
+    "A bulkhead: `microservice_governance.BulkheadConfig`": BulkheadConfig,
+    "A hedge: `microservice_governance.HedgeConfig`": HedgeConfig,
     "A service: `microservice_kit.MicroserviceSettings`": MicroserviceSettings,
     "Nacos: `nacos_client.Settings`": NacosSettings,
 }

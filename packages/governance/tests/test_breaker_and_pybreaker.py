@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microservice_governance import BreakerConfig, BreakerState, CircuitBreaker, CircuitOpenError
+from microservice_governance import (
+    BreakerConfig,
+    BreakerState,
+    CircuitBreaker,
+    CircuitOpenError,
+    DeadlineExceededError,
+    Timeout,
+    deadline,
+)
 
 CALLS = st.lists(st.sampled_from(["ok", "failed", "excluded"]), max_size=60)
 
@@ -216,3 +224,102 @@ def test_a_refusal_can_be_pickled_and_says_the_same(clock: Any) -> None:
 
 def test_the_clock_of_all_states_is_monotonic() -> None:
     assert CircuitBreaker("orders").clock is time.monotonic
+
+
+def test_an_exception_may_be_judged_by_what_it_says(clock: Any) -> None:
+    config = BreakerConfig(
+        consecutive_failures=1, record_exception=lambda error: "down" in str(error)
+    )
+    breaker = CircuitBreaker("orders", config, clock=clock)
+    breaker.acquire().release(OSError("not found"))
+    assert breaker.current_state == "closed"
+    breaker.acquire().release(OSError("down"))
+    assert breaker.current_state == "open"
+
+
+@pytest.mark.parametrize("window", ["count", "time"])
+async def test_slow_calls_open_it_in_every_form(clock: Any, window: Any) -> None:
+    config = BreakerConfig(
+        slow_call_rate_threshold=1,
+        slow_call_seconds=1,
+        sliding_window_type=window,
+        sliding_window_size=60,
+        minimum_calls=4,
+    )
+
+    def breaker() -> CircuitBreaker:
+        return CircuitBreaker("orders", config, clock=clock)
+
+    def slow() -> None:
+        clock.advance(1)
+
+    async def later() -> None:
+        clock.advance(1)
+
+    one, two, three, four = breaker(), breaker(), breaker(), breaker()
+    plain, guarded = one(slow), two(later)
+    for number in range(4):
+        assert (one.current_state, two.current_state) == ("closed", "closed"), number
+        plain()
+        await guarded()
+        three.run(slow)
+        await four.arun(later)
+    states = [each.current_state for each in (one, two, three, four)]
+    assert states == ["open"] * 4
+
+
+async def test_good_calls_leave_a_time_window_in_every_form(clock: Any) -> None:
+    config = BreakerConfig(sliding_window_type="time", sliding_window_size=10, minimum_calls=3)
+
+    async def later() -> None:
+        pass
+
+    breaker = CircuitBreaker("orders", config, clock=clock)
+    guarded, plain = breaker(later), breaker(lambda: None)
+    for _ in range(6):
+        await guarded()
+        plain()
+        clock.advance(1)
+    assert breaker.snapshot()["calls"] == 12
+    clock.advance(6)
+    assert breaker.snapshot()["calls"] == 6
+    clock.advance(60)
+    for _ in range(3):
+        breaker.acquire().release(OSError())
+    assert breaker.current_state == "open"
+
+
+def test_a_decorated_plain_function_is_announced_too(clock: Any) -> None:
+    diary = Diary()
+    breaker = CircuitBreaker("orders", clock=clock, listeners=[diary])
+
+    @breaker
+    def call(fails: bool) -> None:
+        if fails:
+            raise OSError("down")
+
+    call(False)
+    with pytest.raises(OSError, match="down"):
+        call(True)
+    assert diary.lines == ["success", "failure down"]
+
+
+def test_a_coroutine_in_a_decorated_plain_function_is_no_outcome(clock: Any) -> None:
+    async def later() -> None:
+        pass
+
+    breaker = CircuitBreaker("orders", BreakerConfig(consecutive_failures=1), clock=clock)
+    guarded = breaker(lambda: later())  # noqa: PLW0108 - the mistake
+    with pytest.raises(TypeError, match="use arun"):
+        guarded()  # type: ignore[unused-coroutine]
+    assert (breaker.current_state, breaker.snapshot()["calls"]) == ("closed", 0)
+
+
+def test_a_call_that_came_too_late_to_be_made_is_no_outcome(clock: Any) -> None:
+    breaker = CircuitBreaker("orders", BreakerConfig(consecutive_failures=1), clock=clock)
+    inner = Timeout(5, clock=clock)
+    with deadline(1, clock=clock):
+        clock.advance(2)
+        with pytest.raises(DeadlineExceededError):
+            breaker.run(inner.run, str)
+    assert (breaker.current_state, breaker.snapshot()["calls"]) == ("closed", 0)

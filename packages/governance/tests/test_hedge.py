@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -279,3 +280,16 @@ def test_it_is_reconfigured() -> None:
     with pytest.raises(InvalidValueError):
         policy.reconfigure(delay=2, attempts=30)
     assert policy.attempts == 3
+
+
+def test_attempts_that_end_in_the_same_moment_leave_nothing_unseen(
+    in_virtual_time: Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        for _ in range(20):
+            backend = Backend((2, OSError("lost")), (1, "second"), (0, OSError("too")))
+            assert await hedge(backend, attempts=3) == "second"
+
+    in_virtual_time(main())
+    gc.collect()
+    assert caplog.text == ""

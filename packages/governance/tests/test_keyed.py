@@ -12,16 +12,20 @@ from pydantic import ValidationError
 from microservice_core import InvalidValueError, OutcomeObserver, ServiceInstance
 from microservice_governance import (
     BreakerConfig,
+    CallRejected,
     CircuitOpenError,
     DeadlineExceededError,
     KeyedCircuitBreakers,
+    KeyedLimit,
     KeyedRateLimiter,
     LimitConfig,
     OutcomeReport,
     PolicyEvent,
+    RateLimitedError,
     RateLimiter,
     SlidingWindowLimiter,
     StateChanged,
+    pipeline,
 )
 
 ONE_FAILURE = BreakerConfig(
@@ -277,3 +281,30 @@ def test_what_a_window_cannot_do_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"burst \(5\) must be below rate \(5\) with hard"):
         LimitConfig(rate=5, burst=5, hard=True)
     assert LimitConfig(rate=50, hard=True).capacity == 5
+
+
+async def test_a_limit_by_key_is_a_policy_that_takes_the_key_from_the_arguments(clock: Any) -> None:
+    limiter = KeyedRateLimiter(LimitConfig(rate=1), name="callers", clock=clock)
+    policy = KeyedLimit(limiter, key=lambda caller, **_: f"caller:{caller}")
+    events: list[PolicyEvent] = []
+    policy.subscribe(events.append)
+
+    @pipeline(policy)
+    async def later(caller: int, *, text: str) -> str:
+        return text
+
+    plain = policy(lambda caller: caller)
+    assert await later(7, text="fine") == "fine"
+    assert plain(8) == 8
+    for call in (lambda: policy.run(str, 7), lambda: plain(8)):
+        with pytest.raises(RateLimitedError, match="'callers' lets 1 pass per 1 s") as caught:
+            call()
+        assert caught.value.retry_after == 1
+    with pytest.raises(RateLimitedError):
+        await later(7, text="again")
+    assert events == [CallRejected("rate_limiter", "callers", 1.0)] * 3
+    one_for_all = KeyedLimit(limiter, key="all")
+    assert one_for_all.run(str, 1) == "1"
+    clock.advance(1)
+    with pytest.raises(TypeError, match="arun"):
+        one_for_all.run(asyncio.sleep, 1)  # type: ignore[unused-coroutine]

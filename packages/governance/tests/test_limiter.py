@@ -209,3 +209,26 @@ async def test_a_cost_that_makes_no_sense_is_refused(clock: Any) -> None:
     with pytest.raises(InvalidValueError, match="cost must be at most the burst, 5, not 6"):
         await limiter.acquire(6)
     assert repr(limiter) == "RateLimiter('rate limit', 5 per 5 s)"
+
+
+async def test_in_one_loop_it_needs_no_lock_and_decides_the_same(clock: Any) -> None:
+    config = LimitConfig(rate=2)
+    for limiter in (
+        RateLimiter(config, clock=clock),
+        RateLimiter(config, clock=clock, thread_safe=False),
+    ):
+        assert limiter.run(str, 1) == "1"
+        assert await limiter.arun(asyncio.sleep, 0, 2) == 2
+        with pytest.raises(RateLimitedError) as caught:
+            await limiter(asyncio.sleep)(0)
+        assert caught.value.retry_after == 0.5
+        assert tuple(limiter.try_acquire()) == (False, 0, 0.5, 1.0)
+
+
+def test_another_limit_holds_at_once_and_what_passed_still_counts(clock: Any) -> None:
+    limiter = RateLimiter(LimitConfig(rate=10), clock=clock)
+    limiter.try_acquire(10)
+    limiter.reconfigure(LimitConfig(rate=2))
+    assert limiter.try_acquire().retry_after == pytest.approx(0.5)
+    snapshot = limiter.snapshot()
+    assert (snapshot["rate"], snapshot["remaining"]) == (2, 0)

@@ -58,7 +58,7 @@ def test_a_turn_that_does_not_come_in_time_is_refused(in_virtual_time: Any) -> N
         await limiter.acquire()
         with pytest.raises(RateLimitedError, match="'orders' lets 1 pass per 1 s"):
             await limiter.acquire(timeout=0.5)
-        assert now() == 0.5
+        assert now() == 0
         await limiter.acquire()
         assert now() == 1
 
@@ -82,3 +82,23 @@ async def test_each_event_loop_paces_its_own_calls() -> None:
 async def test_a_cost_that_can_never_pass_is_refused(cost: int) -> None:
     with pytest.raises(InvalidValueError, match="cost must be from 1 to the burst, 1"):
         await PacedLimiter(LimitConfig(rate=1)).acquire(cost)
+
+
+def test_a_wait_that_is_too_long_is_told_before_waiting(in_virtual_time: Any) -> None:
+    async def scenario() -> None:
+        limiter = PacedLimiter(LimitConfig(rate=1), name="orders")
+        tasks = [asyncio.create_task(limiter.acquire()) for _ in range(4)]
+        await asyncio.sleep(0.5)
+        with pytest.raises(RateLimitedError) as caught:
+            await limiter.acquire(timeout=3)
+        assert caught.value.retry_after == pytest.approx(3.5)
+        assert now() == 0.5
+        with deadline(3, clock=now), pytest.raises(RateLimitedError):
+            async with limiter:
+                pytest.fail("it passed")
+        await limiter.acquire(timeout=3.6)
+        assert now() == 4
+        await asyncio.gather(*tasks)
+        assert limiter.snapshot()["burst"] == 1
+
+    in_virtual_time(scenario())

@@ -72,7 +72,11 @@ async def test_the_left_one_is_outermost_in_every_form() -> None:
 
 async def test_an_empty_one_only_calls() -> None:
     assert pipeline().run(add, 1, two=2) == 3
+    assert await pipeline().arun(add_later, 1, two=2) == 3
     assert await pipeline()(add_later)(1, two=2) == 3
+    assert repr(pipeline(Timeout(1), Bulkhead(2))) == (
+        "pipeline(Timeout(1, name='timeout'), Bulkhead('bulkhead', 0 of 2, 0 waiting))"
+    )
 
 
 def test_a_bar_puts_policies_and_pipelines_together() -> None:

@@ -264,6 +264,7 @@ def test_a_base_somebody_relies_on_may_not_vanish() -> None:
     with pytest.raises(InvalidValueError, match="base must be one of"):
         registry.update({})
     assert kinds(pipeline) == [RateLimiter]
+    assert kinds(registry.get("another", base="mine")) == [RateLimiter]
     with pytest.raises(InvalidValueError, match="base must be one of consumer, database, http"):
         registry.get("other", base="none")
 

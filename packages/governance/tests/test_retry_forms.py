@@ -268,3 +268,15 @@ def test_it_is_reconfigured_for_calls_to_come() -> None:
 def test_bad_settings_are_refused(field: str, settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=field):
         RetryConfig(on=(OSError,), **settings)
+
+
+async def test_a_budget_counts_decorated_calls_and_a_coroutine_is_no_result(clock: Any) -> None:
+    budget = RetryBudget(0.5, min_per_second=0, clock=clock)
+    policy = Retry(RetryConfig(on=(OSError,)), budget=budget, sleep=lambda _: None)
+    policy(Script(1).__call__)()
+    await policy(Script(1).later)()
+    assert budget.available == 1
+    with pytest.raises(TypeError, match="arun"):
+        policy(lambda: asyncio.sleep(0))()  # type: ignore[unused-coroutine]
+    with pytest.raises(TypeError, match="arun"):
+        policy.run(asyncio.sleep, 0)  # type: ignore[unused-coroutine]

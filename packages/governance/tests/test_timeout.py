@@ -1,4 +1,5 @@
 import asyncio
+import pickle
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -191,3 +192,8 @@ def test_it_is_reconfigured_and_tells_of_timeouts(in_virtual_time: Runner) -> No
 
     in_virtual_time(main())
     assert events == [CallTimedOut("timeout", "orders", 3)]
+
+
+def test_the_error_can_be_pickled() -> None:
+    again = pickle.loads(pickle.dumps(TimeoutExceededError("orders", 2.0)))  # noqa: S301
+    assert (again.name, again.seconds, "orders" in str(again)) == ("orders", 2, True)

@@ -39,6 +39,7 @@ from .fallback import Fallback
 from .fault_injection import FaultInjection, FaultInjectionConfig
 from .hedge import Hedge
 from .keyed_breakers import KeyedCircuitBreakers
+from .keyed_limit import KeyedLimit
 from .keyed_limiter import KeyedRateLimiter
 from .latency import LatencyPercentile
 from .limit_config import Decision, LimitConfig
@@ -72,8 +73,9 @@ from .testing_mode import testing
 from .timeout import Timeout
 
 if TYPE_CHECKING:
+    from .async_redis_limiter import AsyncRedisRateLimiter
     from .breaker_sharing import AsyncRedisBreakerSharing, RedisBreakerSharing
-    from .redis_limiter import AsyncRedisRateLimiter, RedisRateLimiter
+    from .redis_limiter import RedisRateLimiter
 
 __all__ = (
     "AdaptiveLimit",
@@ -112,6 +114,7 @@ __all__ = (
     "InvalidSettingsError",
     "Jitter",
     "KeyedCircuitBreakers",
+    "KeyedLimit",
     "KeyedRateLimiter",
     "LatencyPercentile",
     "LimitChanged",
@@ -159,7 +162,7 @@ __all__ = (
 
 _LAZY = {
     "AsyncRedisBreakerSharing": ".breaker_sharing",
-    "AsyncRedisRateLimiter": ".redis_limiter",
+    "AsyncRedisRateLimiter": ".async_redis_limiter",
     "RedisBreakerSharing": ".breaker_sharing",
     "RedisRateLimiter": ".redis_limiter",
 }

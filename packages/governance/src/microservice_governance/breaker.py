@@ -69,7 +69,7 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         listeners: pybreaker listeners; told after the fact, in order, and one that raises is
             logged and harms nobody.
         state_storage: one of pybreaker's; says in which state to begin, and is told of each
-            change. Nothing is read from it later: see `RedisBreakerSync` for sharing.
+            change. Nothing is read from it later: see `RedisBreakerSharing` for sharing.
     """
 
     kind = "circuit_breaker"
@@ -395,11 +395,15 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         if error is not None and self._is_neutral(error):
             self._give_back(phase)
             return
-        failed = error is not None and isinstance(error, self.config.record_exceptions)
+        failed = error is not None and self._is_failure(error)
         took = self.clock() - started if duration is None else duration
         self._record(phase, failed, took)
         if self.listeners:
             self._report(error if failed else None)
+
+    def _is_failure(self, error: BaseException) -> bool:
+        judge = self.config.record_exception
+        return isinstance(error, self.config.record_exceptions) and (judge is None or judge(error))
 
     def _is_neutral(self, error: BaseException) -> bool:
         return (

@@ -46,6 +46,7 @@ class BreakerConfig(BaseModel):
             ones let in; None = after `open_seconds`.
         record_exceptions: what counts as a failure; any other exception counts as success.
         ignore_exceptions: what counts as neither.
+        record_exception: an exception of those for which this is false counts as success.
         record_result: a returned value for which this is true counts as a failure.
     """
 
@@ -65,6 +66,7 @@ class BreakerConfig(BaseModel):
     max_half_open_seconds: Seconds | None = None
     record_exceptions: NamedExceptions = (Exception,)
     ignore_exceptions: NamedExceptions = ()
+    record_exception: Callable[[Exception], bool] | None = None
     record_result: Callable[[object], bool] | None = None
 
     @model_validator(mode="after")

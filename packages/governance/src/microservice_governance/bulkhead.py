@@ -23,6 +23,7 @@ from microservice_core import InvalidValueError
 from .deadline import deadline
 from .errors import BulkheadFullError
 from .policy import Policy, refuse_coroutine
+from .turns import TaskTurn, ThreadTurn, Turn
 
 __all__ = ("Bulkhead", "BulkheadConfig")
 
@@ -79,7 +80,7 @@ class Bulkhead(Policy):
         self._clock = clock
         self._free: list[None] = [None] * limit
         self._owed = 0
-        self._line: deque[_Turn] = deque()
+        self._line: deque[Turn] = deque()
         self._lock = threading.Lock()
 
     @property
@@ -168,7 +169,7 @@ class Bulkhead(Policy):
 
     def __enter__(self) -> Self:
         if self._line or not self._try_enter():
-            turn = _ThreadTurn()
+            turn = ThreadTurn()
             if self._stand_in_line(turn):
                 self._await_in_thread(turn)
         return self
@@ -220,20 +221,21 @@ class Bulkhead(Policy):
                 if not self._line.popleft().grant():
                     self._free.append(None)
 
-    def _stand_in_line(self, turn: _Turn) -> bool:
+    def _stand_in_line(self, turn: Turn) -> bool:
         """False: a place came free meanwhile and is the caller's."""
         with self._lock:
-            if len(self._line) < self.queue:
+            room = len(self._line) < self.queue
+            if room:
                 self._line.append(turn)
-            elif self._line or not self._try_enter():
-                raise self._rejected(BulkheadFullError(self.name, self.limit))
-            else:
+            elif not self._line and self._try_enter():
                 return False
+        if not room:
+            raise self._rejected(BulkheadFullError(self.name, self.limit))
         self._serve()
         return True
 
     async def _wait(self) -> None:
-        turn = _TaskTurn()
+        turn = TaskTurn()
         if not self._stand_in_line(turn):
             return
         patience = self._patience()
@@ -249,7 +251,7 @@ class Bulkhead(Policy):
                 self._leave()
             raise
 
-    def _await_in_thread(self, turn: _ThreadTurn) -> None:
+    def _await_in_thread(self, turn: ThreadTurn) -> None:
         patience = self._patience()
         try:
             came = turn.event.wait(patience)
@@ -260,7 +262,7 @@ class Bulkhead(Policy):
         if not came and self._step_out(turn):
             raise self._rejected(BulkheadFullError(self.name, self.limit, patience))
 
-    def _step_out(self, turn: _Turn) -> bool:
+    def _step_out(self, turn: Turn) -> bool:
         """Leave the line; False when a place was handed over already."""
         with self._lock:
             if not turn.granted:
@@ -289,44 +291,6 @@ class Bulkhead(Policy):
                 self._owed -= 1
             else:
                 self._free.append(None)
-
-
-class _Turn:
-    """One who waits."""
-
-    granted = False
-
-    def grant(self) -> bool:
-        """Tell it to go in; False when it cannot be told any more."""
-        raise NotImplementedError
-
-
-class _ThreadTurn(_Turn):
-    def __init__(self) -> None:
-        self.event = threading.Event()
-
-    def grant(self) -> bool:
-        self.granted = True
-        self.event.set()
-        return True
-
-
-class _TaskTurn(_Turn):
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = self._loop.create_future()
-
-    def grant(self) -> bool:
-        try:
-            self._loop.call_soon_threadsafe(self._wake)
-        except RuntimeError:  # its loop is closed
-            return False
-        self.granted = True
-        return True
-
-    def _wake(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
 
 
 def _check(limit: int, queue: int, max_wait_seconds: float | None) -> None:

@@ -155,10 +155,11 @@ class _Race(Generic[R]):
         while self._running:
             done = await self._wait()
             self._running -= done
-            for task in done:
-                if not task.cancelled() and task.exception() is None:
-                    return task.result()
-            for task in done:
+            # Every failure is looked at, or asyncio complains of those that nobody saw.
+            failed = [task for task in done if task.cancelled() or task.exception() is not None]
+            for task in done.difference(failed):
+                return task.result()
+            for task in failed:
                 failure = self._bearable(task)
             if not done or not self._running:
                 self._start_another()

@@ -49,6 +49,11 @@ class KeyedRateLimiter:
         self._now = nanoseconds(clock)
         self._lock = threading.Lock()
 
+    @property
+    def limits(self) -> tuple[LimitConfig, ...]:
+        """What holds for each key that has no other limit."""
+        return (self.config,)
+
     def __len__(self) -> int:
         """Keys that are remembered now."""
         return len(self._arrivals)

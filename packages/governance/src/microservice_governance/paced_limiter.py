@@ -13,7 +13,8 @@ from microservice_core import InvalidValueError
 
 from .deadline import deadline
 from .errors import RateLimitedError
-from .limit_config import LimitConfig
+from .gcra import Gcra
+from .limit_config import NANOSECONDS, LimitConfig
 from .testing_mode import is_testing
 
 __all__ = ("PacedLimiter",)
@@ -35,6 +36,7 @@ class PacedLimiter:
         self.config = config
         self.name = name
         self._burst = config.burst or 1
+        self._shadow = Gcra(config.model_copy(update={"burst": self._burst}))
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Paced] = WeakKeyDictionary()
 
     async def acquire(self, cost: int = 1, *, timeout: float | None = None) -> None:
@@ -54,13 +56,25 @@ class PacedLimiter:
             return
         left = deadline.remaining()
         allowed = min((t for t in (timeout, left) if t is not None), default=None)
+        paced = self._paced()
+        wait = paced.predicted_wait(cost)
+        if allowed is not None and wait > allowed:
+            raise self._refusal(wait)
         try:
             async with asyncio.timeout(allowed):
-                await self._paced().acquire(cost)
+                await paced.acquire(cost)
         except TimeoutError:
-            config = self.config
-            period = config.per_seconds
-            raise RateLimitedError(self.name, config.rate, period, period / config.rate) from None
+            raise self._refusal(paced.predicted_wait(cost)) from None
+
+    def snapshot(self) -> dict[str, object]:
+        """The pace."""
+        return {
+            "policy": "paced_limiter",
+            "name": self.name,
+            "rate": self.config.rate,
+            "per_seconds": self.config.per_seconds,
+            "burst": self._burst,
+        }
 
     async def __aenter__(self) -> Self:
         await self.acquire()
@@ -74,25 +88,47 @@ class PacedLimiter:
     ) -> None:
         """Leaving the block gives nothing back: what passed has passed."""
 
+    def _refusal(self, wait: float) -> RateLimitedError:
+        return RateLimitedError(self.name, self.config.rate, self.config.per_seconds, wait)
+
     def _paced(self) -> _Paced:
         loop = asyncio.get_running_loop()
         paced = self._loops.get(loop)
         if paced is None:
             # A bucket of size b that drains at b per (b / rate): burst b at that rate.
             seconds = self._burst * self.config.per_seconds / self.config.rate
-            paced = self._loops[loop] = _Paced(AsyncLimiter(self._burst, seconds))
+            paced = self._loops[loop] = _Paced(AsyncLimiter(self._burst, seconds), self._shadow)
         return paced
 
 
 class _Paced:
-    """One loop's bucket behind one fair line."""
+    """One loop's bucket behind one fair line.
 
-    __slots__ = ("__weakref__", "_bucket", "_turn")
+    The bucket does not tell how long a turn takes to come: GCRA, told the same, does.
+    """
 
-    def __init__(self, bucket: AsyncLimiter) -> None:
+    __slots__ = ("__weakref__", "_arrival", "_bucket", "_rule", "_turn", "_waiting_cost")
+
+    def __init__(self, bucket: AsyncLimiter, rule: Gcra) -> None:
         self._bucket = bucket
+        self._rule = rule
         self._turn = asyncio.Lock()
+        self._arrival = 0
+        self._waiting_cost = 0
+
+    def predicted_wait(self, cost: int) -> float:
+        """Seconds until the turn of one who comes now."""
+        return self._rule.wait(self._arrival, self._now(), self._waiting_cost + cost)
 
     async def acquire(self, cost: int) -> None:
-        async with self._turn:
-            await self._bucket.acquire(cost)
+        self._waiting_cost += cost
+        try:
+            async with self._turn:
+                await self._bucket.acquire(cost)
+                now = self._now()
+                self._arrival = max(self._arrival, now) + cost * self._rule.emission
+        finally:
+            self._waiting_cost -= cost
+
+    def _now(self) -> int:
+        return int(asyncio.get_running_loop().time() * NANOSECONDS)

@@ -17,6 +17,7 @@ from microservice_core import InvalidValueError
 from microservice_governance import (
     AsyncRedisRateLimiter,
     Decision,
+    KeyedLimit,
     LimitConfig,
     RateLimitedError,
     RateLimiter,
@@ -578,3 +579,73 @@ async def test_memory_for_denied_keys_is_bounded(clock: Clock) -> None:
     await client.flushall()
     known = [not (await limiter.try_acquire(f"u{number}")).allowed for number in range(40)]
     assert known == [False] * 30 + [True] * 10
+
+
+async def test_both_faces_are_policies_by_key() -> None:
+    server = fakeredis.FakeServer()
+    later = KeyedLimit(
+        AsyncRedisRateLimiter(fakeredis.FakeAsyncRedis(server=server), FIVE, name="t"),
+        key=lambda user, *_: f"user:{user}",
+    )
+    plain = KeyedLimit(
+        RedisRateLimiter(fakeredis.FakeRedis(server=server), FIVE, name="t"), key=str
+    )
+    guarded = later(asyncio.sleep)
+    assert [await guarded(0, number) for number in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(RateLimitedError, match="'t' lets 5 pass per 5 s"):
+        await guarded(0)
+    assert plain.run(str, 7) == "7"
+    with pytest.raises(TypeError, match="is for asyncio"):
+        later(str)
+    with pytest.raises(TypeError, match="arun"):
+        later.run(str, 7)
+
+
+async def test_those_who_wait_for_a_key_go_first_come_first_served(clock: Clock) -> None:
+    naps: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        await asyncio.sleep(0)
+        clock.advance(seconds)
+
+    limiter = AsyncRedisRateLimiter(
+        OverAWire(),
+        LimitConfig(rate=1, per_seconds=10),
+        name="t",
+        clock=clock,
+        sleep=sleep,
+        server_time=clock.server,
+        timeout_seconds=5,
+    )
+    order: list[int] = []
+
+    async def visit(number: int) -> None:
+        await limiter.acquire("hot")
+        order.append(number)
+
+    await limiter.acquire("hot")
+    tasks = [asyncio.create_task(visit(number)) for number in range(5)]
+    await asyncio.sleep(0)
+    tasks[2].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == [0, 1, 3, 4]
+    assert naps == [10] * 4  # only the first in line asks, and sleeps
+    assert limiter._lines == {}
+
+
+async def test_a_turn_that_does_not_come_in_time_is_refused(clock: Clock) -> None:
+    async def for_ever(_: float) -> None:
+        await asyncio.Event().wait()
+
+    limiter = AsyncRedisRateLimiter(
+        OverAWire(), FIVE, name="t", clock=clock, sleep=for_ever, server_time=clock.server
+    )
+    await limiter.acquire("hot", 5)
+    first = asyncio.create_task(limiter.acquire("hot"))
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimitedError):
+        await limiter.acquire("hot", timeout=0.01)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert limiter._lines == {}
