@@ -1,7 +1,7 @@
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from opentelemetry import metrics
 from opentelemetry.util.types import AttributeValue
 
@@ -10,7 +10,7 @@ from microservice_client.testing.fixtures import fake_mesh, service_client
 __all__ = ("anyio_backend", "fake_mesh", "meters", "service_client")
 
 # How long an example takes says more of the machine than of the code.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 

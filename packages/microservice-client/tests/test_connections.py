@@ -1,3 +1,4 @@
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 
@@ -97,26 +98,24 @@ async def test_a_departed_instance_loses_its_connections_without_another_call() 
         for _ in range(200):
             if len(engine._connections.open_to) == 1:
                 break
-            import asyncio
-
             await asyncio.sleep(0)
         assert engine._connections.open_to == {("orders", OTHER.base_url)}
-        await client._engine.discovery.aclose()  # type: ignore[union-attr]
 
 
 async def test_a_new_certificate_means_new_connections() -> None:
     registry = InMemoryServiceRegistry(ttl_seconds=1e9)
-    await registry.register(ORDERS)
+    closed = ServiceInstance("orders", "127.0.0.1", 9)
+    await registry.register(closed)
     async with AsyncServiceClient(registry, connection_layer="httpx") as client:
         with pytest.raises(httpx.TransportError):
-            await client.get("orders", "/", timeout=0.001)
+            await client.get("orders", "/")
         engine = client._engine
         assert engine is not None
-        before = engine._connections.pool(POLICY, ORDERS)
+        before = engine._connections.pool(POLICY, closed)
         client.apply_policies(policies_of({"default": {"attempts": 2}}))
-        assert engine._connections.pool(POLICY, ORDERS) is before
+        assert engine._connections.pool(POLICY, closed) is before
         client.apply_policies(policies_of({"default": {"max_connections_per_instance": 5}}))
-        assert engine._connections.pool(POLICY, ORDERS) is not before
+        assert engine._connections.pool(POLICY, closed) is not before
 
 
 async def test_tls_is_as_the_policy_says(connections: Connections) -> None:

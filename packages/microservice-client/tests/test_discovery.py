@@ -159,7 +159,10 @@ async def test_the_number_of_services_is_bounded() -> None:
 
 async def test_news_of_a_service_that_was_forgotten_meanwhile_changes_nothing() -> None:
     registry = Registry([ORDERS])
-    snapshot = DiscoverySnapshot(registry, EVERYTHING)
+    changes: list[str] = []
+    snapshot = DiscoverySnapshot(
+        registry, EVERYTHING, changed=lambda name, now: changes.append(f"{name}: {len(now)}")
+    )
     await snapshot.load("orders")
     (listener,) = registry.listeners
     await snapshot.aclose()
@@ -167,6 +170,7 @@ async def test_news_of_a_service_that_was_forgotten_meanwhile_changes_nothing() 
     assert told is not None
     await told
     assert snapshot.known("orders") is None
+    assert changes == ["orders: 1", "orders: 0"]
 
 
 async def test_the_running_snapshot_looks_after_itself() -> None:

@@ -156,6 +156,13 @@ async def test_an_interceptor_may_have_it_sent_again() -> None:
     assert mesh.open_bodies == 0
 
 
+async def test_the_answer_that_another_one_replaces_is_closed() -> None:
+    mesh, token = await mesh_of(401, 200), FreshToken()
+    async with client_of(mesh, token) as client, client.stream("GET", "orders", "/") as response:
+        assert (response.status_code, mesh.open_bodies) == (200, 1)
+    assert mesh.open_bodies == 0
+
+
 async def test_sending_again_has_an_end() -> None:
     mesh = await mesh_of(401, 401, 401, 401)
     async with client_of(mesh, FreshToken()) as client:

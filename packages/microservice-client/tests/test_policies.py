@@ -5,13 +5,14 @@ import gc
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from microservice_client import (
+    AnswerFormatError,
     AsyncServiceClient,
     CallFailedError,
     CallRejectedError,
@@ -155,6 +156,38 @@ async def test_an_instance_too_slow_for_the_whole_call_counts_as_failing() -> No
                 await client.get("orders", "/", timeout=0.01)
             assert [one.outcome for one in caught.value.attempts] == ["TimeoutError"]
         assert client.breaker_states("orders") == {A: "open"}
+
+
+async def test_a_body_that_stops_coming_counts_when_the_time_is_over_not_when_cancelled() -> None:
+    class Stalled(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"half"
+            await asyncio.Event().wait()
+
+    mesh = await mesh_of(a=lambda _: httpx.Response(200, stream=Stalled()))
+    async with client_of(mesh, breaker_failures=1) as client:
+        call = asyncio.create_task(client.get("orders", "/"))
+        await until(lambda: mesh.open_bodies == 1)
+        await settle()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert client.breaker_states("orders") == {A: "closed"}
+        with pytest.raises(CallTimeoutError):
+            await client.get("orders", "/", timeout=0.02)
+        assert client.breaker_states("orders") == {A: "open"}
+    assert mesh.open_bodies == 0
+
+
+async def test_a_body_that_is_not_encoded_as_it_says_is_told() -> None:
+    answer = httpx.Response(
+        200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"plain")
+    )
+    mesh = await mesh_of(a=lambda _: answer)
+    async with client_of(mesh) as client:
+        with pytest.raises(AnswerFormatError, match="no body of content-encoding gzip"):
+            await client.get("orders", "/")
+    assert mesh.open_bodies == 0
 
 
 async def test_a_body_that_breaks_off_counts_against_its_instance() -> None:
@@ -415,6 +448,14 @@ async def test_the_time_left_is_sent_along() -> None:
     assert 0 < outer <= 500
 
 
+async def test_an_outer_deadline_ends_the_call() -> None:
+    mesh = await mesh_of(a=ok)
+    mesh.fail(A, "hang")
+    async with client_of(mesh) as client:
+        with deadline(0.05), pytest.raises(CallTimeoutError, match=r"within 0\.0"):
+            await client.get("orders", "/", timeout=60)
+
+
 async def test_a_policy_may_keep_the_deadline_to_itself() -> None:
     mesh = await mesh_of(a=ok)
     async with client_of(mesh, propagate_deadline=False) as client:
@@ -599,8 +640,9 @@ async def test_what_a_new_policy_leaves_alone_stays() -> None:
         for _ in range(2):
             await client.get("orders", "/")
         client.apply_policies(policies_of({"default": {**base, "attempts": 2}}))
-        await client.get("orders", "/")
         assert client.breaker_states("orders")[A] == "open"
+        await client.get("orders", "/")
+        assert mesh.asked[A] == 1
         assert len(balancers) == 1
         client.apply_policies(policies_of({"default": {**base, "breaker_open_seconds": 1}}))
         assert client.breaker_states("orders") == {}
@@ -711,6 +753,18 @@ async def test_a_thousand_cancelled_calls_leave_nothing_behind() -> None:
         assert (await client.get("orders", "/")).status_code == 200
         assert {one.outcome for one in client.recent_calls()} == {"200", "cancelled"}
     assert mesh.open_bodies == 0
+
+
+async def test_a_call_cancelled_between_two_attempts_leaves_no_answer_open() -> None:
+    mesh = await mesh_of(a=answering(503), b=answering(503))
+    async with client_of(mesh, backoff_seconds=60) as client:
+        call = asyncio.create_task(client.get("orders", "/"))
+        await until(lambda: mesh.open_bodies == 1)
+        await settle()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert mesh.open_bodies == 0
 
 
 async def test_the_retry_budget_keeps_a_dead_service_from_a_storm() -> None:

@@ -93,32 +93,16 @@ class Service:
         self.instances: tuple[ServiceInstance, ...] = ()
         self.eligible: tuple[ServiceInstance, ...] = ()
         self.static_filters = static_filters(policy)
-        self.limiter: RateLimiter | None = None
-        if policy.rate_limit is not None:
-            self.limiter = RateLimiter(policy.rate_limit, name=f"calls of {name}", clock=clock)
+        self.balancer = _balancer(name, policy, before, make_balancer)
+        self.breakers = _breakers(policy, before)
+        self.budget = _budget(policy, before)
+        self.bulkhead = _bulkhead(name, policy, before)
         self.adaptive_limit = _adaptive_limit(name, policy, before, clock)
+        self.limiter = _limiter(name, policy, before, clock)
         self._clock = clock
         self._retries: dict[tuple[int, float, float], Retry] = {}
         self._hedges: dict[tuple[float, int], Hedge] = {}
         self._breaker_config = breaker_config(policy)
-        self.balancer: Balancer[ServiceInstance]
-        self.breakers: dict[str, CircuitBreaker] = {}
-        self.budget: RetryBudget
-        self.bulkhead = _bulkhead(name, policy, before)
-        if before is not None and _same(before, policy, _BALANCER_FIELDS):
-            self.balancer = before.balancer
-        else:
-            self.balancer = make_balancer(name, policy)
-        if before is not None and _same(before, policy, _BREAKER_FIELDS):
-            self.breakers = before.breakers
-        if before is not None and _same(before, policy, _BUDGET_FIELDS):
-            self.budget = before.budget
-        else:
-            self.budget = RetryBudget(
-                policy.retry_budget_ratio, min_per_second=policy.retry_budget_per_second
-            )
-        if before is not None and policy.rate_limit == before.policy.rate_limit:
-            self.limiter = before.limiter
 
     def follow(self, instances: tuple[ServiceInstance, ...]) -> None:
         """Let balancer and breakers know the instances of now."""
@@ -178,6 +162,36 @@ class Service:
 
 def _same(before: Service, policy: ServicePolicy, fields: Sequence[str]) -> bool:
     return all(getattr(before.policy, name) == getattr(policy, name) for name in fields)
+
+
+def _balancer(
+    name: str, policy: ServicePolicy, before: Service | None, make: BalancerMaker
+) -> Balancer[ServiceInstance]:
+    if before is not None and _same(before, policy, _BALANCER_FIELDS):
+        return before.balancer
+    return make(name, policy)
+
+
+def _breakers(policy: ServicePolicy, before: Service | None) -> dict[str, CircuitBreaker]:
+    if before is not None and _same(before, policy, _BREAKER_FIELDS):
+        return before.breakers
+    return {}
+
+
+def _budget(policy: ServicePolicy, before: Service | None) -> RetryBudget:
+    if before is not None and _same(before, policy, _BUDGET_FIELDS):
+        return before.budget
+    return RetryBudget(policy.retry_budget_ratio, min_per_second=policy.retry_budget_per_second)
+
+
+def _limiter(
+    name: str, policy: ServicePolicy, before: Service | None, clock: Callable[[], float]
+) -> RateLimiter | None:
+    if before is not None and before.policy.rate_limit == policy.rate_limit:
+        return before.limiter
+    if policy.rate_limit is None:
+        return None
+    return RateLimiter(policy.rate_limit, name=f"calls of {name}", clock=clock)
 
 
 def _bulkhead(name: str, policy: ServicePolicy, before: Service | None) -> Bulkhead | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -9,7 +10,7 @@ from datetime import timedelta
 import httpx
 
 from .call import Call, Trial
-from .errors import BodyBrokenError
+from .errors import AnswerFormatError, BodyBrokenError
 
 __all__ = ("LeasedStream",)
 
@@ -19,12 +20,17 @@ async def read(response: httpx.Response) -> None:
 
     Raises:
         BodyBrokenError: it broke off.
+        AnswerFormatError: it is not encoded as its header says.
     """
     stream = response.stream
     assert isinstance(stream, LeasedStream)  # noqa: S101 - every attempt's is one
     # Taken whole and decoded without the four generators that `aread` runs it through.
     response.stream = httpx.ByteStream(await stream.whole())
-    response.read()
+    try:
+        response.read()
+    except httpx.DecodingError as error:
+        encoding = f"body of content-encoding {response.headers['content-encoding']}"
+        raise AnswerFormatError(stream.service, encoding, str(error)) from error
 
 
 class LeasedStream(httpx.AsyncByteStream):
@@ -60,6 +66,11 @@ class LeasedStream(httpx.AsyncByteStream):
             raise self._broken(error) from error
         self._ended()
 
+    @property
+    def service(self) -> str:
+        """Whose answer it is."""
+        return self._call.service_name
+
     def when_closed(self, tell: Callable[[], None]) -> None:
         """Have somebody told, once, when the body is closed."""
         self._tell = tell
@@ -75,6 +86,10 @@ class LeasedStream(httpx.AsyncByteStream):
             self._ended()
         except httpx.TransportError as error:
             raise self._broken(error) from error
+        except asyncio.CancelledError as error:
+            # To the instance, being too slow for its caller is a failure.
+            self._trial.end(TimeoutError() if self._call.ran_out() else error)
+            raise
         finally:
             await self.aclose()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
