@@ -90,6 +90,8 @@ class Demo:
         gateway = await self._service("gateway", "gateway", {})
         for process in self._instances:
             await self._processes.ready(process, "/v1/orders/0")
+        # They register once they listen, and the gateway hears of it a moment later.
+        await self._processes.ready(gateway, f"/known/{len(self._instances)}")
         await self._processes.ready(gateway, "/orders/0")
         self._screen.event("three instances of orders and a gateway are up, 50 calls/s go in")
 
@@ -98,6 +100,7 @@ class Demo:
             **self._backend.environment(),
             "MICROSERVICE_HOST": "127.0.0.1",
             "MICROSERVICE_PORT": str(self._ports[name]),
+            "MICROSERVICE_LEAVE_SECONDS": "0.2",  # nobody new asks when all end at once
             **{f"MICROSERVICE_{key.upper()}": value for key, value in labels.items() if value},
         }
         program = ["-m", f"examples.demo.{module}"]

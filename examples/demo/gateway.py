@@ -24,6 +24,15 @@ async def order(order_id: int) -> dict[str, str | int]:
     return answer
 
 
+@app.get("/known/{count}")
+async def known(count: int) -> int:
+    """How many instances of orders are known; 503 until there are that many."""
+    found = len(await micro.client.instances("orders"))
+    if found < count:
+        raise HTTPException(status_code=503, detail=f"{found} known")
+    return found
+
+
 @app.get("/breakers")
 async def breakers() -> dict[str, str]:
     return micro.client.breaker_states("orders")
