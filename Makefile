@@ -40,6 +40,14 @@ test-integration: ## against real servers, found by NACOS_SERVER_ADDR, REDIS_URL
 test-cluster: ## in the cluster that KUBECONFIG names, whose nodes have the images [ARGS=]
 	@$(RUN) --group integration -- python -m pytest tests-integration/cluster --timeout=300 $(ARGS)
 
+CLUSTER_RECORD ?= docs/_build/cluster-record.jsonl
+
+.PHONY: cluster-report
+cluster-report: ## the cluster tests' timeline as one HTML page; runs them with CLUSTER_RECORD set
+	@mkdir -p $(dir $(CLUSTER_RECORD)) && rm -f $(CLUSTER_RECORD)
+	@CLUSTER_RECORD=$(abspath $(CLUSTER_RECORD)) $(MAKE) test-cluster
+	@$(RUN) -- python scripts/cluster_report.py $(CLUSTER_RECORD) docs/_build/cluster-report.html
+
 .PHONY: check
 check: ## ruff, format, mypy --strict, layers, dependencies, spelling, workspace, lock
 	@UV_COMMAND=$(UV) $(RUN) --group lint --group integration --group bench -- python scripts/check.py
