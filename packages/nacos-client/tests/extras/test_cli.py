@@ -281,7 +281,11 @@ def test_ctrl_c_is_exit_code_130(server: FakeNacosServer) -> None:
         "NACOS_USERNAME": "nacos",
         "NACOS_PASSWORD": "nacos",
     }
-    code = "import sys; from nacos_client.cli.command import run; sys.exit(run(['service', 'watch', 'orders']))"
+    # Where the tests run in the background, interrupts are ignored, and children inherit that.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from nacos_client.cli.command import run; sys.exit(run(['service', 'watch', 'orders']))"
+    )
     with subprocess.Popen([sys.executable, "-c", code], env=environment) as command:
         deadline = time.monotonic() + 50
         while not any("instance/list" in request for request in map(str, server.requests)):
