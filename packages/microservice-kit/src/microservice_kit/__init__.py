@@ -13,6 +13,7 @@ from .errors import ConfigRestoreError, InvalidConfigError, NotEnabledError
 from .health import Health
 from .module import MicroserviceModule
 from .open_modules import current_services
+from .part_modules import ConfigCenterModule, ServiceRegistryModule
 from .services import Services
 from .settings import MicroserviceSettings
 from .sync_services import SyncServices
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .tracing import TracingMiddleware
 
 __all__ = (
+    "ConfigCenterModule",
     "ConfigCenterValue",
     "ConfigChange",
     "ConfigEncryption",
@@ -45,6 +47,7 @@ __all__ = (
     "NacosValue",
     "NotEnabledError",
     "ServiceDiscovery",
+    "ServiceRegistryModule",
     "Services",
     "SyncServices",
     "Telemetry",
