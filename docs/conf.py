@@ -27,6 +27,7 @@ extensions = ["myst_parser"]
 html_theme = "furo"
 html_title = "The Python microservice toolkit"
 exclude_patterns = ["_build"]
+html_extra_path = ["cluster-report.html"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 
