@@ -178,6 +178,11 @@ async def test_a_broken_document_does_not_hold_up_the_other_one(
     await settle()
     assert (config.current.name, config.current.db.pool) == ("c", 1)
     assert config.problem is not None
+    await center.publish_config("b.json", '{"name": "d"}')
+    await settle()
+    assert (config.current.name, config.current.db.pool) == ("d", 1)
+    config.rollback(1)
+    assert config.resume().model.name == "d"
     await publish(center, 4)
     assert config.problem is None
     assert config.current.db.pool == 4
