@@ -1,5 +1,6 @@
 """The fake as users meet it: faults, clock, raw HTTP, ASGI."""
 
+import gc
 import json
 import socket
 from typing import Any
@@ -38,6 +39,18 @@ def test_an_instance_without_beats_turns_unhealthy_and_is_removed_by_the_clock()
         assert nacos.naming.instances("orders")[0].healthy
         clock.advance(30)
         assert list(nacos.naming.instances("orders")) == []
+
+
+def test_connections_accepted_while_the_server_stops_are_closed() -> None:
+    server = FakeNacosServer()
+    for _ in range(100):
+        server.start()
+        host, port = server.address.split(":")
+        clients = [socket.create_connection((host, int(port))) for _ in range(8)]
+        server.stop()
+        for client in clients:
+            client.close()
+    gc.collect()
 
 
 def test_a_document_is_seen_by_clients_after_the_publish_delay_only() -> None:

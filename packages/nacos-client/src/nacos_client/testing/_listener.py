@@ -66,17 +66,19 @@ class Listener:
         server = await asyncio.start_server(
             self._connected, "127.0.0.1", port, limit=LONGEST_HEAD, backlog=512
         )
-        self.port = server.sockets[0].getsockname()[1]
+        (listening,) = server.sockets
+        self.port = listening.getsockname()[1]
         self._ready.set()
         await self._stop.wait()
-        server.close()
-        # Also those that were being accepted in this moment.
+        # A connection accepted in this moment is lost, its socket open, if its task is cancelled
+        # or the server closed before that task's first step: accept no more, and let it get there.
+        self._loop.remove_reader(listening)
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for writer in tuple(self._connections.values()):
+            for task, writer in tuple(self._connections.items()):
                 writer.transport.abort()
-            for task in others:
                 task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.wait(others)
+        server.close()
         await server.wait_closed()
         await asyncio.sleep(0)  # the aborted connections close their sockets
 
