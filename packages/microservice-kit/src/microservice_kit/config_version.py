@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from microservice_core import ConfigDeleted, ConfigResult
 
-__all__ = ("MASK", "ConfigChange", "ConfigVersion", "KeyChange", "compare", "secret_keys")
+__all__ = ("MASK", "ConfigChange", "ConfigVersion", "KeyChange", "compare", "secret_keys", "shown")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ModelT_co = TypeVar("ModelT_co", bound=BaseModel, covariant=True)
@@ -89,12 +89,12 @@ def compare(
     changes = []
     for key in sorted(before.keys() | after.keys()):
         if key not in before:
-            changes.append(KeyChange(key, "added", None, _shown(key, after[key], secret)))
+            changes.append(KeyChange(key, "added", None, shown(key, after[key], secret)))
         elif key not in after:
-            changes.append(KeyChange(key, "removed", _shown(key, before[key], secret), None))
+            changes.append(KeyChange(key, "removed", shown(key, before[key], secret), None))
         elif before[key] != after[key] or type(before[key]) is not type(after[key]):
-            shown = _shown(key, before[key], secret), _shown(key, after[key], secret)
-            changes.append(KeyChange(key, "changed", *shown))
+            both = shown(key, before[key], secret), shown(key, after[key], secret)
+            changes.append(KeyChange(key, "changed", *both))
     return tuple(changes)
 
 
@@ -131,7 +131,8 @@ def _leaves(data: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def _shown(key: str, value: object, secret: AbstractSet[str]) -> object:
+def shown(key: str, value: object, secret: AbstractSet[str] = frozenset()) -> object:
+    """The value at a key as people may see it; `compare` has the rules."""
     if key in secret or _SECRET.search(key):
         return MASK
     return _without_secrets(value)

@@ -43,6 +43,7 @@ class MicroserviceSettings(BaseSettings):
         health_seconds: how often health is looked at to take the instance out and back in.
         leave_seconds: how long callers get to learn that the instance has left, before it stops.
         management_token: shows the details of `/health` to who sends it as a bearer token.
+        status_page: serve `/microservice` in an ASGI application, to who has `management_token`.
     """
 
     model_config = SettingsConfigDict(
@@ -75,6 +76,7 @@ class MicroserviceSettings(BaseSettings):
     health_seconds: float = Field(default=5.0, gt=0)
     leave_seconds: float = Field(default=5.0, ge=0)
     management_token: SecretStr = SecretStr("")
+    status_page: bool = False
 
     @field_validator("weight")
     @classmethod
