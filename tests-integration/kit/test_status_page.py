@@ -174,7 +174,7 @@ async def test_the_page_shows_what_the_process_knows(entered: Stage, browser: Br
     assert "version 1.4.0" in registered
     assert "hunter2" not in registered
     await browser.picture("light")
-    await browser.write_in("#filter", "404")
+    await browser.write_in("#filter", "/404")
     await browser.shows("1 of 6", within="#calls-count")
     assert browser.problems == []
 
@@ -264,6 +264,28 @@ async def test_a_service_that_is_gone_leaves_a_page_that_says_so(
     await browser.shows("stale since", "does not answer", within="#live")
     await browser.shows("version 1 is in force")
     await browser.picture("stale")
+    again = Stage(free_port)
+    async with again.open():  # another process, as far as the page can tell
+        await again.publish(greeting="hi")
+        await browser.shows("live", within="#live")
+        await browser.shows("version 2 is in force", '"hi"')
+
+
+async def test_a_rollback_meant_for_another_process_is_refused(
+    browser: Browser, free_port: int
+) -> None:
+    async with Stage(free_port).open() as stage:
+        await browser.open(stage.url)
+        await enter(browser, TOKEN)
+        await stage.publish(greeting="hi")
+        await browser.shows("version 2 is in force")
+        await browser.click("Roll back", within="#versions")
+        await browser.shows("Roll back to version 1?", "greeting", within="#ask")
+    async with Stage(free_port).open() as stage:
+        await browser.shows("version 1 is in force")
+        await browser.click("Roll back", within="#ask")
+        await browser.shows("this is not the process that was looked at", within="#ask")
+        assert stage.in_force() == ("hello", None)
 
 
 async def test_a_phone_in_the_dark_shows_everything_in_its_width(
