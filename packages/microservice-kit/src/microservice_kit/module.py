@@ -40,6 +40,9 @@ __all__ = ("MicroserviceModule",)
 
 logger = logging.getLogger(__name__)
 
+CALLS_KEPT = 100
+CALLS_SHOWN = 200  # with the status page
+
 PortT = TypeVar("PortT")
 LaneMode = Literal["permissive", "strict"]
 
@@ -237,12 +240,14 @@ class MicroserviceModule(Generic[ModelT]):
         from .call_policies import CallPolicies
         from .lanes import lane_parts
 
-        filters, interceptors = lane_parts(self._lanes)
+        watched = self.settings.status_page
+        filters, interceptors = lane_parts(self._lanes, label_calls=watched)
         client = AsyncServiceClient(
             registry,
             policies=self._policies,
             filters=filters,
             interceptors=interceptors,
+            keep_calls=CALLS_SHOWN if watched else CALLS_KEPT,
             query=InstanceQuery(
                 group_name=self.settings.group_name, namespace_id=self.settings.namespace_id
             ),
