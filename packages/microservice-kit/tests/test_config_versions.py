@@ -170,6 +170,19 @@ async def test_two_documents_that_only_make_sense_together_go_in_together(
     assert config.current.db.pool == 8
 
 
+async def test_a_state_that_waited_is_forgotten_when_a_newer_one_cannot_even_be_read(
+    config: ConfigService[Settings], center: InMemoryConfigCenter
+) -> None:
+    await center.publish_config("a.json", '{"db": {"pool": "${size}"}}')
+    await settle()
+    await center.publish_config("a.json", "[")
+    await settle()
+    await center.publish_config("b.json", '{"size": 8}')
+    await settle()
+    assert config.current.db.pool == 1
+    assert config.problem is not None
+
+
 async def test_a_broken_document_does_not_hold_up_the_other_one(
     config: ConfigService[Settings], center: InMemoryConfigCenter
 ) -> None:
