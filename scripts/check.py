@@ -31,6 +31,7 @@ def checks() -> list[Check]:
         ("spelling", ["codespell", "packages", "docs", "examples", "scripts", "README.md"]),
         ("compose file", ["check-jsonschema", *COMPOSE, "docker-compose.yml"]),
         ("workspace", [sys.executable, "scripts/check_workspace.py"]),
+        ("translated guides", [sys.executable, "scripts/check_translations.py"]),
         ("sync faces", [sys.executable, "scripts/generate_sync.py", "--check"]),
         ("layers", ["lint-imports", "--no-logo"]),
         *(
