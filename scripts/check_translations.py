@@ -27,7 +27,8 @@ def problem(guide: Path) -> str:
 def main() -> int:
     """Say what is wrong; 1 when something is."""
     problems = [found for guide in sorted(GUIDES.glob("*.md")) if (found := problem(guide))]
-    print("\n".join(problems))
+    for found in problems:
+        print(found)
     return 1 if problems else 0
 
 
