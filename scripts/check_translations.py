@@ -20,7 +20,9 @@ def problem(guide: Path) -> str:
     if [block.code for block in blocks_of(guide)] != [
         block.code for block in blocks_of(translation)
     ]:
-        return f"{translation.relative_to(ROOT)} has other Python blocks than the original: copy them"
+        return (
+            f"{translation.relative_to(ROOT)} has other Python blocks than the original: copy them"
+        )
     return ""
 
 

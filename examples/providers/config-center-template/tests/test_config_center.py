@@ -103,6 +103,21 @@ async def test_a_file_that_is_none_of_ours_keeps_the_last_good_version(
     assert "s3cret" not in str(caught.value)
 
 
+async def test_an_unchanged_document_is_not_read_again(
+    center: JsonFolderConfigCenter,
+    clock: ManualClock,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await center.publish_config("app.yaml", "a: 1")
+    center.watch_config("app.yaml", print)
+    await look(clock)
+    (version,) = (tmp_path / "documents").rglob("*.json")
+    version.write_text("who reads this complains")
+    await look(clock)
+    assert not caplog.records
+
+
 async def test_of_many_who_publish_at_once_nobody_is_lost(
     center: JsonFolderConfigCenter, tmp_path: Path
 ) -> None:
@@ -166,6 +181,22 @@ async def test_an_impossible_name_is_refused_at_once(
         await center.publish_config(name, "x")
     with pytest.raises(InvalidValueError, match=field):
         center.watch_config(name, print)
+
+
+async def test_a_document_that_is_too_large_is_refused_without_being_shown(
+    center: JsonFolderConfigCenter, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidValueError, match="content must be at most 10485760 bytes") as caught:
+        await center.publish_config("app.yaml", "x" * (10 * 1024 * 1024 + 1))
+    assert "xxx" not in str(caught.value)
+    await center.publish_config("app.yaml", "\0" * (10 * 1024 * 1024))
+    assert (await center.get_config("app.yaml")).content.strip("\0") == ""
+    (version,) = (tmp_path / "documents").rglob("*.json")
+    large = version.with_name("0000000002.json")
+    large.touch()
+    os.truncate(large, 80 * 1024 * 1024 + 1)
+    with pytest.raises(ConfigCenterError, match=r"\(ValueError\); publish it again"):
+        await center.get_config("app.yaml")
 
 
 async def test_two_listeners_share_one_follower_and_the_last_one_ends_it(

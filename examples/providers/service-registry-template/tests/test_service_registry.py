@@ -1,6 +1,7 @@
 """What only this engine has: leases, outages, clocks. Keep the questions for yours."""
 
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -196,10 +197,12 @@ async def test_a_folder_that_vanishes_is_an_outage_and_empties_no_list(
 async def test_a_file_that_is_none_of_ours_is_passed_over(world: World) -> None:
     await world.registry().register(ORDERS)
     world.stamp(world.wall)
-    for number, text in enumerate(("garbage", "[]", "{}", '{"ip": 7}')):
-        world.file().with_name(f"_{number}.json.part").write_text(text)
-    for part in list(world.folder.rglob("*.part")):
-        part.rename(part.with_suffix(""))
+    ours = world.file()
+    lives_for_no_time = {**json.loads(ours.read_text()), "ttl_seconds": 0, "port": 1}
+    garbage = ("garbage", "[]", "{}", '{"ip": 7}', json.dumps(lives_for_no_time))
+    for number, text in enumerate(garbage):
+        ours.with_name(f"_{number}.json").write_text(text)
+    ours.with_name("_folder.json").mkdir()
     assert await world.registry().get_instances("orders") == (ORDERS,)
 
 
@@ -243,6 +246,37 @@ async def test_closing_deregisters_and_what_is_closed_says_so(world: World) -> N
     assert list(world.folder.rglob("*.json")) == []
     with pytest.raises(ServiceRegistryError, match="it is closed"):
         await owner.register(ORDERS)
+
+
+def ends_well(registry: JsonFolderServiceRegistry) -> bool:
+    """Whether a child refuses to use its parent's registry, and closes it."""
+    refused: list[str] = []
+
+    async def use() -> None:
+        try:
+            await registry.register(ORDERS)
+        except ServiceRegistryError as error:
+            refused.append(str(error))
+        await registry.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(use()))
+    thread.start()
+    thread.join()
+    return any("open one per process" in message for message in refused)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+async def test_a_forked_child_takes_nothing_of_its_parents_along(world: World) -> None:
+    registry = world.registry()
+    await registry.register(ORDERS)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if ends_well(registry) else 1)
+    _, status = await asyncio.to_thread(os.waitpid, child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert world.file().exists()
+    await world.heart.beat()
 
 
 DIES = """

@@ -25,7 +25,7 @@ from microservice_core import (
 from microservice_core.delivery import Delivery, Watchers
 
 from .errors import PROVIDER, as_config_center_errors
-from .json_folder import DocumentKey, JsonFolder, StoredVersion, check_names
+from .json_folder import MOST_BYTES, DocumentKey, JsonFolder, StoredVersion, check_names
 
 __all__ = ("JsonFolderConfigCenter",)
 
@@ -130,9 +130,12 @@ class JsonFolderConfigCenter:
         Raises:
             ConfigConflictError: another version than `expected_md5` is there.
             ConfigCenterError: it cannot be written.
-            InvalidValueError: a name breaks a rule.
+            InvalidValueError: a name breaks a rule, or the content is larger than 10 MiB.
         """
         key = self._usable((namespace_id, group_name, data_id))
+        size = len(content.encode())
+        if size > MOST_BYTES:
+            raise InvalidValueError("content", f"{size} bytes", f"at most {MOST_BYTES} bytes")
         kind = content_type or content_type_of(data_id)
         await self._write("publish_config", key, content, kind, expected_md5)
 

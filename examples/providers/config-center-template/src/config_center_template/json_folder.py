@@ -20,13 +20,14 @@ from uuid import uuid4
 
 from microservice_core import InvalidValueError
 
-__all__ = ("DocumentKey", "JsonFolder", "StoredVersion", "check_names")
+__all__ = ("MOST_BYTES", "DocumentKey", "JsonFolder", "StoredVersion", "check_names")
 
 DocumentKey = tuple[str, str, str]
 """Namespace, group, data id."""
 
 VERSIONS_KEPT = 20
 LONGEST_NAME = 200
+MOST_BYTES = 10 * 1024 * 1024
 _VERSION_FILE = re.compile(r"(\d{10})\.json")
 
 
@@ -95,8 +96,10 @@ class JsonFolder:
         return [int(found[1]) for name in names if (found := _VERSION_FILE.fullmatch(name))]
 
     def _read(self, key: DocumentKey, number: int) -> StoredVersion:
-        raw = (self._place(key) / _file_name(number)).read_text(encoding="utf-8")
-        read = json.loads(raw)
+        path = self._place(key) / _file_name(number)
+        if path.stat().st_size > 8 * MOST_BYTES:  # every character may have been escaped
+            raise ValueError(f"version {number} is too large")
+        read = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(read, dict):
             raise TypeError(f"version {number} is no JSON object")
         return StoredVersion(
@@ -155,6 +158,7 @@ def _write(path: Path, version: StoredVersion) -> None:
                 "published_at": version.published_at.astimezone(UTC).isoformat(),
             },
             file,
+            ensure_ascii=False,
         )
         file.flush()
         os.fsync(file.fileno())

@@ -144,7 +144,7 @@ def _document(instance: ServiceInstance, ttl_seconds: float) -> dict[str, object
 
 def _record(service: Service, path: Path) -> Record | None:
     """What the file says; None when it went meanwhile, or is none of ours."""
-    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+    with suppress(FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError):
         read = json.loads(path.read_text(encoding="utf-8"))
         instance = ServiceInstance(
             service.name,
@@ -156,5 +156,7 @@ def _record(service: Service, path: Path) -> Record | None:
             group_name=service.group_name,
         )
         labelled = replace(instance, **{name: read[name] for name in _LABELS})
-        return Record(labelled, float(read["ttl_seconds"]), path.stat().st_mtime_ns)
+        ttl_seconds = float(read["ttl_seconds"])
+        if ttl_seconds > 0:
+            return Record(labelled, ttl_seconds, path.stat().st_mtime_ns)
     return None

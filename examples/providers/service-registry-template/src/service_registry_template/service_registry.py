@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -76,6 +77,7 @@ class JsonFolderServiceRegistry:
         self._seen: dict[Service, Instances] = {}
         self._followers: dict[Service, asyncio.Task[None]] = {}
         self._closed = False
+        self._pid = os.getpid()
 
     async def register(self, instance: ServiceInstance) -> None:
         """Announce the instance and keep it alive; registering it again replaces it.
@@ -169,6 +171,12 @@ class JsonFolderServiceRegistry:
         if self._closed:
             raise ServiceRegistryError(
                 "it is closed; open another one", provider=PROVIDER, operation="use"
+            )
+        if self._pid != os.getpid():
+            raise ServiceRegistryError(
+                "it was opened before a fork; open one per process",
+                provider=PROVIDER,
+                operation="use",
             )
         check_names(service)
         return service
