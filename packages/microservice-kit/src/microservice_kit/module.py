@@ -112,6 +112,7 @@ class MicroserviceModule(Generic[ModelT]):
             stack.push_async_callback(services.health.aclose)
             self._enter(stack, services)
             await self._load_declared(services)
+            await self._check_redis(stack, services)
             registry = await self._open_service_registry(stack)
             if registry is not None:
                 services.opened_service_registry = registry
@@ -176,6 +177,14 @@ class MicroserviceModule(Generic[ModelT]):
                 loop.run(self.__aexit__(None, None, None))
             finally:
                 loop.close()
+
+    async def _check_redis(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
+        if url := self.settings.redis_url.get_secret_value():
+            from .redis_health import redis_check
+
+            check = await stack.enter_async_context(redis_check(url))
+            # All replicas lose it at once: taking them all out of rotation would help nobody.
+            services.health.add("redis", check, critical=False)
 
     async def _open_config_center(self, stack: AsyncExitStack) -> ConfigCenter | None:
         name = self.settings.config_center
