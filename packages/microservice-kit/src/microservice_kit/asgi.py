@@ -162,18 +162,17 @@ class Microservice(MicroserviceModule[ModelT]):
             self._status_page = StatusPage(services, token=token, name=name)
 
     def _mount_on(self, app: object) -> None:
-        mount = getattr(app, "mount", None)
-        if not callable(mount):
+        add_route, mount = getattr(app, "add_route", None), getattr(app, "mount", None)
+        if not callable(mount) or not callable(add_route):
             if self._status_page is not None and self._app is None:
                 logger.warning(
                     "%s cannot mount the status page; wrap it: Microservice(app=...)",
                     type(app).__name__,
                 )
             return
-        if self._management is not None:
-            mount("/health", self._management)
-            if self._metrics is not None:
-                mount("/metrics", self._management)
+        for path in self._management.paths if self._management is not None else ():
+            # As a mount, `/metrics` would be answered with a redirect to `/metrics/`.
+            add_route(path, self._management, include_in_schema=False)
         if self._status_page is not None:
             mount("/microservice", self._status_page)
 

@@ -28,9 +28,14 @@ class ManagementApp:
         self._token = token
         self._metrics = metrics
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its own paths."""
+        return (*_PATHS, "/metrics") if self._metrics is not None else _PATHS
+
     def answers(self, path: str) -> bool:
         """Whether this path is one of its own."""
-        return path in _PATHS or (path == "/metrics" and self._metrics is not None)
+        return path in self.paths or path == "/health/"
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -56,4 +61,4 @@ class ManagementApp:
         await answer_json(send, 200 if status == "up" else 503, body)
 
 
-_PATHS = frozenset({"/health", "/health/", "/health/live", "/health/ready"})
+_PATHS = ("/health", "/health/live", "/health/ready")
