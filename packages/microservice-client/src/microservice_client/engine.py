@@ -204,6 +204,7 @@ class CallEngine:
 
     async def aclose(self) -> None:
         """Close discovery and connections."""
+        self._metrics.close()
         await self.discovery.aclose()
         await self._connections.aclose()
 
