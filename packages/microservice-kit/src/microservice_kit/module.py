@@ -255,6 +255,7 @@ class MicroserviceModule(Generic[ModelT]):
             filters=filters,
             interceptors=interceptors,
             keep_calls=CALLS_SHOWN if watched else CALLS_KEPT,
+            instance_metrics=self.settings.instance_metrics,
             query=InstanceQuery(
                 group_name=self.settings.group_name, namespace_id=self.settings.namespace_id
             ),
