@@ -179,9 +179,12 @@ async def test_the_page_shows_what_the_process_knows(entered: Stage, browser: Br
     assert browser.problems == []
 
 
-async def test_an_open_breaker_and_a_lost_instance_show_by_themselves(
-    entered: Stage, browser: Browser
-) -> None:
+async def test_what_goes_wrong_shows_by_itself(entered: Stage, browser: Browser) -> None:
+    await entered.publish(greeting=["no text"])
+    await browser.shows("'orders.json' is invalid: greeting", within="#notes")
+    entered.micro.services.health.add("disk", lambda: 1 / 0)
+    await browser.shows("down", within="#status")
+    await browser.shows("disk", "ZeroDivisionError", within="#checks")
     for _ in range(6):
         await entered.call("/500")
     await browser.shows("open", within="#services")
@@ -302,5 +305,5 @@ async def test_a_phone_in_the_dark_shows_everything_in_its_width(
     assert await browser.value(paper) != light
     await browser.picture("dark")
     await browser.size(360, 2600, mobile=True)
-    assert await browser.value("document.documentElement.scrollWidth <= window.innerWidth")
+    assert await browser.value("document.documentElement.scrollWidth <= 360")
     await browser.picture("phone")

@@ -29,7 +29,7 @@ async def test_the_page_follows_what_happens_and_fits_a_phone_in_the_dark(
         await browser.shows("No instances.", "gone")
 
         await browser.size(360, 740, mobile=True)
-        assert await browser.value("document.documentElement.scrollWidth <= window.innerWidth")
+        assert await browser.value("document.documentElement.scrollWidth <= 360")
         paper = "getComputedStyle(document.body).backgroundColor"
         light = await browser.value(paper)
         await browser.scheme("dark")

@@ -20,8 +20,10 @@ def path_within(scope: Mapping[str, object]) -> str:
 
     Servers and frameworks disagree on whether `path` repeats `root_path`.
     """
-    path, root = str(scope["path"]), str(scope.get("root_path") or "")
-    below = path.removeprefix(root)
+    path, root = str(scope["path"]), scope.get("root_path")
+    if not root:
+        return path
+    below = path.removeprefix(str(root))
     return below if below.startswith("/") or not below else path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections import Counter
@@ -51,7 +52,11 @@ async def state_of(services: AnyServices, *, zero: datetime) -> Document:
         "config": _config(services.config),
         "registrations": [_registration(one) for one in services.registrations],
         "breakers": _named_breakers(),
-        **(_services(client) if client is not None else {"services": [], "services_left_out": 0}),
+        **(
+            await _services(client)
+            if client is not None
+            else {"services": [], "services_left_out": 0}
+        ),
         "calls": [_call(one, zero + timedelta(seconds=one.ended_at)) for one in calls],
     }
 
@@ -128,7 +133,7 @@ def _registration(registration: Registration) -> Document:
     }
 
 
-def _services(client: AsyncServiceClient) -> Document:
+async def _services(client: AsyncServiceClient) -> Document:
     known = sorted(client.known_instances().items())
     room = MOST_INSTANCES
     shown_services = []
@@ -136,6 +141,7 @@ def _services(client: AsyncServiceClient) -> Document:
         kept = sorted(instances, key=lambda one: one.instance_id)[:room]
         shown_services.append(_service(client, name, instances, kept))
         room -= len(kept)
+        await asyncio.sleep(0)  # a large document must not hold up the calls of the application
     return {"services": shown_services, "services_left_out": max(0, len(known) - MOST_SERVICES)}
 
 
