@@ -1,11 +1,14 @@
 """The servers a `Microservice` runs under, as real processes: which port is registered, what SIGTERM does."""
 
 import asyncio
+import os
 import signal
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,6 +19,7 @@ from microservice_client import AsyncServiceClient
 from microservice_core import ServiceInstance
 
 Start = Callable[..., subprocess.Popen[str]]
+Serve = Callable[[str, float], subprocess.Popen[str]]
 
 FOLDER = str(Path(__file__).parent)
 WORKER = "uvicorn_worker.UvicornWorker"
@@ -23,6 +27,8 @@ SERVERS = {
     "uvicorn": ("uvicorn", "--app-dir", FOLDER, "--port", "0", "stoppable:app"),
     "gunicorn": ("gunicorn", "--chdir", FOLDER, "--bind", "127.0.0.1:0", "-k", WORKER,
                  "stoppable:app"),
+    "two workers": ("gunicorn", "--chdir", FOLDER, "--bind", "127.0.0.1:0", "-k", WORKER,
+                    "--workers", "2", "stoppable:app"),
     "hypercorn": ("hypercorn", "--bind", "127.0.0.1:{port}", "stoppable:app"),
 }  # fmt: skip
 CLEAN_END = {0, -signal.SIGTERM}
@@ -39,6 +45,12 @@ async def registry(
         yield registry
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
 async def known(registry: LiteServiceRegistry, count: int) -> list[ServiceInstance]:
     async with asyncio.timeout(30):
         while len(found := await registry.get_instances("stoppable")) != count:
@@ -46,10 +58,21 @@ async def known(registry: LiteServiceRegistry, count: int) -> list[ServiceInstan
     return list(found)
 
 
+def workers(program: subprocess.Popen[str]) -> frozenset[int]:
+    """The processes that this one started."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(program.pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return frozenset(map(int, listed.stdout.split()))
+
+
 @pytest.fixture
 def serve(
     start: Start, registry: LiteServiceRegistry, free_tcp_port_factory: Callable[[], int]
-) -> Callable[..., subprocess.Popen[str]]:
+) -> Serve:
     """Starts `stoppable` under a server."""
 
     def begin(name: str, leave_seconds: float) -> subprocess.Popen[str]:
@@ -65,18 +88,27 @@ def serve(
     return begin
 
 
+@dataclass(slots=True)
+class Answers:
+    """What came back: how often which outcome, and from which processes."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    pids: set[int] = field(default_factory=set)
+
+
 @asynccontextmanager
-async def asked_all_the_time(
-    registry: LiteServiceRegistry, outcomes: Counter[str]
-) -> AsyncIterator[None]:
+async def asked_all_the_time(registry: LiteServiceRegistry) -> AsyncIterator[Answers]:
     """Calls by name, about a hundred a second, while the block runs."""
+    answers = Answers()
     async with AsyncServiceClient(registry) as client, asyncio.TaskGroup() as tasks:
 
         async def call() -> None:
             try:
-                outcomes[str((await client.get("stoppable", "/slow")).status_code)] += 1
+                answer = await client.get("stoppable", "/slow")
+                answers.outcomes[str(answer.status_code)] += 1
+                answers.pids.add(answer.json())
             except Exception as error:  # noqa: BLE001 - every failure counts
-                outcomes[repr(error)] += 1
+                answers.outcomes[repr(error)] += 1
 
         async def keep_calling() -> None:
             while True:
@@ -84,13 +116,13 @@ async def asked_all_the_time(
                 await asyncio.sleep(0.01)
 
         caller = tasks.create_task(keep_calling())
-        yield
+        yield answers
         caller.cancel()
 
 
 @pytest.mark.parametrize("name", SERVERS)
 async def test_the_port_it_listens_on_is_the_one_registered(
-    name: str, serve: Start, registry: LiteServiceRegistry
+    name: str, serve: Serve, registry: LiteServiceRegistry
 ) -> None:
     program = serve(name, 0.0)
     (instance,) = await known(registry, 1)
@@ -102,9 +134,9 @@ async def test_the_port_it_listens_on_is_the_one_registered(
     assert await registry.get_instances("stoppable") == ()
 
 
-@pytest.mark.parametrize("name", ["uvicorn", "gunicorn"])
+@pytest.mark.parametrize("name", ["uvicorn", "gunicorn", "two workers"])
 async def test_sigterm_leaves_the_registry_while_it_still_answers(
-    name: str, serve: Start, registry: LiteServiceRegistry
+    name: str, serve: Serve, registry: LiteServiceRegistry
 ) -> None:
     program = serve(name, 3.0)
     (instance,) = await known(registry, 1)
@@ -117,19 +149,44 @@ async def test_sigterm_leaves_the_registry_while_it_still_answers(
     assert await asyncio.to_thread(program.wait, 20) in CLEAN_END
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", ["uvicorn", "gunicorn", "hypercorn"])
 async def test_who_calls_by_name_sees_no_failure_when_one_of_two_is_stopped(
-    name: str, serve: Start, registry: LiteServiceRegistry
+    name: str, serve: Serve, registry: LiteServiceRegistry
 ) -> None:
     first, second = serve(name, 1.0), serve(name, 1.0)
     await known(registry, 2)
-    outcomes: Counter[str] = Counter()
-    async with asked_all_the_time(registry, outcomes):
-        await asyncio.sleep(0.5)
+    async with asked_all_the_time(registry) as answers:
+        await until(lambda: len(answers.pids) == 2)
         first.terminate()
         assert await asyncio.to_thread(first.wait, 20) in CLEAN_END
-        await known(registry, 1)
-        await asyncio.sleep(0.2)
-    assert outcomes.keys() == {"200"}
+        (left,) = await known(registry, 1)
+        before = answers.outcomes["200"]
+        await until(lambda: answers.outcomes["200"] > before + 20)
+    assert left.port
+    assert answers.outcomes.keys() == {"200"}
     second.terminate()
     await asyncio.to_thread(second.wait, 20)
+
+
+async def test_workers_are_replaced_one_by_one_and_the_service_stays(
+    serve: Serve, registry: LiteServiceRegistry
+) -> None:
+    program, beside = serve("two workers", 0.5), serve("uvicorn", 0.5)
+    await known(registry, 2)
+    old = workers(program)
+    assert len(old) == 2
+
+    def replaced(count: int) -> bool:
+        now = workers(program)
+        return len(now) == 2 and len(now - old) == count
+
+    async with asked_all_the_time(registry) as answers:
+        await until(lambda: len(answers.pids) > 1)
+        for count, pid in enumerate(sorted(old), start=1):
+            os.kill(pid, signal.SIGTERM)
+            await until(partial(replaced, count))
+            await known(registry, 2)
+    assert answers.outcomes.keys() == {"200"}
+    for server in (program, beside):
+        server.terminate()
+        assert await asyncio.to_thread(server.wait, 20) in CLEAN_END

@@ -68,8 +68,10 @@ async def _config(services: AnyServices) -> str:
 
 
 async def _registration(services: AnyServices) -> str:
-    missing = [one for one in services.registrations if not one.registered]
+    here = [one for one in services.registrations if one.turn.held]
+    missing = [one for one in here if not one.registered]
     if missing:
         names = ", ".join(one.instance.service_name for one in missing)
         raise _ConfigProblemError(f"not registered yet: {names}")
-    return f"{len(services.registrations)} registered"
+    elsewhere = len(services.registrations) - len(here)
+    return f"{len(here)} registered" + (f", {elsewhere} by another process" if elsewhere else "")

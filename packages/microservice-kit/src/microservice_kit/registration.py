@@ -12,6 +12,8 @@ from typing import Literal
 
 from microservice_core import ServiceInstance, ServiceRegistry, ServiceRegistryError
 
+from .shared_address import AddressTurn
+
 __all__ = ("OnUnavailable", "Registrar", "Registration", "WarmUp", "keep_trying")
 
 logger = logging.getLogger(__name__)
@@ -21,6 +23,7 @@ OnUnavailable = Literal["fail", "wait", "degrade"]
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
 WARM_UP_STEPS = 10
+STAND_BY_SECONDS = 0.05
 
 
 class WarmUp:
@@ -48,7 +51,7 @@ class Registration:
 
     Attributes:
         instance: as the application described it.
-        registered: the registry knows it.
+        registered: the registry knows it, from this process.
         in_rotation: health lets it take calls.
     """
 
@@ -64,8 +67,9 @@ class Registration:
         self._warm_up = warm_up
         self._sleep = sleep
         self._share = warm_up.shares[0]
-        self._turn = asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock()
         self._ended = False
+        self.turn = AddressTurn(instance, registry)
         self.instance = instance
         self.registered = False
         self.in_rotation = True
@@ -76,7 +80,7 @@ class Registration:
         Raises:
             ServiceRegistryError: it cannot be told.
         """
-        async with self._turn:
+        async with self._one_at_a_time:
             if not self._ended:
                 await self._tell()
 
@@ -100,18 +104,22 @@ class Registration:
             await self._update()
 
     async def deregister(self) -> None:
-        """Take the instance out for good; nothing registers it again.
+        """Take the instance out for good, unless another process keeps it registered.
 
         Raises:
             ServiceRegistryError: the registry cannot be told; the lease will end.
         """
         self._ended = True
-        async with self._turn:
+        async with self._one_at_a_time:
             self.registered = False
-            await self._registry.deregister(self.instance)
+            try:
+                if self.turn.held:
+                    await self._registry.deregister(self.instance)
+            finally:
+                self.turn.give_up()
 
     async def _update(self) -> None:
-        async with self._turn:
+        async with self._one_at_a_time:
             if not self.registered or self._ended:
                 return
             try:
@@ -171,6 +179,9 @@ class Registrar:
     async def add(self, instance: ServiceInstance, *, patient: bool = False) -> Registration:
         """Register an instance, and keep it so until the end.
 
+        Of several processes that serve one address, such as a prefork server's workers, one does
+        it; the others stand by and take over when it ends.
+
         Args:
             patient: go on trying in the background whatever the policy says.
 
@@ -181,6 +192,10 @@ class Registrar:
             self._registry, instance, warm_up=self._warm_up, sleep=self._sleep
         )
         self.registrations.append(registration)
+        if not registration.turn.take():
+            logger.info("another process keeps %s registered; standing by", instance.address)
+            _ = self._start(self._stand_by(registration))
+            return registration
         if patient or self._policy == "degrade":
             await self._register_patiently(registration)
         else:
@@ -217,6 +232,14 @@ class Registrar:
                 raise
             logger.warning("%s; trying again", error)
             _ = self._start(keep_trying(registration.register, self._sleep, self._rng))
+
+    async def _stand_by(self, registration: Registration) -> None:
+        while not registration.turn.take():
+            await self._sleep(STAND_BY_SECONDS)
+        try:
+            await self._register_patiently(registration)
+        except ServiceRegistryError as error:
+            logger.error("%s; given up", error)  # noqa: TRY400
 
     async def _by_policy(self, attempt: Callable[[], Awaitable[None]]) -> None:
         try:
