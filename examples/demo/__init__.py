@@ -1,1 +1,1 @@
-"""The demo: registry, three copies of a service, a gateway, traffic, a crash, a changed setting."""
+"""The demo: a registry, three instances of a service, a gateway, traffic, and what happens to them."""

@@ -22,6 +22,7 @@ class Backend(ABC):
     """Starts what is needed, tells the services where it is, changes the document."""
 
     title: str
+    leave_seconds: float  # until callers have learned that an instance left
 
     @abstractmethod
     async def open(self, processes: Processes, stack: AsyncExitStack) -> None:
@@ -32,7 +33,7 @@ class Backend(ABC):
         """What the services find in their environment."""
 
     @abstractmethod
-    async def write(self, greeting: str) -> None:
+    async def write(self, document: str) -> None:
         """Change the document all `orders` instances read."""
 
 
@@ -40,6 +41,7 @@ class Embedded(Backend):
     """lite-registry as a process of the demo, a folder of files for configuration."""
 
     title = "embedded: lite-registry and a folder of documents"
+    leave_seconds = 1.0
 
     def __init__(self, folder: Path, port: int) -> None:
         self._documents = folder / "config"
@@ -63,15 +65,17 @@ class Embedded(Backend):
             ),
         }
 
-    async def write(self, greeting: str) -> None:
+    async def write(self, document: str) -> None:
         self._documents.mkdir(exist_ok=True)
         draft = self._documents / f"{DOCUMENT}.draft"
-        draft.write_text(f"greeting: {greeting}\n", encoding="utf-8")
+        draft.write_text(document, encoding="utf-8")
         draft.replace(self._documents / DOCUMENT)
 
 
 class Nacos(Backend):
     """A real Nacos 3; user and password from `NACOS_USERNAME` and `NACOS_PASSWORD`."""
+
+    leave_seconds = 2.5
 
     def __init__(self, address: str) -> None:
         self.title = f"Nacos at {address}"
@@ -105,9 +109,9 @@ class Nacos(Backend):
             "MICROSERVICE_GROUP_NAME": self._group,
         }
 
-    async def write(self, greeting: str) -> None:
+    async def write(self, document: str) -> None:
         assert self._center is not None  # noqa: S101 - open comes first
         try:
-            await self._center.publish_config(DOCUMENT, f"greeting: {greeting}\n", self._group)
+            await self._center.publish_config(DOCUMENT, document, self._group)
         except MicroserviceError as error:
             raise DemoError(str(error)) from error

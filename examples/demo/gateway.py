@@ -6,10 +6,20 @@ import uvicorn
 from fastapi import FastAPI, HTTPException
 
 from lane_router import LaneMiddleware
-from microservice_client import ServiceCallError
+from microservice_client import ServiceCallError, ServicePolicy
 from microservice_kit import Microservice
 
-micro = Microservice(service_name="gateway", lanes="permissive")
+micro = Microservice(
+    service_name="gateway",
+    lanes="permissive",
+    policies={
+        "orders": ServicePolicy(
+            balancer="round_robin",  # everyone the same share, which is easy to see
+            breaker_failures=3,
+            breaker_open_seconds=2.0,
+        )
+    },
+)
 app = FastAPI(lifespan=micro.lifespan)
 app.add_middleware(LaneMiddleware)
 

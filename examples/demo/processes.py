@@ -27,13 +27,31 @@ class DemoError(Exception):
 
 @dataclass(slots=True)
 class Process:
-    """One child process and what it was started for."""
+    """One child process, what it was started for, and how it was ended."""
 
     name: str
     port: int
     log: Path
     child: asyncio.subprocess.Process
     labels: Mapping[str, str] = field(default_factory=dict)
+    told: str = ""
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        self.told = "killed"
+        self.child.kill()
+
+    def terminate(self) -> None:
+        """Ask it to stop."""
+        self.told = "stopped"
+        self.child.terminate()
+
+    @property
+    def state(self) -> str:
+        """In one word."""
+        if self.alive:
+            return "leaving" if self.told == "stopped" else "up"
+        return self.told or "ended"
 
     @property
     def alive(self) -> bool:

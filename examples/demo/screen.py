@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,11 +20,30 @@ from rich.text import Text
 from .processes import Process
 from .traffic import Tally, Traffic
 
-__all__ = ("Screen",)
+__all__ = ("Configuration", "Screen")
 
 WIDTH = 100
+FRAME_LINES = 9  # all but the events
 STATE_STYLES = {"closed": "green", "open": "bold red", "half-open": "yellow"}
+PROCESS_STYLES = {"up": "green", "killed": "bold red"}
 PLAIN_LINE_EVERY = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What an instance says about its configuration: see `/configuration` of `orders`."""
+
+    version: int = 0
+    pinned: int | None = None
+    problem: str | None = None
+
+    def cell(self) -> Text:
+        """The version in force, and why it is not the newest document."""
+        if self.pinned is not None:
+            return Text(f"back to v{self.pinned}", "cyan")
+        if self.problem is not None:
+            return Text(f"v{self.version} kept", "yellow")
+        return Text(f"v{self.version}" if self.version else "-", "green")
 
 
 class Screen:
@@ -37,7 +57,7 @@ class Screen:
         self._began = time.monotonic()
         self._last_line = 0.0
         self._plain = not console.is_terminal
-        self._frame: RenderableType = Text()
+        self._state: RenderableType = Text()
 
     def __enter__(self) -> Self:
         if self._plain:
@@ -63,36 +83,14 @@ class Screen:
             self._console.print(line)
 
     def update(
-        self, instances: Sequence[Process], traffic: Traffic, breakers: dict[str, str]
+        self,
+        instances: Sequence[Process],
+        traffic: Traffic,
+        breakers: Mapping[str, str],
+        configurations: Mapping[str, Configuration],
     ) -> None:
         """Show the state of now."""
-        self._frame = self._render(instances, traffic, breakers)
-        if not self._plain:
-            self._live.update(self._frame, refresh=True)
-        elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY:
-            self._last_line = time.monotonic()
-            self._console.print(_plain_line(instances, traffic))
-
-    def picture(self, path: str) -> None:
-        """Save the last frame as an SVG that needs no font from elsewhere."""
-        recording = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-        recording.print(self._frame)
-        drawn = recording.export_svg(title="make demo")
-        drawn = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
-        Path(path).write_text(drawn, encoding="utf-8")
-
-    def _render(
-        self, instances: Sequence[Process], traffic: Traffic, breakers: dict[str, str]
-    ) -> RenderableType:
-        table = Table(expand=True, box=None, pad_edge=False, header_style="bold")
-        for name in ("instance", "version", "lane", "address", "process", "breaker"):
-            table.add_column(name, no_wrap=True)
-        for name in ("calls", "dev", "p50 ms", "p95 ms"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("greets", no_wrap=True)
-        for process in instances:
-            tally = traffic.tallies.get(process.port, Tally())
-            table.add_row(*_cells(process, tally, breakers.get(process.address, "")))
+        table = _table(instances, traffic, breakers, configurations)
         totals = Text.assemble(
             ("calls ", "dim"),
             f"{traffic.answered} answered  ",
@@ -100,25 +98,63 @@ class Screen:
             "  ",
             (f"{traffic.strayed} in the wrong lane", "bold red" if traffic.strayed else "green"),
         )
-        events = Group(*self._events[-9:])
-        body = Group(table, Text(), totals, Text(), events)
+        self._state = Group(table, Text(), totals, Text())
+        if not self._plain:
+            fits = max(4, self._console.height - FRAME_LINES)
+            self._live.update(self._frame(self._events[-fits:]), refresh=True)
+        elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY:
+            self._last_line = time.monotonic()
+            self._console.print(_plain_line(instances, traffic))
+
+    def picture(self, path: str) -> None:
+        """Save the last frame as an SVG that needs no font from elsewhere."""
+        recording = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+        recording.print(self._frame(self._events))
+        drawn = recording.export_svg(title="make demo")
+        drawn = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
+        Path(path).write_text(drawn, encoding="utf-8")
+
+    def _frame(self, events: Sequence[Text]) -> RenderableType:
+        body = Group(self._state, *events)
         return Panel(body, title=f"[bold]{self._title}", border_style="blue", width=WIDTH)
 
 
-def _cells(process: Process, tally: Tally, breaker: str) -> list[RenderableType]:
-    running = ("up", "green") if process.alive else ("killed", "bold red")
+def _table(
+    instances: Sequence[Process],
+    traffic: Traffic,
+    breakers: Mapping[str, str],
+    configurations: Mapping[str, Configuration],
+) -> RenderableType:
+    table = Table(expand=True, box=None, pad_edge=False, header_style="bold")
+    for name in ("instance", "version", "lane", "port", "process", "breaker", "config", "greets"):
+        table.add_column(name, no_wrap=True)
+    for name in ("calls", "dev", "p50 ms", "p95 ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for process in instances:
+        tally = traffic.tallies.get(process.port, Tally())
+        configuration = configurations.get(process.address, Configuration())
+        breaker = breakers.get(process.address, "")
+        table.add_row(*_cells(process, tally, breaker, configuration))
+    return table
+
+
+def _cells(
+    process: Process, tally: Tally, breaker: str, configuration: Configuration
+) -> list[RenderableType]:
+    lane = process.labels.get("lane")
     return [
         process.name,
         process.labels.get("version", ""),
-        Text(process.labels.get("lane") or "-", "magenta" if process.labels.get("lane") else "dim"),
-        process.address,
-        Text(*running),
+        Text(lane or "-", "magenta" if lane else "dim"),
+        str(process.port),
+        Text(process.state, PROCESS_STYLES.get(process.state, "yellow")),
         Text(breaker or "-", STATE_STYLES.get(breaker, "dim")),
+        configuration.cell(),
+        tally.greeting,
         str(tally.calls),
         str(tally.lane_calls or "-"),
         f"{tally.percentile(0.5):.1f}",
         f"{tally.percentile(0.95):.1f}",
-        tally.greeting,
     ]
 
 

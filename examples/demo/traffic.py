@@ -11,6 +11,7 @@ import httpx
 
 __all__ = ("Tally", "Traffic")
 
+LANE = "dev"
 LANE_EVERY = 4
 
 
@@ -30,7 +31,13 @@ class Tally:
 
 
 class Traffic:
-    """Calls the gateway at a steady rate; every fourth call is in lane `dev`."""
+    """Calls the gateway at a steady rate; every fourth call is in lane `dev`.
+
+    Attributes:
+        lane_served_by: in which lane the instances are that have to answer calls of lane `dev`:
+            its own, base ("") when it has none, or None while that changes.
+        fallbacks: calls of lane `dev` that base answered when it had to.
+    """
 
     def __init__(self, gateway: str, *, per_second: float = 50.0) -> None:
         self._http = httpx.AsyncClient(base_url=gateway, trust_env=False, timeout=10)
@@ -38,14 +45,17 @@ class Traffic:
         self._under_way: set[asyncio.Task[None]] = set()
         self.tallies: dict[int, Tally] = {}
         self.sent = 0
+        self._ended = 0
         self.answered = 0
         self.strayed = 0
+        self.fallbacks = 0
+        self.lane_served_by: str | None = LANE
         self.problems: deque[str] = deque(maxlen=5)
 
     @property
     def failed(self) -> int:
         """Calls that ended without an order."""
-        return self.sent - self.answered - len(self._under_way)
+        return self._ended - self.answered
 
     async def run(self) -> None:
         """Send until cancelled, whatever the answers take."""
@@ -64,20 +74,31 @@ class Traffic:
 
     async def _call(self, number: int) -> None:
         in_lane = number % LANE_EVERY == 0
+        home = self.lane_served_by if in_lane else ""
         began = time.monotonic()
         try:
             response = await self._http.get(
-                f"/orders/{number}", headers={"x-lane": "dev"} if in_lane else {}
+                f"/orders/{number}", headers={"x-lane": LANE} if in_lane else {}
             )
             response.raise_for_status()
+            answer = response.json()
+            self.answered += 1
         except httpx.HTTPError as error:
             self.problems.append(f"{type(error).__name__}: {error}")
             return
-        answer = response.json()
+        finally:
+            self._ended += 1
         tally = self.tallies.setdefault(int(answer["port"]), Tally())
         tally.calls += 1
         tally.lane_calls += in_lane
         tally.greeting = str(answer["greeting"])
         tally.seconds.append(time.monotonic() - began)
-        self.answered += 1
-        self.strayed += in_lane != (answer["lane"] == "dev")
+        self._note_lane(in_lane, home, str(answer["lane"]))
+
+    def _note_lane(self, in_lane: bool, home: str | None, answered_in: str) -> None:
+        if in_lane and home != self.lane_served_by:
+            return  # it changed meanwhile
+        if home is not None and answered_in != home:
+            self.strayed += 1
+        elif in_lane and home == "":
+            self.fallbacks += 1

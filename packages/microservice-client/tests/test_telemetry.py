@@ -235,3 +235,19 @@ async def test_the_last_calls_can_be_looked_at() -> None:
     assert of_orders.method == "DELETE"
     assert len(of_orders.path) < 210
     assert [attempt.outcome for attempt in of_orders.attempts] == ["404"]
+
+
+async def test_what_an_interceptor_says_of_a_call_is_kept_with_it() -> None:
+    def label(request: httpx.Request) -> None:
+        request.extensions["call_labels"] = {"lane": "dev"}
+
+    mesh = await mesh_of(200, 200)
+    async with AsyncServiceClient(mesh.registry, transport=mesh, interceptors=[label]) as client:
+        await client.get("orders", "/")
+        (record,) = client.recent_calls()
+        assert record.labels == {"lane": "dev"}
+    async with AsyncServiceClient(mesh.registry, transport=mesh) as client:
+        odd = httpx.Request("GET", "http://orders/", extensions={"call_labels": "no mapping"})
+        await (await client.call("orders", odd)).aclose()
+        (record,) = client.recent_calls()
+        assert record.labels == {}

@@ -1,4 +1,5 @@
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,6 +37,15 @@ def module(leave_seconds: float = 5.0) -> MicroserviceModule[Settings]:
         config=Settings,
         leave_seconds=leave_seconds,
     )
+
+
+@pytest.fixture
+def sigterm() -> Iterator[threading.Event]:
+    """Set when SIGTERM reaches who had it before the module."""
+    heard = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.set())
+    yield heard
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -131,3 +141,52 @@ def test_a_forked_child_is_told_to_open_its_own() -> None:
                     os._exit(0 if own.ready() and services.config.current.pool == 7 else 3)
             os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_sigterm_leaves_the_registry_before_who_had_it_hears_it(sigterm: threading.Event) -> None:
+    mine = signal.getsignal(signal.SIGTERM)
+    with module(leave_seconds=0) as services:
+        assert services.ready()
+        signal.raise_signal(signal.SIGTERM)
+        assert sigterm.wait(20)
+        assert services.instances("orders") == ()
+        assert not services.ready()
+    assert signal.getsignal(signal.SIGTERM) is mine
+
+
+def test_a_second_sigterm_does_not_wait(sigterm: threading.Event) -> None:
+    with module(leave_seconds=3600) as services:
+        signal.raise_signal(signal.SIGTERM)
+        while services.ready():
+            assert not sigterm.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        assert sigterm.is_set()
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_who_registers_nothing_or_has_another_thread_leaves_the_signal_alone() -> None:
+    mine = signal.getsignal(signal.SIGTERM)
+    with MicroserviceModule(config_center="memory"):
+        assert signal.getsignal(signal.SIGTERM) is mine
+
+    def elsewhere() -> None:
+        with module():
+            kept.append(signal.getsignal(signal.SIGTERM))
+
+    kept: list[object] = []
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert kept == [mine]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_sigterm_ends_a_forked_child_although_nobody_is_left_there_to_leave() -> None:
+    with module():
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)  # ends it when SIGTERM does not
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM

@@ -242,6 +242,10 @@ class AsyncServiceClient:
         known = discovery.known(service)
         return known if known is not None else await discovery.load(service)
 
+    def known_instances(self) -> dict[str, tuple[ServiceInstance, ...]]:
+        """The instances of every service known now, asking nobody; for a status page."""
+        return (self._engine or self._closed()).discovery.everything()
+
     def apply_policies(self, policies: Policies) -> None:
         """Let calls behave so from now on; those under way are not touched.
 

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Self
 
+from microservice_core import LoopThread
+
 __all__ = ("GracefulStop",)
 
 logger = logging.getLogger(__name__)
@@ -22,8 +24,9 @@ class GracefulStop:
     """Holds SIGTERM back from the server until the service has left the registry.
 
     A server that is told at once stops accepting while callers still know this instance. A second
-    SIGTERM goes through without waiting. Servers that listen to signals through the event loop
-    (hypercorn) hear them at once all the same; in a pod, a `preStop` pause does the same job.
+    SIGTERM goes through without waiting, and so does one that a forked child hears. Servers that
+    listen to signals through the event loop (hypercorn) hear them at once all the same; in a pod, a
+    `preStop` pause does the same job.
 
     Args:
         leave: takes the service out and waits until callers know.
@@ -35,27 +38,32 @@ class GracefulStop:
         self._task: asyncio.Task[None] | None = None
         self._installed = False
 
-    def install(self) -> Self:
-        """From now on hear SIGTERM first; does nothing outside the main thread."""
-        if threading.current_thread() is not threading.main_thread():
+    def install(self, loop: LoopThread | None = None) -> Self:
+        """From now on hear SIGTERM first; does nothing outside the main thread.
+
+        Args:
+            loop: where `leave` runs; by default the loop that runs here.
+        """
+        if not _in_main_thread():
             return self
         previous = signal.getsignal(signal.SIGTERM)
         if getattr(previous, "__module__", "") == "asyncio.unix_events":
             return self
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop.run(_running_loop()) if loop else asyncio.get_running_loop()
         self._previous = previous
+        self._pid = os.getpid()
         signal.signal(signal.SIGTERM, self._heard)
         self._installed = True
         return self
 
     def uninstall(self) -> None:
         """Give the signal back, unless somebody else took it meanwhile."""
-        if self._installed and signal.getsignal(signal.SIGTERM) == self._heard:
-            signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
         self._installed = False
+        if _in_main_thread() and signal.getsignal(signal.SIGTERM) == self._heard:
+            signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
 
     def _heard(self, signum: int, frame: FrameType | None) -> None:
-        if self._task is None:
+        if self._task is None and self._installed and os.getpid() == self._pid:
             self._loop.call_soon_threadsafe(self._begin, signum)
         else:
             self._pass_on(signum, frame)
@@ -69,7 +77,10 @@ class GracefulStop:
         try:
             await self._leave()
         finally:
-            self._pass_on(signum, None)
+            if _in_main_thread():
+                self._pass_on(signum, None)
+            elif self._installed:
+                _raise_in_main_thread(signum)  # heard once more, and passed on there
 
     def _pass_on(self, signum: int, frame: FrameType | None) -> None:
         self.uninstall()
@@ -77,3 +88,18 @@ class GracefulStop:
             self._previous(signum, frame)
         else:
             os.kill(os.getpid(), signum)
+
+
+async def _running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _raise_in_main_thread(signum: int) -> None:
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signum)
+    else:
+        signal.raise_signal(signum)

@@ -26,6 +26,7 @@ from .config_documents import ConfigSnapshot, DocumentReader, with_profiles
 from .config_service import ConfigService
 from .declared_services import DeclaredService, declared_services
 from .encryption import ConfigEncryption, KeyProvider
+from .graceful_stop import GracefulStop
 from .health_watch import watch_health
 from .open_modules import enter_module, leave_module, tell_modules
 from .registration import Registrar
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ("MicroserviceModule",)
 
 logger = logging.getLogger(__name__)
+
+CALLS_KEPT = 100
+CALLS_SHOWN = 200  # with the status page
 
 PortT = TypeVar("PortT")
 LaneMode = Literal["permissive", "strict"]
@@ -100,6 +104,7 @@ class MicroserviceModule(Generic[ModelT]):
         self._encryption = ConfigEncryption(config_keys) if config_keys else ConfigEncryption()
         self._stack: AsyncExitStack | None = None
         self._loop: LoopThread | None = None
+        self._graceful_stop: GracefulStop | None = None
 
     async def __aenter__(self) -> Services[ModelT]:
         async with AsyncExitStack() as stack:
@@ -153,6 +158,7 @@ class MicroserviceModule(Generic[ModelT]):
     def __enter__(self) -> SyncServices[ModelT]:
         """Open it on a private loop in a thread of its own, for code without an event loop.
 
+        In the main thread SIGTERM leaves the registry first, then goes on to whoever had it before.
         After a fork the child opens a module of its own: this one's thread stays behind.
         """
         loop = LoopThread(name="microservice-kit")
@@ -163,6 +169,8 @@ class MicroserviceModule(Generic[ModelT]):
             loop.close()
             raise
         self._loop = loop
+        if services.registrations:
+            self._graceful_stop = GracefulStop(services.leave).install(loop)
         return SyncServices(services, loop)
 
     def __exit__(
@@ -172,6 +180,8 @@ class MicroserviceModule(Generic[ModelT]):
         tb: TracebackType | None,
     ) -> None:
         loop, self._loop = self._loop, None
+        if self._graceful_stop is not None:
+            self._graceful_stop.uninstall()
         if loop is not None and loop.running:
             try:
                 loop.run(self.__aexit__(None, None, None))
@@ -237,12 +247,14 @@ class MicroserviceModule(Generic[ModelT]):
         from .call_policies import CallPolicies
         from .lanes import lane_parts
 
-        filters, interceptors = lane_parts(self._lanes)
+        watched = self.settings.status_page
+        filters, interceptors = lane_parts(self._lanes, label_calls=watched)
         client = AsyncServiceClient(
             registry,
             policies=self._policies,
             filters=filters,
             interceptors=interceptors,
+            keep_calls=CALLS_SHOWN if watched else CALLS_KEPT,
             query=InstanceQuery(
                 group_name=self.settings.group_name, namespace_id=self.settings.namespace_id
             ),

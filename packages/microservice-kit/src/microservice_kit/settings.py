@@ -44,6 +44,7 @@ class MicroserviceSettings(BaseSettings):
         leave_seconds: how long callers get to learn that the instance has left, before it stops.
         redis_url: a Redis that the service needs; `/health` shows whether it answers.
         management_token: shows the details of `/health` to who sends it as a bearer token.
+        status_page: serve `/microservice` in an ASGI application, to who has `management_token`.
     """
 
     model_config = SettingsConfigDict(
@@ -77,6 +78,7 @@ class MicroserviceSettings(BaseSettings):
     leave_seconds: float = Field(default=5.0, ge=0)
     redis_url: SecretStr = SecretStr("")
     management_token: SecretStr = SecretStr("")
+    status_page: bool = False
 
     @field_validator("weight")
     @classmethod

@@ -98,7 +98,10 @@ async def test_metrics_are_served_in_prometheus_text() -> None:
             httpx.AsyncClient(transport=transport, base_url="http://t") as client,
         ):
             await client.get("/health/live")
-            answer = await client.get("/metrics/")
+            answer = await client.get("/metrics")
+            assert (await client.get("/health")).status_code == 200
+            assert (await client.post("/health")).status_code == 405
+            assert "/metrics" not in app.openapi()["paths"]
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "http_server_request_duration_seconds_bucket" in answer.text
     assert 'service_name="orders"' in answer.text

@@ -1,0 +1,16 @@
+"""orders, the second hop: it asks inventory. There is no copy of it in lane dev."""
+
+from fastapi import FastAPI
+
+from lane_router import LaneMiddleware
+from microservice_kit import Microservice
+
+micro = Microservice(service_name="orders", lanes="permissive")
+app = FastAPI(lifespan=micro.lifespan)
+app.add_middleware(LaneMiddleware)
+
+
+@app.get("/")
+async def path() -> list[str]:
+    rest = await micro.client.get("inventory", "/")
+    return ["orders", *rest.json()]

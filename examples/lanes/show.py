@@ -1,0 +1,83 @@
+"""Starts a registry and four services, and asks the gateway in three lanes."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+HERE = Path(__file__).parent
+PATIENCE_SECONDS = 30.0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def running(*arguments: str, **environment: str) -> Iterator[None]:
+    """`python -m ARGUMENTS` for as long as the block."""
+    command = [sys.executable, "-m", *arguments]
+    program = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        program.terminate()
+        program.wait()
+
+
+def service(
+    name: str, registry: str, port: int = 0, lane: str = ""
+) -> contextlib.AbstractContextManager[None]:
+    return running(
+        *("uvicorn", "--app-dir", str(HERE), f"{name}:app", "--port", str(port)),
+        *("--log-level", "warning"),
+        MICROSERVICE_SERVICE_REGISTRY="lite",
+        MICROSERVICE_SERVICE_REGISTRY_SETTINGS=json.dumps({"url": registry}),
+        MICROSERVICE_LANE=lane,
+        MICROSERVICE_LEAVE_SECONDS="0",
+    )
+
+
+def ask(gateway: str, lane: str) -> list[str]:
+    answer = httpx.get(gateway, headers={"x-lane": lane} if lane else {})
+    answer.raise_for_status()
+    path: list[str] = answer.json()
+    return path
+
+
+def wait_until_all_are_found(gateway: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            if ask(gateway, "")[-1].endswith("base") and ask(gateway, "dev")[-1].endswith("dev"):
+                return
+        time.sleep(0.2)
+    raise TimeoutError(f"the services did not find each other within {PATIENCE_SECONDS:.0f} s")
+
+
+def main() -> None:
+    ports = free_port(), free_port()
+    registry, gateway = (f"http://127.0.0.1:{port}" for port in ports)
+    with (
+        running("lite_registry", "serve", "--port", str(ports[0]), "--log-level", "warning"),
+        service("inventory", registry),
+        service("inventory", registry, lane="dev"),
+        service("orders", registry),
+        service("gateway", registry, port=ports[1]),
+    ):
+        wait_until_all_are_found(gateway)
+        for lane in ("", "dev", "test"):
+            print(f"x-lane: {lane or '-':5}  {' -> '.join(ask(gateway, lane))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""A plain script: reads its configuration, calls a service by name, and is done."""
+
+from pydantic import BaseModel
+
+from microservice_kit import MicroserviceModule
+
+
+class Settings(BaseModel):
+    article: str = "pear"
+
+
+with MicroserviceModule(service_name="report", config=Settings, register=False) as services:
+    article = services.config.current.article
+    answer = services.service_client.get("inventory", f"/stock/{article}")
+    print(f"{article}: {answer.json()['pieces']} in stock")

@@ -1,0 +1,60 @@
+"""A worker: takes shipments from a Redis stream until it is told to stop. No web framework."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from typing import Any
+
+from pydantic import BaseModel
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from microservice_kit import ConfigService, MicroserviceModule
+
+STREAM = os.environ.get("STREAM", "shipments")
+DONE = os.environ.get("DONE", "shipped")
+GROUP = "shipping"
+ME = f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Settings(BaseModel):
+    carrier: str = "post"
+    batch: int = 10
+
+
+async def main() -> None:
+    stop = asyncio.Event()
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(ending, stop.set)
+    url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
+    async with (
+        Redis.from_url(url, decode_responses=True) as redis,
+        MicroserviceModule(
+            service_name="shipping", config=Settings, metadata={"kind": "worker"}
+        ) as services,
+    ):
+        services.config.on_change(lambda change: print("now with", change.current, flush=True))
+        with contextlib.suppress(ResponseError):  # the group is there already
+            await redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+        while not stop.is_set():
+            await ship_some(redis, services.config)
+        await services.leave()
+    print("stopped, nothing left half done", flush=True)
+
+
+async def ship_some(redis: Redis, config: ConfigService[Settings]) -> None:
+    """One batch: what a worker that died left behind, else what is new."""
+    count = config.current.batch
+    left = await redis.xautoclaim(STREAM, GROUP, ME, min_idle_time=60_000, count=count)
+    entries = left[1]
+    if not entries:
+        found: Any = await redis.xreadgroup(GROUP, ME, {STREAM: ">"}, count=count, block=500)
+        entries = found[0][1] if found else []
+    for identity, shipment in entries:
+        await redis.rpush(DONE, f"{shipment['order']} by {config.current.carrier}")
+        await redis.xack(STREAM, GROUP, identity)
+
+
+asyncio.run(main())
