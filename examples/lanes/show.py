@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 HERE = Path(__file__).parent
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 
 
 def free_port() -> int:
@@ -47,21 +47,22 @@ def service(
     )
 
 
-def ask(gateway: str, lane: str) -> list[str]:
-    answer = httpx.get(gateway, headers={"x-lane": lane} if lane else {})
-    answer.raise_for_status()
-    path: list[str] = answer.json()
-    return path
-
-
-def wait_until_all_are_found(gateway: str) -> None:
+def wait_until_registered(registry: str, **expected: int) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.HTTPError):
-            if ask(gateway, "")[-1].endswith("base") and ask(gateway, "dev")[-1].endswith("dev"):
-                return
-        time.sleep(0.2)
-    raise TimeoutError(f"the services did not find each other within {PATIENCE_SECONDS:.0f} s")
+    with httpx.Client() as http:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):  # not listening yet
+                known = http.get(f"{registry}/v1/instances").json()["services"]
+                if {one["service"]: one["instances"] for one in known} == expected:
+                    return
+            time.sleep(0.1)
+    raise TimeoutError(f"not all were registered within {PATIENCE_SECONDS:.0f} s: {expected}")
+
+
+def ask(gateway: str, lane: str) -> list[str]:
+    answer = httpx.get(gateway, headers={"x-lane": lane} if lane else {}, timeout=15.0)
+    path: list[str] = answer.raise_for_status().json()
+    return path
 
 
 def main() -> None:
@@ -74,7 +75,7 @@ def main() -> None:
         service("orders", registry),
         service("gateway", registry, port=ports[1]),
     ):
-        wait_until_all_are_found(gateway)
+        wait_until_registered(registry, gateway=1, orders=1, inventory=2)
         for lane in ("", "dev", "test"):
             print(f"x-lane: {lane or '-':5}  {' -> '.join(ask(gateway, lane))}")
 

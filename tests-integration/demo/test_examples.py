@@ -255,7 +255,7 @@ def test_a_worker_follows_its_configuration_and_loses_nothing_on_sigterm(
 def test_a_lane_three_hops_deep_exists_only_at_the_last(start: Start) -> None:
     done = subprocess.run(
         [sys.executable, "examples/lanes/show.py"],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     readme = (ROOT / "examples/lanes/README.md").read_text()

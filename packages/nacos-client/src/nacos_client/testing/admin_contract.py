@@ -250,3 +250,16 @@ async def _sees(nacos: Any, data_id: str, content: str, *, beta: bool) -> bool:
     except ConfigNotFound:  # published a moment ago, and not yet seen by clients
         return False
     return bool(config.content == content and config.beta == beta)
+
+
+async def _has_team(nacos: Any, service: str, team: str) -> bool:
+    return bool((await nacos.admin.service(service)).metadata == {"team": team})
+
+
+async def _admin_lists(nacos: Any, service: str, count: int) -> list[Any] | None:
+    found: list[Any] = await nacos.admin.instances(service)
+    return found if len(found) == count else None
+
+
+async def _lists_none(nacos: Any, service: str) -> bool:
+    return len(await nacos.naming.instances(service)) == 0
