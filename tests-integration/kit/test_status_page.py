@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -35,16 +36,22 @@ class QuietServer(uvicorn.Server):
         yield
 
 
+def listening(port: int = 0) -> socket.socket:
+    """Bound at once, so that nobody else gets the port in between."""
+    return socket.create_server(("127.0.0.1", port))
+
+
 @contextlib.asynccontextmanager
-async def served(app: Any, port: int = 0) -> AsyncIterator[int]:
+async def served(app: Any, listener: socket.socket | None = None) -> AsyncIterator[int]:
     """The port of an application that really listens."""
-    server = QuietServer(uvicorn.Config(app, port=port, log_level="warning"))
-    task = asyncio.ensure_future(server.serve())
+    listener = listener or listening()
+    server = QuietServer(uvicorn.Config(app, log_level="warning"))
+    task = asyncio.ensure_future(server.serve(sockets=[listener]))
     async with asyncio.timeout(10):
         while not server.started:
             assert not task.done()
             await asyncio.sleep(0)
-    yield server.servers[0].sockets[0].getsockname()[1]
+    yield listener.getsockname()[1]
     server.should_exit = True
     await task
 
@@ -68,7 +75,9 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
 class Stage:
     """A service with a status page, and two instances of another one that it calls."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int = 0) -> None:
+        self.listener = listening(port)
+        self.port = port = self.listener.getsockname()[1]
         self.center = InMemoryConfigCenter({DOCUMENT: '{"greeting": "hello", "pool": {"size": 5}}'})
         self.registry = InMemoryServiceRegistry()
         self.micro = Microservice(
@@ -89,7 +98,6 @@ class Stage:
             management_token=TOKEN,
             leave_seconds=0,
         )
-        self.port = port
         self.url = f"http://127.0.0.1:{port}/microservice"
 
     @contextlib.asynccontextmanager
@@ -97,7 +105,7 @@ class Stage:
         async with served(stock) as port, served(stock) as other:
             await self.add("stock", port, version="2.1.0", zone="eu-1")
             await self.add("stock", other, version="2.2.0", zone="eu-1", lane="dev")
-            async with served(self.micro, self.port):
+            async with served(self.micro, self.listener):
                 yield self
 
     async def add(self, service: str, port: int, **metadata: str) -> None:
@@ -116,8 +124,8 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(free_port: int) -> AsyncIterator[Stage]:
-    async with Stage(free_port).open() as stage:
+async def stage() -> AsyncIterator[Stage]:
+    async with Stage().open() as stage:
         yield stage
 
 
@@ -256,10 +264,8 @@ async def test_no_text_from_outside_becomes_part_of_the_page(
     )
 
 
-async def test_a_service_that_is_gone_leaves_a_page_that_says_so(
-    browser: Browser, free_port: int
-) -> None:
-    stage = Stage(free_port)
+async def test_a_service_that_is_gone_leaves_a_page_that_says_so(browser: Browser) -> None:
+    stage = Stage()
     async with stage.open():
         await browser.open(stage.url)
         await enter(browser, TOKEN)
@@ -267,24 +273,22 @@ async def test_a_service_that_is_gone_leaves_a_page_that_says_so(
     await browser.shows("stale since", "does not answer", within="#live")
     await browser.shows("version 1 is in force")
     await browser.picture("stale")
-    again = Stage(free_port)
+    again = Stage(stage.port)
     async with again.open():  # another process, as far as the page can tell
         await again.publish(greeting="hi")
         await browser.shows("live", within="#live")
         await browser.shows("version 2 is in force", '"hi"')
 
 
-async def test_a_rollback_meant_for_another_process_is_refused(
-    browser: Browser, free_port: int
-) -> None:
-    async with Stage(free_port).open() as stage:
+async def test_a_rollback_meant_for_another_process_is_refused(browser: Browser) -> None:
+    async with Stage().open() as stage:
         await browser.open(stage.url)
         await enter(browser, TOKEN)
         await stage.publish(greeting="hi")
         await browser.shows("version 2 is in force")
         await browser.click("Roll back", within="#versions")
         await browser.shows("Roll back to version 1?", "greeting", within="#ask")
-    async with Stage(free_port).open() as stage:
+    async with Stage(stage.port).open() as stage:
         await browser.shows("version 1 is in force")
         await browser.click("Roll back", within="#ask")
         await browser.shows("this is not the process that was looked at", within="#ask")

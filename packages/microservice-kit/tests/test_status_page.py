@@ -138,7 +138,7 @@ async def test_an_application_that_cannot_mount_it_is_told_so(
 ) -> None:
     micro = Microservice(status_page=True, management_token=TOKEN)
     async with micro.lifespan(nothing):
-        assert "function cannot mount the status page; wrap it" in caplog.text
+        assert "function cannot take in the status page; wrap it" in caplog.text
     caplog.clear()
     async with Stage().open():
         assert caplog.text == ""
@@ -167,7 +167,7 @@ async def test_the_page_itself_holds_nothing_and_may_do_nothing_else(stage: Stag
 
 
 @pytest.mark.parametrize("given", ["", "Bearer ", "Bearer guessed", f"Basic {TOKEN}", TOKEN])
-@pytest.mark.parametrize("path", ["state", "diff?old=1&new=1", "rollback", "resume", "elsewhere"])
+@pytest.mark.parametrize("path", ["state", "diff?old=1&new=1", "rollback", "resume"])
 async def test_without_the_token_there_is_nothing(stage: Stage, given: str, path: str) -> None:
     own = {b"authorization": given.encode(), b"content-type": b"application/json"}
     for method in ("GET", "POST"):
@@ -199,8 +199,19 @@ async def test_wrong_methods_and_paths_are_said(stage: Stage) -> None:
     assert (await stage.http.get(f"{API}/rollback")).json()["detail"] == "use POST"
     assert (await stage.http.post(f"{API}/state")).status_code == 405
     assert (await stage.http.head(f"{API}/state")).status_code == 200
-    assert (await stage.http.get(f"{API}/nothing")).status_code == 404
+    assert (await stage.http.get(f"{API}/nothing")).text == "the application"
     assert (await stage.http.get("/microservices")).text == "the application"
+
+
+async def test_mounted_by_hand_it_says_what_there_is() -> None:
+    async with MicroserviceModule() as services:
+        transport = httpx.ASGITransport(page_of(services), root_path="/status")
+        async with httpx.AsyncClient(transport=transport, headers=BEARER) as http:
+            assert (await http.get("http://t/status")).text.startswith("<!doctype html>")
+            assert (await http.get("http://t/status/api/state")).status_code == 200
+            answer = await http.get("http://t/status/api/nothing")
+            assert (answer.status_code, answer.json()["title"]) == (404, "No such page")
+            assert "/api/rollback" in answer.json()["detail"]
 
 
 async def test_a_websocket_is_closed(stage: Stage) -> None:

@@ -106,7 +106,7 @@ class Microservice(MicroserviceModule[ModelT]):
     async def lifespan(self, app: object) -> AsyncIterator[dict[str, object]]:
         """Open the module around the application's life; hand it to Starlette or FastAPI."""
         async with self._opened() as services:
-            self._mount_on(app)
+            self._add_own_apps_to(app)
             yield {"services": services}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -161,20 +161,19 @@ class Microservice(MicroserviceModule[ModelT]):
             name = self.settings.service_name
             self._status_page = StatusPage(services, token=token, name=name)
 
-    def _mount_on(self, app: object) -> None:
-        add_route, mount = getattr(app, "add_route", None), getattr(app, "mount", None)
-        if not callable(mount) or not callable(add_route):
+    def _add_own_apps_to(self, app: object) -> None:
+        add_route = getattr(app, "add_route", None)
+        if not callable(add_route):
             if self._status_page is not None and self._app is None:
                 logger.warning(
-                    "%s cannot mount the status page; wrap it: Microservice(app=...)",
+                    "%s cannot take in the status page; wrap it: Microservice(app=...)",
                     type(app).__name__,
                 )
             return
-        for path in self._management.paths if self._management is not None else ():
-            # As a mount, `/metrics` would be answered with a redirect to `/metrics/`.
-            add_route(path, self._management, include_in_schema=False)
-        if self._status_page is not None:
-            mount("/microservice", self._status_page)
+        for own in (self._management, self._status_page):
+            for path in own.paths if own is not None else ():
+                # As a mount, `/metrics` would be answered with a redirect to `/metrics/`.
+                add_route(path, own, include_in_schema=False)
 
     async def _live(self, app: App, scope: Message, receive: Receive, send: Send) -> None:
         """The lifespan protocol, with the module open around the application's own."""

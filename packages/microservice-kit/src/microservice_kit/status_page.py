@@ -104,9 +104,14 @@ class StatusPage:
             "/api/resume": ("POST", self._resume),
         }
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its own paths."""
+        return (ROOT, f"{ROOT}/", *(f"{ROOT}{path}" for path in self._handlers))
+
     def answers(self, path: str) -> bool:
         """Whether this path is one of its own."""
-        return path == ROOT or path.startswith(f"{ROOT}/")
+        return path.startswith(ROOT) and path in self.paths
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -29,11 +29,13 @@ def opened(**options: Any) -> tuple[Microservice, FastAPI, httpx.AsyncClient]:
 async def test_a_fastapi_application_has_the_page_beside_its_own() -> None:
     _, app, http = opened()
     async with app.router.lifespan_context(app), http:
+        assert (await http.get("/microservice/")).status_code == 200
         page = await http.get("/microservice")
+        assert page.history == []
         assert page.text.startswith("<!doctype html>")
         assert "content-security-policy" in page.headers
         assert (await http.get("/microservice/api/state")).json()["config"]["current"] == 1
-        assert (await http.get("/microservice/api/nothing")).status_code == 404
+        assert "/microservice" not in (await http.get("/openapi.json")).text
         answer = await http.post("/microservice/api/rollback", json={"version": 1})
         assert answer.json() == {"version": 2, "pinned": 1}
         del http.headers["authorization"]
