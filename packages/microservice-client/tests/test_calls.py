@@ -274,7 +274,7 @@ async def test_new_instances_are_called_and_departed_ones_are_not(
 async def test_an_attempt_that_takes_too_long_goes_elsewhere(mesh: FakeMesh) -> None:
     mesh.fail(A, "hang")
     mesh.fail(B, "hang")
-    policy = ServicePolicy(attempt_timeout_seconds=0.02, backoff_seconds=0)
+    policy = ServicePolicy(attempt_timeout_seconds=0.2, backoff_seconds=0)
     async with AsyncServiceClient(mesh.registry, transport=mesh, default_policy=policy) as client:
         assert (await client.get("orders", "/")).status_code == 200
 

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -170,6 +171,7 @@ def test_other_addresses_other_registries_and_those_in_memory_do_not_matter(
 def test_where_no_file_can_be_made_everyone_has_it(
     instance: ServiceInstance, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     (tmp_path / "file").touch()
     turn = AddressTurn(instance, Server(), tmp_path / "file" / "folder")
     assert turn.take()
@@ -177,9 +179,23 @@ def test_where_no_file_can_be_made_everyone_has_it(
     assert "not told apart" in caplog.text
 
 
+def test_a_machine_without_any_folder_to_write_to_is_no_obstacle(
+    instance: ServiceInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", no_folder)
+    turn = AddressTurn(instance, Server())
+    assert turn.take()
+    turn.give_up()
+
+
+def no_folder() -> str:
+    raise FileNotFoundError("no usable temporary directory")
+
+
 def test_a_folder_somebody_else_may_have_made_is_not_trusted(
     instance: ServiceInstance, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     assert AddressTurn(instance, Server(), tmp_path / "link").take()
     assert "belongs to somebody else" in caplog.text
