@@ -91,8 +91,9 @@ BUILD ?= docker build
 .PHONY: images
 images: ## the container images [BUILD="docker build"]
 	@command -v $(firstword $(BUILD)) >/dev/null || { echo "$(firstword $(BUILD)) is not installed: https://docs.docker.com/get-docker/"; exit 2; }
-	rm -f packages/lite-registry/dist/*.whl
+	rm -rf packages/lite-registry/dist
 	$(UV) build --quiet --package lite-registry --no-sources --wheel --out-dir packages/lite-registry/dist
+	$(UV) export --quiet --frozen --package lite-registry --extra yaml --extra redis --no-default-groups --no-emit-workspace --no-hashes --output-file packages/lite-registry/dist/constraints.txt
 	$(BUILD) -t $(LITE_REGISTRY_IMAGE) packages/lite-registry
 	rm -rf examples/cluster/dist
 	$(UV) build --quiet --all-packages --no-sources --wheel --out-dir examples/cluster/dist

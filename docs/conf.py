@@ -1,7 +1,8 @@
-"""Sphinx settings; the table of defaults is written anew from the models at each build."""
+"""Sphinx settings; the reference is written anew from the code at each build."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ from microservice_governance import (
 )
 from microservice_kit import MicroserviceSettings
 from nacos_client import Settings as NacosSettings
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+from reference_pages import names_page, settings_page
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -43,19 +47,27 @@ MODELS: dict[str, type[BaseModel]] = {
 }
 
 
-def write_defaults(_: Sphinx) -> None:
-    """One table per settings model."""
-    lines = ["# Defaults", "", "Written from the models; seconds unless the name says otherwise."]
-    for title, model in MODELS.items():
-        lines += ["", f"## {title}", "", "| setting | default |", "|---|---|"]
-        for name, field in model.model_fields.items():
-            default = field.get_default(call_default_factory=True, validated_data={})
-            lines.append(f"| `{name}` | `{'required' if field.is_required() else repr(default)}` |")
-    target = Path(__file__).parent / "reference" / "defaults.md"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+PACKAGES = (
+    "microservice_core",
+    "microservice_kit",
+    "microservice_client",
+    "microservice_governance",
+    "microservice_lb",
+    "lane_router",
+    "nacos_client",
+    "microservice_nacos",
+    "lite_registry",
+)
+
+
+def write_reference(_: Sphinx) -> None:
+    """The pages below reference/."""
+    folder = Path(__file__).parent / "reference"
+    folder.mkdir(exist_ok=True)
+    (folder / "defaults.md").write_text(settings_page(MODELS), encoding="utf-8")
+    (folder / "names.md").write_text(names_page(PACKAGES), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:
-    """Hook the table in."""
-    app.connect("builder-inited", write_defaults)
+    """Hook the reference in."""
+    app.connect("builder-inited", write_reference)

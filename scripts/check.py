@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from workspace import ROOT, members
 
 UV = os.environ.get("UV_COMMAND", "uv")
+
+TEMPLATES = "examples/providers"
 
 COMPOSE = ("--builtin-schema", "vendor.compose-spec")
 
@@ -28,6 +31,7 @@ def checks() -> list[Check]:
         ("spelling", ["codespell", "packages", "docs", "examples", "scripts", "README.md"]),
         ("compose file", ["check-jsonschema", *COMPOSE, "docker-compose.yml"]),
         ("workspace", [sys.executable, "scripts/check_workspace.py"]),
+        ("translated guides", [sys.executable, "scripts/check_translations.py"]),
         ("sync faces", [sys.executable, "scripts/generate_sync.py", "--check"]),
         ("layers", ["lint-imports", "--no-logo"]),
         *(
@@ -35,8 +39,29 @@ def checks() -> list[Check]:
             for member in everyone
         ),
         ("types of the sources", ["mypy", *sources, "scripts"]),
-        *((f"types of {path}", ["mypy", path]) for path in [*tests, "examples"]),
+        *((f"types of {path}", ["mypy", path]) for path in tests),
+        ("types of examples", ["mypy", "examples", "--exclude", f"^{TEMPLATES}/"]),
+        *(check for folder in templates() for check in template_checks(folder)),
         *((f"types of {name}", ["mypy", *files]) for name, files in integration_tests().items()),
+    ]
+
+
+def templates() -> list[str]:
+    """The packages under examples/ that are there to be copied."""
+    return sorted(
+        str(path.parent.relative_to(ROOT)) for path in (ROOT / TEMPLATES).glob("*/pyproject.toml")
+    )
+
+
+def template_checks(folder: str) -> list[Check]:
+    """A template is held to what a package is."""
+    name = Path(folder).name
+    return [
+        (f"types of {name}", ["mypy", f"{folder}/src", f"{folder}/tests"]),
+        (
+            f"dependencies of {name}",
+            ["deptry", f"{folder}/src", "--config", f"{folder}/pyproject.toml"],
+        ),
     ]
 
 

@@ -3,44 +3,49 @@
     python scripts/cluster_report.py RECORD PAGE
 
 RECORD has a JSON object a line, as the cluster tests write it to the file that CLUSTER_RECORD names:
-`{"second", "outcome", "count"}` for requests, `{"second", "event"}` for what was done to the cluster.
+`{"second", "outcome", "count"}` for what callers saw, `{"second", "pod", "served", "failed"}` for what
+the pods' metrics counted, `{"second", "event"}` for what was done to the cluster.
 """
 
 from __future__ import annotations
 
 import html
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-COLOURS = ("#2a78d6", "#1baf7a", "#eda100", "#4a3aa7", "#e87ba4", "#008300", "#7a6a55")
+COLOURS = (
+    "#2a78d6", "#1baf7a", "#eda100", "#4a3aa7", "#e87ba4", "#008300", "#7a6a55", "#39b8c9", "#b8660f",
+)  # fmt: skip
 FAILURE = "#e34948"
 BAR, GAP, HEIGHT, TOP, LEFT = 5, 1, 260, 118, 46
 LONGEST_PAUSE = 6
 
 
+Counts = dict[int, dict[str, int]]
+
+
+def by_second() -> Counts:
+    """Nothing counted yet."""
+    return defaultdict(lambda: defaultdict(int))
+
+
 @dataclass(slots=True)
 class Run:
-    """What happened, by second."""
+    """What happened, by second.
 
-    requests: dict[int, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    Attributes:
+        seen: what callers saw: who answered at each hop, or the failure.
+        served: what the pods' own metrics counted: service, lane, version, and failures.
+    """
+
+    seen: Counts = field(default_factory=by_second)
+    served: Counts = field(default_factory=by_second)
     events: list[tuple[int, str]] = field(default_factory=list)
-
-    @property
-    def outcomes(self) -> list[str]:
-        """All outcomes, the most frequent first."""
-        totals: dict[str, int] = defaultdict(int)
-        for counts in self.requests.values():
-            for outcome, count in counts.items():
-                totals[outcome] += count
-        return sorted(totals, key=lambda outcome: -totals[outcome])
-
-    def total(self, outcome: str) -> int:
-        """How many requests ended so."""
-        return sum(counts.get(outcome, 0) for counts in self.requests.values())
 
 
 def read(record: Path) -> Run:
@@ -48,29 +53,43 @@ def read(record: Path) -> Run:
     run = Run()
     for line in record.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
+        second = entry["second"]
         if "event" in entry:
-            run.events.append((entry["second"], entry["event"]))
+            run.events.append((second, entry["event"]))
+        elif "pod" in entry:
+            run.served[second][entry["pod"]] += entry["served"] - entry["failed"]
+            if entry["failed"]:
+                run.served[second][f"failed: {entry['pod']}"] += entry["failed"]
         else:
-            counts = run.requests[entry["second"]]
-            counts[entry["outcome"]] = counts.get(entry["outcome"], 0) + entry["count"]
+            run.seen[second][entry["outcome"]] += entry["count"]
     return run
 
 
+def totals(counts: Counts) -> dict[str, int]:
+    """Each outcome with its number, the most frequent first."""
+    found: dict[str, int] = defaultdict(int)
+    for each in counts.values():
+        for outcome, count in each.items():
+            found[outcome] += count
+    return dict(sorted(found.items(), key=lambda one: -one[1]))
+
+
 def is_failure(outcome: str) -> bool:
-    """Whether a request that ended so failed: a good one names the hops."""
-    return not outcome.startswith("gateway-")
+    """Whether requests that ended so failed: of a good one the hops or the pod are known."""
+    return not re.match(r"(gateway|orders|inventory)-", outcome)
 
 
-def colours(run: Run) -> Mapping[str, str]:
+def colours(counts: Counts) -> Mapping[str, str]:
     """One for each outcome; failures are red."""
-    good = [outcome for outcome in run.outcomes if not is_failure(outcome)]
+    found = totals(counts)
+    good = [outcome for outcome in found if not is_failure(outcome)]
     chosen = {outcome: COLOURS[number % len(COLOURS)] for number, outcome in enumerate(good)}
-    return chosen | {outcome: FAILURE for outcome in run.outcomes if is_failure(outcome)}
+    return chosen | {outcome: FAILURE for outcome in found if is_failure(outcome)}
 
 
 def columns(run: Run) -> dict[int, int]:
     """Where each second is drawn: long pauses between two tests are cut short."""
-    seconds = sorted({*run.requests, *(second for second, _ in run.events)})
+    seconds = sorted({*run.seen, *run.served, *(second for second, _ in run.events)})
     places: dict[int, int] = {}
     place, before = 0, None
     for second in seconds:
@@ -80,20 +99,20 @@ def columns(run: Run) -> dict[int, int]:
     return places
 
 
-def bars(run: Run, places: Mapping[int, int], most: int) -> Iterator[str]:
+def bars(counts: Counts, places: Mapping[int, int], most: int) -> Iterator[str]:
     """A column a second, a part for each outcome."""
-    chosen = colours(run)
-    for second, counts in sorted(run.requests.items()):
+    chosen = colours(counts)
+    for second, each in sorted(counts.items()):
         bottom = float(TOP + HEIGHT)
-        for outcome in run.outcomes:
-            count = counts.get(outcome, 0)
+        for outcome in chosen:
+            count = each.get(outcome, 0)
             if count:
                 tall = HEIGHT * count / most
                 bottom -= tall
                 x = LEFT + places[second] * (BAR + GAP)
                 yield (
                     f'<rect x="{x}" y="{bottom:.1f}" width="{BAR}" height="{tall:.1f}" '
-                    f'fill="{chosen[outcome]}"><title>{html.escape(outcome)}: {count}/s</title></rect>'
+                    f'fill="{chosen[outcome]}"><title>{html.escape(outcome)}: {count}</title></rect>'
                 )
 
 
@@ -114,32 +133,43 @@ def axis(most: int, width: int) -> Iterator[str]:
         yield f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{most * share:.0f}</text>'
 
 
+def picture(run: Run, counts: Counts, label: str) -> str:
+    """One set of counts over time, with the events."""
+    places = columns(run)
+    most = max((sum(each.values()) for each in counts.values()), default=1)
+    width = LEFT + (max(places.values(), default=0) + 2) * (BAR + GAP)
+    drawn = "\n".join([*axis(most, width), *bars(counts, places, most), *marks(run, places)])
+    return (
+        f'<svg width="{width}" height="{TOP + HEIGHT + 24}" role="img" aria-label="{label}">'
+        f"\n{drawn}\n</svg>"
+    )
+
+
+def legend(counts: Counts) -> str:
+    """What the colours mean, and how many there were."""
+    chosen = colours(counts)
+    return "\n".join(
+        f'<tr><td><i style="background:{chosen[outcome]}"></i></td><td>{html.escape(outcome)}</td>'
+        f"<td>{count}</td></tr>"
+        for outcome, count in totals(counts).items()
+    )
+
+
 def page(run: Run) -> str:
     """The whole page, without anything from elsewhere."""
-    places = columns(run)
-    most = max((sum(counts.values()) for counts in run.requests.values()), default=1)
-    width = LEFT + (max(places.values(), default=0) + 2) * (BAR + GAP)
-    picture = "\n".join([*axis(most, width), *bars(run, places, most), *marks(run, places)])
-    chosen = colours(run)
-    legend = "\n".join(
-        f'<tr><td><i style="background:{chosen[one]}"></i></td><td>{html.escape(one)}</td>'
-        f"<td>{run.total(one)}</td></tr>"
-        for one in run.outcomes
-    )
-    began = min(places, default=0)
+    began = min(columns(run), default=0)
     events = "\n".join(
         f"<li>{html.escape(event)} <small>after {second - began} s</small></li>"
         for second, event in run.events
     )
-    failed = sum(run.total(outcome) for outcome in run.outcomes if is_failure(outcome))
-    every = sum(run.total(outcome) for outcome in run.outcomes)
+    seen = totals(run.seen)
     return PAGE.format(
-        every=every,
-        failed=failed,
-        width=width,
-        height=TOP + HEIGHT + 24,
-        picture=picture,
-        legend=legend,
+        every=sum(seen.values()),
+        failed=sum(count for outcome, count in seen.items() if is_failure(outcome)),
+        seen=picture(run, run.seen, "what callers saw, by second"),
+        seen_legend=legend(run.seen),
+        served=picture(run, run.served, "what the pods counted, by second"),
+        served_legend=legend(run.served),
         events=events,
     )
 
@@ -154,7 +184,7 @@ PAGE = """<!doctype html>
 }}
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem;
   color: var(--ink); background: var(--paper) }}
-h1 {{ font-size: 1.4rem; margin: 0 }} p, small {{ color: var(--dim) }}
+h1 {{ font-size: 1.4rem; margin: 0 }} h2 {{ font-size: 1.1rem; margin: 1.2rem 0 0 }} p, small {{ color: var(--dim) }}
 figure {{ margin: 1rem 0; overflow-x: auto }} svg text {{ font-size: 12px; fill: var(--dim) }}
 svg .number {{ fill: var(--ink); font-weight: 600; text-anchor: middle }}
 .grid {{ stroke: var(--line) }} .event {{ stroke: var(--dim); stroke-dasharray: 3 3 }}
@@ -164,12 +194,16 @@ i {{ display: inline-block; width: .8rem; height: .8rem; border-radius: 2px }}
 .two {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 2rem }}
 </style>
 <h1>{every} requests through gateway, orders and inventory: {failed} failed</h1>
-<p>A column is one second, its height the requests that ended in it, its parts who answered at each hop:
-service, lane, version. The numbers mark what was done to the cluster; pauses are cut short.</p>
-<figure><svg width="{width}" height="{height}" role="img" aria-label="requests by second">
-{picture}
-</svg></figure>
-<div class="two"><div><h2>Who answered</h2><table>{legend}</table></div>
+<p>A column is one second. The numbers mark what was done to the cluster; pauses are cut short.</p>
+<h2>What callers saw</h2>
+<p>Requests that ended in this second, by who answered at each hop: service, lane, version.</p>
+<figure>{seen}</figure>
+<h2>What the pods counted</h2>
+<p>Requests by the pods' own Prometheus metrics, read every two seconds: each of the above is counted
+at three hops. What a killed pod had counted since the last reading is lost.</p>
+<figure>{served}</figure>
+<div class="two"><div><h2>Who answered</h2><table>{seen_legend}</table></div>
+<div><h2>Who served</h2><table>{served_legend}</table></div>
 <div><h2>What was done</h2><ol>{events}</ol></div></div>
 </html>
 """

@@ -8,10 +8,12 @@ file, to the letter, and the file's own test runs it.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +73,9 @@ def blocks_of(path: Path) -> list[Block]:
 def main(names: list[str]) -> int:
     """Run them all; 1 when one failed."""
     blocks = [block for name in names for block in blocks_of(Path(name))]
-    problems = [(block, problem) for block in blocks if (problem := block.problem())]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        found = zip(blocks, pool.map(Block.problem, blocks), strict=True)
+        problems = [(block, problem) for block, problem in found if problem]
     for block, problem in problems:
         print(f"{block.path}:{block.line} {problem}")
     print(f"{len(blocks)} Python blocks, {len(problems)} broken")

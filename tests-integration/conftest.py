@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
+from chromium import PROGRAM, Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,6 +53,16 @@ def nacos_settings() -> dict[str, object]:
         "username": from_environment("NACOS_USERNAME"),
         "password": from_environment("NACOS_PASSWORD"),
     }
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    """A real browser with an empty profile."""
+    if PROGRAM is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    browser = Browser(PROGRAM, tmp_path / "profile")
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

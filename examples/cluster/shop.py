@@ -20,7 +20,7 @@ from lane_router import AsyncLaneRouter, LaneMiddleware, LaneUnavailableError, i
 from lane_router.messages.consumer_lane import ConsumerLane
 from lane_router.messages.redis_streams import LaneStream
 from microservice_governance import FixedBackoff, RetryConfig
-from microservice_kit import Microservice, json_logs, retry
+from microservice_kit import Microservice, TracingMiddleware, json_logs, retry, setup_telemetry
 
 NAME = os.environ.get("SHOP_SERVICE", "gateway")
 NEXT = {"gateway": "orders", "orders": "inventory"}.get(NAME)
@@ -32,7 +32,11 @@ class Settings(BaseModel):
     greeting: str = "hello"
 
 
+telemetry = setup_telemetry(
+    NAME, version=os.environ.get("MICROSERVICE_VERSION", ""), prometheus=True
+)
 micro = Microservice(
+    telemetry=telemetry,
     service_name=NAME,
     port=PORT,
     config=Settings,
@@ -68,6 +72,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
 
 app = FastAPI(lifespan=lifespan)
 app.add_middleware(LaneMiddleware)
+app.add_middleware(TracingMiddleware)
 
 
 @retry(

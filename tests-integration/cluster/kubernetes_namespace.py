@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,30 @@ class Namespace:
     def python(self, pod: str, code: str) -> str:
         """What this program prints inside the pod."""
         return self.kubectl("exec", pod, "--", "python", "-c", code)
+
+
+def lead(*arguments: str) -> None:
+    """Tell the reference node to lead, or not to lead, a port of this machine to the pods."""
+    subprocess.run(
+        [os.environ["REFERENCE_NODE"], *arguments], check=True, capture_output=True, text=True
+    )
+
+
+@contextmanager
+def from_outside(namespace: Namespace, target: str, port: int = 8000) -> Iterator[str]:
+    """The address at which this machine reaches a pod or `service/NAME`."""
+    command = [namespace.program, "--namespace", namespace.name, "port-forward", target, f":{port}"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as forward:
+        assert forward.stdout is not None
+        said = forward.stdout.readline()
+        found = re.match(r"Forwarding from (127\.0\.0\.1:\d+)", said)
+        assert found, said
+        try:
+            yield f"http://{found[1]}"
+        finally:
+            forward.terminate()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

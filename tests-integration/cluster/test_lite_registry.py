@@ -2,12 +2,14 @@
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
 
+import httpx
 import pytest
-from kubernetes_namespace import ROOT, Namespace, wait_until
+from kubernetes_namespace import ROOT, Namespace, from_outside, wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -87,6 +89,9 @@ def test_both_replicas_say_the_same(registry: Namespace) -> None:
 
     wait_until(both_know, 20, "the lane in both replicas")
     etags = {answers(registry, first["name"], pod["ip"])[0] for pod in (first, second)}
+    for pod in (first, second):
+        with from_outside(registry, f"pod/{pod['name']}", 8080) as address:
+            etags.add(httpx.get(f"{address}/v1/routes", trust_env=False).headers["etag"])
     assert len(etags) == 1
 
 
@@ -153,19 +158,23 @@ def test_it_stays_far_below_its_memory_limit(registry: Namespace) -> None:
         assert peak < 64
 
 
-@pytest.fixture(scope="module")
-def released(namespace: Namespace) -> Iterator[str]:
-    """The chart, rendered and applied as the release `small`."""
+def rendered(namespace: Namespace, release: str, **values: str) -> str:
+    """The chart as manifests."""
     helm = os.environ.get("HELM") or shutil.which("helm")
     if not helm:
         pytest.skip("helm is neither on PATH nor named by HELM: the chart cannot be rendered")
-    command = [helm, "template", "small", str(CHART), "--namespace", namespace.name]
-    rendered = subprocess.run(
-        [*command, "--set", "replicas=1"], capture_output=True, text=True, check=True
-    )
-    namespace.apply_text(rendered.stdout)
-    yield rendered.stdout
-    namespace.kubectl("delete", "-f", "-", "--wait=false", given=rendered.stdout)
+    command = [helm, "template", release, str(CHART), "--namespace", namespace.name]
+    settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    return subprocess.run([*command, *settings], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def released(namespace: Namespace) -> Iterator[str]:
+    """The chart, rendered and applied as the release `small`."""
+    manifests = rendered(namespace, "small", replicas="1")
+    namespace.apply_text(manifests)
+    yield manifests
+    namespace.kubectl("delete", "-f", "-", "--wait=false", given=manifests)
 
 
 def test_the_chart_makes_the_same_registry(registry: Namespace, released: str) -> None:
@@ -178,3 +187,52 @@ def test_the_chart_makes_the_same_registry(registry: Namespace, released: str) -
     wait_until(knows, 20, "the lane behind the chart's Service")
     own = answers(registry, pod["name"], "small")[0]
     assert own == answers(registry, pod["name"], "lite-registry")[0]
+
+
+LEASES = """
+import json, sys, urllib.error, urllib.request
+def ask(host, method="GET", path="", document=None, token="{token}"):
+    request = urllib.request.Request(
+        f"http://{{host}}:8080/v1/instances/payments{{path}}", method=method,
+        headers={{"authorization": f"Bearer {{token}}", "content-type": "application/json"}},
+        data=json.dumps(document).encode() if document else None)
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status, json.loads(answer.read() or b"{{}}")
+    except urllib.error.HTTPError as error:
+        return error.code, {{}}
+document = {{"ip": "10.9.8.7", "port": 8000, "ttl_seconds": 60}}
+print(json.dumps({expression}))
+"""
+
+
+def test_replicas_on_one_redis_share_their_leases(
+    registry: Namespace, outside: dict[str, str]
+) -> None:
+    token = secrets.token_urlsafe(32)
+    registry.kubectl("create", "secret", "generic", "writers", f"--from-literal=tokens={token}")
+    manifests = rendered(registry, "leases", store=outside["redis"], tokenSecret="writers")
+    registry.apply_text(manifests)
+    try:
+        registry.rolled_out("leases")
+        first, second = registry.pods("app.kubernetes.io/instance=leases")
+
+        def ask(expression: str, *, known: str = token) -> object:
+            code = LEASES.format(token=known, expression=expression)
+            return json.loads(registry.python(second["name"], code))
+
+        put = f"ask('{first['ip']}', 'PUT', '/10.9.8.7:8000', document)[0]"
+        assert ask(put, known="a-token-that-nobody-gave-out") in {401, 403}
+        assert ask(put) in {200, 201}
+        listed = "[i['ip'] for i in ask('{}')[1]['instances']]"
+        assert ask(listed.format(second["ip"])) == ["10.9.8.7"]
+        with from_outside(registry, f"pod/{second['name']}", 8080) as address:
+            answer = httpx.get(f"{address}/v1/instances/payments", trust_env=False)
+        assert [each["ip"] for each in answer.json()["instances"]] == ["10.9.8.7"]
+        registry.kubectl("delete", "pod", first["name"], "--grace-period=0", "--force")
+        assert ask(listed.format("leases")) == ["10.9.8.7"]
+        gone = f"ask('{second['ip']}', 'DELETE', '/10.9.8.7:8000')[0]"
+        assert ask(gone) in {200, 204}
+        assert ask(listed.format(second["ip"])) == []
+    finally:
+        registry.kubectl("delete", "-f", "-", "--wait=false", given=manifests)

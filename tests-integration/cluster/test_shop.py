@@ -11,14 +11,14 @@ import statistics
 import subprocess
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from kubernetes_namespace import ROOT, Namespace, wait_until
+from collected_metrics import PodMetrics, Scraper, requests_in
+from kubernetes_namespace import ROOT, Namespace, from_outside, lead, wait_until
 
 from nacos_client import NacosClient
 
@@ -61,30 +61,6 @@ for thread in threads:
 timeline = [[second, outcome, count] for (second, outcome), count in sorted(seconds_of.items())]
 print(json.dumps({"seen": seen, "timeline": timeline}))
 """
-
-
-def lead(*arguments: str) -> None:
-    """Tell the reference node to lead, or not to lead, a port of this machine to the pods."""
-    subprocess.run(
-        [os.environ["REFERENCE_NODE"], *arguments], check=True, capture_output=True, text=True
-    )
-
-
-@pytest.fixture(scope="module")
-def outside() -> dict[str, str]:
-    """Where pods find Nacos and Redis."""
-    for name in ("NACOS_SERVER_ADDR", "NACOS_USERNAME", "NACOS_PASSWORD", "REDIS_URL"):
-        if name not in os.environ:
-            pytest.skip(f"{name} is not set: no server beside the cluster")
-    nacos, redis = os.environ["NACOS_SERVER_ADDR"], os.environ["REDIS_URL"]
-    if "POD_NACOS_SERVER_ADDR" in os.environ:
-        return {"nacos": os.environ["POD_NACOS_SERVER_ADDR"], "redis": os.environ["POD_REDIS_URL"]}
-    if "REFERENCE_NODE" not in os.environ:
-        pytest.skip("POD_NACOS_SERVER_ADDR is not set: pods would not find Nacos")
-    node = os.environ["REFERENCE_NODE_IP"]
-    ports = [nacos.rpartition(":")[2], str(urlsplit(redis).port)]
-    lead("expose", *ports)
-    return {"nacos": f"{node}:{ports[0]}", "redis": f"redis://{node}:{ports[1]}"}
 
 
 class Shop:
@@ -203,7 +179,8 @@ def shop(namespace: Namespace, outside: dict[str, str]) -> Iterator[Shop]:
         namespace.kubectl("wait", "--for=condition=Ready", f"pod/{CALLER}", "--timeout=60s")
         shop = Shop(namespace, nacos)
         shop.all_know(60)
-        yield shop
+        with PodMetrics(namespace) as metrics, Scraper(metrics, record):
+            yield shop
         nacos.admin.delete("shop.yaml")
 
 
@@ -216,22 +193,40 @@ def test_a_lane_is_reached_at_every_hop_where_it_exists_and_base_where_not(shop:
     assert shop.hops("Not a lane!") == base
 
 
-def test_it_is_the_same_from_outside(shop: Shop, free_port: int) -> None:
-    namespace = shop.namespace
-    command = [namespace.program, "--namespace", namespace.name, "port-forward"]
-    with subprocess.Popen(
-        [*command, "service/gateway", f"{free_port}:8000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as forward:
-        assert forward.stdout is not None
-        assert "Forwarding" in forward.stdout.readline()
-        answer = httpx.get(
-            f"http://127.0.0.1:{free_port}/chain", headers={"x-lane": "dev"}, trust_env=False
-        )
-        forward.terminate()
-    assert hops_of(answer.json()) == ["gateway base", "orders dev", "inventory base"]
+def test_it_is_the_same_from_outside(shop: Shop) -> None:
+    with (
+        from_outside(shop.namespace, "service/gateway") as gateway,
+        httpx.Client(base_url=gateway, trust_env=False, timeout=15) as http,
+    ):
+        seen = {
+            lane: hops_of(http.get("/chain", headers={"x-lane": lane} if lane else {}).json())
+            for lane in ("", "dev", "feat-x", "nobody")
+        }
+    base = ["gateway base", "orders base", "inventory base"]
+    assert seen == {
+        "": base,
+        "dev": ["gateway base", "orders dev", "inventory base"],
+        "feat-x": ["gateway base", "orders base", "inventory feat-x"],
+        "nobody": base,
+    }
+
+
+def test_the_pods_count_what_their_callers_see(shop: Shop) -> None:
+    with PodMetrics(shop.namespace) as metrics:
+
+        def counted() -> dict[str, Counter[str]]:
+            found: dict[str, Counter[str]] = defaultdict(Counter)
+            for pod, who in metrics.pods().items():
+                found[who.partition("-")[0]].update(requests_in(metrics.text(pod)))
+            return found
+
+        before = counted()
+        outcomes = shop.load(4, lane="dev").outcomes()
+        after = counted()
+    calls = sum(outcomes.values())
+    assert set(outcomes) == {"gateway-base-v1 orders-dev-v1 inventory-base-v1"}
+    for service in ("gateway", "orders", "inventory"):
+        assert after[service] - before[service] == Counter({"200": calls})
 
 
 def test_nacos_knows_each_pod_with_version_and_lane(shop: Shop) -> None:
@@ -276,6 +271,19 @@ def test_a_message_keeps_its_lane(shop: Shop) -> None:
 
         wait_until(lambda handled=handled: bool(handled()), 20, f"the message of lane {lane!r}")  # type: ignore[misc]
         assert handled() == [handler]
+    with (
+        from_outside(shop.namespace, "service/orders") as orders,
+        from_outside(shop.namespace, "service/inventory") as inventory,
+        httpx.Client(trust_env=False, timeout=15) as http,
+    ):
+        order = f"outside-{time.time_ns()}"
+        http.post(f"{orders}/ship/{order}", headers={"x-lane": "feat-x"}).raise_for_status()
+
+        def shipped() -> object:
+            return http.get(f"{inventory}/shipped/{order}").json()
+
+        wait_until(lambda: bool(shipped()), 20, "the message sent from outside")
+        assert shipped() == ["feat-x"]
 
 
 def late_lane(shop: Shop) -> None:
@@ -357,6 +365,11 @@ def test_a_strict_lane_whose_pod_is_gone_is_refused(shop: Shop) -> None:
         refused = shop.ask("nobody")
         assert isinstance(refused, dict)
         assert "nobody" in str(refused["detail"])
+        with from_outside(namespace, "service/gateway") as gateway:
+            answer = httpx.get(
+                f"{gateway}/chain", headers={"x-lane": "nobody"}, trust_env=False, timeout=15
+            )
+        assert (answer.status_code, answer.json()) == (503, refused)
         assert shop.hops() == ["gateway base", "orders base", "inventory base"]
     finally:
         namespace.kubectl("set", "env", "deployment/gateway", "LANE_MODE-")
@@ -375,7 +388,7 @@ def test_a_rolling_update_under_load_fails_no_call(shop: Shop) -> None:
         "gateway-base-v1 orders-base-v1 inventory-base-v1",
         "gateway-base-v1 orders-base-v2 inventory-base-v1",
     }
-    assert sum(outcomes.values()) > 400
+    assert sum(outcomes.values()) > 200
 
 
 def process_of(pod: str) -> int:

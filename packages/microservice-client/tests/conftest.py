@@ -24,6 +24,7 @@ class CountingMeter(metrics.NoOpMeter):
 
     def __init__(self) -> None:
         super().__init__("counting")
+        self.gauges: dict[str, Sequence[metrics.CallbackT]] = {}
         self.told: list[tuple[str, float, Mapping[str, AttributeValue]]] = []
 
     def create_histogram(self, name: str, *args: object, **kwargs: object) -> metrics.Histogram:
@@ -36,6 +37,21 @@ class CountingMeter(metrics.NoOpMeter):
         self, name: str, *args: object, **kwargs: object
     ) -> metrics.UpDownCounter:
         return _Instrument(name, self)  # type: ignore[return-value]
+
+    def create_observable_gauge(  # type: ignore[override]
+        self, name: str, callbacks: Sequence[metrics.CallbackT], **kwargs: object
+    ) -> metrics.ObservableGauge:
+        self.gauges = {**self.gauges, name: callbacks}
+        return super().create_observable_gauge(name)
+
+    def observed(self, name: str) -> list[tuple[float, Mapping[str, AttributeValue]]]:
+        """What a gauge shows now."""
+        return [
+            (one.value, one.attributes or {})
+            for callback in self.gauges[name]
+            if callable(callback)
+            for one in callback(metrics.CallbackOptions())
+        ]
 
     def of(self, name: str) -> Sequence[Mapping[str, AttributeValue]]:
         return [attributes for told, _, attributes in self.told if told == name]

@@ -145,6 +145,18 @@ async def test_a_service_nobody_calls_is_forgotten_with_its_watch() -> None:
     await snapshot.aclose()
 
 
+async def test_looking_at_everything_keeps_no_service_from_being_forgotten() -> None:
+    clock = ManualClock()
+    snapshot = DiscoverySnapshot(Registry([ORDERS]), EVERYTHING, forget_seconds=100, clock=clock)
+    await snapshot.load("orders")
+    await snapshot.tend()
+    clock.advance(101)
+    assert snapshot.everything() == {"orders": (ORDERS,)}
+    await snapshot.tend()
+    assert snapshot.everything() == {}
+    await snapshot.aclose()
+
+
 async def test_the_number_of_services_is_bounded() -> None:
     clock = ManualClock()
     registry = Registry([ORDERS])

@@ -158,6 +158,7 @@ def test_the_sync_client_knows_what_the_async_one_knows(sync_client: ServiceClie
     sync_client.get("orders", "/")
     (record,) = sync_client.recent_calls()
     assert record.outcome == "200"
+    assert [len(found) for found in sync_client.known_instances().values()] == [1]
     sync_client.apply_policies(policies_of({"default": {"version": ">=9"}}))
     with pytest.raises(NoInstanceCallError, match="in_range"):
         sync_client.get("orders", "/")

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 from microservice_client import AsyncServiceClient, NoInstanceCallError, ServicePolicy
+from microservice_client.instance_metrics import MOST_NAMED, InstanceMetrics
 from microservice_client.testing import FakeMesh
+from microservice_core import ServiceInstance
 
 A, B = "10.0.0.1:80", "10.0.0.2:80"
 
@@ -213,6 +216,48 @@ async def test_calls_and_attempts_are_measured_by_service_never_by_instance(mete
     assert active == [1, -1, 1, -1]
 
 
+async def test_instances_are_measured_where_that_was_asked_for(meters: Any) -> None:
+    mesh = await mesh_of(503, 200)
+    await mesh.registry.register(ServiceInstance("orders", "10.0.0.2", 80, enabled=False))
+    policy = ServicePolicy(backoff_seconds=0, attempts=1)
+    async with AsyncServiceClient(
+        mesh.registry,
+        transport=mesh,
+        default_policy=policy,
+        meter_provider=meters,
+        instance_metrics=True,
+    ) as client:
+        await client.get("orders", "/v1/orders/7")
+        health = meters.meter.observed("microservice.client.instance.health")
+    named = {"server.address": "orders", "microservice.instance.id": A}
+    assert meters.meter.of("microservice.client.instance.duration") == [
+        {**named, "http.response.status_code": 503, "error.type": "503"},
+    ]
+    assert health == [(1, named), (0, {**named, "microservice.instance.id": B})]
+    assert meters.meter.observed("microservice.client.instance.health") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "value"), [("closed", 1), ("half-open", 1), ("open", 0), ("forced-open", 0)]
+)
+def test_an_instance_whose_breaker_is_open_is_not_well(meters: Any, state: str, value: int) -> None:
+    instance = ServiceInstance("orders", "10.0.0.1", 80)
+    InstanceMetrics(meters, lambda: {"orders": (instance,)}, lambda _service: {A: state})
+    ((seen, _),) = meters.meter.observed("microservice.client.instance.health")
+    assert seen == value
+
+
+def test_only_so_many_instances_are_named(meters: Any) -> None:
+    counted = InstanceMetrics(meters, dict, lambda _service: {})
+    for number in range(2 * MOST_NAMED):
+        counted.attempted("orders", f"10.0.0.{number}:80", 0.1, 200)
+    counted.attempted("orders", "10.0.0.0:80", 0.1, 200)
+    told = meters.meter.of("microservice.client.instance.duration")
+    names = Counter(one["microservice.instance.id"] for one in told)
+    assert len(names) == MOST_NAMED + 1
+    assert (names["other"], names["10.0.0.0:80"]) == (MOST_NAMED, 2)
+
+
 async def test_the_last_calls_can_be_looked_at() -> None:
     mesh = await mesh_of(503, 200, 404)
     await mesh.start("stock", B, lambda _: httpx.Response(200))
@@ -235,3 +280,19 @@ async def test_the_last_calls_can_be_looked_at() -> None:
     assert of_orders.method == "DELETE"
     assert len(of_orders.path) < 210
     assert [attempt.outcome for attempt in of_orders.attempts] == ["404"]
+
+
+async def test_what_an_interceptor_says_of_a_call_is_kept_with_it() -> None:
+    def label(request: httpx.Request) -> None:
+        request.extensions["call_labels"] = {"lane": "dev"}
+
+    mesh = await mesh_of(200, 200)
+    async with AsyncServiceClient(mesh.registry, transport=mesh, interceptors=[label]) as client:
+        await client.get("orders", "/")
+        (record,) = client.recent_calls()
+        assert record.labels == {"lane": "dev"}
+    async with AsyncServiceClient(mesh.registry, transport=mesh) as client:
+        odd = httpx.Request("GET", "http://orders/", extensions={"call_labels": "no mapping"})
+        await (await client.call("orders", odd)).aclose()
+        (record,) = client.recent_calls()
+        assert record.labels == {}

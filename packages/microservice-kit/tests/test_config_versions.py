@@ -1,3 +1,4 @@
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -75,6 +76,36 @@ async def test_the_difference_of_two_versions_names_keys_and_masks_secrets(
         ("api_key", "added", None, MASK),
         ("name", "changed", "b", "c"),
     }
+
+
+async def test_a_value_made_of_a_secret_by_a_placeholder_is_masked_too(
+    config: ConfigService[Settings], center: InMemoryConfigCenter
+) -> None:
+    document = {
+        "db": {"pool": 1, "dsn": "hunter2"},
+        "login": {"password": "hunter2"},
+        "url": "postgres://app:${login.password}@db",
+        "again": ["see ${url}"],
+        "copy": "${db}",
+        "other": "${nowhere:${db.dsn}}",
+        "plain": "${db.pool} of ${name}, $${login.password}",
+    }
+    await center.publish_config("a.json", json.dumps(document))
+    await settle()
+    changes = {one.key: one.new for one in config.diff(1, config.version.id)}
+    assert changes.pop("plain") == "1 of b, ${login.password}"
+    assert changes == {
+        "again": MASK,
+        "copy.dsn": MASK,
+        "copy.pool": MASK,
+        "db.dsn": MASK,
+        "login.password": MASK,
+        "other": MASK,
+        "url": MASK,
+    }
+    await center.publish_config("a.json", '{"url": "plain"}')
+    await settle()
+    assert {one.old for one in config.diff(2, 3)} == {MASK, 1, "1 of b, ${login.password}"}
 
 
 async def test_a_listener_hears_which_keys_changed_since_it_last_heard(
@@ -168,6 +199,19 @@ async def test_two_documents_that_only_make_sense_together_go_in_together(
     await settle()
     assert config.problem is None
     assert config.current.db.pool == 8
+
+
+async def test_a_state_that_waited_is_forgotten_when_a_newer_one_cannot_even_be_read(
+    config: ConfigService[Settings], center: InMemoryConfigCenter
+) -> None:
+    await center.publish_config("a.json", '{"db": {"pool": "${size}"}}')
+    await settle()
+    await center.publish_config("a.json", "[")
+    await settle()
+    await center.publish_config("b.json", '{"size": 8}')
+    await settle()
+    assert config.current.db.pool == 1
+    assert config.problem is not None
 
 
 async def test_a_broken_document_does_not_hold_up_the_other_one(

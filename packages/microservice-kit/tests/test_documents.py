@@ -23,6 +23,20 @@ def test_each_format_gives_the_same_data(content: str, content_type: str) -> Non
     assert parse(document(content, content_type)) == {"db": {"pool": "5"}}
 
 
+@pytest.mark.parametrize(
+    ("content_type", "name"), [("json", "app.toml"), ("text", "app.json"), ("json", "app")]
+)
+def test_the_type_tells_the_format_and_the_name_where_the_type_says_nothing(
+    content_type: str, name: str
+) -> None:
+    told = ConfigResult('{"a": 1}', "", None, content_type, name, "", "")
+    assert parse(told) == {"a": 1}
+
+
+def test_a_text_is_no_data() -> None:
+    assert parse(ConfigResult('{"a": 1}', "", None, "text", "app.txt", "", "")) == {}
+
+
 @pytest.mark.parametrize("content_type", ["json", "toml", "properties"])
 def test_an_empty_document_is_no_data(content_type: str) -> None:
     assert parse(document("  \n", content_type)) == {}

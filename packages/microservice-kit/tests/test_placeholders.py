@@ -28,6 +28,7 @@ def test_inside_a_text_the_value_is_put_in_as_text() -> None:
     ("text", "expected"),
     [
         ("${missing:5}", "5"),
+        ("${missing:5}$", "5$"),
         ("${missing:}", ""),
         ("${missing:a:b}", "a:b"),
         ("${missing:${also:deep}}", "deep"),

@@ -7,8 +7,6 @@ import asyncio
 import base64
 import os
 import random
-import shlex
-import subprocess
 import time
 import uuid
 from collections import Counter
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_servers import OwnServers, servers_command
 
 from nacos_client import (
     AsyncNacosClient,
@@ -40,83 +39,13 @@ def own_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-class OwnServers:
-    """One NAME of the reference servers, on ports and in a folder of its own."""
-
-    def __init__(self, command: str, name: str, run_folder: Path, ports: list[str]) -> None:
-        self._command = shlex.split(command)
-        self._name = name
-        self._ports = ports
-        self._environment = {
-            key: value for key, value in os.environ.items() if not key.startswith("NACOS_")
-        } | {"REFERENCE_SERVERS_RUN": str(run_folder), "REFERENCE_SERVERS_TIMEOUT": "240"}
-
-    def _call(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [*self._command, *arguments],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def up(self) -> None:
-        self._call("up", self._name, *self._ports)
-
-    def kill(self, role: str = "") -> None:
-        self._call("kill", self._name + role)
-
-    def pause(self) -> None:
-        self._call("pause", self._name)
-
-    def resume(self) -> None:
-        self._call("resume", self._name)
-
-    def restart(self, **properties: str) -> None:
-        """Stop and start with Nacos properties; `__` in a name stands for a dot."""
-        settings = [
-            part
-            for key, value in properties.items()
-            for part in ("--set", f"{key.replace('__', '.')}={value}")
-        ]
-        self._call("restart", self._name, *settings)
-
-    def down(self) -> None:
-        self._call("down", self._name, "--purge")
-
-    def environment(self) -> dict[str, str]:
-        lines = self._call("env", self._name).splitlines()
-        pairs = (shlex.split(line.removeprefix("export "))[0] for line in lines if "=" in line)
-        return dict(pair.split("=", 1) for pair in pairs)
-
-
-def _command() -> str:
-    command = os.environ.get("REFERENCE_SERVERS")
-    if not command:
-        pytest.skip("REFERENCE_SERVERS is not set: no command to start and disturb a real Nacos")
-    return command
-
-
-@pytest.fixture(scope="session")
-def nacos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServers]:
-    port = random.randrange(21000, 29000, 50)
-    ports = ["--port", str(port), "--port", f"console={port + 1}"]
-    servers = OwnServers(_command(), "nacos", tmp_path_factory.mktemp("nacos"), ports)
-    try:
-        servers.up()
-        yield servers
-    finally:
-        servers.down()
-
-
 @pytest.fixture(scope="session")
 def nacos_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServers]:
     port = random.randrange(11000, 19000, 50)
     ports = ["--port", str(port)]
-    servers = OwnServers(_command(), "nacos-cluster", tmp_path_factory.mktemp("cluster"), ports)
+    servers = OwnServers(
+        servers_command(), "nacos-cluster", tmp_path_factory.mktemp("cluster"), ports
+    )
     try:
         servers.up()
         yield servers

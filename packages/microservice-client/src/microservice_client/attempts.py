@@ -171,8 +171,14 @@ class Attempts:
         if span is not None:
             span.failed(error)
         if isinstance(error, Exception) and call.measured:
-            seconds = call.attempts[-1].duration_seconds
-            self._metrics.attempted(call.service_name, call.request.method, seconds, error)
+            self._measure(call, error)
+
+    def _measure(self, call: Call, outcome: int | Exception) -> None:
+        last = call.attempts[-1]
+        seconds = last.duration_seconds
+        self._metrics.attempted(call.service_name, call.request.method, seconds, outcome)
+        if self._metrics.instances is not None:
+            self._metrics.instances.attempted(call.service_name, last.instance_id, seconds, outcome)
 
     async def _answered(
         self,
@@ -188,8 +194,7 @@ class Attempts:
         if span is not None:
             span.answered(status)
         if call.measured:
-            seconds = call.attempts[-1].duration_seconds
-            self._metrics.attempted(call.service_name, call.request.method, seconds, status)
+            self._measure(call, status)
         response.request = call.request
         response.stream = LeasedStream(
             response,

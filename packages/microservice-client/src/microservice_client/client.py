@@ -19,6 +19,7 @@ from .connections import Connections
 from .discovery import DiscoverySnapshot, InstanceSource
 from .engine import CallEngine
 from .errors import ClientClosedError
+from .instance_metrics import InstanceMetrics
 from .messages import ServerSentEvent, aiter_events, aiter_json_lines
 from .metrics import CallMetrics
 from .options import ClientOptions
@@ -242,6 +243,10 @@ class AsyncServiceClient:
         known = discovery.known(service)
         return known if known is not None else await discovery.load(service)
 
+    def known_instances(self) -> dict[str, tuple[ServiceInstance, ...]]:
+        """The instances of every service known now, asking nobody; for a status page."""
+        return (self._engine or self._closed()).discovery.everything()
+
     def apply_policies(self, policies: Policies) -> None:
         """Let calls behave so from now on; those under way are not touched.
 
@@ -303,6 +308,7 @@ def open_engine(source: InstanceSource, options: ClientOptions) -> CallEngine:
         changed=lambda name, now: engine.instances_changed(name, now),  # noqa: PLW0108 - not there yet
         clock=clock,
     )
+    metrics = CallMetrics(options.get("meter_provider"))
     engine = CallEngine(
         discovery,
         connections,
@@ -316,9 +322,13 @@ def open_engine(source: InstanceSource, options: ClientOptions) -> CallEngine:
         fallbacks=options.get("fallbacks", {}),
         make_balancer=options.get("make_balancer") or partial(staged_balancer, clock=clock),
         tracing=Tracing(options.get("tracer_provider")),
-        metrics=CallMetrics(options.get("meter_provider")),
+        metrics=metrics,
         recent=RecentCalls(options.get("keep_calls", 100)),
         clock=clock,
     )
+    if options.get("instance_metrics"):
+        metrics.instances = InstanceMetrics(
+            options.get("meter_provider"), discovery.everything, engine.breaker_states
+        )
     discovery.start()
     return engine

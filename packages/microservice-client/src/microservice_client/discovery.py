@@ -120,6 +120,10 @@ class DiscoverySnapshot:
         """The services that are known, longest known first."""
         return tuple(self._entries)
 
+    def everything(self) -> dict[str, tuple[ServiceInstance, ...]]:
+        """What is known of every service; looking at it does not keep a service from going."""
+        return {service: entry.instances for service, entry in self._entries.items()}
+
     async def load(self, service: str) -> tuple[ServiceInstance, ...]:
         """The instances, asking the registry when the service is new.
 

@@ -204,6 +204,7 @@ class CallEngine:
 
     async def aclose(self) -> None:
         """Close discovery and connections."""
+        self._metrics.close()
         await self.discovery.aclose()
         await self._connections.aclose()
 
@@ -342,13 +343,15 @@ class CallEngine:
 
     def _note_end(self, call: Call, began: float, outcome: int | BaseException) -> None:
         now = self._clock()
-        service, method = call.service_name, call.request.method
+        request, tried, seconds = call.request, call.attempts, now - began
+        service, method = call.service_name, request.method
         # By name: an error kept would keep its traceback, and with it everything in sight.
         said = outcome if isinstance(outcome, int) else _name_of(outcome)
-        self.recent.add(service, method, call.request.url, said, call.attempts, now - began, now)
+        labels = request.extensions.get("call_labels")
+        self.recent.add(service, method, request.url, said, tried, seconds, now, labels)
         if call.measured:
             counted = outcome if isinstance(outcome, int | Exception) else None
-            self._metrics.ended(service, method, now - began, counted, len(call.attempts))
+            self._metrics.ended(service, method, seconds, counted, len(tried))
 
 
 def _name_of(error: BaseException) -> str:

@@ -8,18 +8,24 @@
 | `microservice.client.rejections` | per call that was refused | service, policy |
 | `microservice.client.active_calls` | now | service |
 
-The service's name is `server.address`; no attribute names an instance, of which there is no end.
+The service's name is `server.address`; no attribute names an instance, of which there is no end
+(`instance_metrics=True` counts by instance, see `instance_metrics`).
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics
 
 from .telemetry import SdkCheck, bounded_method
 
-__all__ = ("CallMetrics",)
+if TYPE_CHECKING:
+    from .instance_metrics import InstanceMetrics
 
-_DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+__all__ = ("DURATIONS", "CallMetrics", "outcome_attributes")
+
+DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
 
 class CallMetrics:
@@ -27,20 +33,24 @@ class CallMetrics:
 
     Args:
         provider: where metrics go; the global one by default.
+
+    Attributes:
+        instances: counts attempts by instance, where that was asked for.
     """
 
     def __init__(self, provider: metrics.MeterProvider | None) -> None:
+        self.instances: InstanceMetrics | None = None
         self._sdk = SdkCheck(provider is not None, metrics.get_meter_provider)
         meter = metrics.get_meter("microservice_client", meter_provider=provider)
         self._attempt_seconds = meter.create_histogram(
             "http.client.request.duration",
             unit="s",
-            explicit_bucket_boundaries_advisory=_DURATIONS,
+            explicit_bucket_boundaries_advisory=DURATIONS,
         )
         self._call_seconds = meter.create_histogram(
             "microservice.client.call.duration",
             unit="s",
-            explicit_bucket_boundaries_advisory=_DURATIONS,
+            explicit_bucket_boundaries_advisory=DURATIONS,
         )
         self._attempts = meter.create_histogram(
             "microservice.client.call.attempts",
@@ -55,6 +65,11 @@ class CallMetrics:
     def on(self, now: float) -> bool:
         """Whether there is an SDK that would count."""
         return self._sdk.there(now)
+
+    def close(self) -> None:
+        """Nobody is observed any more."""
+        if self.instances is not None:
+            self.instances.close()
 
     def began(self, service: str) -> None:
         """A call is under way."""
@@ -81,10 +96,13 @@ class CallMetrics:
 
 
 def _attributes(service: str, method: str, outcome: int | Exception) -> dict[str, str | int]:
-    attributes: dict[str, str | int] = {
-        "http.request.method": bounded_method(method),
-        "server.address": service,
-    }
+    known = {"http.request.method": bounded_method(method), "server.address": service}
+    return known | outcome_attributes(outcome)
+
+
+def outcome_attributes(outcome: int | Exception) -> dict[str, str | int]:
+    """How it ended: a status, or an error's type."""
+    attributes: dict[str, str | int] = {}
     if isinstance(outcome, Exception):
         attributes["error.type"] = type(outcome).__name__
     else:

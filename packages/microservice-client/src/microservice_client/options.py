@@ -37,6 +37,7 @@ class ClientOptions(TypedDict, total=False):
         transport: carries every request in the place of own connections.
         keep_calls: how many of the last calls `recent_calls` knows.
         tracer_provider, meter_provider: where telemetry goes; the global ones by default.
+        instance_metrics: also count attempts by instance, and show which are well.
         clock: monotonic seconds, for balancers, breakers and durations.
     """
 
@@ -56,4 +57,5 @@ class ClientOptions(TypedDict, total=False):
     keep_calls: int
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
+    instance_metrics: bool
     clock: Callable[[], float]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -14,7 +14,7 @@ __all__ = ("CallRecord", "RecentCalls")
 
 _LONGEST_PATH = 200
 
-_Raw = tuple[str, str, httpx.URL, int | str, list[Attempt], float, float]
+_Raw = tuple[str, str, httpx.URL, int | str, list[Attempt], float, float, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class CallRecord:
         outcome: a status such as `200`, an error's name, or `cancelled`.
         duration_seconds: until the response's headers, or its body's end where that was read.
         ended_at: on the client's monotonic clock.
+        labels: what an interceptor left in the request's extension `call_labels`, a mapping of
+            text to text, such as `{"lane": "dev"}`.
     """
 
     service: str
@@ -35,6 +37,7 @@ class CallRecord:
     attempts: tuple[Attempt, ...]
     duration_seconds: float
     ended_at: float
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class RecentCalls:
@@ -55,9 +58,10 @@ class RecentCalls:
 
 
 def _record(raw: _Raw) -> CallRecord:
-    service, method, url, outcome, attempts, seconds, ended_at = raw
-    path = shown_path(url.path)
-    return CallRecord(service, method, path, str(outcome), tuple(attempts), seconds, ended_at)
+    service, method, url, outcome, attempts, seconds, ended_at, labels = raw
+    path, tried = shown_path(url.path), tuple(attempts)
+    told = dict(labels) if isinstance(labels, Mapping) else {}
+    return CallRecord(service, method, path, str(outcome), tried, seconds, ended_at, told)
 
 
 def shown_path(path: str) -> str:

@@ -18,7 +18,7 @@ from typing import Final, Self, TypeVar, Unpack
 
 import httpx
 
-from microservice_core import LoopThread
+from microservice_core import LoopThread, ServiceInstance
 
 from .addresses import StaticAddresses
 from .client import AsyncServiceClient, Source
@@ -183,6 +183,10 @@ class ServiceClient:
     def apply_policies(self, policies: Policies) -> None:
         """Let calls behave so from now on; see `AsyncServiceClient.apply_policies`."""
         self._loop.run(self._applied(policies))
+
+    def known_instances(self) -> dict[str, tuple[ServiceInstance, ...]]:
+        """The instances of every service known now, asking nobody; for a status page."""
+        return self._client.known_instances()
 
     def breaker_states(self, service: str) -> dict[str, str]:
         """The state of each instance's circuit breaker, by instance id; for a status page."""

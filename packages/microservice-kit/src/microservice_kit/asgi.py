@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, cast
 from pydantic import BaseModel
 from typing_extensions import TypeVar
 
-from microservice_core import ConfigCenter, ServiceRegistry
+from microservice_core import ConfigCenter, InvalidValueError, ServiceRegistry
 
 from .config_service import ConfigService
 from .encryption import KeyProvider
 from .errors import NotEnabledError
 from .graceful_stop import GracefulStop
+from .http_answers import Message, Receive, Send, path_within
 from .inner_lifespan import InnerLifespan
 from .management import ManagementApp
 from .module import AnyConfig, LaneMode, MicroserviceModule
@@ -26,6 +27,8 @@ from .services import Services
 if TYPE_CHECKING:
     from microservice_client import AsyncServiceClient, ServicePolicy
 
+    from .services import AnyServices
+    from .status_page import StatusPage
     from .telemetry_setup import Telemetry
 
 __all__ = ("Microservice",)
@@ -33,9 +36,6 @@ __all__ = ("Microservice",)
 logger = logging.getLogger(__name__)
 
 ModelT = TypeVar("ModelT", bound=BaseModel, default=AnyConfig)
-Message = MutableMapping[str, object]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LONGEST_START_SECONDS = 60.0
@@ -59,6 +59,11 @@ class Microservice(MicroserviceModule[ModelT]):
         app: the application to wrap.
         management: answer `/health/live`, `/health/ready` and `/health`.
         telemetry: answer `/metrics` with what was set up with `prometheus=True`.
+        settings: every field of `MicroserviceSettings`; `status_page=True` serves `/microservice`,
+            to who has the `management_token`.
+
+    Raises:
+        InvalidValueError: a setting breaks a rule; nothing was opened.
     """
 
     def __init__(
@@ -86,21 +91,22 @@ class Microservice(MicroserviceModule[ModelT]):
             config_keys=config_keys,
             **settings,
         )
+        if self.settings.status_page and not self.settings.management_token.get_secret_value():
+            raise InvalidValueError(
+                "management_token", "", "a secret while status_page is on: it opens the page"
+            )
         self._app = app
         self._wants_management = management
         self._metrics = telemetry.prometheus_text if telemetry and telemetry.registry else None
         self._open: Services[ModelT] | None = None
         self._management: ManagementApp | None = None
+        self._status_page: StatusPage | None = None
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[dict[str, object]]:
         """Open the module around the application's life; hand it to Starlette or FastAPI."""
         async with self._opened() as services:
-            mount = getattr(app, "mount", None)
-            if callable(mount) and self._management is not None:
-                mount("/health", self._management)
-                if self._metrics is not None:
-                    mount("/metrics", self._management)
+            self._mount_on(app)
             yield {"services": services}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -109,11 +115,8 @@ class Microservice(MicroserviceModule[ModelT]):
             raise NotEnabledError("an application to wrap", "say Microservice(app=...)")
         if scope["type"] == "lifespan":
             await self._live(self._app, scope, receive, send)
-        elif self._is_management(scope):
-            assert self._management is not None  # noqa: S101 - just asked
-            await self._management(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await (self._own_app(scope) or self._app)(scope, receive, send)
 
     @property
     def services(self) -> Services[ModelT]:
@@ -140,17 +143,38 @@ class Microservice(MicroserviceModule[ModelT]):
     async def _opened(self) -> AsyncIterator[Services[ModelT]]:
         async with self as services:
             self._open = services
-            if self._wants_management:
-                token = self.settings.management_token.get_secret_value()
-                self._management = ManagementApp(
-                    services.health, token=token, metrics=self._metrics
-                )
+            self._make_own_apps(cast("AnyServices", services))
             stop = GracefulStop(services.leave).install()
             try:
                 yield services
             finally:
                 stop.uninstall()
-                self._open = self._management = None
+                self._open = self._management = self._status_page = None
+
+    def _make_own_apps(self, services: AnyServices) -> None:
+        token = self.settings.management_token.get_secret_value()
+        if self._wants_management:
+            self._management = ManagementApp(services.health, token=token, metrics=self._metrics)
+        if self.settings.status_page:
+            from .status_page import StatusPage
+
+            name = self.settings.service_name
+            self._status_page = StatusPage(services, token=token, name=name)
+
+    def _mount_on(self, app: object) -> None:
+        add_route, mount = getattr(app, "add_route", None), getattr(app, "mount", None)
+        if not callable(mount) or not callable(add_route):
+            if self._status_page is not None and self._app is None:
+                logger.warning(
+                    "%s cannot mount the status page; wrap it: Microservice(app=...)",
+                    type(app).__name__,
+                )
+            return
+        for path in self._management.paths if self._management is not None else ():
+            # As a mount, `/metrics` would be answered with a redirect to `/metrics/`.
+            add_route(path, self._management, include_in_schema=False)
+        if self._status_page is not None:
+            mount("/microservice", self._status_page)
 
     async def _live(self, app: App, scope: Message, receive: Receive, send: Send) -> None:
         """The lifespan protocol, with the module open around the application's own."""
@@ -170,12 +194,13 @@ class Microservice(MicroserviceModule[ModelT]):
             raise
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _is_management(self, scope: Mapping[str, object]) -> bool:
-        return (
-            self._management is not None
-            and scope["type"] == "http"
-            and self._management.answers(str(scope["path"]))
-        )
+    def _own_app(self, scope: Mapping[str, object]) -> App | None:
+        if scope["type"] == "http":
+            path = path_within(scope)
+            for own in (self._management, self._status_page):
+                if own is not None and own.answers(path):
+                    return own
+        return None
 
     async def _announce(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
         if not server_is_known():

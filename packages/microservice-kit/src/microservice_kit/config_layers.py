@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 from microservice_core import ConfigDeleted, ConfigResult
 
 from .config_documents import DocumentId
-from .config_version import secret_keys
+from .config_version import keys_with_secrets, secret_keys
 from .documents import Data, deep_merge, parse
 from .encryption import ConfigEncryption, DecryptionError, encrypted_keys
 from .errors import InvalidConfigError
@@ -102,13 +102,15 @@ class ConfigLayers(Generic[ModelT]):
             merged = deep_merge(merged, (parsed or self._good)[where])
         try:
             hidden = encrypted_keys(merged)
-            data = Resolver(self._encryption.decrypt_all(merged)).resolve_all()
+            merged = self._encryption.decrypt_all(merged)
+            data = Resolver(merged).resolve_all()
             model = self._model.model_validate(data)
         except (DecryptionError, PlaceholderError) as error:
             raise InvalidConfigError(self.name, str(error)) from error
         except ValidationError as error:
             raise without_values(self.name, error) from None
         self.secrets |= hidden
+        self.secrets |= keys_with_secrets(merged, self.secrets)
         return model, data
 
     def parsed(self, state: State) -> Data:

@@ -13,7 +13,18 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from microservice_core import ConfigDeleted, ConfigResult
 
-__all__ = ("MASK", "ConfigChange", "ConfigVersion", "KeyChange", "compare", "secret_keys")
+from .placeholders import Resolver
+
+__all__ = (
+    "MASK",
+    "ConfigChange",
+    "ConfigVersion",
+    "KeyChange",
+    "compare",
+    "keys_with_secrets",
+    "secret_keys",
+    "shown",
+)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ModelT_co = TypeVar("ModelT_co", bound=BaseModel, covariant=True)
@@ -83,18 +94,19 @@ def compare(
     """The keys that differ, sorted; a list is one value.
 
     Args:
-        secret: dotted keys whose values are masked, besides those whose name sounds like a secret.
+        secret: dotted keys whose values are masked with all below them, besides those whose name
+            sounds like a secret.
     """
     before, after = dict(_leaves(old)), dict(_leaves(new))
     changes = []
     for key in sorted(before.keys() | after.keys()):
         if key not in before:
-            changes.append(KeyChange(key, "added", None, _shown(key, after[key], secret)))
+            changes.append(KeyChange(key, "added", None, shown(key, after[key], secret)))
         elif key not in after:
-            changes.append(KeyChange(key, "removed", _shown(key, before[key], secret), None))
+            changes.append(KeyChange(key, "removed", shown(key, before[key], secret), None))
         elif before[key] != after[key] or type(before[key]) is not type(after[key]):
-            shown = _shown(key, before[key], secret), _shown(key, after[key], secret)
-            changes.append(KeyChange(key, "changed", *shown))
+            both = shown(key, before[key], secret), shown(key, after[key], secret)
+            changes.append(KeyChange(key, "changed", *both))
     return tuple(changes)
 
 
@@ -131,8 +143,37 @@ def _leaves(data: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def _shown(key: str, value: object, secret: AbstractSet[str]) -> object:
-    if key in secret or _SECRET.search(key):
+def keys_with_secrets(data: Mapping[str, object], secret: AbstractSet[str]) -> frozenset[str]:
+    """The keys whose value is made of a secret by a placeholder, such as a URL with a password.
+
+    Args:
+        data: before its placeholders are replaced; they lead to something.
+        secret: as for `compare`.
+    """
+    return frozenset(key for key, value in _leaves(data) if _uses_secret(value, data, secret))
+
+
+def _uses_secret(value: object, data: Mapping[str, object], secret: AbstractSet[str]) -> bool:
+    if "${" not in str(value):
+        return False
+    resolver = Resolver(data)
+    resolver.resolve(value)
+    return any(
+        _is_secret(key, secret) or any(one.startswith(f"{key}.") for one in secret)
+        for key in resolver.used
+    )
+
+
+def _is_secret(key: str, secret: AbstractSet[str]) -> bool:
+    """Whether it, or what it lies in, is one."""
+    parts = key.split(".")
+    within = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return bool(_SECRET.search(key)) or any(one in secret for one in within)
+
+
+def shown(key: str, value: object, secret: AbstractSet[str] = frozenset()) -> object:
+    """The value at a key as people may see it; `compare` has the rules."""
+    if _is_secret(key, secret):
         return MASK
     return _without_secrets(value)
 

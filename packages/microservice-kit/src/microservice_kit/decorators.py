@@ -79,6 +79,11 @@ class NamedPolicies(Generic[PolicyT, ConfigT]):
                 self._known[name] = _Named(self._make(name, wanted), config, wanted)
             return self._known[name].policy
 
+    def all(self) -> dict[str, PolicyT]:
+        """Every policy there is, by name."""
+        with _lock:
+            return {name: known.policy for name, known in self._known.items()}
+
     def refresh(self) -> None:
         """Go by the settings of now."""
         for name, known in tuple(self._known.items()):
@@ -109,6 +114,11 @@ def circuit_breaker(name: str, config: BreakerConfig | None = None) -> CircuitBr
     the configuration's `governance.services.<name>.circuit_breaker` before it, live.
     """
     return _breakers.get(name, config or BreakerConfig())
+
+
+def breaker_states() -> dict[str, str]:
+    """The state of each breaker made by `circuit_breaker`, by name."""
+    return {name: str(breaker.current_state) for name, breaker in _breakers.all().items()}
 
 
 def rate_limited(name: str, config: LimitConfig) -> RateLimiter:

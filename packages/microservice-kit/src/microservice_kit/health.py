@@ -97,6 +97,12 @@ class Health:
             results[name].status == "up" for name, check in self._checks.items() if check.critical
         )
 
+    async def status(self) -> Status:
+        """The process as a whole; `out_of_service` before its start has ended and while it drains."""
+        if await self.ready():
+            return "up"
+        return "out_of_service" if self.draining or not self.started else "down"
+
     async def check(self) -> Mapping[str, CheckResult]:
         """The result of every check, by name; a fresh enough one is not asked again."""
         names = tuple(self._checks)

@@ -15,9 +15,12 @@ __all__ = ("lane_parts",)
 
 
 def lane_parts(
-    mode: Literal["permissive", "strict"] | None,
+    mode: Literal["permissive", "strict"] | None, *, label_calls: bool = False
 ) -> tuple[list[InstanceFilter], list[RequestInterceptor]]:
     """The instance filter and the interceptor that hands the lane on; nothing without a mode.
+
+    Args:
+        label_calls: let the client's recent calls know their lane, for a status page.
 
     Raises:
         MissingDependencyError: lane-router is not installed.
@@ -33,4 +36,8 @@ def lane_parts(
         for name, value in lane_router.lane_headers().items():
             request.headers.setdefault(name, value)
 
-    return [lane_router.LaneInstanceFilter(mode=mode)], [hand_on]
+    def label(request: httpx.Request) -> None:
+        request.extensions["call_labels"] = {"lane": lane_router.current_lane() or ""}
+
+    interceptors: list[RequestInterceptor] = [label, hand_on] if label_calls else [hand_on]
+    return [lane_router.LaneInstanceFilter(mode=mode)], interceptors

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
-import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable
 from dataclasses import asdict
 
 from .health import Health
+from .http_answers import Message, Receive, Send, answer, answer_json, carries_token
 
 __all__ = ("ManagementApp",)
 
 PROMETHEUS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
-
-Message = MutableMapping[str, object]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 class ManagementApp:
@@ -33,61 +28,37 @@ class ManagementApp:
         self._token = token
         self._metrics = metrics
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its own paths."""
+        return (*_PATHS, "/metrics") if self._metrics is not None else _PATHS
+
     def answers(self, path: str) -> bool:
         """Whether this path is one of its own."""
-        return path in _PATHS or (path == "/metrics" and self._metrics is not None)
+        return path in self.paths or path == "/health/"
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         path = str(scope["path"]).rstrip("/")
         if scope["method"] not in {"GET", "HEAD"}:
-            await _answer(send, 405, {"error": "use GET"})
+            await answer_json(send, 405, {"error": "use GET"})
         elif path.endswith("/metrics") and self._metrics is not None:
-            await _send(send, 200, self._metrics(), PROMETHEUS_TEXT)
+            await answer(send, 200, self._metrics(), PROMETHEUS_TEXT)
         elif path.endswith("/live"):
-            await _answer(send, 200, {"status": "up"})
+            await answer_json(send, 200, {"status": "up"})
         elif path.endswith("/ready"):
-            ready = await self._health.ready()
-            await _answer(send, 200 if ready else 503, {"status": self._word(ready)})
+            status = await self._health.status()
+            await answer_json(send, 200 if status == "up" else 503, {"status": status})
         else:
             await self._details(scope, send)
 
     async def _details(self, scope: Message, send: Send) -> None:
-        ready = await self._health.ready()
-        body: dict[str, object] = {"status": self._word(ready)}
-        if self._trusted(scope):
+        status = await self._health.status()
+        body: dict[str, object] = {"status": status}
+        if carries_token(scope, self._token):
             results = await self._health.check()
             body["checks"] = {name: asdict(result) for name, result in results.items()}
-        await _answer(send, 200 if ready else 503, body)
-
-    def _word(self, ready: bool) -> str:
-        if ready:
-            return "up"
-        return "out_of_service" if self._health.draining or not self._health.started else "down"
-
-    def _trusted(self, scope: Message) -> bool:
-        given = b""
-        headers = scope["headers"]
-        assert isinstance(headers, list | tuple)  # noqa: S101 - ASGI says so
-        for name, value in headers:
-            if name == b"authorization":
-                given = bytes(value)
-        expected = f"Bearer {self._token}".encode()
-        return bool(self._token) and hmac.compare_digest(given, expected)
+        await answer_json(send, 200 if status == "up" else 503, body)
 
 
-_PATHS = frozenset({"/health", "/health/", "/health/live", "/health/ready"})
-
-
-async def _answer(send: Send, status: int, body: Mapping[str, object]) -> None:
-    await _send(send, status, json.dumps(body).encode(), b"application/json")
-
-
-async def _send(send: Send, status: int, content: bytes, kind: bytes) -> None:
-    headers = [
-        (b"content-type", kind),
-        (b"content-length", str(len(content)).encode()),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+_PATHS = ("/health", "/health/live", "/health/ready")

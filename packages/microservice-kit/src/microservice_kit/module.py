@@ -41,6 +41,9 @@ __all__ = ("MicroserviceModule",)
 
 logger = logging.getLogger(__name__)
 
+CALLS_KEPT = 100
+CALLS_SHOWN = 200  # with the status page
+
 PortT = TypeVar("PortT")
 LaneMode = Literal["permissive", "strict"]
 
@@ -114,6 +117,7 @@ class MicroserviceModule(Generic[ModelT]):
             stack.push_async_callback(services.health.aclose)
             self._enter(stack, services)
             await self._load_declared(services)
+            await self._check_redis(stack, services)
             registry = await self._open_service_registry(stack)
             if registry is not None:
                 services.opened_service_registry = registry
@@ -184,6 +188,14 @@ class MicroserviceModule(Generic[ModelT]):
             finally:
                 loop.close()
 
+    async def _check_redis(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
+        if url := self.settings.redis_url.get_secret_value():
+            from .redis_health import redis_check
+
+            check = await stack.enter_async_context(redis_check(url))
+            # All replicas lose it at once: taking them all out of rotation would help nobody.
+            services.health.add("redis", check, critical=False)
+
     async def _open_config_center(self, stack: AsyncExitStack) -> ConfigCenter | None:
         name = self.settings.config_center
         if self._config_center is not None or not name:
@@ -235,12 +247,15 @@ class MicroserviceModule(Generic[ModelT]):
         from .call_policies import CallPolicies
         from .lanes import lane_parts
 
-        filters, interceptors = lane_parts(self._lanes)
+        watched = self.settings.status_page
+        filters, interceptors = lane_parts(self._lanes, label_calls=watched)
         client = AsyncServiceClient(
             registry,
             policies=self._policies,
             filters=filters,
             interceptors=interceptors,
+            keep_calls=CALLS_SHOWN if watched else CALLS_KEPT,
+            instance_metrics=self.settings.instance_metrics,
             query=InstanceQuery(
                 group_name=self.settings.group_name, namespace_id=self.settings.namespace_id
             ),

@@ -40,10 +40,14 @@ class Resolver:
 
     Args:
         data: where the keys are looked up.
+
+    Attributes:
+        used: the keys whose values were put in.
     """
 
     def __init__(self, data: Mapping[str, object]) -> None:
         self._data = data
+        self.used: set[str] = set()
 
     def resolve_all(self) -> Data:
         """The whole configuration without placeholders.
@@ -97,6 +101,7 @@ class Resolver:
             raise PlaceholderError(f"{' -> '.join((*within, key))} is a circle")
         found = lookup(self._data, key)
         if not isinstance(found, _Missing):
+            self.used.add(key)
             return self.resolve(found, within=(*within, key))
         if colon:
             return self.resolve(default, within=within)

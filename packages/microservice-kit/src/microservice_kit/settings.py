@@ -42,7 +42,10 @@ class MicroserviceSettings(BaseSettings):
         warm_up_seconds: how long a new instance takes less than its share of the traffic.
         health_seconds: how often health is looked at to take the instance out and back in.
         leave_seconds: how long callers get to learn that the instance has left, before it stops.
+        instance_metrics: count calls by instance of the called service, too, and show who is well.
+        redis_url: a Redis that the service needs; `/health` shows whether it answers.
         management_token: shows the details of `/health` to who sends it as a bearer token.
+        status_page: serve `/microservice` in an ASGI application, to who has `management_token`.
     """
 
     model_config = SettingsConfigDict(
@@ -74,7 +77,10 @@ class MicroserviceSettings(BaseSettings):
     warm_up_seconds: float = Field(default=0.0, ge=0)
     health_seconds: float = Field(default=5.0, gt=0)
     leave_seconds: float = Field(default=5.0, ge=0)
+    instance_metrics: bool = False
+    redis_url: SecretStr = SecretStr("")
     management_token: SecretStr = SecretStr("")
+    status_page: bool = False
 
     @field_validator("weight")
     @classmethod

@@ -36,3 +36,10 @@ async def test_lite_registry_opens_by_name_and_asks_for_its_url() -> None:
     with pytest.raises(ValueError, match="url"):
         async with module:
             pytest.fail("it must not open")
+
+
+async def test_a_redis_to_watch_without_redis_py(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "microservice-kit\[redis\]"'):
+        async with MicroserviceModule(redis_url="redis://127.0.0.1"):
+            pytest.fail("it must not open")

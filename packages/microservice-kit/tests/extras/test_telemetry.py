@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -98,10 +99,46 @@ async def test_metrics_are_served_in_prometheus_text() -> None:
             httpx.AsyncClient(transport=transport, base_url="http://t") as client,
         ):
             await client.get("/health/live")
-            answer = await client.get("/metrics/")
+            answer = await client.get("/metrics")
+            assert (await client.get("/health")).status_code == 200
+            assert (await client.post("/health")).status_code == 405
+            assert "/metrics" not in app.openapi()["paths"]
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "http_server_request_duration_seconds_bucket" in answer.text
     assert 'service_name="orders"' in answer.text
+
+
+INSTANCE_METRICS = """
+import asyncio
+from microservice_core import InMemoryServiceRegistry, ServiceInstance
+from microservice_kit import MicroserviceModule, setup_telemetry
+
+async def main():
+    telemetry = setup_telemetry("orders", prometheus=True)
+    registry = InMemoryServiceRegistry()
+    await registry.register(ServiceInstance("stock", "127.0.0.1", 9))
+    async with MicroserviceModule(service_registry=registry) as services:
+        await services.service_client.instances("stock")
+        print(telemetry.prometheus_text().decode())
+    telemetry.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("wanted", "lines"), [("true", 1), ("false", 0)])
+def test_instances_of_called_services_are_measured_on_demand(wanted: str, lines: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INSTANCE_METRICS],
+        env={**os.environ, "MICROSERVICE_INSTANCE_METRICS": wanted},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    health = "microservice_client_instance_health{"
+    found = [line for line in done.stdout.splitlines() if line.startswith(health)]
+    assert len(found) == lines
+    assert all('id="127.0.0.1:9"' in line and line.endswith(" 1.0") for line in found)
 
 
 def test_without_prometheus_there_is_no_text() -> None:
