@@ -170,6 +170,7 @@ def test_other_addresses_other_registries_and_those_in_memory_do_not_matter(
 def test_where_no_file_can_be_made_everyone_has_it(
     instance: ServiceInstance, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     (tmp_path / "file").touch()
     turn = AddressTurn(instance, Server(), tmp_path / "file" / "folder")
     assert turn.take()
@@ -177,9 +178,23 @@ def test_where_no_file_can_be_made_everyone_has_it(
     assert "not told apart" in caplog.text
 
 
+def test_a_read_only_system_without_a_temporary_folder_is_no_obstacle() -> None:
+    code = (
+        "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/nothing']\n"
+        + ITS_TURN
+        + HOLDING
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "orders", ""],
+        input="\n\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["True", "given up"], done.stderr
+
+
 def test_a_folder_somebody_else_may_have_made_is_not_trusted(
     instance: ServiceInstance, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     assert AddressTurn(instance, Server(), tmp_path / "link").take()
     assert "belongs to somebody else" in caplog.text

@@ -38,8 +38,9 @@ class AddressTurn:
         home = (instance.namespace_id, instance.group_name, instance.service_name)
         name = "\n".join((server, *home, instance.instance_id))
         digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-        self._folder = folder or _folder_of_this_user()
-        self._path = self._folder / f"{digest}.lock"
+        self._folder = folder
+        self._name = f"{digest}.lock"
+        self._path = Path(self._name)
         self._shared = bool(server) and fcntl is not None
         self._file: int | None = None
         self.held = False
@@ -50,7 +51,7 @@ class AddressTurn:
             try:
                 self.held = not self._shared or self._lock()
             except OSError as error:
-                logger.warning("workers of one address are not told apart: %s", error)
+                logger.info("workers of one address are not told apart: %s", error)
                 self.held = True
         return self.held
 
@@ -63,7 +64,9 @@ class AddressTurn:
             os.close(file)
 
     def _lock(self) -> bool:
-        _make_private(self._folder)
+        folder = self._folder or _folder_of_this_user()
+        _make_private(folder)
+        self._path = folder / self._name
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if _locked(file) and self._is_current(file):
