@@ -4,7 +4,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -179,17 +178,17 @@ def test_where_no_file_can_be_made_everyone_has_it(
     assert "not told apart" in caplog.text
 
 
-def test_a_machine_without_any_folder_to_write_to_is_no_obstacle(
-    instance: ServiceInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(tempfile, "gettempdir", no_folder)
-    turn = AddressTurn(instance, Server())
-    assert turn.take()
-    turn.give_up()
-
-
-def no_folder() -> str:
-    raise FileNotFoundError("no usable temporary directory")
+def test_a_read_only_system_without_a_temporary_folder_is_no_obstacle() -> None:
+    code = (
+        "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/nothing']\n"
+        + ITS_TURN
+        + HOLDING
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "orders", ""],
+        input="\n\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["True", "given up"], done.stderr
 
 
 def test_a_folder_somebody_else_may_have_made_is_not_trusted(

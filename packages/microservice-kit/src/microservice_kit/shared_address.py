@@ -40,6 +40,7 @@ class AddressTurn:
         digest = hashlib.sha256(name.encode()).hexdigest()[:32]
         self._folder = folder
         self._name = f"{digest}.lock"
+        self._path = Path(self._name)
         self._shared = bool(server) and fcntl is not None
         self._file: int | None = None
         self.held = False
@@ -50,7 +51,6 @@ class AddressTurn:
             try:
                 self.held = not self._shared or self._lock()
             except OSError as error:
-                # As in a container without a writable folder, which has one worker as a rule.
                 logger.info("workers of one address are not told apart: %s", error)
                 self.held = True
         return self.held
@@ -60,16 +60,14 @@ class AddressTurn:
         self.held = False
         file, self._file = self._file, None
         if file is not None:
-            self._path().unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
             os.close(file)
 
-    def _path(self) -> Path:
-        return (self._folder or _folder_of_this_user()) / self._name
-
     def _lock(self) -> bool:
-        path = self._path()
-        _make_private(path.parent)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        folder = self._folder or _folder_of_this_user()
+        _make_private(folder)
+        self._path = folder / self._name
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if _locked(file) and self._is_current(file):
                 self._file = file
@@ -81,7 +79,7 @@ class AddressTurn:
     def _is_current(self, file: int) -> bool:
         """Whether nobody removed the file between the opening and the locking of it."""
         try:
-            return os.path.samestat(os.fstat(file), self._path().stat())
+            return os.path.samestat(os.fstat(file), self._path.stat())
         except FileNotFoundError:
             return False
 
