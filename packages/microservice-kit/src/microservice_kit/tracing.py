@@ -65,7 +65,7 @@ class TracingMiddleware:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve the request inside a span."""
-        if scope["type"] != "http" or self._nobody_listens(scope):
+        if scope["type"] != "http" or self._is_measured(scope) or self._nobody_listens(scope):
             return await self._app(scope, receive, send)
         return await self._observed(_Request(scope, self._clock()), receive, send)
 
@@ -93,6 +93,10 @@ class TracingMiddleware:
                 await send(message)
 
             await self._app(request.scope, receive, observed)
+
+    def _is_measured(self, scope: Message) -> bool:
+        """Whether the framework itself does it, as newer versions of FastAPI do."""
+        return not self._given and scope.get("fastapi.telemetry") is not None
 
     def _nobody_listens(self, scope: Message) -> bool:
         now = self._clock()

@@ -108,6 +108,40 @@ async def test_metrics_are_served_in_prometheus_text() -> None:
     assert 'service_name="orders"' in answer.text
 
 
+ONCE = """
+import asyncio, httpx
+from fastapi import FastAPI
+from microservice_kit import Microservice, TracingMiddleware, setup_telemetry
+
+telemetry = setup_telemetry("orders", prometheus=True)
+micro = Microservice(telemetry=telemetry)
+app = FastAPI(lifespan=micro.lifespan)
+app.add_middleware(TracingMiddleware)
+
+@app.get("/orders/{number}")
+async def order(number: int) -> int:
+    return number
+
+async def main():
+    transport = httpx.ASGITransport(app)
+    async with (
+        micro.lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://t") as client
+    ):
+        for number in range(3):
+            await client.get(f"/orders/{number}")
+        print((await client.get("/metrics")).text)
+
+asyncio.run(main())
+"""
+
+
+def test_a_framework_that_measures_itself_is_not_measured_twice() -> None:
+    done = subprocess.run([sys.executable, "-c", ONCE], capture_output=True, text=True, check=True)
+    count = "http_server_request_duration_seconds_count{"
+    found = [line for line in done.stdout.splitlines() if line.startswith(count)]
+    assert [line.rpartition(" ")[2] for line in found if "/orders/{number}" in line] == ["3.0"]
+
+
 INSTANCE_METRICS = """
 import asyncio
 from microservice_core import InMemoryServiceRegistry, ServiceInstance
