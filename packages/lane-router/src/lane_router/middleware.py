@@ -7,10 +7,11 @@ from typing import Any
 
 from . import otel_baggage
 from .carriers import BAGGAGE_KEY, Carriers, Preference, Reading
-from .context import CURRENT
+from .context import CURRENT, UNSAID
 from .lane_classes import ANY_LANE, LaneClasses, Mode, check_mode
 from .lane_name import HEADER
 from .observer import LaneObserver
+from .process_lane import process_lane
 
 __all__ = ("LaneMiddleware",)
 
@@ -81,6 +82,10 @@ class LaneMiddleware:
             if self._strict:
                 await _refuse(scope, send)
                 return
+        if lane is None and CURRENT.get() == UNSAID and process_lane() is None:
+            # No lane, and nobody who said so: the same to everyone who asks, and cheaper.
+            await self._app(scope, receive, send)
+            return
         token = CURRENT.set(lane)
         try:
             await self._app(scope, receive, send)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from contextvars import Token
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from opentelemetry.context import Context
@@ -21,12 +23,20 @@ def loaded() -> bool:
 
 def read(key: str) -> str | None:
     """The value in the present context; None when there is none or no OpenTelemetry."""
-    if not loaded():
+    # Asked at every request, and nearly always there is nothing: looked at before it is read.
+    if not loaded() or not _present()():
         return None
     from opentelemetry import baggage
 
     value = baggage.get_baggage(key)
     return value if isinstance(value, str) else None
+
+
+@cache
+def _present() -> Callable[[], Context]:
+    from opentelemetry import context
+
+    return context.get_current
 
 
 class BaggageLane:

@@ -65,7 +65,7 @@ class TracingMiddleware:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve the request inside a span."""
-        if scope["type"] != "http" or self._is_measured(scope) or self._nobody_listens(scope):
+        if scope["type"] != "http" or self._nobody_listens(scope) or self._is_measured(scope):
             return await self._app(scope, receive, send)
         return await self._observed(_Request(scope, self._clock()), receive, send)
 
