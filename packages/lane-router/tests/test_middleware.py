@@ -1,3 +1,4 @@
+import inspect
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -187,3 +188,18 @@ async def test_two_headers_of_one_name_are_one_too_many_in_either_carrier() -> N
     await call(LaneMiddleware(app), two)
     await call(LaneMiddleware(app), http(b"dev", b"dev"))
     assert app.lanes == [None, None]
+
+
+async def test_servers_see_an_asgi_3_application() -> None:
+    app = App()
+    seen = LaneMiddleware(app).__call__  # what they look at, and what some of them call
+    assert inspect.iscoroutinefunction(seen)
+
+    async def unheard(_: Message) -> None: ...
+
+    async def silent() -> Message:
+        return {}
+
+    await seen({"type": "http", "headers": [(b"x-lane", b"dev")]}, silent, unheard)
+    await seen({"type": "lifespan"}, silent, unheard)
+    assert app.lanes == ["dev", None]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from . import otel_baggage
-from .carriers import BAGGAGE_KEY, Carriers, Preference, Reading
+from .carriers import BAGGAGE_KEY, NOTHING, Carriers, Preference, Reading
 from .context import CURRENT, UNSAID
 from .lane_classes import ANY_LANE, LaneClasses, Mode, check_mode
 from .lane_name import HEADER
@@ -70,27 +70,34 @@ class LaneMiddleware:
         # Servers hand names over in lower case, as ASGI asks; one that does not is understood too.
         self._is_lane = _spellings(header)
         self._readings: dict[tuple[bytes | None, bytes | None], Reading] = {}
+        # Servers look at this attribute to learn that it is ASGI 3, a coroutine function; calls go
+        # by the class's method, which is none: a request without a lane takes no turn through it.
+        self.__call__ = self._asgi  # type: ignore[method-assign]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in _REQUESTS:
-            await self._app(scope, receive, send)
-            return
-        lane, problem = self._read(scope)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one request or connection."""
+        if scope["type"] in _REQUESTS:
+            found = self._read(scope)
+            if found is not NOTHING or not _in_no_lane():
+                return self._in_lane(found, scope, receive, send)
+        return self._app(scope, receive, send)
+
+    async def _in_lane(self, found: Reading, scope: Scope, receive: Receive, send: Send) -> None:
+        lane, problem = found
         if problem is not None:
             if self._observer is not None:
                 self._observer.dropped(problem)
             if self._strict:
                 await _refuse(scope, send)
                 return
-        if lane is None and CURRENT.get() == UNSAID and process_lane() is None:
-            # No lane, and nobody who said so: the same to everyone who asks, and cheaper.
-            await self._app(scope, receive, send)
-            return
         token = CURRENT.set(lane)
         try:
             await self._app(scope, receive, send)
         finally:
             CURRENT.reset(token)
+
+    async def _asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await type(self).__call__(self, scope, receive, send)
 
     def _read(self, scope: Scope) -> Reading:
         """What the headers say; the same few answers are given again and again, so some are kept."""
@@ -112,6 +119,11 @@ class LaneMiddleware:
             if len(lane or b"") + len(baggage or b"") <= _LONGEST_KEPT:
                 self._readings[lane, baggage] = found
         return found
+
+
+def _in_no_lane() -> bool:
+    """Nobody said anything, here or for the whole process: the same as "in no lane"."""
+    return CURRENT.get() == UNSAID and process_lane() is None
 
 
 def _spellings(header: str) -> frozenset[bytes]:

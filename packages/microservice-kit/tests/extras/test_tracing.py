@@ -1,3 +1,5 @@
+import inspect
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -80,3 +82,14 @@ async def test_the_lifespan_goes_through_untouched(provider: TracerProvider) -> 
     middleware = TracingMiddleware(app, tracer_provider=provider)
     await middleware({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert seen == ["lifespan"]
+
+
+async def test_servers_see_an_asgi_3_application(
+    provider: TracerProvider, exporter: InMemorySpanExporter
+) -> None:
+    seen = TracingMiddleware(application(provider)).__call__
+    assert inspect.iscoroutinefunction(seen)
+    transport = httpx.ASGITransport(seen)
+    async with httpx.AsyncClient(transport=transport, base_url="http://orders") as client:
+        assert (await client.get("/orders/7")).status_code == 200
+    assert [span.name for span in exporter.get_finished_spans()] == ["GET /orders/{order_id}"]
