@@ -411,5 +411,9 @@ def test_trap_4_what_came_in_as_garbage_raises_inside_nobodys_call(
         return {}
 
     scope = {"type": "http", "headers": [(b"x-lane", garbage), (b"baggage", b"lane=" + garbage)]}
-    asyncio.run(LaneMiddleware(app)(scope, nothing, nothing))
+
+    async def serve() -> None:
+        await LaneMiddleware(app)(scope, nothing, nothing)
+
+    asyncio.run(serve())
     assert mesh.base.told == [("/", None, None)]
