@@ -37,7 +37,10 @@ class PodMetrics:
 
     def __enter__(self) -> Self:
         self._proxy = subprocess.Popen(
-            [self._namespace.program, "proxy", "--port=0"], stdout=subprocess.PIPE, text=True
+            [self._namespace.program, "proxy", "--port=0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # each question to a pod that is gone
+            text=True,
         )
         assert self._proxy.stdout is not None
         address = self._proxy.stdout.readline().rpartition(" ")[2].strip()
