@@ -1,3 +1,6 @@
+import sys
+import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -245,6 +248,56 @@ def test_an_instance_whose_breaker_is_open_is_not_well(meters: Any, state: str, 
     InstanceMetrics(meters, lambda: {"orders": (instance,)}, lambda _service: {A: state})
     ((seen, _),) = meters.meter.observed("microservice.client.instance.health")
     assert seen == value
+
+
+def test_closed_it_holds_nobody(meters: Any) -> None:
+    class Engine:
+        def known(self) -> dict[str, tuple[ServiceInstance, ...]]:
+            return {}
+
+        def states(self, service: str) -> dict[str, str]:
+            return {}
+
+    engine = Engine()
+    counted = InstanceMetrics(meters, engine.known, engine.states)
+    gone = weakref.ref(engine)
+    counted.close()
+    del engine
+    assert gone() is None
+
+
+async def test_another_thread_may_look_while_services_and_instances_come(meters: Any) -> None:
+    mesh = FakeMesh()
+    names = [f"service-{number}" for number in range(300)]
+    for number, name in enumerate(names):
+        await mesh.start(
+            name, f"10.{number // 250}.{number % 250}.1:80", lambda _: httpx.Response(200)
+        )
+    errors: list[Exception] = []
+    done = threading.Event()
+    interval = sys.getswitchinterval()
+    async with AsyncServiceClient(
+        mesh.registry, transport=mesh, meter_provider=meters, instance_metrics=True
+    ) as client:
+
+        def look() -> None:
+            try:
+                while not done.is_set():
+                    meters.meter.observed("microservice.client.instance.health")
+            except RuntimeError as error:  # a dictionary changed under the reader
+                errors.append(error)
+
+        reader = threading.Thread(target=look)
+        sys.setswitchinterval(1e-6)
+        reader.start()
+        try:
+            for name in names:
+                await client.get(name, "/")
+        finally:
+            sys.setswitchinterval(interval)
+            done.set()
+            reader.join()
+    assert errors == []
 
 
 def test_only_so_many_instances_are_named(meters: Any) -> None:

@@ -122,7 +122,8 @@ class DiscoverySnapshot:
 
     def everything(self) -> dict[str, tuple[ServiceInstance, ...]]:
         """What is known of every service; looking at it does not keep a service from going."""
-        return {service: entry.instances for service, entry in self._entries.items()}
+        # In one step: an exporter of metrics asks from a thread of its own.
+        return {service: entry.instances for service, entry in tuple(self._entries.items())}
 
     async def load(self, service: str) -> tuple[ServiceInstance, ...]:
         """The instances, asking the registry when the service is new.

@@ -194,7 +194,7 @@ class CallEngine:
         """The breaker state of each instance that was called, by instance id."""
         service = self._services.get(service_name)
         breakers = service.breakers if service else {}
-        return {name: str(breaker.current_state) for name, breaker in breakers.items()}
+        return {name: str(breaker.current_state) for name, breaker in tuple(breakers.items())}
 
     def instances_changed(self, service_name: str, instances: tuple[ServiceInstance, ...]) -> None:
         """Let go of what was kept for instances that are no more."""

@@ -61,7 +61,7 @@ class InstanceMetrics:
 
     def close(self) -> None:
         """Observe nothing any more, and hold nobody: a meter keeps its callbacks for good."""
-        self._known = dict
+        self._known, self._breakers = dict, _no_breakers
 
     def _observe(self, _options: CallbackOptions) -> Iterable[Observation]:
         for service, instances in self._known().items():
@@ -81,3 +81,7 @@ class InstanceMetrics:
             else:
                 self._named.add(key)
         return {"server.address": service, "microservice.instance.id": instance_id}
+
+
+def _no_breakers(_service: str) -> Mapping[str, str]:
+    return {}
