@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import socket
 import statistics
 import subprocess
@@ -17,7 +18,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import httpx
 from fastapi import FastAPI
 
 from microservice_core import InMemoryConfigCenter
@@ -25,7 +25,8 @@ from microservice_kit import ConfigCenterValue, Microservice, MicroserviceModule
 
 SERVED = Path(__file__).with_name("served.py")
 ROUNDS = 7
-REQUESTS = 4000
+TURNS = 300
+BATCH = 30
 
 
 def report(what: str, ratios: list[float], bound: float, unit: str = "x") -> None:
@@ -90,37 +91,42 @@ async def spreading() -> None:
 
 
 @contextlib.contextmanager
-def served(variant: str) -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    program = subprocess.Popen([sys.executable, str(SERVED), variant, str(port)])
+def served(*variants: str) -> Iterator[list[socket.socket]]:
+    """A connection to each of the applications, all in one process."""
+    ports = [free_port() for _ in variants]
+    wanted = [f"{variant}:{port}" for variant, port in zip(variants, ports, strict=True)]
+    program = subprocess.Popen([sys.executable, str(SERVED), *wanted], stderr=subprocess.DEVNULL)
     try:
-        for _ in range(500):
-            with contextlib.suppress(httpx.TransportError):
-                httpx.get(f"http://127.0.0.1:{port}/orders/1", trust_env=False)
-                break
-            time.sleep(0.05)
-        yield port
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(connected(port)) for port in ports]
     finally:
         program.terminate()
         program.wait()
 
 
-def seconds_per_request(port: int) -> float:
-    """Processor time of the server for one request, by its own account."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
-        before = http.get("/spent").json()
-        raw = socket.create_connection(("127.0.0.1", port))
-        request = b"GET /orders/7 HTTP/1.1\r\nhost: bench\r\n\r\n"
-        batch, size = 50, 0
-        for _ in range(REQUESTS // batch):
-            raw.sendall(request * batch)
-            answered = 0
-            while answered < batch:
-                answered += raw.recv(65536).count(b"HTTP/1.1 200")
-                size += 1
-        raw.close()
-        return float(http.get("/spent").json() - before) / REQUESTS
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def connected(port: int) -> socket.socket:
+    for _ in range(500):
+        with contextlib.suppress(ConnectionRefusedError):
+            return socket.create_connection(("127.0.0.1", port), timeout=30)
+        time.sleep(0.05)
+    raise SystemExit("the server did not start")
+
+
+def seconds_per_request(connection: socket.socket, requests: int = BATCH) -> float:
+    began = time.perf_counter()
+    connection.sendall(b"GET /orders/7 HTTP/1.1\r\nhost: bench\r\n\r\n" * requests)
+    answers = b""
+    while answers.count(b"HTTP/1.1 200") < requests:
+        more = connection.recv(65536)
+        if not more:
+            raise SystemExit("the server closed the connection")
+        answers += more
+    return (time.perf_counter() - began) / requests
 
 
 @contextlib.contextmanager
@@ -135,31 +141,39 @@ def on_processor(number: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def one_start() -> tuple[float, float]:
-    """What the kit costs a request, in percent: telemetry off and on; the best of four each.
+def one_start() -> list[float]:
+    """What a second bare application, the kit and telemetry cost a request, in percent of a bare.
 
-    Where a process lies in memory makes some percent of difference: it takes several starts.
+    All are asked in turn, some milliseconds each, and each turn gives a ratio of its own: what the
+    machine does meanwhile falls on all alike. All but telemetry, which is global, live in one
+    process, since where a process happens to lie in memory makes more of a difference than the kit.
     """
-    best: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
         with on_processor(0):
-            variants = ("bare", "kit", "telemetry")
-            ports = {name: stack.enter_context(served(name)) for name in variants}
+            apps = stack.enter_context(served("bare", "bare", "kit"))
+            apps += stack.enter_context(served("telemetry"))
         stack.enter_context(on_processor(1))
-        for _ in range(5):
-            for name, port in ports.items():
-                spent = seconds_per_request(port)
-                best[name] = min(best.get(name, spent), spent)
-    return 100 * (best["kit"] / best["bare"] - 1), 100 * (best["telemetry"] / best["bare"] - 1)
+        for app in apps:
+            seconds_per_request(app, 1000)
+        turns = [in_any_order(apps) for _ in range(TURNS)]
+    return [
+        100 * (statistics.median(turn[app] / turn[apps[0]] for turn in turns) - 1)
+        for app in apps[1:]
+    ]
+
+
+def in_any_order(apps: list[socket.socket]) -> dict[socket.socket, float]:
+    return {app: seconds_per_request(app) for app in random.sample(apps, len(apps))}
 
 
 def serving() -> None:
-    off, on = zip(*(one_start() for _ in range(ROUNDS)), strict=True)
-    report("all middleware, telemetry off, processor time a request", list(off), 5, "%")
+    again, off, on = zip(*(one_start() for _ in range(ROUNDS)), strict=True)
+    report("all middleware, telemetry off, time a request", list(off), 5, "%")
+    spread = f"{min(again):.2g} to {max(again):.2g}"
     print(
-        f"{'the same with SDK and Prometheus (no bound)':58} {statistics.median(on):8.3g} %",
-        flush=True,
+        f"{'what is noise of it: bare against bare':58} {statistics.median(again):8.2g} %  ({spread})"
     )
+    print(f"{'the same with SDK and Prometheus (no bound)':58} {statistics.median(on):8.3g} %")
 
 
 async def life(app: FastAPI) -> None:

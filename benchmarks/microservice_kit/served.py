@@ -1,16 +1,13 @@
-"""A FastAPI application on uvicorn, bare or with everything of the kit around it."""
+"""FastAPI applications on uvicorn, a port each: bare, or with everything of the kit around them.
 
+python served.py bare:8001 kit:8002
+"""
+
+import asyncio
 import sys
-import time
 
 import uvicorn
 from fastapi import FastAPI
-
-VARIANT = sys.argv[1]
-
-
-def bare() -> FastAPI:
-    return FastAPI()
 
 
 def with_kit(*, telemetry: bool) -> FastAPI:
@@ -26,17 +23,25 @@ def with_kit(*, telemetry: bool) -> FastAPI:
     return app
 
 
-app = bare() if VARIANT == "bare" else with_kit(telemetry=VARIANT == "telemetry")
+def application(variant: str) -> FastAPI:
+    app = FastAPI() if variant == "bare" else with_kit(telemetry=variant == "telemetry")
+
+    @app.get("/orders/{order_id}")
+    async def order(order_id: int) -> dict[str, int]:
+        return {"order": order_id}
+
+    return app
 
 
-@app.get("/orders/{order_id}")
-async def order(order_id: int) -> dict[str, int]:
-    return {"order": order_id}
+async def main(wanted: list[str]) -> None:
+    servers = []
+    for one in wanted:
+        variant, port = one.split(":")
+        config = uvicorn.Config(
+            application(variant), port=int(port), log_level="error", access_log=False
+        )
+        servers.append(uvicorn.Server(config))
+    await asyncio.gather(*(server.serve() for server in servers))
 
 
-@app.get("/spent")
-async def spent() -> float:
-    return time.process_time()
-
-
-uvicorn.run(app, port=int(sys.argv[2]), log_level="error", access_log=False)
+asyncio.run(main(sys.argv[1:]))

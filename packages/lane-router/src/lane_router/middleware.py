@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from . import otel_baggage
@@ -69,6 +69,7 @@ class LaneMiddleware:
         self._observer = observer
         # Servers hand names over in lower case, as ASGI asks; one that does not is understood too.
         self._is_lane = _spellings(header)
+        self._ours = self._is_lane | _BAGGAGE
         self._readings: dict[tuple[bytes | None, bytes | None], Reading] = {}
         # Servers look at this attribute to learn that it is ASGI 3, a coroutine function; calls go
         # by the class's method, which is none: a request without a lane takes no turn through it.
@@ -100,16 +101,27 @@ class LaneMiddleware:
         await type(self).__call__(self, scope, receive, send)
 
     def _read(self, scope: Scope) -> Reading:
-        """What the headers say; the same few answers are given again and again, so some are kept."""
+        """What the headers say; of most requests they say nothing, which is to cost nothing."""
+        headers = scope.get("headers", ())
+        for name, _ in headers:
+            if name in self._ours:
+                return self._said(headers)
+        return self._said(()) if self._is_said_around() else NOTHING
+
+    def _is_said_around(self) -> bool:
+        key = self._carriers.baggage_key
+        return key is not None and otel_baggage.read(key) is not None
+
+    def _said(self, headers: Iterable[tuple[bytes, bytes]]) -> Reading:
+        """The same few answers are given again and again, so some are kept."""
         lane: bytes | None = None
         baggage: bytes | None = None
-        for name, value in scope.get("headers", ()):
+        for name, value in headers:
             if name in self._is_lane:
                 lane = value if lane is None else lane + b"," + value
             elif name in _BAGGAGE:
                 baggage = value if baggage is None else baggage + b"," + value
-        key = self._carriers.baggage_key
-        if baggage is None and key is not None and otel_baggage.read(key) is not None:
+        if baggage is None and self._is_said_around():
             return self._carriers.read(*map(_texts, (lane, baggage)))
         found = self._readings.get((lane, baggage))
         if found is None:

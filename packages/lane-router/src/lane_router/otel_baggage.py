@@ -24,7 +24,7 @@ def loaded() -> bool:
 def read(key: str) -> str | None:
     """The value in the present context; None when there is none or no OpenTelemetry."""
     # Asked at every request, and nearly always there is nothing: looked at before it is read.
-    if not loaded() or not _present()():
+    if "opentelemetry.baggage" not in sys.modules or not _present()():
         return None
     from opentelemetry import baggage
 

@@ -21,7 +21,7 @@ from .http_answers import Message, Receive, Send, path_within
 from .inner_lifespan import InnerLifespan
 from .management import ManagementApp
 from .module import AnyConfig, LaneMode, MicroserviceModule
-from .server_port import listening, server_is_known, server_ports
+from .server_port import listening, only_server_port, server_is_known
 from .services import Services
 
 if TYPE_CHECKING:
@@ -51,9 +51,10 @@ class Microservice(MicroserviceModule[ModelT]):
     - `app = Microservice(app=app, service_name="orders", ...)` around any ASGI application.
 
     Under uvicorn, hypercorn or gunicorn the service is registered once the server listens, on the
-    server's own port unless `port` is given; anywhere else at start-up. On SIGTERM it goes out of
-    service first: not ready, deregistered, `leave_seconds` for callers to learn of it; then the
-    server stops accepting, finishes what it has, and everything is closed in reverse order.
+    port of the server that runs it unless `port` is given; anywhere else at start-up. On SIGTERM it
+    goes out of service first: not ready, deregistered, `leave_seconds` for callers to learn of it;
+    then the server stops accepting, finishes what it has, and everything is closed in reverse
+    order.
 
     Args:
         app: the application to wrap.
@@ -96,6 +97,7 @@ class Microservice(MicroserviceModule[ModelT]):
                 "management_token", "", "a secret while status_page is on: it opens the page"
             )
         self._app = app
+        self._served: object = self
         self._wants_management = management
         self._metrics = telemetry.prometheus_text if telemetry and telemetry.registry else None
         self._open: Services[ModelT] | None = None
@@ -105,7 +107,7 @@ class Microservice(MicroserviceModule[ModelT]):
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[dict[str, object]]:
         """Open the module around the application's life; hand it to Starlette or FastAPI."""
-        async with self._opened() as services:
+        async with self._opened(app) as services:
             self._add_own_apps_to(app)
             yield {"services": services}
 
@@ -140,7 +142,8 @@ class Microservice(MicroserviceModule[ModelT]):
         return self.services.service_client
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[Services[ModelT]]:
+    async def _opened(self, served: object) -> AsyncIterator[Services[ModelT]]:
+        self._served = served
         async with self as services:
             self._open = services
             self._make_own_apps(cast("AnyServices", services))
@@ -180,7 +183,7 @@ class Microservice(MicroserviceModule[ModelT]):
         await receive()
         phase = "startup"
         try:
-            async with self._opened() as services:
+            async with self._opened(self) as services:
                 state = cast("MutableMapping[str, object]", scope.setdefault("state", {}))
                 state["services"] = services
                 async with InnerLifespan(app, scope):
@@ -229,9 +232,4 @@ class Microservice(MicroserviceModule[ModelT]):
             logger.exception("not registered")
 
     async def _server_port(self) -> int:
-        while self.settings.port is None:
-            ports = server_ports()
-            if len(ports) == 1:
-                return ports[0]
-            await asyncio.sleep(0.02)
-        return self.settings.port
+        return self.settings.port or await only_server_port(self._served)

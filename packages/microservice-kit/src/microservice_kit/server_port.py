@@ -8,21 +8,51 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 from collections.abc import Callable, Iterator
 
-__all__ = ("listening", "server_is_known", "server_ports")
+__all__ = ("listening", "only_server_port", "server_is_known", "server_ports")
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02
+# Every look goes through all objects of the process, and the event loop waits for it.
+LONGEST_POLL_SECONDS = 2.0
+DEEPEST_MIDDLEWARE = 50
 
 
-def server_ports() -> tuple[int, ...]:
-    """The TCP ports that gunicorn, uvicorn or hypercorn serve in this process; none = not yet."""
+def server_ports(app: object = None) -> tuple[int, ...]:
+    """The TCP ports that gunicorn, uvicorn or hypercorn serve in this process; none = not yet.
+
+    Of several uvicorn servers, those that run `app` count, wherever that can be told.
+    """
     for module, name, read in _SERVERS:
-        found = {port for one in _objects(module, name) for port in read(one)}
+        servers = list(_objects(module, name))
+        own = [one for one in servers if _runs(one, app)]
+        found = {port for one in own or servers for port in read(one)}
         if found:
             return tuple(sorted(found))
     return ()
+
+
+async def only_server_port(app: object = None) -> int:
+    """The one port `app` is served on, once there is one; to be bounded by the caller.
+
+    Where there are several it says so, and looks again ever more rarely.
+    """
+    pause = POLL_SECONDS
+    said = False
+    while len(ports := server_ports(app)) != 1:
+        if ports and not said:
+            said = True
+            logger.warning(
+                "this process serves on the ports %s: give `port`, the one to register",
+                ", ".join(map(str, ports)),
+            )
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_POLL_SECONDS)
+    return ports[0]
 
 
 def server_is_known() -> bool:
@@ -49,6 +79,16 @@ def _objects(module: str, name: str) -> Iterator[object]:
         for one in gc.get_objects():
             if issubclass(type(one), kind) and not getattr(one, "should_exit", False):
                 yield one
+
+
+def _runs(server: object, app: object) -> bool:
+    """Whether uvicorn's server has loaded `app`, as it is or within middleware."""
+    inner = getattr(getattr(server, "config", None), "loaded_app", None)
+    for _ in range(DEEPEST_MIDDLEWARE):
+        if inner is None or inner is app:
+            break
+        inner = getattr(inner, "app", None)
+    return inner is not None and inner is app
 
 
 def _of_uvicorn(server: object) -> Iterator[int]:
