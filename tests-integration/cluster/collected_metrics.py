@@ -1,15 +1,15 @@
 """What the pods' own Prometheus metrics say, read from outside through the API server."""
 
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 import httpx
-from kubernetes_namespace import Namespace
+from kubernetes_namespace import Namespace, through_api_server
 
 __all__ = ("PodMetrics", "Scraper", "requests_in")
 
@@ -30,22 +30,18 @@ def requests_in(text: str, route: str = "/chain") -> dict[str, int]:
 
 
 class PodMetrics:
-    """`/metrics` of the pods of one namespace, by way of `kubectl proxy`."""
+    """`/metrics` of the pods of one namespace, through the API server."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
 
     def __enter__(self) -> Self:
-        self._proxy = subprocess.Popen(
-            [self._namespace.program, "proxy", "--port=0"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # each question to a pod that is gone
-            text=True,
-        )
-        assert self._proxy.stdout is not None
-        address = self._proxy.stdout.readline().rpartition(" ")[2].strip()
-        pods = f"http://{address}/api/v1/namespaces/{self._namespace.name}/pods"
-        self._http = httpx.Client(base_url=pods, trust_env=False, timeout=5.0)
+        with ExitStack() as stack:
+            base = stack.enter_context(through_api_server(self._namespace))
+            self._http = stack.enter_context(
+                httpx.Client(base_url=f"{base}/pods", trust_env=False, timeout=5.0)
+            )
+            self._open = stack.pop_all()
         return self
 
     def __exit__(
@@ -54,9 +50,7 @@ class PodMetrics:
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self._http.close()
-        self._proxy.terminate()
-        self._proxy.communicate()
+        self._open.close()
 
     def pods(self) -> dict[str, str]:
         """Each running pod of the shop: its name, and who it is (`orders-dev-v1`)."""

@@ -60,6 +60,11 @@ class Namespace:
             if pod["status"].get("podIP") and "deletionTimestamp" not in pod["metadata"]
         ]
 
+    def run_python(self, pod: str, image: str, code: str, *arguments: str) -> None:
+        """Start a pod that runs this program once."""
+        once = ["--image-pull-policy=IfNotPresent", "--restart=Never", "--command"]
+        self.kubectl("run", pod, f"--image={image}", *once, "--", "python", "-c", code, *arguments)
+
     def python(self, pod: str, code: str) -> str:
         """What this program prints inside the pod."""
         return self.kubectl("exec", pod, "--", "python", "-c", code)
@@ -87,6 +92,26 @@ def from_outside(namespace: Namespace, target: str, port: int = 8000) -> Iterato
             yield f"http://{found[1]}"
         finally:
             forward.terminate()
+
+
+@contextmanager
+def through_api_server(namespace: Namespace) -> Iterator[str]:
+    """Where this machine reaches the namespace's `/pods/NAME:PORT/proxy`, and `/services/…` alike.
+
+    A pod of the Service is chosen anew for each request, which `from_outside` does not do.
+    """
+    with subprocess.Popen(
+        [namespace.program, "proxy", "--port=0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # each question to a pod that is gone
+        text=True,
+    ) as proxy:
+        assert proxy.stdout is not None
+        address = proxy.stdout.readline().rpartition(" ")[2].strip()
+        try:
+            yield f"http://{address}/api/v1/namespaces/{namespace.name}"
+        finally:
+            proxy.terminate()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -5,11 +5,15 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import httpx
 import pytest
-from kubernetes_namespace import ROOT, Namespace, from_outside, wait_until
+from kubernetes_namespace import ROOT, Namespace, from_outside, through_api_server, wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -20,10 +24,10 @@ SELECTOR = "app.kubernetes.io/name=lite-registry"
 
 # Asks the Service with a new connection each time, as a poller behind a load balancer does.
 POLLER = """
-import time, urllib.request
+import sys, time, urllib.request
 while True:
     try:
-        with urllib.request.urlopen("http://lite-registry:8080/v1/routes", timeout=5) as answer:
+        with urllib.request.urlopen(sys.argv[1] + "/v1/routes", timeout=5) as answer:
             print(answer.status, flush=True)
     except Exception as error:
         print("failed:", error, flush=True)
@@ -118,23 +122,32 @@ def test_a_container_cannot_write_to_its_root_and_is_not_root(registry: Namespac
     assert "Read-only file system" in refused.stderr
 
 
-def test_a_rolling_restart_costs_no_poll(registry: Namespace) -> None:
-    registry.kubectl(
-        "run",
-        "poller",
-        f"--image={IMAGE}",
-        "--image-pull-policy=IfNotPresent",
-        "--restart=Never",
-        "--command",
-        "--",
-        "python",
-        "-c",
-        POLLER,
-    )
-    try:
-        wait_until(
-            lambda: registry.run("logs", "poller").stdout.count("200\n") > 10, 60, "first polls"
+@contextmanager
+def polled(registry: Namespace) -> Iterator[Callable[[], list[list[str]]]]:
+    """Pollers in a pod and outside; what is returned tells what each has seen so far."""
+    registry.run_python("poller", IMAGE, POLLER, "http://lite-registry:8080")
+    with through_api_server(registry) as base, NamedTemporaryFile("w") as seen:
+        outside = subprocess.Popen(
+            [sys.executable, "-c", POLLER, f"{base}/services/lite-registry:8080/proxy"],
+            stdout=seen,
+            env={**os.environ, "no_proxy": "*"},
         )
+
+        def polls() -> list[list[str]]:
+            said = registry.run("logs", "poller").stdout, Path(seen.name).read_text()
+            return [each.splitlines() for each in said]
+
+        try:
+            yield polls
+        finally:
+            outside.terminate()
+            outside.wait()
+            registry.run("delete", "pod", "poller", "--grace-period=0", "--force")
+
+
+def test_a_rolling_restart_costs_no_poll(registry: Namespace) -> None:
+    with polled(registry) as polls:
+        wait_until(lambda: all(each.count("200") > 10 for each in polls()), 60, "first polls")
         registry.kubectl("rollout", "restart", "deployment/lite-registry")
         registry.rolled_out("lite-registry", 120)
         # The replica that goes last still ends: its pod has to be gone as well.
@@ -143,11 +156,9 @@ def test_a_rolling_restart_costs_no_poll(registry: Namespace) -> None:
             60,
             "the old pods gone",
         )
-        polls = registry.kubectl("logs", "poller").splitlines()
-    finally:
-        registry.run("delete", "pod", "poller", "--grace-period=0", "--force")
-    assert len(polls) > 50
-    assert [line for line in polls if line != "200"] == []
+        inside, outside = polls()
+    assert min(len(inside), len(outside)) > 50
+    assert set(inside) == set(outside) == {"200"}
 
 
 def test_it_stays_far_below_its_memory_limit(registry: Namespace) -> None:
