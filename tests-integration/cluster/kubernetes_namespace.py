@@ -114,8 +114,10 @@ def through_api_server(namespace: Namespace) -> Iterator[str]:
             proxy.terminate()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_until(
+    condition: Callable[[], bool], seconds: float, what: str, *, every_seconds: float = 0.1
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)
+        time.sleep(every_seconds)

@@ -373,18 +373,6 @@ asyncio.run(main())
             assert outcome == ("lane" if there else "base_fallback")
             took.append(float(at) - changed)
         watcher.terminate()
-    with from_outside(namespace, "service/gateway") as gateway:
-        late_lane(shop)
-        changed = time.time()
-        asked = {"url": f"{gateway}/chain", "headers": {"x-lane": "late"}}
-
-        def reached() -> bool:
-            answer = httpx.get(**asked, trust_env=False, timeout=15)  # type: ignore[arg-type]
-            return hops_of(answer.json())[1] == "orders dev"
-
-        wait_until(reached, 10, "the lane, asked for from outside")
-    print(f"reached from outside after {time.time() - changed:.2f} s")
-    namespace.kubectl("delete", "service", "orders-late", "--wait=false")
     late = sorted(took)[int(len(took) * 0.95)]
     print(f"routed after {statistics.median(took):.2f} s, at the 95th percentile {late:.2f} s")
     assert late <= 2.0
@@ -455,6 +443,29 @@ def test_a_rolling_update_under_load_fails_no_call(shop: Shop) -> None:
     )
     assert sum(inside.values()) > 200
     assert sum(outside.values()) > 50
+
+
+def test_a_lane_created_under_traffic_is_reached_within_two_seconds(shop: Shop) -> None:
+    """Asked for all the time, so that some requests come before the cluster's DNS knows it."""
+    took = []
+    with (
+        from_outside(shop.namespace, "service/gateway") as gateway,
+        httpx.Client(base_url=gateway, headers={"x-lane": "late"}, trust_env=False) as http,
+    ):
+
+        def reached() -> bool:
+            return hops_of(http.get("/chain", timeout=15).json())[1] == "orders dev"
+
+        for _ in range(20):
+            wait_until(lambda: not reached(), 10, "the lane gone")
+            late_lane(shop)
+            created = time.monotonic()
+            wait_until(reached, 40, "the lane reached", every_seconds=0)
+            took.append(time.monotonic() - created)
+            shop.namespace.kubectl("delete", "service", "orders-late", "--wait=false")
+    late = sorted(took)[int(len(took) * 0.95)]
+    print(f"reached after {statistics.median(took):.2f} s, at the 95th percentile {late:.2f} s")
+    assert late <= 2.0
 
 
 def process_of(pod: str) -> int:

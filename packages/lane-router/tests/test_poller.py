@@ -16,8 +16,9 @@ import pytest
 
 from lane_router import AsyncLaneRouter, LaneRouter
 from lane_router.poll_schedule import PollSchedule
+from lane_router.poller import RoutePoller
 from lane_router.registry_client import RegistryClient, RegistryUnreachableError
-from lane_router.testing import FakeRouteRegistry, Fault
+from lane_router.testing import FakeRouteRegistry, Fault, Services
 from microservice_core import InvalidValueError
 
 ONE = {"orders": {"lanes": ["dev"], "port": 8000}}
@@ -78,15 +79,69 @@ def test_without_a_long_poll_it_polls_plainly() -> None:
         assert not any("watch" in target for target in registry.targets)
 
 
-def test_a_server_that_ignores_the_long_poll_is_not_asked_in_a_hot_loop() -> None:
-    class Ignorant(FakeRouteRegistry):
-        def wait_for_other(self, version: str, seconds: float) -> None:
-            """Answer at once."""
+class Hasty(FakeRouteRegistry):
+    """Answers so many long-polls at once, as one does that drains; all of them with None."""
 
-    with Ignorant(ONE) as registry, quick(registry.url, poll_seconds=5.0) as router:
-        assert router.wait_ready()
-        assert registry.wait_for_questions(2)
-        until(lambda: router._poller is not None and not router._poller._watching)
+    def __init__(self, services: Services, hurried: int | None) -> None:
+        super().__init__(services)
+        self.hurried = hurried
+
+    def wait_for_other(self, version: str, seconds: float) -> None:
+        """Block, or not."""
+        if self.hurried is None:
+            return
+        self.hurried -= 1
+        if self.hurried < 0:
+            super().wait_for_other(version, seconds)
+
+
+def test_a_server_that_ignores_the_long_poll_is_not_asked_in_a_hot_loop() -> None:
+    delays: list[float] = []
+
+    def note(stop: threading.Event, delay: float) -> None:
+        delays.append(delay)
+        stop.wait(0.001 if len(delays) < 9 else 60)
+
+    with Hasty(ONE, None) as registry:
+        poller = RoutePoller(registry.url, rng=random.Random(1), wait=note)
+        poller.start()
+        until(lambda: len(delays) >= 9)
+        poller.close()
+    assert len([delay for delay in delays if delay < 1]) <= 4
+    assert min(delays[-4:]) >= 24
+
+
+def test_a_server_that_learns_to_wait_is_watched_from_then_on() -> None:
+    with Hasty(ONE, None) as registry, quick(registry.url, poll_seconds=0.1) as router:
+        assert registry.wait_for_questions(6)
+        registry.hurried = 0
+        asked = len(registry.targets)
+        assert registry.wait_for_questions(asked + 1)
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "test").outcome == "lane")
+        assert len(registry.targets) <= asked + 4
+
+
+def test_answers_at_once_while_it_drains_are_no_reason_not_to_watch() -> None:
+    with Hasty(ONE, 2) as registry, quick(registry.url, poll_seconds=3000.0) as router:
+        assert registry.wait_for_questions(4)
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "test").outcome == "lane")
+
+
+def test_a_version_with_the_same_routes_is_no_reason_not_to_watch(
+    registry: FakeRouteRegistry,
+) -> None:
+    def said(note: int) -> Services:
+        return {"orders": {"lanes": ["dev"], "port": 8000, "note": note}}
+
+    with quick(registry.url, poll_seconds=3000.0) as router:
+        for number in range(5):
+            assert registry.wait_for_questions(number + 2)
+            registry.publish(said(number))
+        assert registry.wait_for_questions(7)
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "test").outcome == "lane")
 
 
 @pytest.mark.parametrize("fault", ["error", "empty", "garbage", "cut", "not ready"])

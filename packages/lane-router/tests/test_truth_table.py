@@ -199,9 +199,46 @@ def test_trap_7_a_lane_that_refused_is_absent_for_a_while() -> None:
     assert routes.resolve("orders", "dev").outcome == "base_fallback"
     assert routes.lanes("orders") == ()
     assert routes.resolve("users", "dev").outcome == "lane"
-    clock.now += 31.0
+    clock.now += 0.5
     assert routes.resolve("orders", "dev").outcome == "lane"
     assert routes.lanes("orders") == ("dev",)
+
+
+def absent_seconds(routes: LaneRouter, clock: Clock, lane: str = "dev") -> float:
+    began = clock.now
+    while routes.resolve("orders", lane).outcome == "base_fallback":
+        clock.now += 0.25
+    return clock.now - began
+
+
+def test_trap_7_a_new_lane_that_dns_does_not_know_yet_is_asked_again_soon() -> None:
+    """And one that goes on refusing ever more rarely."""
+    clock = Clock()
+    routes = router(clock=clock)
+    waits = []
+    for _ in range(9):
+        routes.mark_unreachable("orders", "dev")
+        waits.append(absent_seconds(routes, clock))
+    assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_trap_7_requests_refused_together_count_once() -> None:
+    clock = Clock()
+    routes = router(clock=clock)
+    for _ in range(100):
+        routes.mark_unreachable("orders", "dev")
+    assert absent_seconds(routes, clock) == 0.5
+
+
+def test_trap_7_a_lane_that_was_well_for_long_begins_anew() -> None:
+    clock = Clock()
+    routes = router(clock=clock)
+    for _ in range(5):
+        routes.mark_unreachable("orders", "dev")
+        absent_seconds(routes, clock)
+    clock.now += 30
+    routes.mark_unreachable("orders", "dev")
+    assert absent_seconds(routes, clock) == 0.5
 
 
 def test_classes_give_a_lane_its_mode() -> None:

@@ -138,7 +138,9 @@ async def test_an_application_that_cannot_mount_it_is_told_so(
 ) -> None:
     micro = Microservice(status_page=True, management_token=TOKEN)
     async with micro.lifespan(nothing):
-        assert "function cannot take in the status page; wrap it" in caplog.text
+        assert "function cannot take in /health, " in caplog.text
+        assert "/microservice" in caplog.text
+        assert "wrap it: Microservice(app=...)" in caplog.text
     caplog.clear()
     async with Stage().open():
         assert caplog.text == ""

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 _SHRINK_SHARE = 0.5
 _SAVE_AGAIN_SECONDS = 600.0
 _QUICK_SECONDS = 1.0
+# One that drains, or whose routes change back and forth, answers at once as well, but not always.
+_MOST_QUICK = 3
 _JOIN_SECONDS, _MOST_JOINS = 0.05, 100
 
 
@@ -93,7 +95,7 @@ class RoutePoller:
         self._loaded = False
         self._body = b""
         self._saved_at = 0.0
-        self._watching = True
+        self._quick = 0
         self._doubted: str | None = None
         self._etag = ""
         self._forget_thread()
@@ -186,7 +188,7 @@ class RoutePoller:
         watch = self._watchable_version()
         began = self._clock()
         try:
-            changed = self._take(self._ask(watch))
+            news = self._take(self._ask(watch))
         except RegistryUnreachableError as error:
             return 0.0 if stop.is_set() else self._fail(str(error), error.retry_after_seconds)
         except RouteTableError as error:
@@ -194,25 +196,25 @@ class RoutePoller:
         if self._doubted is not None:
             return self._confirm_seconds
         quick = self._clock() - began < min(_QUICK_SECONDS, self._watch_seconds / 2)
-        if watch and not changed and quick:
-            self._watching = False  # it does not wait: no long-poll is offered
-        return self._schedule.after_watch() if self._offers_watch() else self._schedule.after_poll()
+        self._quick = self._quick + 1 if watch and quick and not news else 0
+        waits = self._knows_version() and self._quick < _MOST_QUICK
+        return self._schedule.after_watch() if waits else self._schedule.after_poll()
 
     def _ask(self, watch: str) -> Answer:
         etag = self._etag if self.state.table and self._doubted is None else ""
         return self._client.ask(etag=etag, watch=watch, watch_seconds=self._watch_seconds)
 
-    def _offers_watch(self) -> bool:
-        return self._watching and bool(self.state.table and self.state.table.version)
+    def _knows_version(self) -> bool:
+        return bool(self.state.table and self.state.table.version)
 
     def _watchable_version(self) -> str:
         """The version to wait with; empty = ask plainly: at first, after trouble, in doubt."""
-        if not self._offers_watch() or self.state.problem or self._doubted is not None:
+        if not self._knows_version() or self.state.problem or self._doubted is not None:
             return ""
         return self.state.table.version if self.state.table else ""
 
     def _take(self, answer: Answer) -> bool:
-        """Make the answer the state; whether the routes are other ones than before."""
+        """Make the answer the state; whether it is of another version than before."""
         before = self.state.table
         if answer.body is None:
             if before is None:
@@ -229,7 +231,7 @@ class RoutePoller:
         self._body = answer.body if self._file else b""
         self._confirm(table, age)
         self._save(age, changed=changed)
-        return changed
+        return before is None or before.version != table.version
 
     def _shrank_unconfirmed(
         self, before: RouteTable | None, table: RouteTable, answer: Answer
@@ -261,7 +263,7 @@ class RoutePoller:
             logger.warning(
                 "no routes from the registry at %s: %s; what was known stays", self.url, reason
             )
-        self._watching = True
+        self._quick = 0
         self._show(TableState(self.state.table, self.state.synced_at, reason))
         return self._schedule.after_failure(retry_after_seconds)
 

@@ -45,7 +45,9 @@ class PolledRouting(Routing):
         snapshot: a file for the last good table, for a start while the registry is down.
         namespaces: for which `svc.ns` means a service; by default the pod's own.
         stale_after_seconds: from which age on a table's outcomes are called stale.
-        unreachable_seconds: how long a lane that refused counts as absent.
+        unreachable_seconds: how long a lane that refused counts as absent, at most. The first time
+            it is half a second, since a new lane is told before DNS and proxies know it, and twice
+            as long each time it goes on.
         poll_seconds: between two questions when the registry offers no long-poll, +- 20 %.
         watch_seconds: how long a long-poll may wait.
         timeout_seconds: for each answer.

@@ -18,11 +18,11 @@ from .resolution import Decision, Resolution
 from .route_table import is_port
 from .service_names import ServiceNames
 from .truth_table import Knowledge, Question, decide
+from .unreachable_lanes import UnreachableLanes
 
 __all__ = ("Routing", "View")
 
 _MOST_CACHED = 8192
-_MOST_UNREACHABLE = 1024
 _NEVER = float("inf")
 
 Key = tuple[str, str | None, int]
@@ -65,10 +65,10 @@ class Routing:
         self._classes = classes
         self._static = _checked_services(services or {})
         self._stale_after = _positive("stale_after_seconds", stale_after_seconds)
-        self._unreachable_seconds = _positive("unreachable_seconds", unreachable_seconds)
+        longest = _positive("unreachable_seconds", unreachable_seconds)
         self._clock = clock
         self._state = NOTHING_YET
-        self._unreachable: dict[tuple[str, str], float] = {}
+        self._unreachable = UnreachableLanes(longest, clock)
         self.view = View(Knowledge(static=self._static), None, _NEVER)
 
     def start(self) -> None:
@@ -79,16 +79,12 @@ class Routing:
         before, self._state = self._state, state
         old, new = before.table, state.table
         if old is None or new is None or old.services != new.services:
-            self._unreachable = {}
+            self._unreachable.forget()
         self._rebuild()
 
     def mark_unreachable(self, service: str, lane: str) -> None:
         """Its name does not resolve, or it refuses: absent for a while or until the routes change."""
-        marks = dict(self._unreachable)
-        if len(marks) >= _MOST_UNREACHABLE:
-            marks.pop(next(iter(marks)))
-        marks[service, lane] = self._clock() + self._unreachable_seconds
-        self._unreachable = marks
+        self._unreachable.mark(service, lane)
         self._rebuild()
 
     def resolve(self, service: str, lane: str | None = None, *, port: int = 0) -> Resolution:
@@ -201,12 +197,10 @@ class Routing:
 
     def _rebuild(self) -> None:
         now, state = self._clock(), self._state
-        marks = {key: until for key, until in self._unreachable.items() if until > now}
-        self._unreachable = marks
         stale_at = _NEVER if state.synced_at is None else state.synced_at + self._stale_after
         stale = now >= stale_at
-        known = Knowledge(state.table, stale, self._static, frozenset(marks))
-        expires_at = min([_NEVER if stale else stale_at, *marks.values()])
+        known = Knowledge(state.table, stale, self._static, self._unreachable.now())
+        expires_at = min(_NEVER if stale else stale_at, self._unreachable.next_end())
         self.view = View(known, state.synced_at, expires_at)
 
 

@@ -21,6 +21,7 @@ from .http_answers import Message, Receive, Send, path_within
 from .inner_lifespan import InnerLifespan
 from .management import ManagementApp
 from .module import AnyConfig, LaneMode, MicroserviceModule
+from .own_routes import add_routes
 from .server_port import listening, only_server_port, server_is_known
 from .services import Services
 
@@ -47,7 +48,8 @@ class Microservice(MicroserviceModule[ModelT]):
     Two ways, with the arguments of `MicroserviceModule`:
 
     - `app = FastAPI(lifespan=Microservice(service_name="orders", ...).lifespan)`; the opened
-      services are `request.state.services` in a handler and `.services` here.
+      services are `request.state.services` in a handler and `.services` here. The same for
+      Starlette, and `Litestar(lifespan=[micro.lifespan])`.
     - `app = Microservice(app=app, service_name="orders", ...)` around any ASGI application.
 
     Under uvicorn, hypercorn or gunicorn the service is registered once the server listens, on the
@@ -165,18 +167,13 @@ class Microservice(MicroserviceModule[ModelT]):
             self._status_page = StatusPage(services, token=token, name=name)
 
     def _add_own_apps_to(self, app: object) -> None:
-        add_route = getattr(app, "add_route", None)
-        if not callable(add_route):
-            if self._status_page is not None and self._app is None:
-                logger.warning(
-                    "%s cannot take in the status page; wrap it: Microservice(app=...)",
-                    type(app).__name__,
-                )
-            return
-        for own in (self._management, self._status_page):
-            for path in own.paths if own is not None else ():
-                # As a mount, `/metrics` would be answered with a redirect to `/metrics/`.
-                add_route(path, own, include_in_schema=False)
+        own_apps = [own for own in (self._management, self._status_page) if own is not None]
+        if not add_routes(app, own_apps) and own_apps and self._app is None:
+            logger.warning(
+                "%s cannot take in %s; wrap it: Microservice(app=...)",
+                type(app).__name__,
+                ", ".join(path for own in own_apps for path in own.paths),
+            )
 
     async def _live(self, app: App, scope: Message, receive: Receive, send: Send) -> None:
         """The lifespan protocol, with the module open around the application's own."""
