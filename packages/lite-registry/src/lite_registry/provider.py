@@ -209,6 +209,8 @@ class LiteServiceRegistry:
             began = time.monotonic()
             try:
                 answer = await self._read_change(service, version)
+                if answer is not None:
+                    self._tell(service, self._believe(service, answer))
             except ServiceRegistryError as error:
                 failures += 1
                 if failures == 1:
@@ -216,10 +218,8 @@ class LiteServiceRegistry:
                 await asyncio.sleep(_pause(failures, self._rng))
                 continue
             failures = 0
-            if answer is not None:
-                version = str(answer.get("version", ""))
-                self._tell(service, self._believe(service, answer))
-            elif time.monotonic() - began < 1.0:
+            known, version = version, str(answer.get("version", "")) if answer else version
+            if known == version and time.monotonic() - began < 1.0:
                 # A server that ends, or one that does not wait, is not asked in a hot loop.
                 await asyncio.sleep(_pause(1, self._rng))
 

@@ -22,7 +22,7 @@ from .leases import ANY_STATE, Precondition, SelfPreservation, not_registered
 from .response import json_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from .metrics import Metrics
 
@@ -34,6 +34,7 @@ EXPIRE_EVERY_SECONDS = 0.5
 SYNC_EVERY_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 TIMEOUT_SECONDS = 3.0
+CANCEL_AGAIN_SECONDS = 0.2
 
 # KEYS: lapses, services, instances of the service. ARGV: service, id, channel, then as named.
 _PUT = """
@@ -291,12 +292,14 @@ class RedisStore:
 
     async def run(self) -> None:
         """Follow Redis until cancelled."""
+        work = self._follow(), self._refresh(), self._expire_lapsed()
+        tasks = [asyncio.ensure_future(each) for each in work]
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._follow())
-                tasks.create_task(self._refresh())
-                tasks.create_task(self._expire_lapsed())
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
         finally:
+            await _end(tasks)
             await self.aclose()
 
     async def ping(self) -> None:
@@ -417,6 +420,19 @@ def _connect(url: str) -> redis.asyncio.Redis:
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,
     )
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel them, again where it was lost.
+
+    Before Python 3.12 `asyncio.wait_for`, by which the client sends, loses a cancellation that comes
+    in the moment it is done: https://github.com/python/cpython/issues/86296.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
 
 
 def _encode(key: ServiceKey) -> str:

@@ -269,14 +269,23 @@ async def test_what_is_no_registry_is_told_apart(
     await listener.close(0.0)
 
 
-@pytest.mark.parametrize("status", [304, 503])
-async def test_a_server_that_does_not_wait_is_not_asked_in_a_hot_loop(status: int) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response(304),
+        Response(503),
+        json_response(200, {"version": "1", "instances": []}),
+        json_response(200, {"instances": []}),
+        json_response(200, {"hello": "proxy"}),
+    ],
+)
+async def test_a_server_that_does_not_wait_is_not_asked_in_a_hot_loop(answer: Response) -> None:
     asked = 0
 
     def count(_: Request) -> Response:
         nonlocal asked
         asked += 1
-        return Response(status)
+        return answer
 
     listener = HttpListener(count)
     port = await listener.listen("127.0.0.1", 0)
@@ -284,6 +293,27 @@ async def test_a_server_that_does_not_wait_is_not_asked_in_a_hot_loop(status: in
         registry.watch_instances("orders", lambda _: None)
         await eventually(lambda: asyncio.sleep(0, asked), lambda count: count >= 3)
         assert asked < 10
+    await listener.close(0.0)
+
+
+async def test_garbage_does_not_end_a_watch() -> None:
+    document = {"id": "1", "ip": "127.0.0.1", "port": 9001, "weight": 1.0, "cluster": ""}
+    document |= {"healthy": True, "enabled": True, "ephemeral": True, "metadata": {}}
+    answers = iter(
+        [
+            json_response(200, {"version": "1", "instances": []}),
+            json_response(200, {"hello": "proxy"}),
+            json_response(200, {"version": "2", "instances": [{"id": 1}]}),
+            Response(200, b"<html>", "text/html"),
+            json_response(200, {"version": "3", "instances": [document]}),
+        ]
+    )
+    listener = HttpListener(lambda _: next(answers, Response(304)))
+    port = await listener.listen("127.0.0.1", 0)
+    async with LiteServiceRegistry(f"http://127.0.0.1:{port}") as registry:
+        seen: Recorder[Sequence[ServiceInstance]] = Recorder()
+        registry.watch_instances("orders", seen)
+        await seen.wait_for(lambda states: [one.port for one in states] == [9001])
     await listener.close(0.0)
 
 

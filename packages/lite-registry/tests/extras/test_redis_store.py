@@ -172,3 +172,33 @@ async def test_what_is_no_redis_is_told() -> None:
     assert "Connect" in await reach("redis://127.0.0.1:1/0")
     with pytest.raises(SettingsError, match="memory or a url such as redis://host"):
         RedisStore("http://redis")
+
+
+class LosesOneCancellation(fakeredis.FakeAsyncRedis):
+    """As the real client does when it comes just as something was sent."""
+
+    def __init__(self, *, server: fakeredis.FakeServer) -> None:
+        super().__init__(server=server, decode_responses=True)
+        self.expiring = asyncio.Event()
+        self.lost = 0
+
+    async def evalsha(self, *_: object) -> object:
+        self.expiring.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        self.lost += 1
+        return [0, 0]
+
+
+async def test_a_cancellation_that_the_client_loses_ends_it_all_the_same(
+    server: fakeredis.FakeServer,
+) -> None:
+    client = LosesOneCancellation(server=server)
+    store = RedisStore("redis://fake", connect=lambda _: client)
+    task = asyncio.create_task(store.run())
+    async with asyncio.timeout(20):
+        await client.expiring.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert client.lost == 1

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 __all__ = ("watch_health",)
 
 
-class _ConfigProblemError(MicroserviceError):
-    """The newest configuration is not in force."""
+class ConfigDegradedError(MicroserviceError):
+    """The configuration in force is not the center's."""
+
+
+class NotRegisteredError(MicroserviceError):
+    """A service of this process is not in the registry."""
 
 
 def watch_health(
@@ -61,7 +65,7 @@ async def _config(services: AnyServices) -> str:
     if config.problem is not None:
         raise config.problem
     if config.degraded:
-        raise _ConfigProblemError(
+        raise ConfigDegradedError(
             f"the configuration center could not be read; {config.version.origin} is in force"
         )
     return f"version {config.version.id}"
@@ -72,6 +76,6 @@ async def _registration(services: AnyServices) -> str:
     missing = [one for one in here if not one.registered]
     if missing:
         names = ", ".join(one.instance.service_name for one in missing)
-        raise _ConfigProblemError(f"not registered yet: {names}")
+        raise NotRegisteredError(f"not registered yet: {names}")
     elsewhere = len(services.registrations) - len(here)
     return f"{len(here)} registered" + (f", {elsewhere} by another process" if elsewhere else "")
