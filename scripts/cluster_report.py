@@ -79,6 +79,11 @@ def is_failure(outcome: str) -> bool:
     return not re.match(r"(gateway|orders|inventory)-", outcome)
 
 
+def is_refusal(outcome: str) -> bool:
+    """Whether it is the answer a strict lane without anybody has to give."""
+    return outcome.startswith("503 ") and "the mode is strict" in outcome
+
+
 def colours(counts: Counts) -> Mapping[str, str]:
     """One for each outcome; failures are red."""
     found = totals(counts)
@@ -165,7 +170,12 @@ def page(run: Run) -> str:
     seen = totals(run.seen)
     return PAGE.format(
         every=sum(seen.values()),
-        failed=sum(count for outcome, count in seen.items() if is_failure(outcome)),
+        refused=sum(count for outcome, count in seen.items() if is_refusal(outcome)),
+        failed=sum(
+            count
+            for outcome, count in seen.items()
+            if is_failure(outcome) and not is_refusal(outcome)
+        ),
         seen=picture(run, run.seen, "what callers saw, by second"),
         seen_legend=legend(run.seen),
         served=picture(run, run.served, "what the pods counted, by second"),
@@ -193,7 +203,7 @@ td:last-child {{ text-align: right; font-variant-numeric: tabular-nums }}
 i {{ display: inline-block; width: .8rem; height: .8rem; border-radius: 2px }}
 .two {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 2rem }}
 </style>
-<h1>{every} requests through gateway, orders and inventory: {failed} failed</h1>
+<h1>{every} requests through gateway, orders and inventory: {refused} refused by a strict lane, {failed} failed</h1>
 <p>A column is one second. The numbers mark what was done to the cluster; pauses are cut short.</p>
 <h2>What callers saw</h2>
 <p>Requests that ended in this second, by who answered at each hop: service, lane, version.</p>
