@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from microservice_client import AsyncServiceClient, ServicePolicy, TlsConfig, policies_of
 from microservice_client.addressing import addressed
+from microservice_client.cancellation import CancelSafeTransport
 from microservice_client.connections import Connections, Pool, httpx_pool
 from microservice_client.urls import service_url
 from microservice_core import InMemoryServiceRegistry, ServiceInstance
@@ -133,10 +134,10 @@ async def test_tls_is_as_the_policy_says(connections: Connections) -> None:
 
 async def test_the_limits_are_the_policies() -> None:
     policy = ServicePolicy(max_connections_per_instance=7, idle_connection_seconds=3)
-    transport = httpx_pool(policy, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    assert isinstance(transport, httpx.AsyncHTTPTransport)
-    assert transport._pool._max_connections == 7
-    await transport.aclose()
+    made = httpx_pool(policy, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    assert isinstance(made, CancelSafeTransport)
+    assert made._transport._pool._max_connections == 7
+    await made.aclose()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Closing, forking, several event loops: nothing is left behind, nothing is shared by accident."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -74,6 +75,31 @@ async def test_a_cancelled_call_comes_out_cancelled_and_the_client_stays_usable(
         with pytest.raises(asyncio.CancelledError):
             await waiting[0]
         assert [list(found) for found in await asyncio.gather(*waiting[1:])] == [[], []]
+
+
+@pytest.mark.parametrize("idle_connections", [0, 1], ids=["new", "kept"])
+# anyio, below httpx, leaves a socket to the collector when it is cancelled as the socket connects.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_call_cancelled_at_any_moment_gives_its_connection_back(
+    server: FakeNacosServer, idle_connections: int
+) -> None:
+    limits = httpx.Limits(max_connections=1, max_keepalive_connections=idle_connections)
+    nacos = AsyncNacosClient(
+        server.address,
+        username="nacos",
+        password="nacos",
+        transport=lambda: httpx.AsyncHTTPTransport(limits=limits),
+        timeout_seconds=1,
+    )
+    async with nacos:
+        for turns in range(100):
+            calling = asyncio.create_task(nacos.naming.instances("orders"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            calling.cancel()
+            await asyncio.wait([calling])
+            assert list(await nacos.naming.instances("orders")) == [], f"after {turns} turns"
+    gc.collect()
 
 
 def test_one_client_serves_one_event_loop_after_the_other(server: FakeNacosServer) -> None:

@@ -12,6 +12,7 @@ import httpx
 
 from microservice_core import MissingDependencyError, ServiceInstance
 
+from .cancellation import CancelSafeTransport
 from .policy import ServicePolicy, TlsConfig
 
 __all__ = ("ConnectionLayer", "Connections", "Pool", "PoolMaker")
@@ -68,6 +69,8 @@ class Connections:
     def __init__(
         self, transport: httpx.AsyncBaseTransport | None, *, layer: ConnectionLayer = "auto"
     ) -> None:
+        if isinstance(transport, httpx.AsyncHTTPTransport):
+            transport = CancelSafeTransport(transport)
         self._shared = Pool(transport, self._close_soon) if transport is not None else None
         self._make = pool_maker(layer) if transport is None else httpx_pool
         self._pools: dict[tuple[str, str], Pool] = {}
@@ -152,7 +155,9 @@ def httpx_pool(policy: ServicePolicy, tls: ssl.SSLContext) -> httpx.AsyncBaseTra
         max_keepalive_connections=policy.max_idle_connections_per_instance,
         keepalive_expiry=policy.idle_connection_seconds,
     )
-    return httpx.AsyncHTTPTransport(verify=tls, http2=policy.http2, limits=limits)
+    return CancelSafeTransport(
+        httpx.AsyncHTTPTransport(verify=tls, http2=policy.http2, limits=limits)
+    )
 
 
 def _ssl_context(tls: TlsConfig) -> ssl.SSLContext:

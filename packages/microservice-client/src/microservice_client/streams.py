@@ -10,6 +10,7 @@ from datetime import timedelta
 import httpx
 
 from .call import Call, Trial
+from .cancellation import CancelSafeStream
 from .errors import AnswerFormatError, BodyBrokenError
 
 __all__ = ("LeasedStream",)
@@ -82,7 +83,7 @@ class LeasedStream(httpx.AsyncByteStream):
             BodyBrokenError: it broke off.
         """
         try:
-            chunks = [chunk async for chunk in self._stream]
+            body = await _whole(self._stream)
             self._ended()
         except httpx.TransportError as error:
             raise self._broken(error) from error
@@ -92,7 +93,7 @@ class LeasedStream(httpx.AsyncByteStream):
             raise
         finally:
             await self.aclose()
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return body
 
     def _broken(self, error: httpx.TransportError) -> BodyBrokenError:
         self._trial.end(error)
@@ -120,3 +121,10 @@ class LeasedStream(httpx.AsyncByteStream):
         tell, self._tell = self._tell, None
         if tell is not None:
             tell()
+
+
+async def _whole(stream: httpx.AsyncByteStream) -> bytes:
+    if isinstance(stream, CancelSafeStream):
+        return await stream.whole()
+    chunks = [chunk async for chunk in stream]
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

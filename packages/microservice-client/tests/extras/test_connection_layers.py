@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
@@ -58,12 +59,13 @@ def answering(raw: bytes, seen: list[bytes] | None = None) -> Serve:
         while True:
             try:
                 request = await read_request(reader)
-            except asyncio.IncompleteReadError:
+            except (asyncio.IncompleteReadError, ConnectionError):
                 return
             if seen is not None:
                 seen.append(request)
             writer.write(raw)
-            await writer.drain()
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
 
     return serve
 
@@ -231,3 +233,40 @@ async def test_closing_what_was_never_used_is_fine() -> None:
 async def test_a_second_protocol_is_spoken_where_the_policy_says_so() -> None:
     async with serving(answering(OK), "auto", http2=True) as client:
         assert (await client.get("orders", "/")).http_version == "HTTP/1.1"
+
+
+CLOSING = OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1)
+
+
+@pytest.mark.parametrize("answer", [OK, CLOSING], ids=["kept", "closed"])
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("again_after", [None, 0, 1, 2], ids=lambda turns: f"again-{turns}")
+# anyio, below httpx, leaves a socket to the collector when it is cancelled as the socket connects.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_call_cancelled_at_any_moment_gives_its_connection_back(
+    layer: ConnectionLayer, answer: bytes, streamed: bool, again_after: int | None
+) -> None:
+    async def call() -> None:
+        if not streamed:
+            await client.get("orders", "/")
+            return
+        async with client.stream("GET", "orders", "/") as response:
+            await response.aread()
+
+    served = serving(answering(answer), layer, max_connections_per_instance=1)
+    async with served as client:
+        for turns in range(60):
+            calling = asyncio.create_task(call())
+            await turns_of_the_loop(turns)
+            calling.cancel()
+            if again_after is not None:
+                await turns_of_the_loop(again_after)
+                calling.cancel()
+            await asyncio.wait([calling])
+            assert (await client.get("orders", "/")).text == "ok", f"after {turns} turns"
+    gc.collect()
+
+
+async def turns_of_the_loop(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -216,6 +216,22 @@ class _AsyncPool:
         finally:
             self._places.release()
 
+    async def exchange(self, request: httpx.Request) -> Answer:
+        """Send the request and take the whole answer."""
+        from ._cancellation import apart  # it needs anyio, as httpx does once it sends
+
+        return await apart(self._exchange(request))
+
+    async def _exchange(self, request: httpx.Request) -> Answer:
+        response = await self.transport.handle_async_request(request)
+        body = bytearray()
+        try:
+            async for chunk in _chunks(response):
+                _take(body, chunk)
+        finally:
+            await response.aclose()
+        return Answer(response.status_code, response.headers, bytes(body))
+
 
 def _none_free(patience_seconds: float) -> NoAnswer:
     reason = f"no connection was free within {patience_seconds:.3g} s"
@@ -276,16 +292,10 @@ class AsyncRunner:
     async def _send(self, step: Send) -> Answer:
         pool = self._pool(step.server)
         request = _httpx_request(step, self._options.connect_seconds)
-        body = bytearray()
         ends_at = asyncio.get_running_loop().time() + step.patience_seconds
         try:
             async with pool.turn(step.patience_seconds), _limit(step.timeout_seconds, ends_at):
-                response = await pool.transport.handle_async_request(request)
-                try:
-                    async for chunk in _chunks(response):
-                        _take(body, chunk)
-                finally:
-                    await response.aclose()
+                return await pool.exchange(request)
         except TimeoutError as failure:
             reason = f"no answer within {step.timeout_seconds:.3g} s"
             raise NoAnswer(reason, sent=True) from failure
@@ -293,7 +303,6 @@ class AsyncRunner:
             raise _no_answer(failure) from failure
         except httpx.DecodingError as failure:
             raise NoAnswer(f"undecodable body: {failure}", sent=True) from failure
-        return Answer(response.status_code, response.headers, bytes(body))
 
     def _pool(self, server: str) -> _AsyncPool:
         if self._process != os.getpid():
