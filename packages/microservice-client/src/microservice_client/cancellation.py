@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -19,6 +20,7 @@ import httpx
 __all__ = ("CancelSafeStream", "CancelSafeTransport")
 
 T = TypeVar("T")
+Step = Callable[[], Awaitable[T]]
 Undo = Callable[[T], Coroutine[object, object, None]]
 
 
@@ -34,14 +36,14 @@ class CancelSafeTransport(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: as the transport does.
         """
-        response = await _apart(self._transport.handle_async_request(request), _close)
+        response = await _apart(partial(self._transport.handle_async_request, request), _close)
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - it came async
         response.stream = CancelSafeStream(response.stream)
         return response
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await _apart(self._transport.aclose())
+        await _apart(self._transport.aclose)
 
 
 class CancelSafeStream(httpx.AsyncByteStream):
@@ -53,7 +55,7 @@ class CancelSafeStream(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         chunks = aiter(self._stream)
-        while (chunk := await _apart(anext(chunks, None))) is not None:
+        while (chunk := await _apart(partial(anext, chunks, None))) is not None:
             yield chunk
 
     async def whole(self) -> bytes:
@@ -62,12 +64,12 @@ class CancelSafeStream(httpx.AsyncByteStream):
         Raises:
             httpx.TransportError: it broke off.
         """
-        return await _apart(self._read_and_close())
+        return await _apart(self._read_and_close)
 
     async def aclose(self) -> None:
         """Give the connection back."""
         if not self._closed:
-            await _apart(self._close())
+            await _apart(self._close)
 
     async def _read_and_close(self) -> bytes:
         try:
@@ -80,7 +82,7 @@ class CancelSafeStream(httpx.AsyncByteStream):
         self._closed = True
 
 
-async def _apart(step: Awaitable[T], undo: Undo[T] | None = None) -> T:
+async def _apart(step: Step[T], undo: Undo[T] | None = None) -> T:
     """The step's result; a caller cancelled meanwhile leaves when the step is over and undone."""
     scope = anyio.CancelScope()
     task = asyncio.create_task(_within(scope, step))
@@ -93,9 +95,9 @@ async def _apart(step: Awaitable[T], undo: Undo[T] | None = None) -> T:
         raise
 
 
-async def _within(scope: anyio.CancelScope, step: Awaitable[T]) -> T:
+async def _within(scope: anyio.CancelScope, step: Step[T]) -> T:
     with scope:
-        return await step
+        return await step()
     raise asyncio.CancelledError
 
 

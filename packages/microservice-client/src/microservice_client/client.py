@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Self, Unpack, cast
 
 import httpx
 
@@ -15,7 +15,7 @@ from microservice_core import ConfigCenter, InstanceQuery, ServiceInstance, Unsu
 
 from .addresses import StaticAddresses
 from .addressing import websocket_url
-from .connections import Connections
+from .connections import Connections, pool_maker
 from .discovery import DiscoverySnapshot, InstanceSource
 from .engine import CallEngine
 from .errors import ClientClosedError
@@ -45,9 +45,14 @@ class AsyncServiceClient:
         source: an open registry, or a provider's context manager (`open_service_registry(...)`),
             which is then opened and closed with the client.
         options: see `ClientOptions`.
+
+    Raises:
+        MissingDependencyError: the connection layer asked for is not installed.
     """
 
     def __init__(self, source: Source, **options: Unpack[ClientOptions]) -> None:
+        if options.get("transport") is None:
+            pool_maker(options.get("connection_layer", "auto"))
         self._source = source
         self._options = options
         self._stack: AsyncExitStack | None = None
@@ -65,17 +70,25 @@ class AsyncServiceClient:
         """
         return cls(StaticAddresses(addresses), **options)
 
+    def open(self) -> Self:
+        """Open it without a block, in the running loop, on an open registry; `aclose()` closes it."""
+        self._start(cast(InstanceSource, self._source), AsyncExitStack())
+        return self
+
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             source = self._source
             if isinstance(source, AbstractAsyncContextManager):
                 source = await stack.enter_async_context(source)
-            engine = open_engine(source, self._options)
-            stack.push_async_callback(engine.aclose)
-            self._headers = default_headers()
-            self._engine = engine
-            self._stack = stack.pop_all()
+            self._start(source, stack)
         return self
+
+    def _start(self, source: InstanceSource, stack: AsyncExitStack) -> None:
+        engine = open_engine(source, self._options)
+        stack.push_async_callback(engine.aclose)
+        self._headers = default_headers()
+        self._engine = engine
+        self._stack = stack.pop_all()
 
     async def __aexit__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from microservice_core import (
     LoopThread,
     MissingDependencyError,
     ServiceRegistry,
+    Unsubscribe,
     open_config_center,
     open_service_registry,
 )
@@ -28,6 +30,8 @@ from .declared_services import DeclaredService, declared_services
 from .encryption import ConfigEncryption, KeyProvider
 from .graceful_stop import GracefulStop
 from .health_watch import watch_health
+from .lanes import lane_parts
+from .lazy_client import LazyServiceClient
 from .open_modules import enter_module, leave_module, tell_modules
 from .registration import Registrar
 from .services import AnyServices, Services
@@ -121,14 +125,13 @@ class MicroserviceModule(Generic[ModelT]):
             registry = await self._open_service_registry(stack)
             if registry is not None:
                 services.opened_service_registry = registry
-                services.opened_service_client = await self._open_client(
-                    stack, registry, services.config
-                )
+                services.lazy_service_client = self._lazy_client(stack, registry, services.config)
                 services.opened_registrar = self._open_registrar(stack, registry)
                 await self._announce(stack, services)
             watch_health(
                 stack, cast(AnyServices, services), every_seconds=self.settings.health_seconds
             )
+            _prepare_soon(stack, services.lazy_service_client)
             self._stack = stack.pop_all()
         return services
 
@@ -236,35 +239,44 @@ class MicroserviceModule(Generic[ModelT]):
         opening = open_service_registry(name, self.settings.service_registry_settings)
         return await _entered(stack, opening, "service_registry", name)
 
-    async def _open_client(
+    def _lazy_client(
         self,
         stack: AsyncExitStack,
         registry: ServiceRegistry,
         config: ConfigService[ModelT],
-    ) -> AsyncServiceClient:
-        from microservice_client import AsyncServiceClient
+    ) -> LazyServiceClient:
+        settings = self.settings
+        filters, interceptors = lane_parts(self._lanes, label_calls=settings.status_page)
 
-        from .call_policies import CallPolicies
-        from .lanes import lane_parts
+        def make() -> AsyncServiceClient:
+            from microservice_client import AsyncServiceClient
 
-        watched = self.settings.status_page
-        filters, interceptors = lane_parts(self._lanes, label_calls=watched)
-        client = AsyncServiceClient(
-            registry,
-            policies=self._policies,
-            filters=filters,
-            interceptors=interceptors,
-            keep_calls=CALLS_SHOWN if watched else CALLS_KEPT,
-            instance_metrics=self.settings.instance_metrics,
-            query=InstanceQuery(
-                group_name=self.settings.group_name, namespace_id=self.settings.namespace_id
-            ),
-        )
-        await stack.enter_async_context(client)
-        policies = CallPolicies(client, cast("ConfigService[BaseModel]", config), self._policies)
-        policies.refresh()
-        stack.callback(config.follow(policies.refresh))
-        return client
+            from . import call_policies  # noqa: F401 - what `opened` needs, imported here as well
+
+            return AsyncServiceClient(
+                registry,
+                policies=self._policies,
+                filters=filters,
+                interceptors=interceptors,
+                keep_calls=CALLS_SHOWN if settings.status_page else CALLS_KEPT,
+                instance_metrics=settings.instance_metrics,
+                query=InstanceQuery(
+                    group_name=settings.group_name, namespace_id=settings.namespace_id
+                ),
+            )
+
+        def opened(client: AsyncServiceClient) -> Unsubscribe:
+            from .call_policies import CallPolicies
+
+            policies = CallPolicies(
+                client, cast("ConfigService[BaseModel]", config), self._policies
+            )
+            policies.refresh()
+            return config.follow(policies.refresh)
+
+        lazy = LazyServiceClient(make, opened)
+        stack.push_async_callback(lazy.aclose)
+        return lazy
 
     def _open_registrar(self, stack: AsyncExitStack, registry: ServiceRegistry) -> Registrar:
         registrar = Registrar(
@@ -294,6 +306,13 @@ class MicroserviceModule(Generic[ModelT]):
         for declared in declared_services():
             instance = declared.instance(self.settings, services.service_registry)
             await services.register(instance, patient=patient)
+
+
+def _prepare_soon(stack: AsyncExitStack, lazy: LazyServiceClient | None) -> None:
+    """Have the client ready for the first call, which is not to wait for imports."""
+    if lazy is not None:
+        preparing = asyncio.create_task(lazy.prepare())
+        stack.callback(preparing.cancel)
 
 
 def _own_service(settings: MicroserviceSettings, port: int | None) -> DeclaredService | None:

@@ -13,6 +13,7 @@ from microservice_core import ConfigCenter, ServiceInstance, ServiceRegistry
 from .config_service import ConfigService
 from .errors import NotEnabledError
 from .health import Health
+from .lazy_client import LazyServiceClient
 from .registration import Registrar, Registration
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Services(Generic[ModelT]):
     opened_config: ConfigService[ModelT]
     opened_config_center: ConfigCenter | None = None
     opened_service_registry: ServiceRegistry | None = None
-    opened_service_client: AsyncServiceClient | None = None
+    lazy_service_client: LazyServiceClient | None = None
     opened_registrar: Registrar | None = None
     instance: ServiceInstance | None = None
     health: Health = field(default_factory=Health)
@@ -61,8 +62,8 @@ class Services(Generic[ModelT]):
 
     @property
     def service_client(self) -> AsyncServiceClient:
-        """Calls services by name."""
-        return _enabled("service_client", self.opened_service_client, "service_registry")
+        """Calls services by name; opened soon after the start, or when it is first asked for."""
+        return _enabled("service_client", self.lazy_service_client, "service_registry").client()
 
     async def register(self, instance: ServiceInstance, *, patient: bool = False) -> Registration:
         """Register a further instance of this process; it leaves with the others.
@@ -101,10 +102,11 @@ class Services(Generic[ModelT]):
         """A dependency-injector container of the same objects, to extend or override."""
         from .container import container_of
 
+        lazy = self.lazy_service_client
         return container_of(
             config_center=self.opened_config_center,
             service_registry=self.opened_service_registry,
-            service_client=self.opened_service_client,
+            service_client=lazy.client() if lazy is not None else None,
             config=self.opened_config,
         )
 

@@ -45,7 +45,8 @@ async def state_of(services: AnyServices, *, zero: datetime) -> Document:
     Args:
         zero: what time it was when the service client's clock said 0.
     """
-    client = services.opened_service_client
+    lazy = services.lazy_service_client
+    client = await lazy.prepare() if lazy is not None else None
     calls = client.recent_calls() if client is not None else ()
     return {
         "health": await _health(services.health),

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable
 
 __all__ = ("apart",)
 
 T = TypeVar("T")
 
 
-async def apart(exchange: Coroutine[object, object, T]) -> T:
+async def apart(exchange: Callable[[], Awaitable[T]]) -> T:
     """The exchange's result, from a task of its own, which is ended the way anyio does it."""
     scope = anyio.CancelScope()
     task = asyncio.create_task(_within(scope, exchange))
@@ -33,9 +33,9 @@ async def apart(exchange: Coroutine[object, object, T]) -> T:
         raise
 
 
-async def _within(scope: anyio.CancelScope, exchange: Coroutine[object, object, T]) -> T:
+async def _within(scope: anyio.CancelScope, exchange: Callable[[], Awaitable[T]]) -> T:
     with scope:
-        return await exchange
+        return await exchange()
     raise asyncio.CancelledError
 
 

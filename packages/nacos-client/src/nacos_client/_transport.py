@@ -17,7 +17,7 @@ import time
 import urllib.request
 import weakref
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -220,7 +220,7 @@ class _AsyncPool:
         """Send the request and take the whole answer."""
         from ._cancellation import apart  # it needs anyio, as httpx does once it sends
 
-        return await apart(self._exchange(request))
+        return await apart(partial(self._exchange, request))
 
     async def _exchange(self, request: httpx.Request) -> Answer:
         response = await self.transport.handle_async_request(request)
