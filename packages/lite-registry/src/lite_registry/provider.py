@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
@@ -36,6 +37,8 @@ from microservice_core import (
 )
 from microservice_core.delivery import Watchers
 from microservice_core.providers import refuse_unknown_settings
+
+from .cancellation import apart
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -279,8 +282,13 @@ class LiteServiceRegistry:
         failure: ServiceRegistryError | None = None
         for url in self._servers.in_turn():
             try:
-                response = await self._reader.get(
-                    url + service.path, params=service.params | params, timeout=patience
+                response = await apart(
+                    partial(
+                        self._reader.get,
+                        url + service.path,
+                        params=service.params | params,
+                        timeout=patience,
+                    )
                 )
                 _check(response, operation, service.name)
             except httpx.TransportError as error:

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import logging
 import subprocess
 import sys
@@ -314,6 +315,24 @@ async def test_garbage_does_not_end_a_watch() -> None:
         seen: Recorder[Sequence[ServiceInstance]] = Recorder()
         registry.watch_instances("orders", seen)
         await seen.wait_for(lambda states: [one.port for one in states] == [9001])
+    await listener.close(0.0)
+
+
+# anyio, below httpx, leaves a socket to the collector when it is cancelled as the socket connects.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_question_cancelled_at_any_moment_leaves_no_connection_behind() -> None:
+    listener = answering(json_response(200, {"version": "1", "instances": []}))
+    port = await listener.listen("127.0.0.1", 0)
+    async with LiteServiceRegistry(f"http://127.0.0.1:{port}") as registry:
+        for turns in [*range(60)] * 3:
+            asking = asyncio.create_task(registry.get_instances("orders"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+        assert await registry.get_instances("orders") == ()
+        gc.collect()
+        await eventually(lambda: asyncio.sleep(0, listener.connections), lambda count: count <= 1)
     await listener.close(0.0)
 
 
