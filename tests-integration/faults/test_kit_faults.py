@@ -95,10 +95,13 @@ async def test_a_center_that_is_down_at_the_start_is_met_by_policy(
 ) -> None:
     kept = tmp_path / "kept.json"
 
-    def module(policy: str, **more: object) -> MicroserviceModule[Settings]:
+    def module(
+        policy: str, *, patience: float = 3.0, **more: object
+    ) -> MicroserviceModule[Settings]:
         return MicroserviceModule(
             config_center="nacos",
-            config_center_settings=unseen(settings, tmp_path),
+            # Three seconds would not outlast those in which a booting Nacos refuses every login.
+            config_center_settings=unseen(settings, tmp_path) | {"timeout_seconds": patience},
             config=Settings,
             documents=[name],
             on_config_unavailable=policy,
@@ -106,7 +109,7 @@ async def test_a_center_that_is_down_at_the_start_is_met_by_policy(
         )
 
     async def waited() -> str:
-        async with module("wait", config_wait_seconds=120.0) as services:
+        async with module("wait", patience=10.0, config_wait_seconds=120.0) as services:
             return services.config.current.greeting
 
     async with published(settings, '{"greeting": "welcome"}') as name:

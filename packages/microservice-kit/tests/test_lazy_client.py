@@ -55,6 +55,26 @@ def test_start_up_imports_no_client_and_soon_after_it_is_there() -> None:
     assert answer.stdout.strip() == "False False"
 
 
+def test_a_process_forked_in_the_midst_of_the_import_can_import_it_too() -> None:
+    program = (
+        "import os, signal, sys, time\n"
+        "from microservice_kit import MicroserviceModule\n"
+        "with MicroserviceModule(service_registry='memory'):\n"
+        "    while 'microservice_client' not in sys.modules:\n"
+        "        time.sleep(0.001)\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        signal.alarm(20)\n"
+        "        from microservice_client import AsyncServiceClient\n"
+        "        os._exit(0)\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "0"
+
+
 async def until(check: Callable[[], object]) -> None:
     async def probe() -> object:
         return check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
     from microservice_client import AsyncServiceClient
 
 __all__ = ("LazyServiceClient",)
+
+# A process forked in the midst of an import could never import the same: its locks stay taken. So a
+# fork waits for the import to be over.
+_importing = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_importing.acquire,
+        after_in_parent=_importing.release,
+        after_in_child=_importing.release,
+    )
 
 
 class LazyServiceClient:
@@ -33,7 +44,6 @@ class LazyServiceClient:
         self._make = make
         self._opened = opened
         self._loop = asyncio.get_running_loop()
-        self._making = threading.Lock()
         self._made: AsyncServiceClient | None = None
         self._open: AsyncServiceClient | None = None
         self._ending: Unsubscribe = _nothing
@@ -72,7 +82,7 @@ class LazyServiceClient:
         return client
 
     def _made_once(self) -> AsyncServiceClient:
-        with self._making:
+        with _importing:
             if self._made is None:
                 self._made = self._make()
             return self._made
