@@ -8,12 +8,14 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 import httpx
 import pytest
 
 from nacos_client import AsyncNacosClient, ClientClosedError, NacosClient
+from nacos_client._background import Background
 from nacos_client.testing import FakeNacosServer
 from nacos_client.testing.contract import eventually
 
@@ -363,3 +365,27 @@ def test_a_client_is_closed_even_where_nothing_was_started() -> None:
     nacos.close()
     with pytest.raises(ClientClosedError):
         nacos.config.get("a")
+
+
+def test_what_has_not_begun_when_the_thread_ends_begins_before_it_is_cancelled() -> None:
+    """One cancelled earlier drops what it was given to wait for, and Python warns of that."""
+
+    async def nothing() -> None:
+        await asyncio.sleep(0)
+
+    async def waiting_for(inner: Coroutine[None, None, None]) -> None:
+        await inner
+
+    async def starting(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        while True:
+            await asyncio.wait([asyncio.create_task(waiting_for(nothing()))])
+
+    for _ in range(20):
+        background = Background("nacos-test", nothing)
+        for turns in range(4):
+            background.submit(starting(turns))
+        background.stop().result(10)
+        background.join()
+    gc.collect()

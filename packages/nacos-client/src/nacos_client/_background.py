@@ -6,13 +6,15 @@ import asyncio
 import logging
 import os
 import threading
+from collections.abc import Coroutine
 from concurrent.futures import Future
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ClientClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
 __all__ = ("Background",)
 
@@ -119,8 +121,17 @@ class Background:
             self._ended.set_result(None)
 
     async def _wind_up(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        told: set[asyncio.Task[object]] = set()
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            # One that has not begun could not clean up, so it is told a turn later.
+            for task in [one for one in tasks - told if _has_begun(one)]:
+                task.cancel()
+                told.add(task)
+            await asyncio.wait(tasks, timeout=0 if tasks - told else None)
+        await asyncio.gather(*told, return_exceptions=True)
         await self._last()
+
+
+def _has_begun(task: asyncio.Task[object]) -> bool:
+    coroutine = task.get_coro()
+    return not isinstance(coroutine, Coroutine) or getcoroutinestate(coroutine) != CORO_CREATED
