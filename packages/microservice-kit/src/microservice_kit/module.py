@@ -65,8 +65,9 @@ class MicroserviceModule(Generic[ModelT]):
     """Opens a configuration center, a registry and a service client, each only when asked for.
 
     `async with MicroserviceModule(...) as services:` opens in order: configuration center,
-    configuration, registry, client, registration. Leaving the block, or a failure half-way,
-    closes what was opened in reverse: the instance is deregistered before anything else ends.
+    configuration, registry, registration; the service client soon after, or when it is first asked
+    for. Leaving the block, or a failure half-way, closes what was opened in reverse: the instance
+    is deregistered before anything else ends.
     `with MicroserviceModule(...) as services:` does the same for code without an event loop.
 
     Args:
