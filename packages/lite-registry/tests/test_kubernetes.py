@@ -5,6 +5,7 @@ tests-integration/faults plays the same faults with the real one.
 
 import asyncio
 import gc
+import itertools
 import json
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
@@ -107,6 +108,9 @@ class FakeApiServer:
         for kind in self.history:
             self.history[kind].append((self.version, {"raw": line}))
         self._wake()
+
+    def lists(self, kind: str) -> int:
+        return sum(asked == kind and "watch" not in query for asked, query in self.requests)
 
     def handle(self, request: Request) -> Answer:
         url = urlsplit(request.target.decode())
@@ -442,6 +446,24 @@ async def test_silence_counts_as_a_dead_connection() -> None:
             lambda: b'watch_restarts_total{reason="connection"}' in cluster.metrics.render()
         )
         await cluster.shows(orders=["dev"])
+
+
+async def test_a_quiet_cluster_is_listed_without_a_pause_however_long_it_was_away() -> None:
+    ticks = itertools.count(step=10)
+    options = {"silence_seconds": 0.1, "settle_seconds": 0.01, "clock": lambda: next(ticks)}
+    async with Cluster(**options) as cluster:
+        fill(cluster.api)
+        await cluster.shows(orders=["dev"])
+        known = len(cluster.shown)
+        await cluster.api.stop()
+        await until(lambda: sum(cluster.slept) > 300)
+        await cluster.api.start()
+        await until(lambda: not cluster.published.stale)
+        cluster.slept.clear()
+        cluster.api.requests.clear()
+        await until(lambda: min(cluster.api.lists(SERVICES), cluster.api.lists(SLICES)) > 3)
+        assert not cluster.slept
+        assert len(cluster.shown) == known
 
 
 async def test_a_refusing_server_is_asked_less_and_less() -> None:

@@ -196,16 +196,19 @@ class Reflector:
                     version = self._apply(event) or version
                     self._seen()
                     tries = self._failures = 0
+            except SilenceError as error:
+                # A cluster made anew is silent on a version it will only have in the future. No
+                # pause: the list tells at once whether anything is wrong, and each pause would be
+                # one in which the other kinds of object have nothing to be in step with.
+                self._tell("watch", error)
+                self._view.lag()
+                return
             except (HttpClientError, ApiError) as error:
                 if isinstance(error, ApiError) and error.status == 410:
                     self._count("watch_restarts", "gone")
                     self._view.lag()
                     return
                 await self._failed("watch", error)
-                if isinstance(error, SilenceError):
-                    # A cluster made anew is silent on a version it will only have in the future.
-                    self._view.lag()
-                    return
                 continue
             self._count("watch_restarts", "eof")
             self._view.pause()
@@ -258,6 +261,10 @@ class Reflector:
         self._view.confirm()
 
     async def _failed(self, operation: str, error: HttpClientError | ApiError) -> None:
+        self._tell(operation, error)
+        await self._back_off(error.retry_after if isinstance(error, ApiError) else None)
+
+    def _tell(self, operation: str, error: HttpClientError | ApiError) -> None:
         reason = str(error.status) if isinstance(error, ApiError) else "connection"
         self._count("watch_restarts" if operation == "watch" else "list_failures", reason)
         self._view.doubt(reason)
@@ -266,7 +273,6 @@ class Reflector:
         if reason != self._told:
             self._told = reason
             logger.warning("%s %s: %s; what was seen last stays", operation, self._path, error)
-        await self._back_off(error.retry_after if isinstance(error, ApiError) else None)
 
     async def _back_off(self, retry_after: float | None) -> None:
         longest = min(BACKOFF_CEILING_SECONDS, BACKOFF_FLOOR_SECONDS * 2 ** min(self._failures, 6))
