@@ -1,8 +1,11 @@
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -81,6 +84,85 @@ def test_waiting_for_itself_is_refused() -> None:
 
         with pytest.raises(LoopThreadError, match="its own loop"):
             loop.run(inner())
+
+
+def test_a_call_that_a_close_cuts_off_says_so() -> None:
+    begun = threading.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    def close() -> None:
+        assert begun.wait(10)
+        loop.close()
+
+    loop = LoopThread()
+    loop.start()
+    closer = threading.Thread(target=close)
+    closer.start()
+    with pytest.raises(LoopThreadError, match="closed while a call was on"):
+        loop.run(hang())
+    closer.join(10)
+
+
+def test_a_coroutine_that_cancels_itself_is_no_closed_loop() -> None:
+    async def give_up() -> None:
+        raise asyncio.CancelledError
+
+    with LoopThread() as loop, pytest.raises(CancelledError):
+        loop.run(give_up())
+
+
+def test_calls_while_another_thread_closes_always_end() -> None:
+    async def nothing() -> None:
+        """Done at once."""
+
+    def call() -> None:
+        with pytest.raises(LoopThreadError):  # noqa: PT012 - only one of many is refused
+            while True:
+                loop.run(nothing())
+                called.set()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(300):
+            loop, called = LoopThread(), threading.Event()
+            loop.start()
+            caller = threading.Thread(target=call, daemon=True)
+            caller.start()
+            assert called.wait(10)
+            loop.close()
+            caller.join(10)
+            assert not caller.is_alive()
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_what_has_not_begun_when_it_closes_begins_before_it_is_cancelled() -> None:
+    """One cancelled earlier drops what it was given to wait for, and Python warns of that."""
+
+    async def nothing() -> None:
+        await asyncio.sleep(0)
+
+    async def waiting_for(inner: Coroutine[None, None, None]) -> None:
+        await inner
+
+    async def starting() -> None:
+        while True:
+            await asyncio.wait([asyncio.create_task(waiting_for(nothing()))])
+
+    async def start() -> None:
+        for _ in range(4):
+            tasks.append(asyncio.create_task(starting()))
+            await asyncio.sleep(0)
+
+    for _ in range(20):
+        tasks: list[asyncio.Task[None]] = []
+        with LoopThread() as loop:
+            loop.run(start())
+    gc.collect()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any
 
 import httpx
@@ -16,6 +17,8 @@ import pytest
 
 from nacos_client import AsyncNacosClient, ClientClosedError, NacosClient
 from nacos_client._background import Background
+from nacos_client._steps import Operation, Wait
+from nacos_client._transport import AsyncRunner, SyncRunner, TransportOptions
 from nacos_client.testing import FakeNacosServer
 from nacos_client.testing.contract import eventually
 
@@ -389,3 +392,58 @@ def test_what_has_not_begun_when_the_thread_ends_begins_before_it_is_cancelled()
         background.stop().result(10)
         background.join()
     gc.collect()
+
+
+def waiting_for(future: Future[None]) -> Operation[None]:
+    yield Wait(future)
+
+
+def test_a_call_that_a_close_cuts_off_says_so() -> None:
+    cut_off: Future[None] = Future()
+    cut_off.cancel()
+    with pytest.raises(ClientClosedError, match="while this call was on"):
+        SyncRunner(TransportOptions()).run(waiting_for(cut_off))
+    with pytest.raises(ClientClosedError, match="while this call was on"):
+        asyncio.run(AsyncRunner(TransportOptions()).run(waiting_for(cut_off)))
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_caller_that_is_cancelled_stays_cancelled(closed: bool) -> None:
+    async def main() -> None:
+        future: Future[None] = Future()
+        call = asyncio.create_task(AsyncRunner(TransportOptions()).run(waiting_for(future)))
+        await asyncio.sleep(0)
+        call.cancel()
+        if closed:
+            future.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    asyncio.run(main())
+
+
+def test_work_given_while_another_thread_closes_always_ends() -> None:
+    async def nothing() -> None:
+        """Done at once."""
+
+    def give() -> None:
+        with pytest.raises(ClientClosedError):  # noqa: PT012 - only one of many is refused
+            while True:
+                background.submit(nothing()).result(10)
+                given.set()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(300):
+            background, given = Background("nacos-test", nothing), threading.Event()
+            givers = [threading.Thread(target=give, daemon=True) for _ in range(4)]
+            for giver in givers:
+                giver.start()
+            assert given.wait(10)
+            background.stop().result(10)
+            for giver in givers:
+                giver.join(10)
+            assert not any(giver.is_alive() for giver in givers)
+    finally:
+        sys.setswitchinterval(before)

@@ -6,7 +6,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from inspect import CORO_CREATED, getcoroutinestate
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -29,6 +30,7 @@ class LoopThread:
 
     def __init__(self, *, name: str = "microservice-loop") -> None:
         self._name = name
+        self._lock = threading.RLock()  # a signal handler may close in the midst of a call
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
@@ -37,10 +39,14 @@ class LoopThread:
         """Start the thread; starting it twice is fine."""
         if self._loop is not None:
             return
-        self._pid = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-        self._thread.start()
+        with self._lock:
+            if self._loop is None:
+                self._pid = os.getpid()
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._serve, args=(self._loop,), name=self._name, daemon=True
+                )
+                self._thread.start()
 
     @property
     def running(self) -> bool:
@@ -53,29 +59,33 @@ class LoopThread:
         """Run the coroutine on the private loop and wait for its result.
 
         Raises:
-            LoopThreadError: closed, never started, used after a fork, or called from the private
-                loop itself (it would wait for itself).
+            LoopThreadError: closed (before or while it waits), never started, used after a fork,
+                or called from the private loop itself (it would wait for itself).
             TimeoutError: not done within the time; the coroutine is cancelled.
         """
-        try:
-            loop = self._usable_loop()
-        except LoopThreadError:
-            coroutine.close()
-            raise
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        future = self._submit(coroutine)
         try:
             return future.result(within_seconds)
+        except CancelledError as error:
+            if self.running:
+                raise
+            raise LoopThreadError("this sync client was closed while a call was on") from error
         except BaseException:
-            _cancel(future)
+            future.cancel()
             raise
 
     def close(self) -> None:
         """Cancel what still runs, stop the loop, join the thread; closing twice is fine."""
-        loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None or self._pid != os.getpid():
+        if self._pid != os.getpid():
+            self._lock = threading.RLock()  # a thread that did not come along may have held it
+            self._loop = self._thread = None
             return
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        with self._lock:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+            if loop is not None:
+                loop.call_soon_threadsafe(loop.stop)
+        if thread is not None:
+            thread.join()
 
     def __enter__(self) -> Self:
         self.start()
@@ -89,38 +99,51 @@ class LoopThread:
     ) -> None:
         self.close()
 
+    def _submit(self, coroutine: Coroutine[object, object, ResultT]) -> Future[ResultT]:
+        try:
+            self._refuse_other_processes()
+            with self._lock:
+                # Under the lock it is in the loop's queue before the stop, so it always ends.
+                return asyncio.run_coroutine_threadsafe(coroutine, self._usable_loop())
+        except LoopThreadError:
+            coroutine.close()
+            raise
+
+    def _refuse_other_processes(self) -> None:
+        if self._loop is not None and self._pid != os.getpid():
+            raise LoopThreadError("this sync client was opened before a fork; open one per process")
+
     def _usable_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             raise LoopThreadError("this sync client is not open; use it in a `with` block")
-        if self._pid != os.getpid():
-            raise LoopThreadError("this sync client was opened before a fork; open one per process")
         if threading.current_thread() is self._thread:
             raise LoopThreadError(
                 "a sync client cannot be used from its own loop; use the async one"
             )
         return self._loop
 
-    def _serve(self) -> None:
-        loop = self._loop
-        assert loop is not None  # noqa: S101 - set before the thread starts
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
-            _cancel_all(loop)
+            loop.run_until_complete(_cancel_all())
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
             loop.close()
 
 
-def _cancel(future: Future[ResultT]) -> None:
-    if not future.done():
-        future.cancel()
+async def _cancel_all() -> None:
+    told: set[asyncio.Task[object]] = set()
+    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        # One that has not begun could not clean up, so it is told a turn later.
+        for task in [one for one in tasks - told if _has_begun(one)]:
+            task.cancel()
+            told.add(task)
+        await asyncio.wait(tasks, timeout=0 if tasks - told else None)
+    await asyncio.gather(*told, return_exceptions=True)
 
 
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+def _has_begun(task: asyncio.Task[object]) -> bool:
+    coroutine = task.get_coro()
+    return not isinstance(coroutine, Coroutine) or getcoroutinestate(coroutine) != CORO_CREATED

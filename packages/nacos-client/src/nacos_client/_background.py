@@ -35,7 +35,7 @@ class Background:
     def __init__(self, name: str, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._name = name
         self._last = last
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close in the midst of a call
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ended: Future[None] = Future()
@@ -54,11 +54,13 @@ class Background:
             ClientClosedError: after close, or in a forked child.
         """
         try:
-            loop = self._started()
+            self._refuse_other_processes()
+            with self._lock:
+                # Under the lock it is in the loop's queue before the stop, so it always ends.
+                return asyncio.run_coroutine_threadsafe(work, self._started())
         except ClientClosedError:
             work.close()
             raise
-        return asyncio.run_coroutine_threadsafe(work, loop)
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The background loop, started if need be.
@@ -66,7 +68,9 @@ class Background:
         Raises:
             ClientClosedError: after close, or in a forked child.
         """
-        return self._started()
+        self._refuse_other_processes()
+        with self._lock:
+            return self._started()
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Call on the background loop; nothing happens once it is closed."""
@@ -76,14 +80,16 @@ class Background:
 
     def stop(self) -> Future[None]:
         """Cancel everything; the future is done when the thread has ended."""
+        if self._process != os.getpid():
+            self._lock = threading.RLock()  # a thread that did not come along may have held it
+            self._loop = None
         with self._lock:
             first, self._closed = not self._closed, True
-            loop = self._loop
-        if loop is None or self._process != os.getpid():
-            if not self._ended.done():
-                self._ended.set_result(None)
-        elif first:
-            loop.call_soon_threadsafe(loop.stop)
+            if self._loop is None:
+                if not self._ended.done():
+                    self._ended.set_result(None)
+            elif first:
+                self._loop.call_soon_threadsafe(self._loop.stop)
         return self._ended
 
     def join(self) -> None:
@@ -91,24 +97,25 @@ class Background:
         if self._thread is not None and self._process == os.getpid() and self._ended.done():
             self._thread.join(JOIN_SECONDS)
 
-    def _started(self) -> asyncio.AbstractEventLoop:
+    def _refuse_other_processes(self) -> None:
         if self._process != os.getpid():
             raise ClientClosedError(
                 "this Nacos client watches or registers in the process it was made in; "
                 "make a new client after the fork"
             )
-        with self._lock:
-            if self._closed:
-                raise ClientClosedError("the Nacos client is closed; make a new one")
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-            return self._loop
 
-    def _run(self) -> None:
-        loop = self._loop
-        assert loop is not None  # noqa: S101 - set before the thread starts
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._closed:
+            raise ClientClosedError("the Nacos client is closed; make a new one")
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._loop,), name=self._name, daemon=True
+            )
+            self._thread.start()
+        return self._loop
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()

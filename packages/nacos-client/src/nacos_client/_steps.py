@@ -103,7 +103,9 @@ class Sleep:
 class Wait:
     """Wait for a future of another thread or task; never cancels it. The outcome is its result.
 
-    A timeout raises TimeoutError into the operation.
+    A timeout raises TimeoutError into the operation. A future that is cancelled, as the background
+    thread does with all its work when the client is closed, ends the operation in
+    ClientClosedError.
     """
 
     future: Future[Any]

@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 import weakref
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from ipaddress import ip_address
@@ -25,6 +26,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 
 from ._steps import Answer, NoAnswer, Operation, Send, Sleep, Step
+from .errors import ClientClosedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -37,6 +39,7 @@ T = TypeVar("T")
 KEEPALIVE_SECONDS = 50.0
 ELSEWHERE_SECONDS = 0.5
 LONGEST_ANSWER = 64 * 1024 * 1024
+CLOSED_MEANWHILE = "the Nacos client was closed while this call was on"
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 AnyTransport = httpx.BaseTransport | httpx.AsyncBaseTransport
@@ -137,7 +140,10 @@ class SyncRunner:
         if isinstance(step, Sleep):
             time.sleep(step.seconds)
             return None
-        return step.future.result(step.timeout_seconds)
+        try:
+            return step.future.result(step.timeout_seconds)
+        except CancelledError:
+            raise ClientClosedError(CLOSED_MEANWHILE) from None
 
     def _send(self, step: Send) -> Answer:
         ends_at = time.monotonic() + step.timeout_seconds
@@ -233,6 +239,11 @@ class _AsyncPool:
         return Answer(response.status_code, response.headers, bytes(body))
 
 
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _none_free(patience_seconds: float) -> NoAnswer:
     reason = f"no connection was free within {patience_seconds:.3g} s"
     return NoAnswer(reason, sent=False, ours=True)
@@ -287,7 +298,12 @@ class AsyncRunner:
             await asyncio.sleep(step.seconds)
             return None
         future = asyncio.shield(asyncio.wrap_future(step.future))
-        return await asyncio.wait_for(future, step.timeout_seconds)
+        try:
+            return await asyncio.wait_for(future, step.timeout_seconds)
+        except asyncio.CancelledError:
+            if step.future.cancelled() and not _is_cancelled():
+                raise ClientClosedError(CLOSED_MEANWHILE) from None
+            raise
 
     async def _send(self, step: Send) -> Answer:
         pool = self._pool(step.server)
