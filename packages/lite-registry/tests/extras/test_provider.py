@@ -13,8 +13,9 @@ import pytest
 from lite_registry import LiteRegistryServer
 from lite_registry.http import Request
 from lite_registry.listener import HttpListener
-from lite_registry.provider import LiteServiceRegistry, _Service, service_registry
-from lite_registry.response import Response, json_response
+from lite_registry.provider import LiteServiceRegistry, service_registry
+from lite_registry.provider.documents import Service
+from lite_registry.response import Response, StreamResponse, json_response
 from microservice_core import (
     InvalidValueError,
     ServiceInstance,
@@ -300,21 +301,72 @@ async def test_a_server_that_does_not_wait_is_not_asked_in_a_hot_loop(answer: Re
 async def test_garbage_does_not_end_a_watch() -> None:
     document = {"id": "1", "ip": "127.0.0.1", "port": 9001, "weight": 1.0, "cluster": ""}
     document |= {"healthy": True, "enabled": True, "ephemeral": True, "metadata": {}}
-    answers = iter(
-        [
-            json_response(200, {"version": "1", "instances": []}),
-            json_response(200, {"hello": "proxy"}),
-            json_response(200, {"version": "2", "instances": [{"id": 1}]}),
-            Response(200, b"<html>", "text/html"),
-            json_response(200, {"version": "3", "instances": [document]}),
-        ]
-    )
+    garbage = [
+        json_response(200, {"hello": "proxy"}),
+        json_response(200, {"version": "2", "instances": [{"id": 1}]}),
+        Response(200, b"<html>", "text/html"),
+        Response(200, b"no gzip", "application/json", (("content-encoding", "gzip"),)),
+        Response(200, b"[" * 100_000, "application/json"),
+    ]
+    before = json_response(200, {"version": "1", "instances": []})
+    after = json_response(200, {"version": "3", "instances": [document]})
+    answers = iter([before, *(one for bad in garbage for one in (bad, Response(304))), after])
     listener = HttpListener(lambda _: next(answers, Response(304)))
     port = await listener.listen("127.0.0.1", 0)
     async with LiteServiceRegistry(f"http://127.0.0.1:{port}") as registry:
         seen: Recorder[Sequence[ServiceInstance]] = Recorder()
         registry.watch_instances("orders", seen)
-        await seen.wait_for(lambda states: [one.port for one in states] == [9001])
+        await seen.wait_for(
+            lambda states: [one.port for one in states] == [9001], within_seconds=30
+        )
+    await listener.close(0.0)
+
+
+async def test_garbage_ends_no_lease() -> None:
+    renewals: list[bytes] = []
+
+    def answer(request: Request) -> Response:
+        if request.method != "POST":
+            return json_response(201, {})
+        renewals.append(request.target)
+        return Response(200, b"no gzip", "application/json", (("content-encoding", "gzip"),))
+
+    listener = HttpListener(answer)
+    port = await listener.listen("127.0.0.1", 0)
+    async with LiteServiceRegistry(f"http://127.0.0.1:{port}", ttl_seconds=1.0) as registry:
+        await registry.register(ORDERS)
+        await eventually(lambda: asyncio.sleep(0, renewals), lambda seen: len(seen) >= 3)
+        await registry.deregister(ORDERS)
+    await listener.close(0.0)
+
+
+async def test_an_answer_may_not_be_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lite_registry.provider.exchange.LONGEST_ANSWER", 1000)
+    listener = answering(Response(200, b" " * 1001, "application/json"))
+    port = await listener.listen("127.0.0.1", 0)
+    async with LiteServiceRegistry(f"http://127.0.0.1:{port}") as registry:
+        with pytest.raises(ServiceRegistryUnavailableError, match="more than 1000 bytes"):
+            await registry.get_instances("orders")
+        with pytest.raises(ServiceRegistryUnavailableError, match="more than 1000 bytes"):
+            await registry.register(ORDERS)
+    await listener.close(0.0)
+
+
+async def drops() -> AsyncIterator[bytes]:
+    while True:
+        yield b" "
+        await asyncio.sleep(0.02)
+
+
+async def test_an_answer_that_comes_drop_by_drop_takes_no_longer_than_a_request_may() -> None:
+    listener = HttpListener(lambda _: StreamResponse(drops(), "application/json"))
+    port = await listener.listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{port}"
+    async with LiteServiceRegistry(url, timeout_seconds=0.3) as registry:
+        with pytest.raises(ServiceRegistryUnavailableError, match=r"not answer within 0\.3 s"):
+            await registry.get_instances("orders")
+        with pytest.raises(ServiceRegistryUnavailableError, match=r"not answer within 0\.3 s"):
+            await registry.register(ORDERS)
     await listener.close(0.0)
 
 
@@ -338,5 +390,5 @@ async def test_a_question_cancelled_at_any_moment_leaves_no_connection_behind() 
 
 async def test_only_so_many_services_are_remembered(registry: LiteServiceRegistry) -> None:
     for number in range(1030):
-        registry._believe(_Service(f"s{number}", "", ""), {"instances": [], "epoch": "e"})
+        registry._believe(Service(f"s{number}"), {"instances": [], "epoch": "e"})
     assert len(registry._before) == 1024
