@@ -66,6 +66,7 @@ def test_an_interrupt_ends_it_like_a_request_to_stop(capsys: pytest.CaptureFixtu
         (["--source", "file"], "--source file needs --file PATH"),
         (["--file", "{tmp}/none.json"], "none.json' cannot be read"),
         (["--file", "{tmp}/broken.json"], "broken.json' is no JSON"),
+        (["--file", "{tmp}/deep.json"], "deep.json' is no JSON"),
         (["--source", "file", "--file", "{tmp}/list.json"], "an object `services`; write one"),
         (["--token-file", "{tmp}/none"], "none' cannot be read"),
         (["--token-file", "{tmp}/empty"], "empty' holds no token; write one per line"),
@@ -78,6 +79,7 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(
 ) -> None:
     for name, content in (
         ("broken.json", "{"),
+        ("deep.json", "[" * 100_000),
         ("list.json", "[]"),
         ("empty", "\n"),
         ("short", "x"),

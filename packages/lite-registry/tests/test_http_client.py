@@ -78,7 +78,7 @@ async def test_a_connection_that_does_not_come_about_is_given_up() -> None:
         await HttpClient("http://127.0.0.1:1", connect_seconds=0.0).ask("GET", "/")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"[" * 100_000])
 def test_what_is_no_object_is_said(body: bytes) -> None:
     with pytest.raises(HttpClientError, match="the answer is no JSON"):
         Answer(200, {}, body).json()

@@ -401,7 +401,16 @@ async def test_410_as_a_status_does_the_same(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"cut", b"no json", b"[]", b'{"type":"ODD","object":{}}', b'{"type":"ADDED"}']
+    "line",
+    [
+        b"cut",
+        b"no json",
+        b"[]",
+        b"[" * 100_000,
+        b'{"type":"ODD","object":{}}',
+        b'{"type":"ADDED"}',
+    ],
+    ids=lambda line: line[:20].decode(),
 )
 async def test_a_broken_stream_is_watched_again_from_the_last_version(
     cluster: Cluster, line: bytes

@@ -64,6 +64,7 @@ async def test_the_source_takes_over_as_soon_as_it_publishes(tmp_path: Path, rou
         b"",
         b"{",
         b"[]",
+        pytest.param(b"[" * 100_000, id="nested without end"),
         b"{}",
         b'{"schema": 2, "written_at": 9e9, "sections": {}}',
         (

@@ -682,7 +682,7 @@ async def test_policies_follow_a_configuration_center(caplog: pytest.LogCaptureF
         stop = client.follow_policies(center, "calls.json")
         await until(lambda: "policies of calls.json are in force" in caplog.text)
         assert await asked() == 2
-        for broken in ('{"default": {"attempts": 0}}', "no json: secret", '["a list"]'):
+        for broken in ('{"default": {"attempts": 0}}', "no json: secret", '["a list"]', "[" * 9000):
             caplog.clear()
             await center.publish_config("calls.json", broken)
             await until(lambda: "the last good ones stay" in caplog.text)

@@ -171,7 +171,16 @@ async def test_degrading_starts_with_the_snapshot_of_an_earlier_run(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"schema": 2, "documents": []}', '{"schema": 1, "documents": [1]}']
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"schema": 2, "documents": []}',
+        '{"schema": 1, "documents": [1]}',
+    ],
+    ids=lambda content: content[:20],
 )
 def test_a_snapshot_that_cannot_be_believed_is_told_and_left_alone(
     content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -49,6 +49,12 @@ def test_an_empty_document_is_no_data(content_type: str) -> None:
         ("a = ", "toml", r"not valid TOML"),
         ("just words", "properties", r"line 1 is not `key = value`"),
         ("[1, 2]", "json", r"its top is a list, it has to be a mapping"),
+        ('{"a":' * 5000 + "1" + "}" * 5000, "json", "nested more than 64 levels deep"),
+        ('{"a":' * 70 + "1" + "}" * 70, "json", "nested more than 64 levels deep"),
+        ("a = " + "[" * 70 + "]" * 70, "toml", "nested more than 64 levels deep"),
+        ("a." * 3000 + "b=1", "properties", "nested more than 64 levels deep"),
+        ('{"a": ' + "1" * 5000 + "}", "json", "a date or a number in it cannot be read"),
+        ("a = " + "1" * 5000, "toml", "a date or a number in it cannot be read"),
         ("<a/>", "xml", r"content type 'xml' is none of json, properties, text, toml, yaml"),
     ],
 )

@@ -44,6 +44,7 @@ def answering(status: int, body: bytes) -> NacosClient:
         (200, HTML, UnexpectedAnswerError),
         (502, HTML, UnexpectedAnswerError),
         (200, b"[]", UnexpectedAnswerError),
+        pytest.param(200, b"[" * 100_000, UnexpectedAnswerError, id="nested without end"),
         (200, b'{"code": "0"}', UnexpectedAnswerError),
         (200, result(0, {"content": "a"}), UnexpectedAnswerError),
         (200, result(0, None), UnexpectedAnswerError),

@@ -103,7 +103,7 @@ def read_route_file(path: Path) -> RouteTable:
 def _parse(path: Path, text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"route file {str(path)!r} is no JSON: {error}") from error
 
 
@@ -116,6 +116,6 @@ def _parse_yaml(path: Path, text: str) -> object:
         ) from error
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         told = " ".join(str(error).split())
         raise SettingsError(f"route file {str(path)!r} is no YAML: {told}") from error

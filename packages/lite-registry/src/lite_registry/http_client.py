@@ -53,7 +53,7 @@ class Answer:
         """
         try:
             document = json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise HttpClientError(f"the answer is no JSON: {self.body[:80]!r}") from error
         if not isinstance(document, dict):
             raise HttpClientError(f"the answer is no JSON object: {self.body[:80]!r}")

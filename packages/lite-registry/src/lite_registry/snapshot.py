@@ -58,7 +58,7 @@ class SnapshotFile:
             return self._sections(json.loads(self._read()))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError) as error:
             logger.warning("snapshot %s is not used: %s", self._path, error)
             return {}
 

@@ -83,7 +83,7 @@ def follow_policies(
                 apply(Policies())
             else:
                 apply(policies_of(_mapping(data_id, parse(document.content))))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             # The parser's message may quote the document: its kind must do.
             told = str(error) if isinstance(error, InvalidValueError) else type(error).__name__
             logger.warning(

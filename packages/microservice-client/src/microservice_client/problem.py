@@ -46,9 +46,7 @@ class ProblemDocument:
             return None
         try:
             found = json.loads(response.content)
-        except ValueError:  # a RecursionError is one of the next line's
-            return None
-        except RecursionError:
+        except (ValueError, RecursionError):
             return None
         return cls._from(found, response.status_code) if isinstance(found, dict) else None
 

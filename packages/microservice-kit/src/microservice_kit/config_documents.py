@@ -68,7 +68,7 @@ class ConfigSnapshot:
             return _documents_in(json.loads(self._path.read_bytes()))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, RecursionError, TypeError, KeyError) as error:
             logger.warning("configuration snapshot %s is not used: %s", self._path, error)
             return {}
 

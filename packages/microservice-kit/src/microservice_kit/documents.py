@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from microservice_core import ConfigResult, MissingDependencyError, content_type_of
 
 from .errors import InvalidConfigError
 
+if TYPE_CHECKING:
+    import yaml
+
 __all__ = ("deep_merge", "parse")
 
 Data = dict[str, object]
+
+DEEPEST = 64
+MOST_VALUES = 100_000
 
 
 def parse(document: ConfigResult) -> Data:
@@ -21,7 +28,8 @@ def parse(document: ConfigResult) -> Data:
     A document whose type says nothing (`text`) is read by its name's ending.
 
     Raises:
-        InvalidConfigError: it cannot be parsed, or holds no mapping at its top.
+        InvalidConfigError: it cannot be parsed, holds no mapping at its top, is nested more than 64
+            levels deep, or is YAML whose aliases stand for more than 100,000 values.
         MissingDependencyError: it is YAML and PyYAML is not installed.
     """
     kind = document.content_type
@@ -33,11 +41,41 @@ def parse(document: ConfigResult) -> Data:
     if parser is None:
         kinds = ", ".join(sorted((*_PARSERS, "text")))
         raise InvalidConfigError(document.data_id, f"content type {kind!r} is none of {kinds}")
-    data = parser(document.data_id, document.content)
+    data = _parsed(parser, document)
     if not isinstance(data, dict):
         problem = f"its top is a {type(data).__name__}, it has to be a mapping"
         raise InvalidConfigError(document.data_id, problem)
     return data
+
+
+def _parsed(parser: Callable[[str, str], object], document: ConfigResult) -> object:
+    try:
+        data = parser(document.data_id, document.content)
+        if _is_shallow(data):
+            return data
+    except InvalidConfigError:
+        raise
+    except RecursionError:
+        pass
+    except ValueError:  # whose message would show the value
+        problem = "a date or a number in it cannot be read"
+        raise InvalidConfigError(document.data_id, problem) from None
+    raise InvalidConfigError(document.data_id, f"nested more than {DEEPEST} levels deep")
+
+
+def _is_shallow(data: object) -> bool:
+    level = [data]
+    for _ in range(DEEPEST):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return True
+    return False
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def deep_merge(low: Mapping[str, object], high: Mapping[str, object]) -> Data:
@@ -62,7 +100,14 @@ def _yaml(data_id: str, content: str) -> object:
     except ImportError as error:
         raise MissingDependencyError(f"reading {data_id}", "microservice-kit[yaml]") from error
     try:
-        return yaml.safe_load(content) or {}
+        loader = yaml.SafeLoader(content)
+        node = loader.get_single_node()
+        if node is None:
+            return {}
+        if _values_of(node, {}) > MOST_VALUES:
+            problem = f"with its aliases it stands for more than {MOST_VALUES} values"
+            raise InvalidConfigError(data_id, problem)
+        return loader.construct_document(node) or {}
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -70,6 +115,18 @@ def _yaml(data_id: str, content: str) -> object:
         raise InvalidConfigError(data_id, problem) from error
     except yaml.YAMLError as error:
         raise InvalidConfigError(data_id, "not valid YAML (unreadable characters)") from error
+
+
+def _values_of(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values are built of the node, an alias counted as all it stands for."""
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1  # what an alias of itself, within itself, stands for
+        below: list[yaml.Node] = []
+        if isinstance(node.value, list):
+            for part in node.value:
+                below += part if isinstance(part, tuple) else (part,)
+        known[id(node)] = 1 + sum(_values_of(each, known) for each in below)
+    return known[id(node)]
 
 
 def _json(data_id: str, content: str) -> object:

@@ -72,7 +72,7 @@ def document_of(request: Request, answer: Answer, server: str) -> Any:
         _raise_empty(request, answer, server)
     try:
         document = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         _raise_text(request, answer, server)
     if isinstance(document, dict) and "code" not in document and "status" in document:
         _raise_spring(request, answer, server, document)

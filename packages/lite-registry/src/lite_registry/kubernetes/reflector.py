@@ -302,7 +302,7 @@ async def _lines(answer: StreamedAnswer) -> AsyncIterator[bytes]:
 def _event(line: bytes) -> dict[str, object]:
     try:
         event = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HttpClientError("the stream holds a line that is no JSON") from error
     if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
         raise HttpClientError("the stream holds a line that is no event")
@@ -317,7 +317,7 @@ def _key(item: KubeObject) -> str:
 def _api_error(status: int, retry_after: str | None, body: bytes) -> ApiError:
     try:
         message = str(json.loads(body).get("message"))
-    except (ValueError, AttributeError):
+    except (ValueError, RecursionError, AttributeError):
         message = body[:200].decode("utf-8", "replace")
     seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
     return ApiError(status, message[:300], seconds)
