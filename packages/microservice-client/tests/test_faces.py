@@ -111,6 +111,15 @@ def test_a_sync_client_that_cannot_open_leaves_no_thread() -> None:
         client.get("orders", "/")
 
 
+async def test_a_client_opened_without_a_block_needs_an_open_registry(mesh: FakeMesh) -> None:
+    client = AsyncServiceClient(mesh.registry, transport=mesh).open()
+    assert (await client.get("orders", "/hello")).text == "/hello"
+    await client.aclose()
+    unopened = AsyncServiceClient(open_service_registry("memory"))
+    with pytest.raises(InvalidValueError, match="source must be an open registry; only `async"):
+        unopened.open()
+
+
 async def test_fixed_addresses_need_no_registry() -> None:
     mesh = FakeMesh()
     await mesh.start("orders", "10.0.0.1:80", zipped)

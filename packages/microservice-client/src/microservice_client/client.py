@@ -7,11 +7,17 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import Self, Unpack, cast
+from typing import Self, Unpack
 
 import httpx
 
-from microservice_core import ConfigCenter, InstanceQuery, ServiceInstance, Unsubscribe
+from microservice_core import (
+    ConfigCenter,
+    InstanceQuery,
+    InvalidValueError,
+    ServiceInstance,
+    Unsubscribe,
+)
 
 from .addresses import StaticAddresses
 from .addressing import websocket_url
@@ -71,8 +77,12 @@ class AsyncServiceClient:
         return cls(StaticAddresses(addresses), **options)
 
     def open(self) -> Self:
-        """Open it without a block, in the running loop, on an open registry; `aclose()` closes it."""
-        self._start(cast(InstanceSource, self._source), AsyncExitStack())
+        """Open it without a block, in the running loop, on an open registry; `aclose()` closes it.
+
+        Raises:
+            InvalidValueError: `source` is no open registry.
+        """
+        self._start(self._source, AsyncExitStack())
         return self
 
     async def __aenter__(self) -> Self:
@@ -83,7 +93,10 @@ class AsyncServiceClient:
             self._start(source, stack)
         return self
 
-    def _start(self, source: InstanceSource, stack: AsyncExitStack) -> None:
+    def _start(self, source: Source, stack: AsyncExitStack) -> None:
+        if not isinstance(source, InstanceSource):
+            rule = "an open registry; only `async with` opens a provider's context manager"
+            raise InvalidValueError("source", type(source).__name__, rule)
         engine = open_engine(source, self._options)
         stack.push_async_callback(engine.aclose)
         self._headers = default_headers()

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from microservice_core import (
     InstanceQuery,
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 16  # services refreshed at the same time
 
 
+@runtime_checkable
 class InstanceSource(Protocol):
     """What discovery needs of a registry; every `ServiceRegistry` is one."""
 
