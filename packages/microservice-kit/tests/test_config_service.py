@@ -2,17 +2,25 @@ import logging
 from collections.abc import AsyncIterator
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from pydantic_settings import BaseSettings
 
 from microservice_core import InMemoryConfigCenter
 from microservice_core.testing.clock import settle
 from microservice_kit import ConfigService, InvalidConfigError
 
+ADDRESSES = {"localhost": "127.0.0.1"}
+
 
 class Database(BaseModel):
     pool: int = Field(default=5, ge=1)
     password: str = ""
+    host: str = "localhost"
+
+    @field_validator("host")
+    @classmethod
+    def address(cls, host: str) -> str:
+        return ADDRESSES[host]  # a KeyError is none of the errors pydantic expects
 
 
 class AppConfig(BaseModel):
@@ -52,7 +60,17 @@ async def test_a_published_document_reaches_the_readers(
     assert (seen, config.current.db.pool) == ([8, 9], 10)
 
 
-@pytest.mark.parametrize("broken", ['{"db": ', '{"db": {"pool": 0}}', '{"db": {"pool": "many"}}'])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '{"db": ',
+        '{"db": {"pool": 0}}',
+        '{"db": {"pool": "many"}}',
+        pytest.param("[" * 100_000, id="nested without end"),
+        pytest.param('{"db": {"pool": ' + "9" * 5000 + "}}", id="a number without end"),
+        '{"db": {"host": "unknown"}}',
+    ],
+)
 async def test_an_invalid_version_keeps_the_last_good_one(
     config: ConfigService[AppConfig],
     center: InMemoryConfigCenter,

@@ -104,14 +104,21 @@ class ConfigLayers(Generic[ModelT]):
             hidden = encrypted_keys(merged)
             merged = self._encryption.decrypt_all(merged)
             data = Resolver(merged).resolve_all()
-            model = self._model.model_validate(data)
         except (DecryptionError, PlaceholderError) as error:
             raise InvalidConfigError(self.name, str(error)) from error
-        except ValidationError as error:
-            raise without_values(self.name, error) from None
+        model = self._modelled(data)
         self.secrets |= hidden
         self.secrets |= keys_with_secrets(merged, self.secrets)
         return model, data
+
+    def _modelled(self, data: Data) -> ModelT:
+        try:
+            return self._model.model_validate(data)
+        except ValidationError as error:
+            raise without_values(self.name, error) from None
+        except Exception as error:  # a validator is anybody's code; its message may show a value
+            problem = f"a validator failed with {type(error).__name__}"
+            raise InvalidConfigError(self.name, problem) from error
 
     def parsed(self, state: State) -> Data:
         """What one document says; its values may still be encrypted or hold placeholders.
