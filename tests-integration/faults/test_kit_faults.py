@@ -35,6 +35,14 @@ pytestmark = pytest.mark.timeout(400)
 Start = Callable[..., subprocess.Popen[str]]
 
 
+# A lease as Nacos shall keep it; lite-registry's is in the settings.
+SIX_SECONDS = {
+    "preserved.heart.beat.interval": "1000",
+    "preserved.heart.beat.timeout": "3000",
+    "preserved.ip.delete.timeout": "6000",
+}
+
+
 class Settings(BaseModel):
     greeting: str = "hello"
 
@@ -328,6 +336,61 @@ async def test_each_worker_of_a_prefork_server_has_its_own_registration(
     program.terminate()
     await eventually(lambda: place.ports(service), lambda ports: not ports, within_seconds=30)
     assert await asyncio.to_thread(program.wait, 20) == 0
+
+
+@asynccontextmanager
+async def counted(place: Place, service: str) -> AsyncIterator[list[int]]:
+    """How many instances there were, as often as the registry can be asked; only changes count."""
+    counts: list[int] = []
+
+    async def ask(registry: ServiceRegistry) -> None:
+        while True:
+            found = len(await registry.get_instances(service))
+            if counts[-1:] != [found]:
+                counts.append(found)
+            await asyncio.sleep(0.005)
+
+    believing = {"empty_hold_seconds": 0.0} if place.provider == "nacos" else {}
+    async with open_service_registry(place.provider, place.settings | believing) as registry:
+        asking = asyncio.create_task(ask(registry))
+        try:
+            yield counts
+        finally:
+            asking.cancel()
+            await asyncio.wait([asking])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_a_worker_that_ends_leaves_the_address_they_share_to_the_other(
+    place: Place, start: Start, free_port: int, first: int, tmp_path: Path
+) -> None:
+    service, ready = f"shared-{uuid4().hex[:8]}", tmp_path / "ready"
+    ready.mkdir()
+    program = start(
+        "tests-integration/faults/one_address.py",
+        str(free_port),
+        str(ready),
+        environment=place.environment(service_name=service, metadata=json.dumps(SIX_SECONDS)),
+    )
+    await eventually(
+        lambda: asyncio.sleep(0, list(ready.iterdir())), lambda both: len(both) == 2,
+        within_seconds=30,
+    )  # fmt: skip
+    workers = sorted(int(each.name) for each in ready.iterdir())
+    await eventually(lambda: place.ports(service), lambda ports: ports == {free_port})
+    async with counted(place, service) as counts:
+        os.kill(workers[first], signal.SIGTERM)
+        await eventually(
+            lambda: asyncio.sleep(0, children(program.pid)), lambda left: len(left) == 1
+        )
+        until = time.monotonic() + 9.0
+        while time.monotonic() < until:  # the other one keeps it alive
+            await asyncio.sleep(0.1)
+        assert counts == [1]
+    os.kill(workers[1 - first], signal.SIGTERM)
+    assert await asyncio.to_thread(program.wait, 20) == 0
+    # The last one took it out: no lease ends so soon.
+    await eventually(lambda: place.ports(service), lambda ports: not ports, within_seconds=3.0)
 
 
 def children(pid: int) -> list[int]:

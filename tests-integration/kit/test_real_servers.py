@@ -69,6 +69,12 @@ def workers(program: subprocess.Popen[str]) -> frozenset[int]:
     return frozenset(map(int, listed.stdout.split()))
 
 
+def are_present(pids: frozenset[int]) -> bool:
+    """Whether each of these holds the lock by which workers of one address know of each other."""
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return pids <= {int(fields[4]) for fields in locks if fields[3] == "READ"}
+
+
 @pytest.fixture
 def serve(
     start: Start, registry: LiteServiceRegistry, free_tcp_port_factory: Callable[[], int]
@@ -178,15 +184,19 @@ async def test_workers_are_replaced_one_by_one_and_the_service_stays(
 
     def replaced(count: int) -> bool:
         now = workers(program)
-        return len(now) == 2 and len(now - old) == count
+        return len(now) == 2 and len(now - old) == count and are_present(now)
 
+    sizes: set[int] = set()
+    stop = registry.watch_instances("stoppable", lambda seen: sizes.add(len(seen)))
     async with asked_all_the_time(registry) as answers:
-        await until(lambda: len(answers.pids) > 1)
+        await until(lambda: len(answers.pids) > 1 and are_present(old))
         for count, pid in enumerate(sorted(old), start=1):
             os.kill(pid, signal.SIGTERM)
             await until(partial(replaced, count))
             await known(registry, 2)
+    stop()
     assert answers.outcomes.keys() == {"200"}
+    assert sizes == {2}  # one hands the address over to the other
     for server in (program, beside):
         server.terminate()
         assert await asyncio.to_thread(server.wait, 20) in CLEAN_END

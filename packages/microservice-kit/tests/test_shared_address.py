@@ -49,6 +49,33 @@ print("forked", flush=True)
 sys.stdin.read()
 """
 
+COMING_AND_GOING = """
+import os
+print("ready", flush=True)
+sys.stdin.readline()
+mine, lasts = folder / f"present-{sys.argv[3]}", 0
+for _ in range(500):
+    turn.take()
+    joined = turn._file is not None
+    if joined:
+        mine.touch()
+    sum(range(500))
+    mine.unlink(missing_ok=True)
+    if turn.leave() and joined:
+        lasts += 1
+        assert not list(folder.glob("present-*")), "the last was not alone"
+    turn.give_up()
+print("done", lasts, flush=True)
+"""
+
+LEAVING = """
+print(turn.take(), flush=True)
+sys.stdin.readline()
+print(turn.leave(), flush=True)
+turn.give_up()
+sys.stdin.readline()
+"""
+
 IN_TURN = """
 import os
 print("ready", flush=True)
@@ -67,6 +94,17 @@ class Server(InMemoryServiceRegistry):
     """As if it were one that other processes see."""
 
     server_address = "127.0.0.1:1"
+
+
+class HandingOver(Server):
+    """One that leaves an instance registered when it is asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handed_over: list[ServiceInstance] = []
+
+    async def hand_over(self, instance: ServiceInstance) -> None:
+        self.handed_over.append(instance)
 
 
 Other = Callable[..., subprocess.Popen[str]]
@@ -128,6 +166,7 @@ def test_one_process_has_the_right_until_it_gives_it_up(
     assert not turn.take()
     give_up(third)
     assert turn.take()
+    give_up(second)
     turn.give_up()
     assert list(tmp_path.iterdir()) == []
 
@@ -153,6 +192,35 @@ def test_never_two_have_it_however_fast_it_changes_hands(
     for process in both:
         tell(process)
     assert [said(process) for process in both] == ["done", "done"]
+
+
+def test_of_those_who_are_there_exactly_one_leaves_last(
+    instance: ServiceInstance, other: Other, tmp_path: Path
+) -> None:
+    others = [other(instance, tmp_path, LEAVING) for _ in range(3)]
+    assert sorted(said(process) for process in others) == ["False", "False", "True"]
+    left: list[str] = []
+    for process in others:
+        tell(process)
+        left.append(said(process))
+    assert left == ["False", "False", "True"]
+    while list(tmp_path.iterdir()):
+        """The last one removes the file, after it has told."""
+
+
+def test_nobody_is_there_while_the_last_one_leaves_however_fast_they_come_and_go(
+    instance: ServiceInstance, other: Other, tmp_path: Path
+) -> None:
+    folder = tmp_path / "turns"
+    folder.mkdir()
+    all_four = [other(instance, folder, COMING_AND_GOING, str(number)) for number in range(4)]
+    assert [said(process) for process in all_four] == ["ready"] * 4
+    for process in all_four:
+        tell(process)
+    told = [said(process).split() for process in all_four]
+    assert [words[0] for words in told] == ["done"] * 4
+    assert sum(int(words[1]) for words in told) > 0
+    assert list(folder.iterdir()) == []
 
 
 def test_other_addresses_other_registries_and_those_in_memory_do_not_matter(
@@ -224,6 +292,60 @@ async def test_who_stands_by_registers_when_the_other_ends_and_takes_nothing_fro
     await registrar.aclose()
     assert await registry.get_instances(instance.service_name) == ()
     assert await asyncio.to_thread(said, other(instance)) == "True"
+
+
+async def test_who_keeps_it_hands_over_to_who_stands_by(
+    instance: ServiceInstance, other: Other
+) -> None:
+    registry = HandingOver()
+    registrar = Registrar(registry)
+    assert (await registrar.add(instance)).registered
+    standing_by = other(instance)
+    assert await asyncio.to_thread(said, standing_by) == "False"
+    await registrar.aclose()
+    assert registry.handed_over == [instance]
+    assert len(await registry.get_instances(instance.service_name)) == 1
+    await asyncio.to_thread(give_up, standing_by)
+
+    alone = Registrar(registry)
+    assert (await alone.add(instance)).registered
+    await alone.aclose()
+    assert await registry.get_instances(instance.service_name) == ()
+
+
+async def test_the_last_takes_out_what_was_handed_over_even_if_it_never_was_its_turn(
+    instance: ServiceInstance, other: Other
+) -> None:
+    async def never(_: float) -> None:
+        await asyncio.Event().wait()
+
+    keeping = other(instance)
+    assert await asyncio.to_thread(said, keeping) == "True"
+    registry = HandingOver()
+    await registry.register(instance)  # by the other process
+    standing_by = Registrar(registry, sleep=never)
+    assert not (await standing_by.add(instance)).registered
+    await asyncio.to_thread(give_up, keeping)
+    assert len(await registry.get_instances(instance.service_name)) == 1
+    await standing_by.aclose()
+    assert await registry.get_instances(instance.service_name) == ()
+
+
+async def test_who_stands_by_grows_warm_meanwhile(instance: ServiceInstance, other: Other) -> None:
+    first = other(instance)
+    assert await asyncio.to_thread(said, first) == "True"
+    registry = Server()
+    registrar = Registrar(registry, warm_up_seconds=0.5)
+    registration = await registrar.add(instance)
+    await asyncio.to_thread(give_up, first)
+
+    async def weight() -> float:
+        seen = await registry.get_instances(instance.service_name)
+        return seen[0].weight if seen else 0.0
+
+    await eventually(weight, lambda weight: weight == instance.weight)
+    assert registration.registered
+    await registrar.aclose()
 
 
 async def test_standing_by_is_nothing_bad(instance: ServiceInstance, other: Other) -> None:

@@ -64,6 +64,22 @@ async def test_a_lease_is_kept_alive_and_closing_ends_it(server: LiteRegistrySer
         await seen.wait_for(lambda states: not states, within_seconds=0.9)
 
 
+async def test_what_is_handed_over_outlives_its_keeper_until_another_takes_it_out(
+    server: LiteRegistryServer, registry: LiteServiceRegistry
+) -> None:
+    async with LiteServiceRegistry(server.url, token=TOKEN, ttl_seconds=1.0) as keeper:
+        await keeper.register(ORDERS)
+        await keeper.hand_over(ORDERS)
+    assert await registry.get_instances("orders") == (ORDERS,)
+    await registry.register(replace(ORDERS, weight=2.0))
+    with pytest.raises(AssertionError):  # two of the first one's lifetimes later
+        await eventually(
+            lambda: registry.get_instances("orders"), lambda seen: not seen, within_seconds=2.0
+        )
+    await registry.deregister(ORDERS)
+    assert await registry.get_instances("orders") == ()
+
+
 async def test_a_busy_event_loop_costs_no_lease() -> None:
     command = [sys.executable, "-m", "lite_registry", "serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220

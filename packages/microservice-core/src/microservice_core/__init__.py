@@ -37,6 +37,7 @@ from .metadata import Metadata
 from .registry import (
     InstanceQuery,
     InstancesListener,
+    RegistrationHandover,
     ServerAddressed,
     ServiceCatalog,
     ServiceInstance,
@@ -91,6 +92,7 @@ __all__ = (
     "OutcomeObserver",
     "ProviderError",
     "ProviderNotFoundError",
+    "RegistrationHandover",
     "RequestContext",
     "ServerAddressed",
     "ServiceCatalog",

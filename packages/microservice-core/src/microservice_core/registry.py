@@ -13,6 +13,7 @@ from .metadata import Metadata
 __all__ = (
     "InstanceQuery",
     "InstancesListener",
+    "RegistrationHandover",
     "ServerAddressed",
     "ServiceCatalog",
     "ServiceInstance",
@@ -190,6 +191,19 @@ class ServerAddressed(Protocol):
     @property
     def server_address(self) -> str:
         """The URL or `host:port` of the server."""
+        ...
+
+
+@runtime_checkable
+class RegistrationHandover(Protocol):
+    """A registry whose registrations another process can go on with, without a gap."""
+
+    async def hand_over(self, instance: ServiceInstance) -> None:
+        """Stop keeping the instance alive, without taking it out.
+
+        Nothing of this object touches it any more, `close` neither. Who goes on with it registers
+        it within its lease. One that is not kept here is no error.
+        """
         ...
 
 

@@ -10,7 +10,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from microservice_core import ServiceInstance, ServiceRegistry, ServiceRegistryError
+from microservice_core import (
+    RegistrationHandover,
+    ServiceInstance,
+    ServiceRegistry,
+    ServiceRegistryError,
+)
 
 from .shared_address import AddressTurn
 
@@ -104,7 +109,7 @@ class Registration:
             await self._update()
 
     async def deregister(self) -> None:
-        """Take the instance out for good, unless another process keeps it registered.
+        """Take the instance out for good, unless another process serves its address.
 
         Raises:
             ServiceRegistryError: the registry cannot be told; the lease will end.
@@ -113,10 +118,18 @@ class Registration:
         async with self._one_at_a_time:
             self.registered = False
             try:
-                if self.turn.held:
+                if await self._is_ours_to_take_out():
                     await self._registry.deregister(self.instance)
             finally:
                 self.turn.give_up()
+
+    async def _is_ours_to_take_out(self) -> bool:
+        if not isinstance(self._registry, RegistrationHandover):
+            return self.turn.held
+        if self.turn.held:
+            # No longer kept alive by us: a beat could bring back what the last one takes out.
+            await self._registry.hand_over(self.instance)
+        return self.turn.leave()
 
     async def _update(self) -> None:
         async with self._one_at_a_time:
@@ -195,8 +208,7 @@ class Registrar:
         if not registration.turn.take():
             logger.info("another process keeps %s registered; standing by", instance.address)
             _ = self._start(self._stand_by(registration))
-            return registration
-        if patient or self._policy == "degrade":
+        elif patient or self._policy == "degrade":
             await self._register_patiently(registration)
         else:
             await self._by_policy(registration.register)

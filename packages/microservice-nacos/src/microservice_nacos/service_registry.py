@@ -80,6 +80,18 @@ class NacosServiceRegistry:
                 ephemeral=instance.ephemeral,
             )
 
+    async def hand_over(self, instance: ServiceInstance) -> None:
+        """Beat no more, and leave the instance registered: another process goes on with it."""
+        self._registered.pop(_key(instance), None)
+        with as_registry_errors("hand_over", instance.service_name):
+            await self._client.naming.hand_over(
+                instance.service_name,
+                instance.ip,
+                instance.port,
+                group=instance.group_name or None,
+                namespace=instance.namespace_id or None,
+            )
+
     async def renew(self, instance: ServiceInstance) -> None:
         """Send one beat now.
 

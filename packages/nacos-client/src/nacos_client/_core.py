@@ -190,6 +190,11 @@ class Core:
         kept = yield Wait(self.background.submit(self.heartbeats.forget(registration.key)))
         yield from self.naming.deregister(kept or registration)
 
+    def hand_over(self, registration: Registration) -> Operation[None]:
+        """Stop beating, and leave the instance where it is."""
+        self.check_open()
+        yield Wait(self.background.submit(self.heartbeats.forget(registration.key)))
+
     def beat(self, registration: Registration) -> Operation[None]:
         """One beat now."""
         self.check_open()

@@ -68,7 +68,7 @@ class LeaseKeeper:
             self._work.put(None)
         thread.join()
 
-    # The next three run in the thread, as work given to `submit`.
+    # The next four run in the thread, as work given to `submit`.
 
     def register(self, instance: ServiceInstance) -> None:
         self._writer.put(instance)
@@ -77,6 +77,9 @@ class LeaseKeeper:
     def deregister(self, instance: ServiceInstance) -> None:
         self._held.pop(_key(instance), None)
         self._writer.delete(instance)
+
+    def let_alone(self, instance: ServiceInstance) -> None:
+        self._held.pop(_key(instance), None)
 
     def renew(self, instance: ServiceInstance) -> None:
         held = self._held.get(_key(instance))

@@ -110,6 +110,10 @@ class LiteServiceRegistry:
         await self._in_keeper(lambda: self._keeper.deregister(instance))
         self._forget(instance)
 
+    async def hand_over(self, instance: ServiceInstance) -> None:
+        """Renew the instance no more, and leave it registered: another process goes on with it."""
+        await self._in_keeper(lambda: self._keeper.let_alone(instance))
+
     async def renew(self, instance: ServiceInstance) -> None:
         """Force one beat now; one that this object registered is registered again if forgotten.
 

@@ -10,7 +10,12 @@ from uuid import uuid4
 import pytest
 
 from microservice_core.errors import InstanceNotFoundError
-from microservice_core.registry import InstanceQuery, ServiceInstance, ServiceRegistry
+from microservice_core.registry import (
+    InstanceQuery,
+    RegistrationHandover,
+    ServiceInstance,
+    ServiceRegistry,
+)
 
 from .waiting import Recorder, eventually
 
@@ -224,6 +229,22 @@ class ServiceRegistryContract:
         await witness.wait_for(lambda seen: len(seen) == 1, within_seconds=self.patience_seconds)
         assert len(ended.states) == told
         stop_witness()
+
+    async def test_what_is_handed_over_stays_until_somebody_else_takes_it_out(
+        self, registry: ServiceRegistry, service_name: str
+    ) -> None:
+        if not isinstance(registry, RegistrationHandover):
+            pytest.skip("this registry hands nothing over")
+        ours = self.instance(service_name, metadata={"version": "1"})
+        await registry.hand_over(ours)
+        await registry.register(ours)
+        await registry.hand_over(ours)
+        await registry.register(replace(ours, metadata={"version": "2"}))
+        await registry.hand_over(ours)
+        (seen,) = await self.listed(registry, service_name, [ours.address])
+        assert seen.version == "2"
+        await registry.deregister(ours)
+        await self.listed(registry, service_name, [])
 
     async def test_closing_twice_is_fine(self, registry: ServiceRegistry) -> None:
         await registry.close()

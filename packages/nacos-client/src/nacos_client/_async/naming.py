@@ -109,6 +109,23 @@ class AsyncNamingApi:
         )
         await self._runner.run(self._core.deregister(registration))
 
+    async def hand_over(
+        self,
+        service: str,
+        ip: str,
+        port: int,
+        *,
+        group: str | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        """Stop beating, and leave the instance registered: another process goes on with it.
+
+        It has to register within the lease (metadata `preserved.heart.beat.timeout`, 15 s unless
+        said otherwise). One that this client does not keep alive is no error.
+        """
+        registration = self._core.registration(service, ip, port, group=group, namespace=namespace)
+        await self._runner.run(self._core.hand_over(registration))
+
     async def beat(
         self,
         service: str,

@@ -110,6 +110,23 @@ class NamingApi:
         )
         self._runner.run(self._core.deregister(registration))
 
+    def hand_over(
+        self,
+        service: str,
+        ip: str,
+        port: int,
+        *,
+        group: str | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        """Stop beating, and leave the instance registered: another process goes on with it.
+
+        It has to register within the lease (metadata `preserved.heart.beat.timeout`, 15 s unless
+        said otherwise). One that this client does not keep alive is no error.
+        """
+        registration = self._core.registration(service, ip, port, group=group, namespace=namespace)
+        self._runner.run(self._core.hand_over(registration))
+
     def beat(
         self,
         service: str,

@@ -29,6 +29,7 @@ from nacos_client import (
     ConflictError,
     InstanceList,
     InstanceNotFound,
+    InvalidArgumentError,
     NacosClient,
     RequestRejectedError,
 )
@@ -216,6 +217,24 @@ class NacosContract(Contract):
         await nacos.naming.deregister(service, "10.9.8.7", 8000)
         await eventually(lambda: _is_empty(nacos, service))
         await nacos.naming.deregister(service, "10.9.8.7", 8000)
+
+    async def test_an_instance_handed_over_stays_when_its_client_closes(
+        self, nacos: Any, service: str, target: Target
+    ) -> None:
+        await nacos.naming.hand_over(service, "10.9.8.7", 8000)
+        async with AsyncNacosClient(
+            target.address, username=target.username, password=target.password, group=GROUP
+        ) as other:
+            await other.naming.register(service, "10.9.8.7", 8000, metadata=QUICK_BEATS)
+            await eventually(lambda: nacos.naming.instances(service))
+            await other.naming.hand_over(service, "10.9.8.7", 8000)
+            with pytest.raises(InvalidArgumentError, match="one this client has registered"):
+                await other.naming.update(service, "10.9.8.7", 8000, weight=2)
+        assert [each.ip for each in await nacos.naming.instances(service)] == ["10.9.8.7"]
+        await nacos.naming.register(service, "10.9.8.7", 8000, weight=3)
+        await eventually(lambda: _weights(nacos, service, [3.0]))
+        await nacos.naming.deregister(service, "10.9.8.7", 8000)
+        await eventually(lambda: _is_empty(nacos, service))
 
     async def test_registering_again_replaces_the_data(self, nacos: Any, service: str) -> None:
         await nacos.naming.register(service, "10.9.8.7", 8000, weight=1)
