@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import CancelledError
 
 import pytest
@@ -163,6 +163,27 @@ def test_what_has_not_begun_when_it_closes_begins_before_it_is_cancelled() -> No
         with LoopThread() as loop:
             loop.run(start())
     gc.collect()
+
+
+def test_a_generator_that_is_being_closed_may_end() -> None:
+    ended: list[str] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("generator")
+
+    async def drop_one() -> None:
+        async for _ in numbers():
+            break  # nobody closes it: the loop does, in a task that is no coroutine's
+
+    with LoopThread() as loop:
+        loop.run(drop_one())
+    assert ended == ["generator"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError, Future
-from inspect import CORO_CREATED, getcoroutinestate
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -134,16 +133,13 @@ class LoopThread:
 
 
 async def _cancel_all() -> None:
+    known: set[asyncio.Task[object]] = set()
     told: set[asyncio.Task[object]] = set()
     while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-        # One that has not begun could not clean up, so it is told a turn later.
-        for task in [one for one in tasks - told if _has_begun(one)]:
+        # One that has not begun could not clean up, so each has a turn before it is told.
+        for task in known & tasks - told:
             task.cancel()
             told.add(task)
+        known |= tasks
         await asyncio.wait(tasks, timeout=0 if tasks - told else None)
     await asyncio.gather(*told, return_exceptions=True)
-
-
-def _has_begun(task: asyncio.Task[object]) -> bool:
-    coroutine = task.get_coro()
-    return not isinstance(coroutine, Coroutine) or getcoroutinestate(coroutine) != CORO_CREATED

@@ -6,15 +6,13 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Coroutine
 from concurrent.futures import Future
-from inspect import CORO_CREATED, getcoroutinestate
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ClientClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 __all__ = ("Background",)
 
@@ -128,17 +126,14 @@ class Background:
             self._ended.set_result(None)
 
     async def _wind_up(self) -> None:
+        known: set[asyncio.Task[object]] = set()
         told: set[asyncio.Task[object]] = set()
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-            # One that has not begun could not clean up, so it is told a turn later.
-            for task in [one for one in tasks - told if _has_begun(one)]:
+            # One that has not begun could not clean up, so each has a turn before it is told.
+            for task in known & tasks - told:
                 task.cancel()
                 told.add(task)
+            known |= tasks
             await asyncio.wait(tasks, timeout=0 if tasks - told else None)
         await asyncio.gather(*told, return_exceptions=True)
         await self._last()
-
-
-def _has_begun(task: asyncio.Task[object]) -> bool:
-    coroutine = task.get_coro()
-    return not isinstance(coroutine, Coroutine) or getcoroutinestate(coroutine) != CORO_CREATED
