@@ -12,12 +12,12 @@ from microservice_core import (
     open_config_center,
     open_service_registry,
 )
-from microservice_core.testing import ConfigCenterContract, ServiceRegistryContract
+from microservice_core.testing import ConfigCenterContract, RegistrationHandoverContract
 
 QUICK = {"config_poll_seconds": 0.3, "instance_poll_seconds": 0.3, "empty_hold_seconds": 1.0}
 
 
-class TestNacosServiceRegistry(ServiceRegistryContract):
+class TestNacosServiceRegistry(RegistrationHandoverContract):
     patience_seconds = 30.0
 
     @pytest.fixture

@@ -2,12 +2,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from microservice_core.testing import ConfigCenterContract, ServiceRegistryContract
+from microservice_core.testing import ConfigCenterContract, RegistrationHandoverContract
 from microservice_nacos import NacosConfigCenter, NacosServiceRegistry
 from nacos_client import AsyncNacosClient
 
 
-class TestNacosServiceRegistry(ServiceRegistryContract):
+class TestNacosServiceRegistry(RegistrationHandoverContract):
     @pytest.fixture
     async def registry(self, client: AsyncNacosClient) -> AsyncIterator[NacosServiceRegistry]:
         registry = NacosServiceRegistry(client)

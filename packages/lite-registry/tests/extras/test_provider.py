@@ -24,7 +24,7 @@ from microservice_core import (
     ServiceRegistryUnavailableError,
     open_service_registry,
 )
-from microservice_core.testing import Recorder, ServiceRegistryContract, eventually
+from microservice_core.testing import Recorder, RegistrationHandoverContract, eventually
 
 TOKEN = "correct-horse"
 ORDERS = ServiceInstance("orders", "127.0.0.1", 9001, metadata={"lane": "dev"})
@@ -42,7 +42,7 @@ async def registry(server: LiteRegistryServer) -> AsyncIterator[LiteServiceRegis
         yield registry
 
 
-class TestLiteServiceRegistry(ServiceRegistryContract):
+class TestLiteServiceRegistry(RegistrationHandoverContract):
     pass
 
 

@@ -12,19 +12,21 @@ from .clock import ManualClock
 
 if TYPE_CHECKING:
     from .config_contract import ConfigCenterContract
-    from .registry_contract import ServiceRegistryContract
+    from .registry_contract import RegistrationHandoverContract, ServiceRegistryContract
     from .waiting import Recorder, eventually
 
 __all__ = (
     "ConfigCenterContract",
     "ManualClock",
     "Recorder",
+    "RegistrationHandoverContract",
     "ServiceRegistryContract",
     "eventually",
 )
 
 _LAZY = {
     "ConfigCenterContract": ".config_contract",
+    "RegistrationHandoverContract": ".registry_contract",
     "ServiceRegistryContract": ".registry_contract",
     "Recorder": ".waiting",
     "eventually": ".waiting",
