@@ -356,14 +356,13 @@ async def test_garbage_ends_no_lease() -> None:
     await listener.close(0.0)
 
 
-async def test_an_answer_may_not_be_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lite_registry.provider.exchange.LONGEST_ANSWER", 1000)
-    listener = answering(Response(200, b" " * 1001, "application/json"))
+async def test_an_answer_may_not_be_of_any_size() -> None:
+    listener = answering(Response(200, b" " * (64 * 1024 * 1024 + 1), "application/json"))
     port = await listener.listen("127.0.0.1", 0)
-    async with LiteServiceRegistry(f"http://127.0.0.1:{port}") as registry:
-        with pytest.raises(ServiceRegistryUnavailableError, match="more than 1000 bytes"):
+    async with LiteServiceRegistry(f"http://127.0.0.1:{port}", timeout_seconds=60) as registry:
+        with pytest.raises(ServiceRegistryUnavailableError, match="more than 67108864 bytes"):
             await registry.get_instances("orders")
-        with pytest.raises(ServiceRegistryUnavailableError, match="more than 1000 bytes"):
+        with pytest.raises(ServiceRegistryUnavailableError, match="more than 67108864 bytes"):
             await registry.register(ORDERS)
     await listener.close(0.0)
 
