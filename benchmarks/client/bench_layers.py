@@ -22,7 +22,7 @@ import httpx
 from client.running import instances, seconds_per_call
 
 from microservice_client import ServicePolicy
-from microservice_client._fast import AiohttpTransport
+from microservice_client.http.aiohttp_transport import AiohttpTransport
 
 OTHERS = {
     "httpx-aiohttp": ("httpx_aiohttp", "AiohttpTransport"),

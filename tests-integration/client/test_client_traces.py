@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from microservice_client import AsyncServiceClient, ServicePolicy
 from microservice_client.testing import FakeMesh
-from microservice_kit.tracing import TracingMiddleware
+from microservice_kit.telemetry.tracing import TracingMiddleware
 
 A, B, STOCK = "10.0.0.1:80", "10.0.0.2:80", "10.0.1.1:80"
 

@@ -8,7 +8,7 @@ PROGRAM = textwrap.dedent(
     for name in ("aiohttp", "h2"):
         sys.modules[name] = None
     from microservice_client import AsyncServiceClient, ServicePolicy
-    from microservice_client.connections import httpx_pool, pool_maker
+    from microservice_client.http.connections import httpx_pool, pool_maker
 
     assert pool_maker("auto") is httpx_pool
     addresses = {"orders": ["http://127.0.0.1:9"]}

@@ -29,7 +29,7 @@ from microservice_kit import (
     rate_limited,
     retry,
 )
-from microservice_kit.fastapi_depends import (
+from microservice_kit.fastapi import (
     api_client,
     config_part,
     config_value,
@@ -159,7 +159,7 @@ async def test_how_services_are_called_follows_the_configuration_too(
 ) -> None:
     client = await service_client()
     await publish(center, '{"calls": {"default": {"attempts": 1}}}')
-    with caplog.at_level(logging.ERROR, logger="microservice_kit.call_policies"):
+    with caplog.at_level(logging.ERROR, logger="microservice_kit.calls.call_policies"):
         await publish(center, '{"calls": {"default": {"attempts": 0}}}')
     assert "calls go on as before" in caplog.text
     await publish(center, "{}")

@@ -3,12 +3,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .adaptive_limit import AdaptiveLimit
-from .backoff import Backoff, DecorrelatedBackoff, ExponentialBackoff, FixedBackoff, Jitter
-from .breaker import CircuitBreaker
-from .breaker_config import BreakerConfig, BreakerState
-from .bulkhead import Bulkhead, BulkheadConfig
-from .deadline import deadline
+from .breaker.circuit_breaker import CircuitBreaker
+from .breaker.config import BreakerConfig, BreakerState
+from .breaker.keyed import KeyedCircuitBreakers
+from .breaker.outcome_report import OutcomeReport
+from .breaker.permit import Permit
+from .concurrency.adaptive_limit import AdaptiveLimit
+from .concurrency.bulkhead import Bulkhead, BulkheadConfig
+from .concurrency.load_shedding import LoadShedding, Priority, priority
 from .errors import (
     BulkheadFullError,
     CircuitOpenError,
@@ -37,21 +39,9 @@ from .events import (
 )
 from .fallback import Fallback
 from .fault_injection import FaultInjection, FaultInjectionConfig
-from .hedge import Hedge
-from .keyed_breakers import KeyedCircuitBreakers
-from .keyed_limit import KeyedLimit
-from .keyed_limiter import KeyedRateLimiter
-from .latency import LatencyPercentile
-from .limit_config import Decision, LimitConfig
-from .limiter import RateLimiter
-from .load_shedding import LoadShedding, Priority, priority
 from .metrics import record_metrics
-from .outcome_report import OutcomeReport
-from .paced_limiter import PacedLimiter
-from .permit import Permit
-from .pipeline import Pipeline, pipeline
-from .pipeline_build import ConfiguredPipeline, build_pipeline
-from .pipeline_config import (
+from .pipelines.build import ConfiguredPipeline, build_pipeline
+from .pipelines.config import (
     AdaptiveLimitConfig,
     HedgeConfig,
     PipelineConfig,
@@ -61,21 +51,31 @@ from .pipeline_config import (
     http_client_defaults,
     message_consumer_defaults,
 )
+from .pipelines.pipeline import Pipeline, pipeline
+from .pipelines.registry import Registry
 from .policy import Policy
-from .rate_limit_headers import rate_limit_headers, retry_after_seconds
-from .registry import Registry
-from .retry import Retry
-from .retry_block import Attempt, RetryBlock
-from .retry_budget import RetryBudget
-from .retry_config import RetryConfig
-from .sliding_window import SlidingWindowLimiter
+from .rate_limit.config import Decision, LimitConfig
+from .rate_limit.headers import rate_limit_headers, retry_after_seconds
+from .rate_limit.keyed import KeyedRateLimiter
+from .rate_limit.keyed_policy import KeyedLimit
+from .rate_limit.limiter import RateLimiter
+from .rate_limit.paced import PacedLimiter
+from .rate_limit.sliding_window import SlidingWindowLimiter
+from .retry.backoff import Backoff, DecorrelatedBackoff, ExponentialBackoff, FixedBackoff, Jitter
+from .retry.budget import RetryBudget
+from .retry.config import RetryConfig
+from .retry.hedge import Hedge
+from .retry.latency import LatencyPercentile
+from .retry.retry import Retry
+from .retry.retry_block import Attempt, RetryBlock
 from .testing_mode import testing
-from .timeout import Timeout
+from .timeouts.deadline import deadline
+from .timeouts.timeout import Timeout
 
 if TYPE_CHECKING:
-    from .async_redis_limiter import AsyncRedisRateLimiter
-    from .breaker_sharing import AsyncRedisBreakerSharing, RedisBreakerSharing
-    from .redis_limiter import RedisRateLimiter
+    from .breaker.sharing import AsyncRedisBreakerSharing, RedisBreakerSharing
+    from .rate_limit.async_redis_limiter import AsyncRedisRateLimiter
+    from .rate_limit.redis_limiter import RedisRateLimiter
 
 __all__ = (
     "AdaptiveLimit",
@@ -161,10 +161,10 @@ __all__ = (
 )
 
 _LAZY = {
-    "AsyncRedisBreakerSharing": ".breaker_sharing",
-    "AsyncRedisRateLimiter": ".async_redis_limiter",
-    "RedisBreakerSharing": ".breaker_sharing",
-    "RedisRateLimiter": ".redis_limiter",
+    "AsyncRedisBreakerSharing": ".breaker.sharing",
+    "AsyncRedisRateLimiter": ".rate_limit.async_redis_limiter",
+    "RedisBreakerSharing": ".breaker.sharing",
+    "RedisRateLimiter": ".rate_limit.redis_limiter",
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from microservice_core import MissingDependencyError
 
-from .breaker_config import BreakerState
+from .breaker.config import BreakerState
 from .events import (
     CallHedged,
     CallRejected,
@@ -69,7 +69,7 @@ def record_metrics(
         from opentelemetry import metrics
     except ImportError:
         raise MissingDependencyError("record_metrics", "microservice-governance[otel]") from None
-    return source.subscribe(_Recorder(meter or metrics.get_meter(__package__), max_names))
+    return source.subscribe(_Recorder(meter or metrics.get_meter("microservice_governance"), max_names))
 
 
 class _Recorder:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .errors import RejectedError
-    from .pipeline import Pipeline
+    from .pipelines.pipeline import Pipeline
 
 __all__ = ("Policy", "called_in_vain", "is_async", "refuse_coroutine")
 
@@ -63,7 +63,7 @@ class Policy(ABC):
 
     def __or__(self, inner: Policy) -> Pipeline:
         """`outer | inner`: a pipeline."""
-        from .pipeline import pipeline
+        from .pipelines.pipeline import pipeline
 
         return pipeline(self, inner)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .context import current_lane, is_prod_lane, lane_headers, lane_scope
+from .context.lane_classes import LaneClass, LaneClasses
+from .context.lane_context import current_lane, is_prod_lane, lane_headers, lane_scope
 from .errors import (
     InvalidLaneError,
     LaneError,
@@ -13,17 +14,19 @@ from .errors import (
     RouteTableError,
     RulesError,
 )
-from .instance_filter import LaneInstanceFilter
+from .ingress.asgi_middleware import LaneMiddleware
 from .instrumentation import instrument, uninstrument
-from .lane_classes import LaneClass, LaneClasses
-from .mesh import MeshHosts
-from .middleware import LaneMiddleware
 from .observer import LaneCounts, LaneObserver, OtelLaneObserver
 from .resolution import Decision, Outcome, Resolution
+from .routing.instance_filter import LaneInstanceFilter
+from .routing.mesh_hosts import MeshHosts
 
 if TYPE_CHECKING:
-    from .conditions import GatewayRequest
-    from .executors import (
+    from .colouring.conditions import GatewayRequest
+    from .colouring.gateway import ColouringMiddleware
+    from .colouring.live_rules import ConfigRules, RuleFile
+    from .colouring.rules import ColouringRules, Explanation
+    from .context.executors import (
         LaneItem,
         LaneThread,
         LaneThreadPoolExecutor,
@@ -31,13 +34,10 @@ if TYPE_CHECKING:
         patch_executors,
         unpatch_executors,
     )
+    from .context.generators import lane_generator
     from .fetching import Fetched
-    from .gateway import ColouringMiddleware
-    from .generators import lane_generator
-    from .live_rules import ConfigRules, RuleFile
-    from .router import AsyncLaneRouter, LaneRouter
-    from .rules import ColouringRules, Explanation
-    from .wsgi import LaneWsgiMiddleware
+    from .ingress.wsgi_middleware import LaneWsgiMiddleware
+    from .routing.router import AsyncLaneRouter, LaneRouter
 
 __all__ = (
     "AsyncLaneRouter",
@@ -83,23 +83,23 @@ __all__ = (
 
 # Loaded when first used: who only reads the lane pays for no thread pool and no HTTP.
 _LAZY = {
-    "AsyncLaneRouter": ".router",
-    "ColouringMiddleware": ".gateway",
-    "ColouringRules": ".rules",
-    "ConfigRules": ".live_rules",
-    "Explanation": ".rules",
+    "AsyncLaneRouter": ".routing.router",
+    "ColouringMiddleware": ".colouring.gateway",
+    "ColouringRules": ".colouring.rules",
+    "ConfigRules": ".colouring.live_rules",
+    "Explanation": ".colouring.rules",
     "Fetched": ".fetching",
-    "GatewayRequest": ".conditions",
-    "LaneItem": ".executors",
-    "LaneRouter": ".router",
-    "LaneThread": ".executors",
-    "LaneThreadPoolExecutor": ".executors",
-    "LaneWsgiMiddleware": ".wsgi",
-    "RuleFile": ".live_rules",
-    "carry_lane": ".executors",
-    "lane_generator": ".generators",
-    "patch_executors": ".executors",
-    "unpatch_executors": ".executors",
+    "GatewayRequest": ".colouring.conditions",
+    "LaneItem": ".context.executors",
+    "LaneRouter": ".routing.router",
+    "LaneThread": ".context.executors",
+    "LaneThreadPoolExecutor": ".context.executors",
+    "LaneWsgiMiddleware": ".ingress.wsgi_middleware",
+    "RuleFile": ".colouring.live_rules",
+    "carry_lane": ".context.executors",
+    "lane_generator": ".context.generators",
+    "patch_executors": ".context.executors",
+    "unpatch_executors": ".context.executors",
 }
 
 

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .context.lane_classes import check_mode
 from .errors import LaneError
-from .lane_classes import check_mode
 
 if TYPE_CHECKING:
-    from .route_table import RouteTable
-    from .router import LaneRouter
+    from .route_table.table import RouteTable
+    from .routing.router import LaneRouter
 
 __all__ = ("main",)
 
@@ -96,8 +96,8 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _explain_rules(options: argparse.Namespace) -> int:
-    from .conditions import GatewayRequest
-    from .live_rules import RuleFile
+    from .colouring.conditions import GatewayRequest
+    from .colouring.live_rules import RuleFile
 
     headers = {name.lower(): value for name, value in _pairs(options.header).items()}
     request = GatewayRequest(
@@ -131,7 +131,7 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _router(options: argparse.Namespace) -> LaneRouter:
-    from .router import LaneRouter
+    from .routing.router import LaneRouter
 
     mode = check_mode(getattr(options, "mode", "permissive"))
     router = LaneRouter(options.url, mode=mode, timeout_seconds=options.timeout)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
-from .egress import Egress, Plan
-from .mesh import MeshHosts
+from .routing.egress import Egress, Plan
+from .routing.mesh_hosts import MeshHosts
 
 if TYPE_CHECKING:
-    from .routing import Routing
+    from .routing.routing import Routing
 
 __all__ = ("Fetched", "fetch")
 

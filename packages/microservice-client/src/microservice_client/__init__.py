@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from .addresses import DnsAddresses, FirstSource, StaticAddresses
-from .call import CallOptions
+from .calling.call import CallOptions
+from .calling.fallbacks import FallbackAnswer
+from .calling.recent_calls import CallRecord
 from .client import AsyncServiceClient
-from .connections import ConnectionLayer
-from .declarative import service_call, service_client
-from .discovery import DiscoverySnapshot, InstanceSource
+from .declarative.decorators import service_call, service_client
+from .declarative.parameters import Body, Header, Path, Query
+from .discovery.addresses import DnsAddresses, FirstSource, StaticAddresses
+from .discovery.filters import enabled, labels, version_range
+from .discovery.instance_cache import DiscoverySnapshot, InstanceSource
 from .errors import (
     AnswerFormatError,
     Attempt,
@@ -21,18 +24,10 @@ from .errors import (
     NoInstanceCallError,
     ServiceCallError,
 )
-from .fallbacks import FallbackAnswer
-from .filters import enabled, labels, version_range
-from .interceptors import Interceptor, RequestInterceptor, SendAgain
-from .messages import MessageTooLongError, ServerSentEvent, aiter_events, aiter_json_lines
-from .options import ClientOptions
-from .parameters import Body, Header, Path, Query
-from .policy import ServicePolicy, TlsConfig
-from .policy_config import Policies, follow_policies, policies_of
-from .problem import ProblemDocument
-from .recent_calls import CallRecord
-from .requests import RequestOptions
-from .shipped_interceptors import (
+from .http.connections import ConnectionLayer
+from .http.event_streams import MessageTooLongError, ServerSentEvent, aiter_events, aiter_json_lines
+from .http.requests import RequestOptions
+from .interceptors.builtin import (
     CallLog,
     ErrorMapping,
     HeaderForwarding,
@@ -41,6 +36,11 @@ from .shipped_interceptors import (
     UserInfoForwarding,
     inbound_headers,
 )
+from .interceptors.chain import Interceptor, RequestInterceptor, SendAgain
+from .options import ClientOptions
+from .policies import Policies, follow_policies, policies_of
+from .policy import ServicePolicy, TlsConfig
+from .problem import ProblemDocument
 from .sync_client import ServiceClient
 from .transport import AsyncServiceTransport, ServiceTransport
 

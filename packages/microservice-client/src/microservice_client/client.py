@@ -19,22 +19,22 @@ from microservice_core import (
     Unsubscribe,
 )
 
-from .addresses import StaticAddresses
-from .addressing import websocket_url
-from .connections import Connections, pool_maker
-from .discovery import DiscoverySnapshot, InstanceSource
-from .engine import CallEngine
+from .calling.engine import CallEngine
+from .calling.recent_calls import CallRecord, RecentCalls
+from .calling.service import staged_balancer
+from .discovery.addresses import StaticAddresses
+from .discovery.instance_cache import DiscoverySnapshot, InstanceSource
 from .errors import ClientClosedError
-from .instance_metrics import InstanceMetrics
-from .messages import ServerSentEvent, aiter_events, aiter_json_lines
-from .metrics import CallMetrics
+from .http.connections import Connections, pool_maker
+from .http.event_streams import ServerSentEvent, aiter_events, aiter_json_lines
+from .http.instance_requests import websocket_url
+from .http.requests import RawHeaders, RequestOptions, build_request, default_headers
 from .options import ClientOptions
+from .policies import Policies, follow_policies
 from .policy import ServicePolicy
-from .policy_config import Policies, follow_policies
-from .recent_calls import CallRecord, RecentCalls
-from .requests import RawHeaders, RequestOptions, build_request, default_headers
-from .service import staged_balancer
-from .telemetry import Tracing
+from .telemetry.instance_metrics import InstanceMetrics
+from .telemetry.metrics import CallMetrics
+from .telemetry.tracing import Tracing
 
 __all__ = ("AsyncServiceClient", "Source")
 

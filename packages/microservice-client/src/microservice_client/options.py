@@ -11,11 +11,11 @@ from opentelemetry.trace import TracerProvider
 
 from microservice_core import InstanceFilter, InstanceQuery
 
-from .connections import ConnectionLayer
-from .fallbacks import FallbackAnswer
-from .interceptors import Interceptor, RequestInterceptor
+from .calling.fallbacks import FallbackAnswer
+from .calling.service import BalancerMaker
+from .http.connections import ConnectionLayer
+from .interceptors.chain import Interceptor, RequestInterceptor
 from .policy import ServicePolicy
-from .service import BalancerMaker
 
 __all__ = ("ClientOptions",)
 

@@ -10,7 +10,7 @@ from microservice_core import InvalidValueError
 from microservice_governance import AdaptiveLimitConfig, BulkheadConfig, LimitConfig
 from microservice_lb import names as balancer_names
 
-from .filters import version_range
+from .discovery.filters import version_range
 
 __all__ = ("RaiseOn", "ServicePolicy", "TlsConfig")
 

@@ -20,13 +20,13 @@ import httpx
 
 from microservice_core import LoopThread, ServiceInstance
 
-from .addresses import StaticAddresses
+from .calling.recent_calls import CallRecord
 from .client import AsyncServiceClient, Source
-from .messages import ServerSentEvent
+from .discovery.addresses import StaticAddresses
+from .http.event_streams import ServerSentEvent
+from .http.requests import RequestOptions, build_request
 from .options import ClientOptions
-from .policy_config import Policies
-from .recent_calls import CallRecord
-from .requests import RequestOptions, build_request
+from .policies import Policies
 
 __all__ = ("ServiceClient",)
 

@@ -5,28 +5,28 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .asgi import Microservice
-from .config_service import ConfigService
-from .config_version import ConfigChange, ConfigVersion, KeyChange
-from .declared_services import service_registry
+from .config.service import ConfigService
+from .config.versions import ConfigChange, ConfigVersion, KeyChange
+from .current import current_services
 from .errors import ConfigRestoreError, InvalidConfigError, NotEnabledError
-from .health import Health
+from .health.checks import Health
 from .module import MicroserviceModule
-from .open_modules import current_services
 from .part_modules import ConfigCenterModule, ServiceRegistryModule
+from .registration.declared_services import service_registry
 from .services import Services
 from .settings import MicroserviceSettings
 from .sync_services import SyncServices
+from .web.asgi import Microservice
 
 if TYPE_CHECKING:
-    from .config_value import ConfigCenterValue, NacosValue
+    from .calls.service_discovery import ServiceDiscovery
+    from .config.encryption import ConfigEncryption, DecryptionError
+    from .config.settings_source import config_center_source
+    from .config.values import ConfigCenterValue, NacosValue
     from .decorators import circuit_breaker, config_properties, governed, rate_limited, retry
-    from .encryption import ConfigEncryption, DecryptionError
-    from .log_lines import JsonFormatter, json_logs
-    from .service_discovery import ServiceDiscovery
-    from .settings_source import config_center_source
-    from .telemetry_setup import Telemetry, setup_telemetry
-    from .tracing import TracingMiddleware
+    from .telemetry.json_logs import JsonFormatter, json_logs
+    from .telemetry.setup import Telemetry, setup_telemetry
+    from .telemetry.tracing import TracingMiddleware
 
 __all__ = (
     "ConfigCenterModule",
@@ -66,22 +66,22 @@ __all__ = (
 
 # What is not used is not imported.
 _LAZY = {
-    "ConfigCenterValue": ".config_value",
-    "ConfigEncryption": ".encryption",
-    "DecryptionError": ".encryption",
-    "JsonFormatter": ".log_lines",
-    "NacosValue": ".config_value",
-    "ServiceDiscovery": ".service_discovery",
-    "Telemetry": ".telemetry_setup",
-    "TracingMiddleware": ".tracing",
+    "ConfigCenterValue": ".config.values",
+    "ConfigEncryption": ".config.encryption",
+    "DecryptionError": ".config.encryption",
+    "JsonFormatter": ".telemetry.json_logs",
+    "NacosValue": ".config.values",
+    "ServiceDiscovery": ".calls.service_discovery",
+    "Telemetry": ".telemetry.setup",
+    "TracingMiddleware": ".telemetry.tracing",
     "circuit_breaker": ".decorators",
-    "config_center_source": ".settings_source",
+    "config_center_source": ".config.settings_source",
     "config_properties": ".decorators",
     "governed": ".decorators",
-    "json_logs": ".log_lines",
+    "json_logs": ".telemetry.json_logs",
     "rate_limited": ".decorators",
     "retry": ".decorators",
-    "setup_telemetry": ".telemetry_setup",
+    "setup_telemetry": ".telemetry.setup",
 }
 
 

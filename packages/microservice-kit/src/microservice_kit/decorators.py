@@ -23,8 +23,8 @@ from microservice_governance import (
     RetryConfig,
 )
 
-from .open_modules import follow_modules, open_services
-from .placeholders import MISSING, lookup
+from .config.placeholders import MISSING, lookup
+from .current import follow_modules, open_services
 
 __all__ = ("circuit_breaker", "config_properties", "governed", "rate_limited", "retry")
 

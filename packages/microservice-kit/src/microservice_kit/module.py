@@ -24,19 +24,19 @@ from microservice_core import (
     open_service_registry,
 )
 
-from .config_documents import ConfigSnapshot, DocumentReader, with_profiles
-from .config_service import ConfigService
-from .declared_services import DeclaredService, declared_services
-from .encryption import ConfigEncryption, KeyProvider
-from .graceful_stop import GracefulStop
-from .health_watch import watch_health
-from .lanes import lane_parts
-from .lazy_client import LazyServiceClient
-from .open_modules import enter_module, leave_module, tell_modules
-from .registration import Registrar
+from .calls.lanes import lane_parts
+from .calls.lazy_client import LazyServiceClient
+from .config.documents import ConfigSnapshot, DocumentReader, with_profiles
+from .config.encryption import ConfigEncryption, KeyProvider
+from .config.service import ConfigService
+from .current import enter_module, leave_module, tell_modules
+from .registration.declared_services import DeclaredService, declared_services
+from .registration.health_watch import watch_health
+from .registration.registrar import Registrar
 from .services import AnyServices, Services
 from .settings import MicroserviceSettings, read_settings
 from .sync_services import SyncServices
+from .web.graceful_stop import GracefulStop
 
 if TYPE_CHECKING:
     from microservice_client import AsyncServiceClient, ServicePolicy
@@ -154,7 +154,7 @@ class MicroserviceModule(Generic[ModelT]):
 
     async def _load_declared(self, services: Services[ModelT]) -> None:
         """Read what `ConfigCenterValue` attributes need, where there are any."""
-        values = sys.modules.get(f"{__package__}.config_value")
+        values = sys.modules.get("microservice_kit.config.values")
         if values is not None and services.opened_config_center is not None:
             for where in values.declared_documents():
                 await services.config.load(where)
@@ -194,7 +194,7 @@ class MicroserviceModule(Generic[ModelT]):
 
     async def _check_redis(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
         if url := self.settings.redis_url.get_secret_value():
-            from .redis_health import redis_check
+            from .health.redis_check import redis_check
 
             check = await stack.enter_async_context(redis_check(url))
             # All replicas lose it at once: taking them all out of rotation would help nobody.
@@ -252,7 +252,7 @@ class MicroserviceModule(Generic[ModelT]):
         def make() -> AsyncServiceClient:
             from microservice_client import AsyncServiceClient
 
-            from . import call_policies  # noqa: F401 - what `opened` needs, imported here as well
+            from .calls import call_policies  # noqa: F401 - what `opened` needs, imported here as well
 
             return AsyncServiceClient(
                 registry,
@@ -267,7 +267,7 @@ class MicroserviceModule(Generic[ModelT]):
             )
 
         def opened(client: AsyncServiceClient) -> Unsubscribe:
-            from .call_policies import CallPolicies
+            from .calls.call_policies import CallPolicies
 
             policies = CallPolicies(
                 client, cast("ConfigService[BaseModel]", config), self._policies

@@ -10,8 +10,8 @@ from typing_extensions import TypeVar
 
 from microservice_core import ConfigCenter, ServiceRegistry
 
-from .config_service import ConfigService
-from .encryption import KeyProvider
+from .config.encryption import KeyProvider
+from .config.service import ConfigService
 from .module import AnyConfig, MicroserviceModule
 from .services import Services
 from .sync_services import SyncServices

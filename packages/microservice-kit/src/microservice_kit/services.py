@@ -10,11 +10,11 @@ from pydantic import BaseModel
 
 from microservice_core import ConfigCenter, ServiceInstance, ServiceRegistry
 
-from .config_service import ConfigService
+from .calls.lazy_client import LazyServiceClient
+from .config.service import ConfigService
 from .errors import NotEnabledError
-from .health import Health
-from .lazy_client import LazyServiceClient
-from .registration import Registrar, Registration
+from .health.checks import Health
+from .registration.registrar import Registrar, Registration
 
 if TYPE_CHECKING:
     from microservice_client import AsyncServiceClient

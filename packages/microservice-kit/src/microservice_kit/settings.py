@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from microservice_core import ConfigResult, InvalidValueError, content_type_of
 
-from .documents import deep_merge, parse
+from .config.parsing import deep_merge, parse
 
 __all__ = ("MicroserviceSettings", "read_settings")
 

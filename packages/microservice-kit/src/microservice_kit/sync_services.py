@@ -8,10 +8,10 @@ from pydantic import BaseModel
 
 from microservice_core import LoopThread, ServiceInstance
 
-from .config_service import ConfigService
-from .config_version import ConfigVersion
-from .health import CheckResult
-from .registration import Registration
+from .config.service import ConfigService
+from .config.versions import ConfigVersion
+from .health.checks import CheckResult
+from .registration.registrar import Registration
 from .services import Services
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import pytest
 
 from microservice_core import ConfigResult, MissingDependencyError
 from microservice_kit import MicroserviceModule
-from microservice_kit.documents import parse
-from microservice_kit.lanes import lane_parts
+from microservice_kit.calls.lanes import lane_parts
+from microservice_kit.config.parsing import parse
 
 
 def test_yaml_without_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:

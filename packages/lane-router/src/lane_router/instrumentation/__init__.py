@@ -6,10 +6,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from lane_router.carriers import BAGGAGE_KEY, Carriers
-from lane_router.egress import Egress
-from lane_router.lane_name import HEADER
-from lane_router.mesh import MeshHosts
+from lane_router.context.lane_name import HEADER
+from lane_router.propagation.carriers import BAGGAGE_KEY, Carriers
+from lane_router.routing.egress import Egress
+from lane_router.routing.mesh_hosts import MeshHosts
 from microservice_core import InvalidValueError
 
 from . import active
@@ -17,7 +17,7 @@ from . import active
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from lane_router.routing import Routing
+    from lane_router.routing.routing import Routing
 
 __all__ = ("LIBRARIES", "instrument", "uninstrument")
 

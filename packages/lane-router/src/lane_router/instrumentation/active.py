@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lane_router.egress import Egress
+    from lane_router.routing.egress import Egress
 
 egress: Egress | None = None

@@ -7,11 +7,11 @@ from typing import Any
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest
 
-from lane_router.carriers import Carriers
-from lane_router.egress import Egress, Plan
-from lane_router.lane_name import HEADER
-from lane_router.mesh import MeshHosts
-from lane_router.routing import Routing
+from lane_router.context.lane_name import HEADER
+from lane_router.propagation.carriers import Carriers
+from lane_router.routing.egress import Egress, Plan
+from lane_router.routing.mesh_hosts import MeshHosts
+from lane_router.routing.routing import Routing
 
 from . import active
 from .patching import Function, Patch, Patches

@@ -8,11 +8,11 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from lane_router.carriers import Carriers
-from lane_router.egress import Egress, Plan
-from lane_router.lane_name import HEADER
-from lane_router.mesh import MeshHosts
-from lane_router.routing import Routing
+from lane_router.context.lane_name import HEADER
+from lane_router.propagation.carriers import Carriers
+from lane_router.routing.egress import Egress, Plan
+from lane_router.routing.mesh_hosts import MeshHosts
+from lane_router.routing.routing import Routing
 
 from . import active
 from .grpc_metadata import host_and_port, marked, planned

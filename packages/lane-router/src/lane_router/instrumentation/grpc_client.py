@@ -10,11 +10,11 @@ from typing import Any, Self
 
 import grpc
 
-from lane_router.carriers import Carriers
-from lane_router.egress import Egress, Plan
-from lane_router.lane_name import HEADER
-from lane_router.mesh import MeshHosts
-from lane_router.routing import Routing
+from lane_router.context.lane_name import HEADER
+from lane_router.propagation.carriers import Carriers
+from lane_router.routing.egress import Egress, Plan
+from lane_router.routing.mesh_hosts import MeshHosts
+from lane_router.routing.routing import Routing
 
 from . import active
 from .grpc_aio_client import AIO_PATCHES

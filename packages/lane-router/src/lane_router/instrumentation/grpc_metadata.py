@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from lane_router.carriers import BAGGAGE, Carriers
-from lane_router.egress import Egress, Plan
+from lane_router.propagation.carriers import BAGGAGE, Carriers
+from lane_router.routing.egress import Egress, Plan
 
 __all__ = ("Metadata", "host_and_port", "planned", "read")
 

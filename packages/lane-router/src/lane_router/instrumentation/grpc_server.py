@@ -8,11 +8,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from lane_router.carriers import Carriers, Reading
-from lane_router.context import lane_scope
-from lane_router.generators import confined, confined_async
-from lane_router.lane_classes import Mode, check_mode
+from lane_router.context.generators import confined, confined_async
+from lane_router.context.lane_classes import Mode, check_mode
+from lane_router.context.lane_context import lane_scope
 from lane_router.observer import LaneObserver
+from lane_router.propagation.carriers import Carriers, Reading
 
 from .grpc_metadata import read
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import httpx
 
-from lane_router.carriers import Carriers
-from lane_router.egress import Egress
-from lane_router.lane_name import HEADER
-from lane_router.mesh import MeshHosts
-from lane_router.routing import Routing
+from lane_router.context.lane_name import HEADER
+from lane_router.propagation.carriers import Carriers
+from lane_router.routing.egress import Egress
+from lane_router.routing.mesh_hosts import MeshHosts
+from lane_router.routing.routing import Routing
 
 from .httpx_hop import AsyncHop, Hop, patches_of
 

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any
 
-from lane_router.carriers import BAGGAGE
-from lane_router.egress import Egress, Plan
-from lane_router.otel_baggage import loaded
+from lane_router.propagation.carriers import BAGGAGE
+from lane_router.propagation.otel_baggage import loaded
+from lane_router.routing.egress import Egress, Plan
 
 from . import active
 from .patching import Function, Patch, Patches

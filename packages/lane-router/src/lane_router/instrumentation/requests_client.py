@@ -9,11 +9,11 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
-from lane_router.carriers import Carriers
-from lane_router.egress import Egress, Plan
-from lane_router.lane_name import HEADER
-from lane_router.mesh import MeshHosts
-from lane_router.routing import Routing
+from lane_router.context.lane_name import HEADER
+from lane_router.propagation.carriers import Carriers
+from lane_router.routing.egress import Egress, Plan
+from lane_router.routing.mesh_hosts import MeshHosts
+from lane_router.routing.routing import Routing
 
 from . import active
 from .patching import Function, Patch, Patches

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-from lane_router.context import enter
+from lane_router.context.lane_context import enter
 
 from .headers import lane_of, with_lane
 

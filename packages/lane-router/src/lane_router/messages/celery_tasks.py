@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import signals
 
-from lane_router.context import LaneScope
+from lane_router.context.lane_context import LaneScope
 
 from .headers import message_scope, with_lane
 

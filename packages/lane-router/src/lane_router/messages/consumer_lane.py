@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lane_router.context.lane_name import PROD, is_lane
+from lane_router.context.process_lane import process_lane
 from lane_router.errors import InvalidLaneError
-from lane_router.lane_name import PROD, is_lane
-from lane_router.process_lane import process_lane
 from microservice_core import InvalidValueError
 
 if TYPE_CHECKING:
-    from lane_router.routing import Routing
+    from lane_router.routing.routing import Routing
 
 __all__ = ("ConsumerLane",)
 

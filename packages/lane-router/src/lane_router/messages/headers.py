@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import TypeVar
 
-from lane_router.carriers import Carriers, Reading
-from lane_router.context import LaneScope, current_lane, lane_scope
+from lane_router.context.lane_context import LaneScope, current_lane, lane_scope
+from lane_router.propagation.carriers import Carriers, Reading
 
 __all__ = ("CARRIERS", "lane_of", "message_scope", "with_lane")
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.structs import RecordMetadata
 
-from lane_router.context import LaneScope
+from lane_router.context.lane_context import LaneScope
 
 from .consumer_lane import ConsumerLane
 from .headers import lane_of, message_scope, with_lane

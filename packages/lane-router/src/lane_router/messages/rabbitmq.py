@@ -9,8 +9,8 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import DeliveryError, PublishError
 
+from lane_router.context.lane_name import PROD
 from lane_router.errors import LaneError
-from lane_router.lane_name import PROD
 from microservice_core import InvalidValueError
 
 from .headers import lane_of, message_scope, with_lane

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lane_router.carriers import BAGGAGE
-from lane_router.lane_name import HEADER
+from lane_router.context.lane_name import HEADER
+from lane_router.propagation.carriers import BAGGAGE
 from microservice_core import InvalidValueError
 
 from .headers import lane_of, message_scope, with_lane

@@ -1,0 +1,1 @@
+"""Circuit breakers: the breaker, its states and windows, one per key, shared through Redis."""

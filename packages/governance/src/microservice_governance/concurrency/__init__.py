@@ -1,0 +1,1 @@
+"""Limits on concurrent calls: bulkhead, adaptive limit, load shedding."""

@@ -1,0 +1,1 @@
+"""Pipelines: several policies in a checked order, built from configuration and kept by name."""

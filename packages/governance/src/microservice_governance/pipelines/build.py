@@ -1,0 +1,176 @@
+"""From settings to policies, and from changed settings to the same policies changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import cast
+
+from pydantic import BaseModel
+
+from microservice_governance.breaker.circuit_breaker import CircuitBreaker
+from microservice_governance.breaker.config import BreakerConfig
+from microservice_governance.concurrency.adaptive_limit import AdaptiveLimit
+from microservice_governance.concurrency.bulkhead import Bulkhead, BulkheadConfig
+from microservice_governance.events import Listener
+from microservice_governance.fault_injection import FaultInjection, FaultInjectionConfig
+from microservice_governance.policy import Policy
+from microservice_governance.rate_limit.config import LimitConfig
+from microservice_governance.rate_limit.limiter import RateLimiter
+from microservice_governance.retry.budget import RetryBudget
+from microservice_governance.retry.config import RetryConfig
+from microservice_governance.retry.hedge import Hedge
+from microservice_governance.retry.latency import LatencyPercentile
+from microservice_governance.retry.retry import Retry
+from microservice_governance.timeouts.timeout import Timeout
+
+from .config import (
+    AdaptiveLimitConfig,
+    HedgeConfig,
+    PipelineConfig,
+    RetryBudgetConfig,
+    TimeoutConfig,
+)
+from .pipeline import Pipeline
+
+__all__ = ("ConfiguredPipeline", "build_pipeline")
+
+
+class ConfiguredPipeline(Pipeline):
+    """A pipeline made from settings, which can be changed while it is in use.
+
+    A change keeps what the policies know: a circuit stays in its state, calls in flight keep their
+    places, a limit remembers what passed. Decorated functions follow it.
+    """
+
+    def __init__(
+        self, config: PipelineConfig, *, name: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.config = config
+        self._clock = clock
+        self._parts: dict[str, Policy] = {}
+        self._listeners: tuple[Listener, ...] = ()
+        self._name = name
+        self._make_parts(config, PipelineConfig())
+        super().__init__(self._in_order(), name=name)
+
+    def reconfigure(self, config: PipelineConfig) -> None:
+        """Have calls that begin from now on go by `config`."""
+        before, self.config = self.config, config
+        self._make_parts(config, before)
+        self.replace(self._in_order())
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Have `listener` told of the events of all policies, also of those to come."""
+        self._listeners = (*self._listeners, listener)
+        return super().subscribe(listener)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Tell that listener no more."""
+        self._listeners = tuple(one for one in self._listeners if one != listener)
+        super().unsubscribe(listener)
+
+    def _in_order(self) -> tuple[Policy, ...]:
+        return tuple(self._parts[part] for part in PipelineConfig.ORDER if part in self._parts)
+
+    def _make_parts(self, config: PipelineConfig, before: PipelineConfig) -> None:
+        for part in PipelineConfig.ORDER:
+            settings = cast("BaseModel | None", getattr(config, part))
+            if settings is None:
+                self._parts.pop(part, None)
+                continue
+            policy = self._parts.get(part)
+            if policy is None or not _changed(policy, settings, getattr(before, part)):
+                policy = self._parts[part] = self._make(settings)
+            policy.enabled = part not in config.disabled
+        retry = self._parts.get("retry")
+        if isinstance(retry, Retry) and config.retry_budget != before.retry_budget:
+            retry.budget = _budget(config.retry_budget, self._clock)
+
+    def _make(self, settings: BaseModel) -> Policy:
+        policy = _made(settings, self._name, self._clock)
+        if isinstance(policy, Retry):
+            policy.budget = _budget(self.config.retry_budget, self._clock)
+        for listener in self._listeners:
+            policy.subscribe(listener)
+        return policy
+
+
+def build_pipeline(
+    config: PipelineConfig, *, name: str, clock: Callable[[], float] = time.monotonic
+) -> ConfiguredPipeline:
+    """The policies that `config` names, in the recommended order; each is called `name`."""
+    return ConfiguredPipeline(config, name=name, clock=clock)
+
+
+def _made(  # noqa: PLR0911 - one for each kind of policy
+    settings: BaseModel, name: str, clock: Callable[[], float]
+) -> Policy:
+    match settings:
+        case TimeoutConfig(seconds=seconds):
+            return Timeout(seconds, name=name, clock=clock)
+        case BulkheadConfig(limit=limit, queue=queue, max_wait_seconds=wait):
+            return Bulkhead(limit, queue=queue, max_wait_seconds=wait, name=name, clock=clock)
+        case AdaptiveLimitConfig():
+            return AdaptiveLimit(**settings.model_dump(), name=name, clock=clock)
+        case RetryConfig():
+            return Retry(settings, name=name, clock=clock)
+        case HedgeConfig():
+            return _hedge(settings, name, clock)
+        case BreakerConfig():
+            return CircuitBreaker(name, settings, clock=clock)
+        case LimitConfig():
+            return RateLimiter(settings, name=name, clock=clock)
+        case FaultInjectionConfig():
+            return FaultInjection(settings, name=name)
+    raise TypeError(f"no policy is made from {settings!r}")
+
+
+def _changed(policy: Policy, settings: BaseModel, before: object) -> bool:
+    """Change a policy in place; False when it has to be made anew."""
+    if settings == before:
+        return True
+    match policy, settings:
+        case Timeout(), TimeoutConfig(seconds=seconds):
+            policy.reconfigure(seconds)
+        case Bulkhead(), BulkheadConfig():
+            policy.reconfigure(settings)
+        case Retry(), RetryConfig():
+            policy.reconfigure(settings)
+        case CircuitBreaker(), BreakerConfig():
+            policy.reconfigure(settings)
+        case RateLimiter(), LimitConfig():
+            policy.reconfigure(settings)
+        case FaultInjection(), FaultInjectionConfig():
+            policy.reconfigure(settings)
+        case _:
+            return False
+    return True
+
+
+def _hedge(settings: HedgeConfig, name: str, clock: Callable[[], float]) -> Hedge:
+    delay: float | LatencyPercentile
+    if settings.delay_percentile is not None:
+        delay = LatencyPercentile(settings.delay_percentile)
+    else:
+        delay = settings.delay_seconds or 0.0
+    budget = RetryBudget(settings.budget_ratio, min_per_second=1.0, clock=clock)
+    return Hedge(
+        delay=delay,
+        attempts=settings.attempts,
+        on=settings.on,
+        budget=budget,
+        name=name,
+        clock=clock,
+    )
+
+
+def _budget(settings: RetryBudgetConfig | None, clock: Callable[[], float]) -> RetryBudget | None:
+    if settings is None:
+        return None
+    return RetryBudget(
+        settings.ratio,
+        min_per_second=settings.min_per_second,
+        window_seconds=settings.window_seconds,
+        clock=clock,
+    )

@@ -1,0 +1,1 @@
+"""Rate limits: in this process, by key, paced, and shared through Redis."""

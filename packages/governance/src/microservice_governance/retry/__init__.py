@@ -1,0 +1,1 @@
+"""Retry and hedging: attempts, back-off, budgets, and the latency a hedge waits for."""

@@ -1,0 +1,1 @@
+"""Time limits: timeouts, deadlines, and their form on the wire."""

@@ -1,0 +1,1 @@
+"""Colouring: rules that give a request its lane at the gateway."""

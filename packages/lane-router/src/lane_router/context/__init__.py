@@ -1,0 +1,1 @@
+"""The lane of the code that runs now: context variable, names, classes, threads, generators."""

@@ -1,0 +1,1 @@
+"""Propagation: how a lane travels in headers and in baggage."""

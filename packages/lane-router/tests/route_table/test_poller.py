@@ -1,0 +1,450 @@
+"""The route table over the network: what the registry does wrong, and what is known all the same."""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lane_router import AsyncLaneRouter, LaneRouter
+from lane_router.route_table.poll_schedule import PollSchedule
+from lane_router.route_table.poller import RoutePoller
+from lane_router.route_table.registry_client import RegistryClient, RegistryUnreachableError
+from lane_router.testing import FakeRouteRegistry, Fault, Services
+from microservice_core import InvalidValueError
+
+ONE = {"orders": {"lanes": ["dev"], "port": 8000}}
+TWO = {"orders": {"lanes": ["dev", "test"], "port": 8000}}
+MANY = {f"service-{n}": {"lanes": ["dev"], "port": 8000} for n in range(10)}
+
+
+def until(condition: Callable[[], bool], within_seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + within_seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        pause.wait(0.01)
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRouteRegistry]:
+    with FakeRouteRegistry(ONE) as registry:
+        yield registry
+
+
+def quick(url: str, **options: object) -> LaneRouter:
+    """A router that loses no time; not shared with others."""
+    given = {"poll_seconds": 0.05, "timeout_seconds": 2.0, "confirm_seconds": 0.05, **options}
+    return LaneRouter(url, rng=random.Random(1), **given)  # type: ignore[arg-type]
+
+
+def test_nothing_is_asked_before_the_first_use(registry: FakeRouteRegistry) -> None:
+    router = quick(registry.url)
+    assert not router.polling
+    assert registry.targets == []
+    router.resolve("orders")
+    assert router.polling
+    router.close()
+    router.close()
+    assert not router.polling
+
+
+def test_a_change_is_known_by_long_poll_without_asking_again_and_again(
+    registry: FakeRouteRegistry,
+) -> None:
+    with quick(registry.url, poll_seconds=30.0) as router:
+        assert router.wait_ready()
+        assert router.resolve("orders", "test").outcome == "base_fallback"
+        assert registry.wait_for_questions(2)
+        assert f"watch=1&version={registry.version}&timeout=55s" in registry.targets[1]
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "test").outcome == "lane")
+        assert router.lanes("orders") == ("dev", "test")
+        assert len(registry.targets) <= 4
+
+
+def test_without_a_long_poll_it_polls_plainly() -> None:
+    with FakeRouteRegistry(ONE, watches=False) as registry, quick(registry.url) as router:
+        assert router.wait_ready()
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "test").outcome == "lane")
+        assert not any("watch" in target for target in registry.targets)
+
+
+class Hasty(FakeRouteRegistry):
+    """Answers so many long-polls at once, as one does that drains; all of them with None."""
+
+    def __init__(self, services: Services, hurried: int | None) -> None:
+        super().__init__(services)
+        self.hurried = hurried
+
+    def wait_for_other(self, version: str, seconds: float) -> None:
+        """Block, or not."""
+        if self.hurried is None:
+            return
+        self.hurried -= 1
+        if self.hurried < 0:
+            super().wait_for_other(version, seconds)
+
+
+def test_a_server_that_ignores_the_long_poll_is_not_asked_in_a_hot_loop() -> None:
+    delays: list[float] = []
+
+    def note(stop: threading.Event, delay: float) -> None:
+        delays.append(delay)
+        stop.wait(0.001 if len(delays) < 9 else 60)
+
+    with Hasty(ONE, None) as registry:
+        poller = RoutePoller(registry.url, rng=random.Random(1), wait=note)
+        poller.start()
+        until(lambda: len(delays) >= 9)
+        poller.close()
+    assert len([delay for delay in delays if delay < 1]) <= 4
+    assert min(delays[-4:]) >= 24
+
+
+def test_a_server_that_learns_to_wait_is_watched_from_then_on() -> None:
+    with Hasty(ONE, None) as registry, quick(registry.url, poll_seconds=0.1) as router:
+        assert registry.wait_for_questions(6)
+        registry.hurried = 0
+        asked = len(registry.targets)
+        assert registry.wait_for_questions(asked + 1)
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "test").outcome == "lane")
+        assert len(registry.targets) <= asked + 4
+
+
+def test_answers_at_once_while_it_drains_are_no_reason_not_to_watch() -> None:
+    with Hasty(ONE, 2) as registry, quick(registry.url, poll_seconds=3000.0) as router:
+        assert registry.wait_for_questions(4)
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "test").outcome == "lane")
+
+
+def test_a_version_with_the_same_routes_is_no_reason_not_to_watch(
+    registry: FakeRouteRegistry,
+) -> None:
+    def said(note: int) -> Services:
+        return {"orders": {"lanes": ["dev"], "port": 8000, "note": note}}
+
+    with quick(registry.url, poll_seconds=3000.0) as router:
+        for number in range(5):
+            assert registry.wait_for_questions(number + 2)
+            registry.publish(said(number))
+        assert registry.wait_for_questions(7)
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "test").outcome == "lane")
+
+
+@pytest.mark.parametrize("fault", ["error", "empty", "garbage", "cut", "not ready"])
+def test_a_registry_that_fails_leaves_the_last_good_table(
+    registry: FakeRouteRegistry, fault: Fault
+) -> None:
+    with quick(registry.url, watch_seconds=0.1) as router:
+        assert router.wait_ready()
+        registry.fault = fault
+        until(lambda: router.problem != "")
+        assert router.resolve("orders", "dev").outcome == "lane"
+        registry.fault = None
+        until(lambda: router.problem == "")
+
+
+def test_a_registry_that_says_nothing_delays_no_resolution(registry: FakeRouteRegistry) -> None:
+    registry.fault = "silent"
+    with quick(registry.url, services={"orders": 8000}, timeout_seconds=0.2) as router:
+        assert router.resolve("orders", "dev").outcome == "base_no_table"
+        assert registry.wait_for_questions(2)
+        until(lambda: "time" in router.problem.lower())
+        registry.fault = None
+        until(lambda: router.resolve("orders", "dev").outcome == "lane")
+
+
+def test_a_registry_that_is_down_at_the_start_is_found_later() -> None:
+    registry = FakeRouteRegistry(ONE)
+    registry.start()
+    registry.stop()
+    with quick(registry.url, services={"orders": 8000}) as router:
+        until(lambda: "refused" in router.problem)
+        assert router.resolve("orders", "dev").outcome == "base_no_table"
+        assert router.resolve("orders").outcome == "base"
+        assert not router.wait_ready(0.0)
+        registry.start()
+        until(lambda: router.resolve("orders", "dev").outcome == "lane")
+    registry.stop()
+
+
+def test_down_for_ten_minutes_the_last_good_table_is_stale_and_stays() -> None:
+    class Clock:
+        ahead = 0.0
+
+        def __call__(self) -> float:
+            return time.monotonic() + self.ahead
+
+    clock = Clock()
+    registry = FakeRouteRegistry(ONE)
+    registry.start()
+    with quick(registry.url, clock=clock) as router:
+        assert router.wait_ready()
+        assert router.resolve("orders", "dev").outcome == "lane"
+        registry.stop()
+        until(lambda: router.problem != "")
+        clock.ahead = 600.0
+        assert router.resolve("orders", "dev").outcome == "lane_stale"
+        assert router.resolve("orders", "absent").outcome == "base_stale"
+        assert 600.0 <= router.resolve("orders", "dev").age_seconds < 700.0
+        registry.start()
+        until(lambda: router.resolve("orders", "dev").outcome == "lane")
+    registry.stop()
+
+
+def test_trap_9_a_table_that_lost_most_of_itself_is_believed_when_it_is_confirmed() -> None:
+    with FakeRouteRegistry(MANY) as registry, quick(registry.url, confirm_seconds=60.0) as router:
+        assert router.wait_ready()
+        assert registry.wait_for_questions(2)
+        registry.publish({})
+        until(lambda: router._poller is not None and router._poller._doubted is not None)
+        assert router.resolve("service-1", "dev").outcome == "lane"
+    with FakeRouteRegistry(MANY) as registry, quick(registry.url) as router:
+        assert router.wait_ready()
+        registry.publish(ONE)
+        until(lambda: router.resolve("service-1", "dev").outcome == "foreign")
+
+
+def test_a_new_table_forgets_that_a_lane_refused(registry: FakeRouteRegistry) -> None:
+    with quick(registry.url) as router:
+        assert router.wait_ready()
+        router.mark_unreachable("orders", "dev")
+        assert router.resolve("orders", "dev").outcome == "base_fallback"
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "dev").outcome == "lane")
+
+
+def test_the_age_the_registry_admits_counts(registry: FakeRouteRegistry) -> None:
+    registry.age_seconds = 500
+    with quick(registry.url) as router:
+        assert router.wait_ready()
+        found = router.resolve("orders", "dev")
+        assert found.outcome == "lane_stale"
+        assert found.age_seconds >= 500.0
+
+
+def test_the_snapshot_serves_a_start_without_the_registry(
+    registry: FakeRouteRegistry, tmp_path: Path
+) -> None:
+    path = tmp_path / "routes.json"
+    with quick(registry.url, snapshot=path) as router:
+        assert router.wait_ready()
+        until(path.exists)
+    registry.stop()
+    with quick(registry.url, snapshot=path) as router:
+        assert router.resolve("orders", "dev").outcome == "lane"
+    late = quick(registry.url, snapshot=path, wall_clock=lambda: time.time() + 3600.0)
+    with late as router:
+        assert router.resolve("orders", "dev").outcome == "lane_stale"
+    too_late = quick(registry.url, snapshot=path, wall_clock=lambda: time.time() + 8 * 86_400.0)
+    with too_late as router:
+        assert router.resolve("orders", "dev").outcome == "foreign"
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema": 1}', '{"schema": 1, "synced_at": 5}', "\x00"])  # fmt: skip
+def test_a_broken_snapshot_is_not_used(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "routes.json"
+    path.write_text(content)
+    with quick("http://127.0.0.1:9", services={"orders": 1}, snapshot=path) as router:
+        assert router.resolve("orders", "dev").outcome == "base_no_table"
+
+
+def test_a_disk_that_refuses_harms_nothing(registry: FakeRouteRegistry, tmp_path: Path) -> None:
+    with quick(registry.url, snapshot=tmp_path / "absent" / "routes.json") as router:
+        assert router.wait_ready()
+        assert router.resolve("orders", "dev").outcome == "lane"
+
+
+async def test_the_async_router_fetches(registry: FakeRouteRegistry) -> None:
+    async with AsyncLaneRouter(services={"registry": registry.port}) as router:
+        with pytest.raises(OSError, match=r"."):
+            await router.fetch("registry", "/v1/routes")
+    routes = {"me": {"base": {"name": "127.0.0.1", "port": registry.port}}}
+    known = AsyncLaneRouter.from_document({"services": routes})
+    assert (await known.fetch("me", "/v1/routes")).status == 200
+    assert known.problem == ""
+
+
+async def test_the_async_router_does_the_same(registry: FakeRouteRegistry) -> None:
+    async with AsyncLaneRouter(registry.url) as router:
+        assert await router.wait_ready()
+        assert router.base_url("orders", "dev") == "http://orders-dev:8000"
+    assert not router.polling
+    await router.aclose()
+
+
+def test_routers_of_one_registry_share_one_poller(registry: FakeRouteRegistry) -> None:
+    with LaneRouter(registry.url) as first, LaneRouter(registry.url, mode="strict") as second:
+        assert first.wait_ready()
+        assert second.wait_ready()
+        assert first._poller is second._poller
+        assert second.resolve("orders", "dev").outcome == "lane"
+        first.close()
+        assert second.polling
+        assert sum(t.name == "lane-router-poller" for t in threading.enumerate()) == 1
+    assert not second.polling
+
+
+def test_a_router_that_was_closed_answers_from_what_it_knows(registry: FakeRouteRegistry) -> None:
+    router = quick(registry.url)
+    with router:
+        assert router.wait_ready()
+    assert router.resolve("orders", "dev").outcome == "lane"
+    assert router.resolve("orders", "other").outcome == "base_fallback"
+    assert not router.polling
+    with router:
+        assert router.polling
+
+
+FORK = """
+import os, sys, time
+from lane_router import LaneRouter
+router = LaneRouter(sys.argv[1])
+router.start()
+assert router.wait_ready()
+for lane in ("dev", "test", None):
+    router.resolve("orders", lane)  # from now on in the cache, where nothing looks at threads
+child = os.fork()
+if child == 0:
+    assert not router.polling, "a thread cannot survive a fork"
+    assert router.resolve("orders", "dev").outcome == "lane"
+    assert router.polling
+    print("child", flush=True)
+    while router.resolve("orders", "test").outcome != "lane":
+        time.sleep(0.01)
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert router.polling, "the parent's poller lives on"
+while router.resolve("orders", "test").outcome != "lane":
+    time.sleep(0.01)
+assert os.waitstatus_to_exitcode(status) == 0
+router.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_trap_15_a_forked_child_gets_a_poller_of_its_own(registry: FakeRouteRegistry) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FORK, registry.url],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        assert program.stdout is not None
+        try:
+            assert program.stdout.readline() == "child\n"
+            registry.publish(TWO)
+            assert program.wait(30) == 0
+        finally:
+            if program.poll() is None:
+                os.killpg(program.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "orders"}, "url must be the registry's address"),
+        ({"url": "http://user:secret@x"}, "url must be the registry's address"),
+        ({"url": "http://x:99999"}, "url must be an address with a port"),
+        ({"services": {"Or ders": 1}}, "services must be the plain name"),
+        ({"services": {"orders": 0}}, r"services\['orders'\] must be a port"),
+        ({"mode": "loose"}, "mode must be"),
+        ({"stale_after_seconds": 0}, "stale_after_seconds must be a number of seconds above 0"),
+        ({"namespaces": ["a.b"]}, "namespaces must be the name of a namespace"),
+        ({"cluster_domain": "X"}, "cluster_domain must be"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        LaneRouter(**options)  # type: ignore[arg-type]
+
+
+def test_a_registry_behind_tls_that_cannot_be_trusted_is_a_problem(
+    registry: FakeRouteRegistry,
+) -> None:
+    with quick(registry.url.replace("http:", "https:"), services={"orders": 1}) as router:
+        until(lambda: "SSL" in router.problem or "ssl" in router.problem)
+        assert router.resolve("orders", "dev").outcome == "base_no_table"
+
+
+def raw_server(answer: bytes) -> tuple[socket.socket, str]:
+    """A server that gives this answer to the first who asks, and keeps the connection open."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+                connection.recv(1)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "no HTTP"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "timed out"),
+        (b"HTTP/1.1 301 Moved\r\nlocation: http://evil/\r\n\r\n", "HTTP 301"),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", "nothing was known"),
+    ],
+)
+def test_an_answer_that_is_none_is_named(answer: bytes, problem: str) -> None:
+    listener, url = raw_server(answer)
+    with listener, quick(url, timeout_seconds=0.3) as router:
+        router.start()
+        until(lambda: problem in router.problem)
+
+
+def test_an_answer_without_end_is_given_up() -> None:
+    flood = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (17 * 1024 * 1024)
+    listener, url = raw_server(flood)
+    client = RegistryClient(url, timeout_seconds=20.0)
+    with listener, pytest.raises(RegistryUnreachableError, match="larger than"):
+        client.ask()
+
+
+def test_an_answer_that_drips_is_given_up_at_its_time() -> None:
+    listener, url = raw_server(b"HTTP/1.1 200 OK\r\n\r\n{}")
+    times = iter([0.0, 100.0])
+    client = RegistryClient(url, timeout_seconds=5.0, clock=lambda: next(times, 100.0))
+    with listener, pytest.raises(RegistryUnreachableError, match="did not end in time"):
+        client.ask()
+
+
+def test_trap_10_pods_of_one_rollout_do_not_stay_in_phase() -> None:
+    first = [PollSchedule(rng=random.Random(seed)).after_poll() for seed in range(200)]
+    assert min(first) < 3.0
+    assert max(first) > 27.0
+    schedule = PollSchedule(rng=random.Random(7))
+    schedule.after_poll()
+    later = [schedule.after_poll() for _ in range(200)]
+    assert 24.0 <= min(later) < 25.0
+    assert 35.0 < max(later) <= 36.0
+
+
+def test_failures_back_off_and_honour_retry_after() -> None:
+    schedule = PollSchedule(rng=random.Random(7))
+    delays = [schedule.after_failure() for _ in range(12)]
+    assert delays[0] < 1.0
+    assert all(15.0 <= delay <= 45.0 for delay in delays[-4:])
+    assert schedule.after_failure(retry_after_seconds=120.0) == 120.0
+    assert schedule.after_failure(retry_after_seconds=1e9) == 300.0
+    schedule.after_watch()
+    assert schedule.after_failure() < 1.0

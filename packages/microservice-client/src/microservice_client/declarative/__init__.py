@@ -1,0 +1,1 @@
+"""Declarative clients: decorators, the plan of each method, parameters and results."""

@@ -1,0 +1,1 @@
+"""Discovery: where the instances of a service come from, their cache, and filters on them."""

@@ -1,0 +1,1 @@
+"""HTTP: connections, requests to services and instances, streams of events."""

@@ -1,0 +1,1 @@
+"""Interceptors: the chain around each call, and the ones that come with the client."""

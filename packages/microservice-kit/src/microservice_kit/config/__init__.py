@@ -1,0 +1,1 @@
+"""Configuration: documents, their layers and versions, values that stay current, encryption."""

@@ -1,0 +1,1 @@
+"""Registration: which services this process offers, and keeping them in the registry."""

@@ -1,0 +1,1 @@
+"""Telemetry: OpenTelemetry set up, request spans, counters, log lines as JSON."""

@@ -1,0 +1,1 @@
+"""The ASGI side: lifespan, graceful stop, `/health`, `/metrics` and the status page."""

@@ -1,0 +1,1 @@
+"""The status page `/microservice`: what one process knows, for operators."""

@@ -1,0 +1,106 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microservice_core import InMemoryConfigCenter
+from microservice_kit import ConfigService, InvalidConfigError
+from microservice_kit.config.placeholders import PlaceholderError, Resolver
+from microservice_kit.module import AnyConfig
+
+
+def resolved(**data: object) -> dict[str, object]:
+    return Resolver(data).resolve_all()
+
+
+def test_a_placeholder_becomes_the_other_key_s_value_with_its_type() -> None:
+    data = resolved(db={"pool": 7, "hosts": ["a"]}, size="${db.pool}", all="${db.hosts}")
+    assert (data["size"], data["all"]) == (7, ["a"])
+
+
+def test_inside_a_text_the_value_is_put_in_as_text() -> None:
+    data = resolved(
+        host="h", port=80, on=True, none=None, url="http://${host}:${port}/${on}${none}"
+    )
+    assert data["url"] == "http://h:80/true"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("${missing:5}", "5"),
+        ("${missing:5}$", "5$"),
+        ("${missing:}", ""),
+        ("${missing:a:b}", "a:b"),
+        ("${missing:${also:deep}}", "deep"),
+        ("${missing:${present}}", "here"),
+        ("$${not.one}", "${not.one}"),
+        ("costs $5", "costs $5"),
+        ("${ present }", "here"),
+        ("${dotted.key}", "flat"),
+        ("a${present}b${present}c", "ahereBherec".replace("B", "b")),
+    ],
+)
+def test_defaults_nest_and_a_doubled_dollar_is_plain(text: str, expected: str) -> None:
+    data = resolved(text=text, present="here", **{"dotted.key": "flat"})
+    assert data["text"] == expected
+
+
+def test_a_chain_is_followed_to_its_end_also_inside_lists() -> None:
+    data = resolved(a="${b}", b="${c}", c=1, many=[{"x": "${a}"}])
+    assert (data["a"], data["many"]) == (1, [{"x": 1}])
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"a": "${a}"}, "a -> a is a circle"),
+        ({"a": "${b}", "b": "x${c}", "c": "${a:5}"}, "is a circle"),
+        ({"a": "${nobody}"}, r"\$\{nobody\} names no key; add the key or a default"),
+        ({"a": "${open"}, "has no `}`"),
+        ({"a": "x ${m}", "m": {"k": 1}}, "cannot stand inside a text"),
+    ],
+)
+def test_what_cannot_be_filled_in_says_why(data: dict[str, object], told: str) -> None:
+    with pytest.raises(PlaceholderError, match=told):
+        Resolver(data).resolve_all()
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text().filter(lambda text: "$" not in text),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@given(st.dictionaries(st.text(), plain, max_size=5))
+def test_data_without_placeholders_stays_as_it_is(data: dict[str, object]) -> None:
+    assert Resolver(data).resolve_all() == data
+
+
+@given(st.text(), st.text().filter(lambda text: "$" not in text))
+def test_every_text_survives_escaping(text: str, tail: str) -> None:
+    escaped = text.replace("${", "$${") if "$$" not in text and not text.endswith("$") else tail
+    plain_text = text if escaped is not tail else tail
+    assert Resolver({}).resolve(escaped) == plain_text
+
+
+async def test_a_document_may_refer_to_the_environment_and_to_later_documents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Settings(AnyConfig):
+        region: str = ""
+        url: str = ""
+
+    monkeypatch.setenv("APP_REGION", "eu")
+    center = InMemoryConfigCenter(
+        {"a.json": '{"url": "https://${host}/${region}"}', "b.json": '{"host": "h"}'}
+    )
+    service = ConfigService(Settings, center, ["a.json", "b.json"])
+    await service.open()
+    assert service.current.url == "https://h/eu"
+    await service.close()
+
+
+async def test_a_circle_keeps_the_last_good_version_from_the_start() -> None:
+    center = InMemoryConfigCenter({"a.json": '{"x": "${y}", "y": "${x}"}'})
+    with pytest.raises(InvalidConfigError, match=r"'a.json' is invalid: .*is a circle"):
+        await ConfigService(AnyConfig, center, ["a.json"]).open()

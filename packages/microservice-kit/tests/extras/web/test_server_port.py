@@ -1,0 +1,133 @@
+"""uvicorn in this process: its port is found, and the service registers once it listens."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from itertools import pairwise
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+
+from microservice_core import InMemoryServiceRegistry, ServiceInstance
+from microservice_kit import Microservice
+from microservice_kit.web import server_port
+from microservice_kit.web.server_port import only_server_port, server_is_known, server_ports
+
+
+class ListeningRegistry(InMemoryServiceRegistry):
+    """Notes whether the instance accepted connections when it was registered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered: list[bool] = []
+
+    async def register(self, instance: ServiceInstance) -> None:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", instance.port)
+            writer.close()
+            self.answered.append(True)
+        except OSError:
+            self.answered.append(False)
+        await super().register(instance)
+
+
+class QuietServer(uvicorn.Server):
+    """Leaves the signals of the test's process alone."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+def served(micro: Microservice, port: int) -> contextlib.AbstractAsyncContextManager[QuietServer]:
+    return running(FastAPI(lifespan=micro.lifespan), port)
+
+
+@contextlib.asynccontextmanager
+async def running(app: object, port: int = 0) -> AsyncIterator[QuietServer]:
+    server = QuietServer(uvicorn.Config(app, log_level="warning", port=port))  # type: ignore[arg-type]
+    task = asyncio.ensure_future(server.serve())
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def appears(registry: InMemoryServiceRegistry) -> ServiceInstance:
+    found: asyncio.Queue[ServiceInstance] = asyncio.Queue()
+
+    def note(seen: Sequence[ServiceInstance]) -> None:
+        for one in seen:
+            found.put_nowait(one)
+
+    stop = registry.watch_instances("orders", note)
+    async with asyncio.timeout(10):
+        instance = await found.get()
+    stop()
+    return instance
+
+
+@pytest.mark.parametrize("port", [0, None])
+async def test_the_service_registers_on_the_server_s_port_once_it_listens(
+    port: int | None, free_tcp_port: int
+) -> None:
+    registry = ListeningRegistry()
+    micro = Microservice(service_name="orders", service_registry=registry, host="127.0.0.1")
+    async with served(micro, port=free_tcp_port if port is None else port):
+        instance = await appears(registry)
+        assert server_is_known()
+        assert instance.port in server_ports()
+        assert registry.answered == [True]
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(f"http://127.0.0.1:{instance.port}/health/ready")
+        assert answer.json() == {"status": "up"}
+    assert await registry.get_instances("orders") == ()
+
+
+async def test_an_explicit_port_is_waited_for_as_well(free_tcp_port: int) -> None:
+    registry = ListeningRegistry()
+    micro = Microservice(
+        service_name="orders", service_registry=registry, host="127.0.0.1", port=free_tcp_port
+    )
+    async with served(micro, port=free_tcp_port):
+        assert (await appears(registry)).port == free_tcp_port
+        assert registry.answered == [True]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_of_two_servers_in_one_process_it_registers_the_one_that_runs_it(
+    wrapped: bool, free_tcp_port: int
+) -> None:
+    registry = ListeningRegistry()
+    micro = Microservice(
+        app=FastAPI() if wrapped else None,
+        service_name="orders",
+        service_registry=registry,
+        host="127.0.0.1",
+    )
+    app = GZipMiddleware(micro) if wrapped else FastAPI(lifespan=micro.lifespan)
+    async with running(FastAPI(), free_tcp_port) as other, running(app) as own:
+        port = (await appears(registry)).port
+        assert [port] == [one.sockets[0].getsockname()[1] for one in own.servers]
+        assert port != free_tcp_port == other.config.port
+
+
+async def test_where_it_cannot_tell_which_it_asks_and_looks_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.get_running_loop()
+    looks: list[float] = []
+
+    def two_then_one(_: object) -> tuple[int, ...]:
+        looks.append(loop.time())
+        return (8000, 9000) if len(looks) < 5 else (8000,)
+
+    monkeypatch.setattr(server_port, "server_ports", two_then_one)
+    assert await only_server_port() == 8000
+    for turn, (before, after) in enumerate(pairwise(looks)):
+        assert after - before > 0.019 * 2**turn
+    assert caplog.text.count("serves on the ports 8000, 9000: give `port`") == 1
