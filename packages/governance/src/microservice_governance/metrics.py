@@ -69,7 +69,9 @@ def record_metrics(
         from opentelemetry import metrics
     except ImportError:
         raise MissingDependencyError("record_metrics", "microservice-governance[otel]") from None
-    return source.subscribe(_Recorder(meter or metrics.get_meter("microservice_governance"), max_names))
+    return source.subscribe(
+        _Recorder(meter or metrics.get_meter("microservice_governance"), max_names)
+    )
 
 
 class _Recorder:
