@@ -10,7 +10,7 @@ from .declarative.decorators import service_call, service_client
 from .declarative.parameters import Body, Header, Path, Query
 from .discovery.addresses import DnsAddresses, FirstSource, StaticAddresses
 from .discovery.filters import enabled, labels, version_range
-from .discovery.instance_cache import DiscoverySnapshot, InstanceSource
+from .discovery.instance_cache import InstanceCache, InstanceSource
 from .errors import (
     AnswerFormatError,
     Attempt,
@@ -62,13 +62,13 @@ __all__ = (
     "ClientOptions",
     "ConnectionLayer",
     "DeclarationError",
-    "DiscoverySnapshot",
     "DnsAddresses",
     "ErrorMapping",
     "FallbackAnswer",
     "FirstSource",
     "Header",
     "HeaderForwarding",
+    "InstanceCache",
     "InstanceSource",
     "Interceptor",
     "MessageTooLongError",

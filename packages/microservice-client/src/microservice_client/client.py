@@ -23,7 +23,7 @@ from .calling.engine import CallEngine
 from .calling.recent_calls import CallRecord, RecentCalls
 from .calling.service import staged_balancer
 from .discovery.addresses import StaticAddresses
-from .discovery.instance_cache import DiscoverySnapshot, InstanceSource
+from .discovery.instance_cache import InstanceCache, InstanceSource
 from .errors import ClientClosedError
 from .http.connections import Connections, pool_maker
 from .http.event_streams import ServerSentEvent, aiter_events, aiter_json_lines
@@ -326,7 +326,7 @@ def open_engine(source: InstanceSource, options: ClientOptions) -> CallEngine:
     connections = Connections(
         options.get("transport"), layer=options.get("connection_layer", "auto")
     )
-    discovery = DiscoverySnapshot(
+    discovery = InstanceCache(
         source,
         options.get("query", InstanceQuery()),
         refresh_seconds=options.get("refresh_seconds", 30.0),

@@ -6,9 +6,9 @@ import pytest
 
 from microservice_client import (
     AsyncServiceClient,
-    DiscoverySnapshot,
     DnsAddresses,
     FirstSource,
+    InstanceCache,
     NoInstanceCallError,
     StaticAddresses,
 )
@@ -67,7 +67,7 @@ async def test_while_the_registry_is_down_the_last_known_stay_and_age(
 ) -> None:
     clock = ManualClock()
     registry = Registry([ORDERS], DOWN, DOWN, [OTHER])
-    snapshot = DiscoverySnapshot(registry, EVERYTHING, refresh_seconds=10, clock=clock)
+    snapshot = InstanceCache(registry, EVERYTHING, refresh_seconds=10, clock=clock)
     await snapshot.load("orders")
     assert snapshot.age("stock") is None
     for expected in (11.0, 22.0):
@@ -86,7 +86,7 @@ async def test_a_source_with_a_bug_does_not_end_the_refresh(
 ) -> None:
     clock = ManualClock()
     registry = Registry([ORDERS], ZeroDivisionError("a bug"), [OTHER])
-    snapshot = DiscoverySnapshot(registry, EVERYTHING, refresh_seconds=10, clock=clock)
+    snapshot = InstanceCache(registry, EVERYTHING, refresh_seconds=10, clock=clock)
     await snapshot.load("orders")
     clock.advance(11)
     await snapshot.tend()
@@ -99,7 +99,7 @@ async def test_a_source_with_a_bug_does_not_end_the_refresh(
 async def test_what_is_fresh_is_not_asked_for_again() -> None:
     clock = ManualClock()
     registry = Registry([ORDERS])
-    snapshot = DiscoverySnapshot(registry, EVERYTHING, refresh_seconds=10, clock=clock)
+    snapshot = InstanceCache(registry, EVERYTHING, refresh_seconds=10, clock=clock)
     await snapshot.load("orders")
     clock.advance(6)
     await registry.tell(OTHER)
@@ -111,7 +111,7 @@ async def test_what_is_fresh_is_not_asked_for_again() -> None:
 
 async def test_an_empty_answer_is_believed_when_confirmed() -> None:
     registry = Registry([ORDERS], [ORDERS], [])
-    snapshot = DiscoverySnapshot(registry, EVERYTHING)
+    snapshot = InstanceCache(registry, EVERYTHING)
     await snapshot.load("orders")
     await registry.tell()
     assert snapshot.known("orders") == (ORDERS,)
@@ -124,7 +124,7 @@ async def test_a_service_nobody_calls_is_forgotten_with_its_watch() -> None:
     clock = ManualClock()
     registry = Registry([ORDERS])
     changes: list[tuple[str, int]] = []
-    snapshot = DiscoverySnapshot(
+    snapshot = InstanceCache(
         registry,
         EVERYTHING,
         forget_seconds=100,
@@ -147,7 +147,7 @@ async def test_a_service_nobody_calls_is_forgotten_with_its_watch() -> None:
 
 async def test_looking_at_everything_keeps_no_service_from_being_forgotten() -> None:
     clock = ManualClock()
-    snapshot = DiscoverySnapshot(Registry([ORDERS]), EVERYTHING, forget_seconds=100, clock=clock)
+    snapshot = InstanceCache(Registry([ORDERS]), EVERYTHING, forget_seconds=100, clock=clock)
     await snapshot.load("orders")
     await snapshot.tend()
     clock.advance(101)
@@ -160,7 +160,7 @@ async def test_looking_at_everything_keeps_no_service_from_being_forgotten() -> 
 async def test_the_number_of_services_is_bounded() -> None:
     clock = ManualClock()
     registry = Registry([ORDERS])
-    snapshot = DiscoverySnapshot(registry, EVERYTHING, max_services=2, clock=clock)
+    snapshot = InstanceCache(registry, EVERYTHING, max_services=2, clock=clock)
     for name in ("a", "b", "c"):
         await snapshot.load(name)
         clock.advance(1)
@@ -172,7 +172,7 @@ async def test_the_number_of_services_is_bounded() -> None:
 async def test_news_of_a_service_that_was_forgotten_meanwhile_changes_nothing() -> None:
     registry = Registry([ORDERS])
     changes: list[str] = []
-    snapshot = DiscoverySnapshot(
+    snapshot = InstanceCache(
         registry, EVERYTHING, changed=lambda name, now: changes.append(f"{name}: {len(now)}")
     )
     await snapshot.load("orders")
@@ -188,7 +188,7 @@ async def test_news_of_a_service_that_was_forgotten_meanwhile_changes_nothing() 
 async def test_the_running_snapshot_looks_after_itself() -> None:
     clock = ManualClock()
     registry = Registry([ORDERS], [OTHER])
-    snapshot = DiscoverySnapshot(
+    snapshot = InstanceCache(
         registry, EVERYTHING, refresh_seconds=10, clock=clock, sleep=clock.sleep
     )
     snapshot.start()
@@ -207,7 +207,7 @@ async def test_the_running_snapshot_looks_after_itself() -> None:
 
 async def test_warming_up_loads_all_and_tells_of_those_it_could_not() -> None:
     registry = Registry([ORDERS])
-    snapshot = DiscoverySnapshot(registry, EVERYTHING)
+    snapshot = InstanceCache(registry, EVERYTHING)
     await snapshot.warm_up(["orders", "stock", "orders"])
     assert registry.asked == 2
     registry.answers = [DOWN]
@@ -328,7 +328,7 @@ class SlowRegistry:
 async def test_many_first_readers_ask_the_registry_once() -> None:
     registry = SlowRegistry()
     await registry.inner.register(ORDERS)
-    snapshot = DiscoverySnapshot(registry, EVERYTHING)
+    snapshot = InstanceCache(registry, EVERYTHING)
     readers = [asyncio.create_task(snapshot.load("orders")) for _ in range(10)]
     await asyncio.sleep(0)
     registry.gate.set()
@@ -340,7 +340,7 @@ async def test_many_first_readers_ask_the_registry_once() -> None:
 
 async def test_a_reader_that_is_cancelled_takes_nobody_with_it() -> None:
     registry = SlowRegistry()
-    snapshot = DiscoverySnapshot(registry, EVERYTHING)
+    snapshot = InstanceCache(registry, EVERYTHING)
     first = asyncio.create_task(snapshot.load("orders"))
     second = asyncio.create_task(snapshot.load("orders"))
     await asyncio.sleep(0)
@@ -353,7 +353,7 @@ async def test_a_reader_that_is_cancelled_takes_nobody_with_it() -> None:
 async def test_a_failed_load_is_told_and_tried_again_by_the_next_reader() -> None:
     registry = SlowRegistry(failures=1)
     registry.gate.set()
-    snapshot = DiscoverySnapshot(registry, EVERYTHING)
+    snapshot = InstanceCache(registry, EVERYTHING)
     with pytest.raises(ServiceRegistryUnavailableError):
         await snapshot.load("orders")
     assert await snapshot.load("orders") == ()
@@ -362,7 +362,7 @@ async def test_a_failed_load_is_told_and_tried_again_by_the_next_reader() -> Non
 
 async def test_a_failure_nobody_waits_for_any_more_makes_no_noise() -> None:
     registry = SlowRegistry(failures=1)
-    snapshot = DiscoverySnapshot(registry, EVERYTHING)
+    snapshot = InstanceCache(registry, EVERYTHING)
     reader = asyncio.create_task(snapshot.load("orders"))
     await asyncio.sleep(0)
     reader.cancel()
@@ -374,7 +374,7 @@ async def test_a_failure_nobody_waits_for_any_more_makes_no_noise() -> None:
 
 async def test_closing_ends_what_is_being_loaded() -> None:
     registry = SlowRegistry()
-    snapshot = DiscoverySnapshot(registry, EVERYTHING)
+    snapshot = InstanceCache(registry, EVERYTHING)
     reader = asyncio.create_task(snapshot.load("orders"))
     await asyncio.sleep(0)
     await snapshot.aclose()
@@ -386,6 +386,6 @@ async def test_only_the_instances_asked_for_are_kept() -> None:
     registry = InMemoryServiceRegistry()
     await registry.register(ServiceInstance("orders", "10.0.0.1", 80, group_name="blue"))
     await registry.register(ORDERS)
-    snapshot = DiscoverySnapshot(registry, InstanceQuery(group_name="blue"))
+    snapshot = InstanceCache(registry, InstanceQuery(group_name="blue"))
     assert [one.group_name for one in await snapshot.load("orders")] == ["blue"]
     await snapshot.aclose()

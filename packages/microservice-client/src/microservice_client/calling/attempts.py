@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import httpx
 
-from microservice_client.discovery.instance_cache import DiscoverySnapshot
+from microservice_client.discovery.instance_cache import InstanceCache
 from microservice_client.errors import (
     Attempt,
     CallFailedError,
@@ -46,7 +46,7 @@ class Attempts:
 
     def __init__(
         self,
-        discovery: DiscoverySnapshot,
+        discovery: InstanceCache,
         choosing: Choosing,
         connections: Connections,
         *,

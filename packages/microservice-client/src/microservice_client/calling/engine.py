@@ -13,7 +13,7 @@ from functools import partial
 
 import httpx
 
-from microservice_client.discovery.instance_cache import DiscoverySnapshot
+from microservice_client.discovery.instance_cache import InstanceCache
 from microservice_client.errors import (
     CallFailedError,
     CallStatusError,
@@ -75,7 +75,7 @@ class CallEngine:
 
     def __init__(
         self,
-        discovery: DiscoverySnapshot,
+        discovery: InstanceCache,
         connections: Connections,
         *,
         policies: Policies,

@@ -16,7 +16,7 @@ from microservice_core import (
     Unsubscribe,
 )
 
-__all__ = ("DiscoverySnapshot", "InstanceSource")
+__all__ = ("InstanceCache", "InstanceSource")
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class _Entry:
     stop: Unsubscribe | None = None
 
 
-class DiscoverySnapshot:
+class InstanceCache:
     """The instances of every service that was asked for; a warm read is a dictionary lookup.
 
     The first read of a service asks the registry, once for all who wait. From then on the
