@@ -33,6 +33,7 @@ def checks() -> list[Check]:
         ("workspace", [sys.executable, "scripts/check_workspace.py"]),
         ("translated guides", [sys.executable, "scripts/check_translations.py"]),
         ("sync faces", [sys.executable, "scripts/generate_sync.py", "--check"]),
+        ("shared modules", [sys.executable, "scripts/copy_shared.py", "--check"]),
         ("layers", ["lint-imports", "--no-logo"]),
         *(
             (f"dependencies of {member.folder.name}", deptry(member.folder.name))
