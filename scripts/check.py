@@ -31,6 +31,7 @@ def checks() -> list[Check]:
         ("spelling", ["codespell", "packages", "docs", "examples", "scripts", "README.md"]),
         ("compose file", ["check-jsonschema", *COMPOSE, "docker-compose.yml"]),
         ("workspace", [sys.executable, "scripts/check_workspace.py"]),
+        ("public names", [sys.executable, "scripts/public_names.py", "--check"]),
         ("translated guides", [sys.executable, "scripts/check_translations.py"]),
         ("sync faces", [sys.executable, "scripts/generate_sync.py", "--check"]),
         ("shared modules", [sys.executable, "scripts/copy_shared.py", "--check"]),
