@@ -56,7 +56,8 @@ def changed_without_fragment(member: Member) -> bool:
 def git(*arguments: str) -> str:
     """What git prints; empty outside a repository."""
     command = ["git", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True).stdout
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def main(arguments: list[str]) -> int:
