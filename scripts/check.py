@@ -32,6 +32,8 @@ def checks() -> list[Check]:
         ("compose file", ["check-jsonschema", *COMPOSE, "docker-compose.yml"]),
         ("workspace", [sys.executable, "scripts/check_workspace.py"]),
         ("public names", [sys.executable, "scripts/public_names.py", "--check"]),
+        ("paths in the architecture", [sys.executable, "scripts/check_paths.py"]),
+        ("circles of imports", [sys.executable, "scripts/check_cycles.py"]),
         ("translated guides", [sys.executable, "scripts/check_translations.py"]),
         ("sync faces", [sys.executable, "scripts/generate_sync.py", "--check"]),
         ("shared modules", [sys.executable, "scripts/copy_shared.py", "--check"]),
