@@ -28,10 +28,10 @@ def lane_in_thread(
 ) -> object:
     seen: list[str | None] = []
 
-    def look() -> None:
+    def record_lane() -> None:
         seen.append(current_lane())
 
-    thread = kind(target=carry_lane(look) if carried else look)
+    thread = kind(target=carry_lane(record_lane) if carried else record_lane)
     thread.start()
     thread.join()
     return seen[0]
@@ -64,7 +64,7 @@ async def test_trap_1_run_in_executor_with_the_global_patch() -> None:
         assert await loop.run_in_executor(pool, current_lane) is None
 
 
-def test_trap_1_a_thread_starts_in_no_lane_unless_it_is_told() -> None:
+def test_trap_1_a_thread_starts_in_no_lane_unless_it_is_a_lane_thread() -> None:
     with lane_scope("dev"):
         assert lane_in_thread() is None
         assert lane_in_thread(LaneThread) == "dev"
@@ -75,12 +75,12 @@ async def test_trap_1_call_soon_threadsafe_from_a_plain_thread() -> None:
     loop, done = asyncio.get_running_loop(), asyncio.Event()
     seen: list[str | None] = []
 
-    def note() -> None:
+    def record_lane_soon() -> None:
         seen.append(current_lane())
         done.set()
 
     with lane_scope("dev"):
-        carried = carry_lane(note)
+        carried = carry_lane(record_lane_soon)
     await asyncio.to_thread(loop.call_soon_threadsafe, carried)
     await done.wait()
     assert seen == ["dev"]
@@ -142,14 +142,14 @@ def test_trap_1_a_scope_inside_a_generator_is_not_seen_by_its_caller() -> None:
             yield current_lane()
         yield current_lane()
 
-    with lane_scope("made"):
+    with lane_scope("call"):
         running = steps()
-    with lane_scope("taken"):
+    with lane_scope("iteration"):
         seen = []
         for lane in running:
             seen.append(lane)
-            assert current_lane() == "taken"
-    assert seen == ["made", "inner", "inner", "made"]
+            assert current_lane() == "iteration"
+    assert seen == ["call", "inner", "inner", "call"]
 
 
 async def test_trap_1_nor_one_inside_an_async_generator() -> None:
@@ -202,7 +202,7 @@ async def test_an_async_generator_left_early_is_closed_in_its_lane() -> None:
 
 
 def test_only_generator_functions_can_be_decorated() -> None:
-    with pytest.raises(TypeError, match="is no generator function"):
+    with pytest.raises(TypeError, match="is not a generator function"):
         lane_generator(current_lane)
 
 
@@ -218,9 +218,9 @@ async def test_a_scope_that_ends_in_another_context_undoes_nothing_there() -> No
         assert current_lane() == "mine"
 
 
-def test_what_is_no_generator_inside_is_closed_all_the_same() -> None:
-    from lane_router.context.generators import confined
+def test_an_iterator_that_is_no_generator_can_be_closed_as_well() -> None:
+    from lane_router.context.generators import confine_lane
 
-    steps = confined([1, 2])
+    steps = confine_lane([1, 2])
     assert next(steps) == 1
     steps.close()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The route table over the network: what the registry does wrong, and what is known all the same."""
+"""The route table over the network: faults of the registry, and the table that survives them."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ import pytest
 
 from lane_router import AsyncLaneRouter, LaneRouter
 from lane_router.route_table.poll_schedule import PollSchedule
-from lane_router.route_table.poller import RoutePoller
+from lane_router.route_table.poller import PollOptions, RoutePoller
 from lane_router.route_table.registry_client import RegistryClient, RegistryUnreachableError
 from lane_router.testing import FakeRouteRegistry, Fault, Services
 from microservice_core import InvalidValueError
@@ -41,9 +41,9 @@ def registry() -> Iterator[FakeRouteRegistry]:
 
 
 def quick(url: str, **options: object) -> LaneRouter:
-    """A router that loses no time; not shared with others."""
-    given = {"poll_seconds": 0.05, "timeout_seconds": 2.0, "confirm_seconds": 0.05, **options}
-    return LaneRouter(url, rng=random.Random(1), **given)  # type: ignore[arg-type]
+    """A router that polls often, with a poller of its own."""
+    settings = {"poll_seconds": 0.05, "timeout_seconds": 2.0, "confirm_seconds": 0.05, **options}
+    return LaneRouter(url, share=False, rng=random.Random(1), **settings)  # type: ignore[arg-type]
 
 
 def test_nothing_is_asked_before_the_first_use(registry: FakeRouteRegistry) -> None:
@@ -63,7 +63,7 @@ def test_a_change_is_known_by_long_poll_without_asking_again_and_again(
     with quick(registry.url, poll_seconds=30.0) as router:
         assert router.wait_ready()
         assert router.resolve("orders", "test").outcome == "base_fallback"
-        assert registry.wait_for_questions(2)
+        assert registry.wait_for_requests(2)
         assert f"watch=1&version={registry.version}&timeout=55s" in registry.targets[1]
         registry.publish(TWO)
         until(lambda: router.resolve("orders", "test").outcome == "lane")
@@ -79,31 +79,31 @@ def test_without_a_long_poll_it_polls_plainly() -> None:
         assert not any("watch" in target for target in registry.targets)
 
 
-class Hasty(FakeRouteRegistry):
-    """Answers so many long-polls at once, as one does that drains; all of them with None."""
+class Impatient(FakeRouteRegistry):
+    """Ends this many long-polls at once, as a registry that drains does; None = all of them."""
 
-    def __init__(self, services: Services, hurried: int | None) -> None:
+    def __init__(self, services: Services, unheld: int | None) -> None:
         super().__init__(services)
-        self.hurried = hurried
+        self.unheld = unheld
 
-    def wait_for_other(self, version: str, seconds: float) -> None:
-        """Block, or not."""
-        if self.hurried is None:
+    def wait_for_change(self, version: str, seconds: float) -> None:
+        """Block, unless this long-poll is not held."""
+        if self.unheld is None:
             return
-        self.hurried -= 1
-        if self.hurried < 0:
-            super().wait_for_other(version, seconds)
+        self.unheld -= 1
+        if self.unheld < 0:
+            super().wait_for_change(version, seconds)
 
 
 def test_a_server_that_ignores_the_long_poll_is_not_asked_in_a_hot_loop() -> None:
     delays: list[float] = []
 
-    def note(stop: threading.Event, delay: float) -> None:
+    def record_delay(stop: threading.Event, delay: float) -> None:
         delays.append(delay)
         stop.wait(0.001 if len(delays) < 9 else 60)
 
-    with Hasty(ONE, None) as registry:
-        poller = RoutePoller(registry.url, rng=random.Random(1), wait=note)
+    with Impatient(ONE, None) as registry:
+        poller = RoutePoller(registry.url, PollOptions(rng=random.Random(1)), wait=record_delay)
         poller.start()
         until(lambda: len(delays) >= 9)
         poller.close()
@@ -112,19 +112,19 @@ def test_a_server_that_ignores_the_long_poll_is_not_asked_in_a_hot_loop() -> Non
 
 
 def test_a_server_that_learns_to_wait_is_watched_from_then_on() -> None:
-    with Hasty(ONE, None) as registry, quick(registry.url, poll_seconds=0.1) as router:
-        assert registry.wait_for_questions(6)
-        registry.hurried = 0
-        asked = len(registry.targets)
-        assert registry.wait_for_questions(asked + 1)
+    with Impatient(ONE, None) as registry, quick(registry.url, poll_seconds=0.1) as router:
+        assert registry.wait_for_requests(6)
+        registry.unheld = 0
+        requests = len(registry.targets)
+        assert registry.wait_for_requests(requests + 1)
         registry.publish(TWO)
         until(lambda: router.resolve("orders", "test").outcome == "lane")
-        assert len(registry.targets) <= asked + 4
+        assert len(registry.targets) <= requests + 4
 
 
 def test_answers_at_once_while_it_drains_are_no_reason_not_to_watch() -> None:
-    with Hasty(ONE, 2) as registry, quick(registry.url, poll_seconds=3000.0) as router:
-        assert registry.wait_for_questions(4)
+    with Impatient(ONE, 2) as registry, quick(registry.url, poll_seconds=3000.0) as router:
+        assert registry.wait_for_requests(4)
         registry.publish(TWO)
         until(lambda: router.resolve("orders", "test").outcome == "lane")
 
@@ -132,14 +132,14 @@ def test_answers_at_once_while_it_drains_are_no_reason_not_to_watch() -> None:
 def test_a_version_with_the_same_routes_is_no_reason_not_to_watch(
     registry: FakeRouteRegistry,
 ) -> None:
-    def said(note: int) -> Services:
+    def services_with(note: int) -> Services:
         return {"orders": {"lanes": ["dev"], "port": 8000, "note": note}}
 
     with quick(registry.url, poll_seconds=3000.0) as router:
         for number in range(5):
-            assert registry.wait_for_questions(number + 2)
-            registry.publish(said(number))
-        assert registry.wait_for_questions(7)
+            assert registry.wait_for_requests(number + 2)
+            registry.publish(services_with(number))
+        assert registry.wait_for_requests(7)
         registry.publish(TWO)
         until(lambda: router.resolve("orders", "test").outcome == "lane")
 
@@ -161,7 +161,7 @@ def test_a_registry_that_says_nothing_delays_no_resolution(registry: FakeRouteRe
     registry.fault = "silent"
     with quick(registry.url, services={"orders": 8000}, timeout_seconds=0.2) as router:
         assert router.resolve("orders", "dev").outcome == "base_no_table"
-        assert registry.wait_for_questions(2)
+        assert registry.wait_for_requests(2)
         until(lambda: "time" in router.problem.lower())
         registry.fault = None
         until(lambda: router.resolve("orders", "dev").outcome == "lane")
@@ -208,9 +208,9 @@ def test_down_for_ten_minutes_the_last_good_table_is_stale_and_stays() -> None:
 def test_trap_9_a_table_that_lost_most_of_itself_is_believed_when_it_is_confirmed() -> None:
     with FakeRouteRegistry(MANY) as registry, quick(registry.url, confirm_seconds=60.0) as router:
         assert router.wait_ready()
-        assert registry.wait_for_questions(2)
+        assert registry.wait_for_requests(2)
         registry.publish({})
-        until(lambda: router._poller is not None and router._poller._doubted is not None)
+        until(lambda: router.stats().confirming)
         assert router.resolve("service-1", "dev").outcome == "lane"
     with FakeRouteRegistry(MANY) as registry, quick(registry.url) as router:
         assert router.wait_ready()
@@ -231,9 +231,9 @@ def test_the_age_the_registry_admits_counts(registry: FakeRouteRegistry) -> None
     registry.age_seconds = 500
     with quick(registry.url) as router:
         assert router.wait_ready()
-        found = router.resolve("orders", "dev")
-        assert found.outcome == "lane_stale"
-        assert found.age_seconds >= 500.0
+        resolution = router.resolve("orders", "dev")
+        assert resolution.outcome == "lane_stale"
+        assert resolution.age_seconds >= 500.0
 
 
 def test_the_snapshot_serves_a_start_without_the_registry(
@@ -273,9 +273,9 @@ async def test_the_async_router_fetches(registry: FakeRouteRegistry) -> None:
         with pytest.raises(OSError, match=r"."):
             await router.fetch("registry", "/v1/routes")
     routes = {"me": {"base": {"name": "127.0.0.1", "port": registry.port}}}
-    known = AsyncLaneRouter.from_document({"services": routes})
-    assert (await known.fetch("me", "/v1/routes")).status == 200
-    assert known.problem == ""
+    static = AsyncLaneRouter.from_document({"services": routes})
+    assert (await static.fetch("me", "/v1/routes")).status == 200
+    assert static.problem == ""
 
 
 async def test_the_async_router_does_the_same(registry: FakeRouteRegistry) -> None:
@@ -290,7 +290,7 @@ def test_routers_of_one_registry_share_one_poller(registry: FakeRouteRegistry) -
     with LaneRouter(registry.url) as first, LaneRouter(registry.url, mode="strict") as second:
         assert first.wait_ready()
         assert second.wait_ready()
-        assert first._poller is second._poller
+        assert sum("watch" not in target for target in registry.targets) == 1
         assert second.resolve("orders", "dev").outcome == "lane"
         first.close()
         assert second.polling
@@ -380,8 +380,8 @@ def test_a_registry_behind_tls_that_cannot_be_trusted_is_a_problem(
         assert router.resolve("orders", "dev").outcome == "base_no_table"
 
 
-def raw_server(answer: bytes) -> tuple[socket.socket, str]:
-    """A server that gives this answer to the first who asks, and keeps the connection open."""
+def raw_server(response: bytes) -> tuple[socket.socket, str]:
+    """A server that sends this response to its first client, and keeps the connection open."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -389,7 +389,7 @@ def raw_server(answer: bytes) -> tuple[socket.socket, str]:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
-                connection.sendall(answer)
+                connection.sendall(response)
                 connection.recv(1)
 
     threading.Thread(target=serve, daemon=True).start()
@@ -397,54 +397,54 @@ def raw_server(answer: bytes) -> tuple[socket.socket, str]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "problem"),
+    ("response", "problem"),
     [
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "no HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "timed out"),
         (b"HTTP/1.1 301 Moved\r\nlocation: http://evil/\r\n\r\n", "HTTP 301"),
-        (b"HTTP/1.1 304 Not Modified\r\n\r\n", "nothing was known"),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", "no table is cached"),
     ],
 )
-def test_an_answer_that_is_none_is_named(answer: bytes, problem: str) -> None:
-    listener, url = raw_server(answer)
+def test_a_response_that_is_not_usable_is_named(response: bytes, problem: str) -> None:
+    listener, url = raw_server(response)
     with listener, quick(url, timeout_seconds=0.3) as router:
         router.start()
         until(lambda: problem in router.problem)
 
 
-def test_an_answer_without_end_is_given_up() -> None:
+def test_a_response_without_end_is_cut_off() -> None:
     flood = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (17 * 1024 * 1024)
     listener, url = raw_server(flood)
     client = RegistryClient(url, timeout_seconds=20.0)
     with listener, pytest.raises(RegistryUnreachableError, match="larger than"):
-        client.ask()
+        client.get_routes()
 
 
-def test_an_answer_that_drips_is_given_up_at_its_time() -> None:
+def test_a_response_that_arrives_byte_by_byte_is_cut_off_at_its_deadline() -> None:
     listener, url = raw_server(b"HTTP/1.1 200 OK\r\n\r\n{}")
     times = iter([0.0, 100.0])
     client = RegistryClient(url, timeout_seconds=5.0, clock=lambda: next(times, 100.0))
     with listener, pytest.raises(RegistryUnreachableError, match="did not end in time"):
-        client.ask()
+        client.get_routes()
 
 
 def test_trap_10_pods_of_one_rollout_do_not_stay_in_phase() -> None:
-    first = [PollSchedule(rng=random.Random(seed)).after_poll() for seed in range(200)]
+    first = [PollSchedule(rng=random.Random(seed)).delay_after_poll() for seed in range(200)]
     assert min(first) < 3.0
     assert max(first) > 27.0
     schedule = PollSchedule(rng=random.Random(7))
-    schedule.after_poll()
-    later = [schedule.after_poll() for _ in range(200)]
+    schedule.delay_after_poll()
+    later = [schedule.delay_after_poll() for _ in range(200)]
     assert 24.0 <= min(later) < 25.0
     assert 35.0 < max(later) <= 36.0
 
 
 def test_failures_back_off_and_honour_retry_after() -> None:
     schedule = PollSchedule(rng=random.Random(7))
-    delays = [schedule.after_failure() for _ in range(12)]
+    delays = [schedule.delay_after_failure() for _ in range(12)]
     assert delays[0] < 1.0
     assert all(15.0 <= delay <= 45.0 for delay in delays[-4:])
-    assert schedule.after_failure(retry_after_seconds=120.0) == 120.0
-    assert schedule.after_failure(retry_after_seconds=1e9) == 300.0
-    schedule.after_watch()
-    assert schedule.after_failure() < 1.0
+    assert schedule.delay_after_failure(retry_after_seconds=120.0) == 120.0
+    assert schedule.delay_after_failure(retry_after_seconds=1e9) == 300.0
+    schedule.delay_after_watch()
+    assert schedule.delay_after_failure() < 1.0

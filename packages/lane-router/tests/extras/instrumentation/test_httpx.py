@@ -14,7 +14,7 @@ def clean() -> Iterator[None]:
 
 
 class Network(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Answers everything, redirects as told, and remembers which host saw which lane."""
+    """Responds to everything, redirects where the test says, and records the lane of each request."""
 
     def __init__(self, redirects: dict[str, str] | None = None) -> None:
         self.redirects = redirects or {}
@@ -29,7 +29,7 @@ class Network(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return self.handle_request(request)
 
 
-def test_the_lane_is_told_to_the_mesh_and_to_nobody_else() -> None:
+def test_the_lane_is_sent_to_the_mesh_and_to_no_other_host() -> None:
     assert "httpx" in instrument(mesh_hosts=["orders"])
     network = Network()
     with httpx.Client(transport=network) as client, lane_scope("dev"):
@@ -65,7 +65,7 @@ def test_a_header_set_by_the_caller_stays_inside_the_mesh_and_never_leaves_it() 
     assert network.seen == [("orders", "mine"), ("foreign.test", None)]
 
 
-def test_a_client_made_before_and_shared_by_lanes_tells_each_its_own() -> None:
+def test_a_client_made_before_and_shared_by_lanes_sends_each_its_own() -> None:
     network = Network()
     with httpx.Client(transport=network) as client:
         instrument(mesh_hosts=["orders"])

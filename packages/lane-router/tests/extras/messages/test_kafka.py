@@ -46,8 +46,8 @@ async def test_base_and_lane_each_handle_what_is_theirs() -> None:
     for lane, expected in ((None, [("1", None), ("3", "other")]), ("dev", [("2", "dev")])):
         seen: list[tuple[str, str | None]] = []
 
-        async def handle(one: Any, seen: list[tuple[str, str | None]] = seen) -> None:
-            seen.append((one.value, current_lane()))
+        async def handle(item: Any, seen: list[tuple[str, str | None]] = seen) -> None:
+            seen.append((item.value, current_lane()))
 
         consumer = ConsumerLane("billing", service="billing", router=router, lane=lane)
         await consume(cast(AIOKafkaConsumer, records), consumer, handle)
