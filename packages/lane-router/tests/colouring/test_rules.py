@@ -248,25 +248,25 @@ async def test_rules_from_the_configuration_center_follow_it() -> None:
         ({"rules": [rule(lane="test")]}, "test"),
     ):
         await center.publish_config("lanes.json", json.dumps(document))
-        async with _within():
+        async with _time_limit():
             while live.lane_for(REQUEST) != lane or bool(live.problem) != (document["rules"] == 7):
-                await _turn()
+                await _yield_to_loop()
     await center.delete_config("lanes.json")
-    async with _within():
+    async with _time_limit():
         while live.lane_for(REQUEST) is not None:
-            await _turn()
+            await _yield_to_loop()
     live.close()
     live.close()
     await center.close()
 
 
-def _within() -> Any:
+def _time_limit() -> Any:
     import asyncio
 
     return asyncio.timeout(20)
 
 
-async def _turn() -> None:
+async def _yield_to_loop() -> None:
     from anyio.lowlevel import checkpoint
 
     await checkpoint()

@@ -24,14 +24,14 @@ from lane_router import (
 
 
 def lane_in_thread(
-    kind: type[threading.Thread] = threading.Thread, *, carried: bool = False
+    kind: type[threading.Thread] = threading.Thread, *, carry: bool = False
 ) -> object:
     seen: list[str | None] = []
 
     def record_lane() -> None:
         seen.append(current_lane())
 
-    thread = kind(target=carry_lane(record_lane) if carried else record_lane)
+    thread = kind(target=carry_lane(record_lane) if carry else record_lane)
     thread.start()
     thread.join()
     return seen[0]
@@ -68,7 +68,7 @@ def test_trap_1_a_thread_starts_in_no_lane_unless_it_is_a_lane_thread() -> None:
     with lane_scope("dev"):
         assert lane_in_thread() is None
         assert lane_in_thread(LaneThread) == "dev"
-        assert lane_in_thread(carried=True) == "dev"
+        assert lane_in_thread(carry=True) == "dev"
 
 
 async def test_trap_1_call_soon_threadsafe_from_a_plain_thread() -> None:
@@ -80,8 +80,8 @@ async def test_trap_1_call_soon_threadsafe_from_a_plain_thread() -> None:
         done.set()
 
     with lane_scope("dev"):
-        carried = carry_lane(record_lane_soon)
-    await asyncio.to_thread(loop.call_soon_threadsafe, carried)
+        function = carry_lane(record_lane_soon)
+    await asyncio.to_thread(loop.call_soon_threadsafe, function)
     await done.wait()
     assert seen == ["dev"]
 
@@ -116,20 +116,20 @@ def test_an_item_can_be_pickled_and_compared() -> None:
 def test_a_carried_function_reaches_another_process() -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         with lane_scope("dev"):
-            carried = carry_lane(current_lane)
-        assert pool.submit(carried).result(50) == "dev"
+            function = carry_lane(current_lane)
+        assert pool.submit(function).result(50) == "dev"
         assert pool.submit(current_lane).result(50) is None
 
 
-def test_an_error_passes_through_a_carried_function_and_the_lane_is_given_back() -> None:
+def test_an_error_passes_through_a_carried_function_and_the_lane_is_restored() -> None:
     def fail() -> None:
         raise RuntimeError(str(current_lane()))
 
     with lane_scope("dev"):
-        carried = carry_lane(fail)
+        function = carry_lane(fail)
     with lane_scope("outer"):
         with pytest.raises(RuntimeError, match="dev"):
-            carried()
+            function()
         assert current_lane() == "outer"
 
 
@@ -167,7 +167,7 @@ async def test_trap_1_nor_one_inside_an_async_generator() -> None:
     assert seen == ["inner", "inner"]
 
 
-def test_a_generator_left_early_is_closed_in_its_lane() -> None:
+def test_a_generator_stopped_early_is_closed_in_its_lane() -> None:
     ended: list[str | None] = []
 
     @lane_generator
@@ -184,7 +184,7 @@ def test_a_generator_left_early_is_closed_in_its_lane() -> None:
     assert ended == ["dev"]
 
 
-async def test_an_async_generator_left_early_is_closed_in_its_lane() -> None:
+async def test_an_async_generator_stopped_early_is_closed_in_its_lane() -> None:
     ended: list[str | None] = []
 
     @lane_generator

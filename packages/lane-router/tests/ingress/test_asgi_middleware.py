@@ -171,7 +171,7 @@ async def test_trap_9_of_the_original_what_clients_send_is_not_remembered() -> N
     assert sys.getallocatedblocks() - before < 4000
 
 
-async def test_what_clients_send_is_kept_for_a_few_only() -> None:
+async def test_what_clients_send_is_cached_for_a_few_only() -> None:
     app = App()
     middleware = LaneMiddleware(app)
     for number in range(3000):

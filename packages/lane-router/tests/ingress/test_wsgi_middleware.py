@@ -48,11 +48,11 @@ def call(app: LaneWsgiMiddleware, environ: Environ) -> tuple[str, bytes]:
         status.append(line)
 
     body = app(environ, start_response)
-    whole = b"".join(body)
+    content = b"".join(body)
     close = getattr(body, "close", None)
     if close:
         close()
-    return status[0], whole
+    return status[0], content
 
 
 def test_a_request_and_its_streamed_body_run_in_the_lane_the_header_names() -> None:

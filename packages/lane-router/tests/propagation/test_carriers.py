@@ -51,7 +51,7 @@ def test_a_preference_decides_when_the_two_disagree() -> None:
     assert Carriers(prefer="baggage").read(["dev"], ["lane=test"]).lane == "test"
 
 
-def test_baggage_can_be_left_alone() -> None:
+def test_baggage_can_be_switched_off() -> None:
     carriers = Carriers(baggage_key=None)
     assert carriers.read([], ["lane=dev"]) == (None, None)
     assert carriers.headers_for("dev") == {"x-lane": "dev"}
@@ -115,7 +115,7 @@ def test_a_wrong_option_is_named(options: dict[str, str], message: str) -> None:
 
 
 @given(pairs, st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True))
-def test_a_lane_put_into_any_baggage_is_found_there_and_can_be_taken_out_again(
+def test_a_lane_added_to_any_baggage_is_read_back_and_can_be_removed(
     others: list[tuple[str, str]], lane: str
 ) -> None:
     header = ",".join(f"{key}={value}" for key, value in others)

@@ -1,6 +1,9 @@
 """The route table over the network: faults of the registry, and the table that survives them."""
 
 import contextlib
+import dataclasses
+import functools
+import inspect
 import os
 import random
 import signal
@@ -11,13 +14,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lane_router import AsyncLaneRouter, LaneRouter
 from lane_router.route_table.poll_schedule import PollSchedule
-from lane_router.route_table.poller import PollOptions, RoutePoller
+from lane_router.route_table.poller import PollOptions, RoutePoller, TableState
 from lane_router.route_table.registry_client import RegistryClient, RegistryUnreachableError
+from lane_router.route_table.table import RouteTable
+from lane_router.route_table.table_file import TableFile
+from lane_router.routing.resolver import RoutingOptions
 from lane_router.testing import FakeRouteRegistry, Fault, Services
 from microservice_core import InvalidValueError
 
@@ -40,14 +47,14 @@ def registry() -> Iterator[FakeRouteRegistry]:
         yield registry
 
 
-def quick(url: str, **options: object) -> LaneRouter:
+def open_router(url: str, **options: object) -> LaneRouter:
     """A router that polls often, with a poller of its own."""
     settings = {"poll_seconds": 0.05, "timeout_seconds": 2.0, "confirm_seconds": 0.05, **options}
     return LaneRouter(url, share=False, rng=random.Random(1), **settings)  # type: ignore[arg-type]
 
 
-def test_nothing_is_asked_before_the_first_use(registry: FakeRouteRegistry) -> None:
-    router = quick(registry.url)
+def test_no_request_is_sent_before_the_first_use(registry: FakeRouteRegistry) -> None:
+    router = open_router(registry.url)
     assert not router.polling
     assert registry.targets == []
     router.resolve("orders")
@@ -57,10 +64,10 @@ def test_nothing_is_asked_before_the_first_use(registry: FakeRouteRegistry) -> N
     assert not router.polling
 
 
-def test_a_change_is_known_by_long_poll_without_asking_again_and_again(
+def test_a_change_arrives_by_long_poll_without_repeated_requests(
     registry: FakeRouteRegistry,
 ) -> None:
-    with quick(registry.url, poll_seconds=30.0) as router:
+    with open_router(registry.url, poll_seconds=30.0) as router:
         assert router.wait_ready()
         assert router.resolve("orders", "test").outcome == "base_fallback"
         assert registry.wait_for_requests(2)
@@ -72,7 +79,7 @@ def test_a_change_is_known_by_long_poll_without_asking_again_and_again(
 
 
 def test_without_a_long_poll_it_polls_plainly() -> None:
-    with FakeRouteRegistry(ONE, watches=False) as registry, quick(registry.url) as router:
+    with FakeRouteRegistry(ONE, watches=False) as registry, open_router(registry.url) as router:
         assert router.wait_ready()
         registry.publish(TWO)
         until(lambda: router.resolve("orders", "test").outcome == "lane")
@@ -95,7 +102,7 @@ class Impatient(FakeRouteRegistry):
             super().wait_for_change(version, seconds)
 
 
-def test_a_server_that_ignores_the_long_poll_is_not_asked_in_a_hot_loop() -> None:
+def test_a_server_that_ignores_the_long_poll_is_not_polled_in_a_hot_loop() -> None:
     delays: list[float] = []
 
     def record_delay(stop: threading.Event, delay: float) -> None:
@@ -111,8 +118,8 @@ def test_a_server_that_ignores_the_long_poll_is_not_asked_in_a_hot_loop() -> Non
     assert min(delays[-4:]) >= 24
 
 
-def test_a_server_that_learns_to_wait_is_watched_from_then_on() -> None:
-    with Impatient(ONE, None) as registry, quick(registry.url, poll_seconds=0.1) as router:
+def test_a_server_that_starts_to_hold_long_polls_is_watched_from_then_on() -> None:
+    with Impatient(ONE, None) as registry, open_router(registry.url, poll_seconds=0.1) as router:
         assert registry.wait_for_requests(6)
         registry.unheld = 0
         requests = len(registry.targets)
@@ -122,20 +129,20 @@ def test_a_server_that_learns_to_wait_is_watched_from_then_on() -> None:
         assert len(registry.targets) <= requests + 4
 
 
-def test_answers_at_once_while_it_drains_are_no_reason_not_to_watch() -> None:
-    with Impatient(ONE, 2) as registry, quick(registry.url, poll_seconds=3000.0) as router:
+def test_quick_responses_while_it_drains_do_not_end_the_watch() -> None:
+    with Impatient(ONE, 2) as registry, open_router(registry.url, poll_seconds=3000.0) as router:
         assert registry.wait_for_requests(4)
         registry.publish(TWO)
         until(lambda: router.resolve("orders", "test").outcome == "lane")
 
 
-def test_a_version_with_the_same_routes_is_no_reason_not_to_watch(
+def test_a_version_with_the_same_routes_does_not_end_the_watch(
     registry: FakeRouteRegistry,
 ) -> None:
     def services_with(note: int) -> Services:
         return {"orders": {"lanes": ["dev"], "port": 8000, "note": note}}
 
-    with quick(registry.url, poll_seconds=3000.0) as router:
+    with open_router(registry.url, poll_seconds=3000.0) as router:
         for number in range(5):
             assert registry.wait_for_requests(number + 2)
             registry.publish(services_with(number))
@@ -148,7 +155,7 @@ def test_a_version_with_the_same_routes_is_no_reason_not_to_watch(
 def test_a_registry_that_fails_leaves_the_last_good_table(
     registry: FakeRouteRegistry, fault: Fault
 ) -> None:
-    with quick(registry.url, watch_seconds=0.1) as router:
+    with open_router(registry.url, watch_seconds=0.1) as router:
         assert router.wait_ready()
         registry.fault = fault
         until(lambda: router.problem != "")
@@ -157,9 +164,9 @@ def test_a_registry_that_fails_leaves_the_last_good_table(
         until(lambda: router.problem == "")
 
 
-def test_a_registry_that_says_nothing_delays_no_resolution(registry: FakeRouteRegistry) -> None:
+def test_a_registry_that_does_not_respond_delays_no_resolution(registry: FakeRouteRegistry) -> None:
     registry.fault = "silent"
-    with quick(registry.url, services={"orders": 8000}, timeout_seconds=0.2) as router:
+    with open_router(registry.url, services={"orders": 8000}, timeout_seconds=0.2) as router:
         assert router.resolve("orders", "dev").outcome == "base_no_table"
         assert registry.wait_for_requests(2)
         until(lambda: "time" in router.problem.lower())
@@ -167,11 +174,11 @@ def test_a_registry_that_says_nothing_delays_no_resolution(registry: FakeRouteRe
         until(lambda: router.resolve("orders", "dev").outcome == "lane")
 
 
-def test_a_registry_that_is_down_at_the_start_is_found_later() -> None:
+def test_a_registry_that_is_down_at_the_start_is_used_once_it_is_up() -> None:
     registry = FakeRouteRegistry(ONE)
     registry.start()
     registry.stop()
-    with quick(registry.url, services={"orders": 8000}) as router:
+    with open_router(registry.url, services={"orders": 8000}) as router:
         until(lambda: "refused" in router.problem)
         assert router.resolve("orders", "dev").outcome == "base_no_table"
         assert router.resolve("orders").outcome == "base"
@@ -191,7 +198,7 @@ def test_down_for_ten_minutes_the_last_good_table_is_stale_and_stays() -> None:
     clock = Clock()
     registry = FakeRouteRegistry(ONE)
     registry.start()
-    with quick(registry.url, clock=clock) as router:
+    with open_router(registry.url, clock=clock) as router:
         assert router.wait_ready()
         assert router.resolve("orders", "dev").outcome == "lane"
         registry.stop()
@@ -206,20 +213,23 @@ def test_down_for_ten_minutes_the_last_good_table_is_stale_and_stays() -> None:
 
 
 def test_trap_9_a_table_that_lost_most_of_itself_is_believed_when_it_is_confirmed() -> None:
-    with FakeRouteRegistry(MANY) as registry, quick(registry.url, confirm_seconds=60.0) as router:
+    with (
+        FakeRouteRegistry(MANY) as registry,
+        open_router(registry.url, confirm_seconds=60.0) as router,
+    ):
         assert router.wait_ready()
         assert registry.wait_for_requests(2)
         registry.publish({})
         until(lambda: router.stats().confirming)
         assert router.resolve("service-1", "dev").outcome == "lane"
-    with FakeRouteRegistry(MANY) as registry, quick(registry.url) as router:
+    with FakeRouteRegistry(MANY) as registry, open_router(registry.url) as router:
         assert router.wait_ready()
         registry.publish(ONE)
         until(lambda: router.resolve("service-1", "dev").outcome == "foreign")
 
 
 def test_a_new_table_forgets_that_a_lane_refused(registry: FakeRouteRegistry) -> None:
-    with quick(registry.url) as router:
+    with open_router(registry.url) as router:
         assert router.wait_ready()
         router.mark_unreachable("orders", "dev")
         assert router.resolve("orders", "dev").outcome == "base_fallback"
@@ -229,7 +239,7 @@ def test_a_new_table_forgets_that_a_lane_refused(registry: FakeRouteRegistry) ->
 
 def test_the_age_the_registry_admits_counts(registry: FakeRouteRegistry) -> None:
     registry.age_seconds = 500
-    with quick(registry.url) as router:
+    with open_router(registry.url) as router:
         assert router.wait_ready()
         resolution = router.resolve("orders", "dev")
         assert resolution.outcome == "lane_stale"
@@ -240,16 +250,18 @@ def test_the_snapshot_serves_a_start_without_the_registry(
     registry: FakeRouteRegistry, tmp_path: Path
 ) -> None:
     path = tmp_path / "routes.json"
-    with quick(registry.url, snapshot=path) as router:
+    with open_router(registry.url, snapshot=path) as router:
         assert router.wait_ready()
         until(path.exists)
     registry.stop()
-    with quick(registry.url, snapshot=path) as router:
+    with open_router(registry.url, snapshot=path) as router:
         assert router.resolve("orders", "dev").outcome == "lane"
-    late = quick(registry.url, snapshot=path, wall_clock=lambda: time.time() + 3600.0)
+    late = open_router(registry.url, snapshot=path, wall_clock=lambda: time.time() + 3600.0)
     with late as router:
         assert router.resolve("orders", "dev").outcome == "lane_stale"
-    too_late = quick(registry.url, snapshot=path, wall_clock=lambda: time.time() + 8 * 86_400.0)
+    too_late = open_router(
+        registry.url, snapshot=path, wall_clock=lambda: time.time() + 8 * 86_400.0
+    )
     with too_late as router:
         assert router.resolve("orders", "dev").outcome == "foreign"
 
@@ -258,12 +270,12 @@ def test_the_snapshot_serves_a_start_without_the_registry(
 def test_a_broken_snapshot_is_not_used(tmp_path: Path, content: str) -> None:
     path = tmp_path / "routes.json"
     path.write_text(content)
-    with quick("http://127.0.0.1:9", services={"orders": 1}, snapshot=path) as router:
+    with open_router("http://127.0.0.1:9", services={"orders": 1}, snapshot=path) as router:
         assert router.resolve("orders", "dev").outcome == "base_no_table"
 
 
 def test_a_disk_that_refuses_harms_nothing(registry: FakeRouteRegistry, tmp_path: Path) -> None:
-    with quick(registry.url, snapshot=tmp_path / "absent" / "routes.json") as router:
+    with open_router(registry.url, snapshot=tmp_path / "absent" / "routes.json") as router:
         assert router.wait_ready()
         assert router.resolve("orders", "dev").outcome == "lane"
 
@@ -298,8 +310,95 @@ def test_routers_of_one_registry_share_one_poller(registry: FakeRouteRegistry) -
     assert not second.polling
 
 
-def test_a_router_that_was_closed_answers_from_what_it_knows(registry: FakeRouteRegistry) -> None:
-    router = quick(registry.url)
+def test_a_router_that_does_not_share_has_a_poller_of_its_own(registry: FakeRouteRegistry) -> None:
+    with LaneRouter(registry.url) as first, LaneRouter(registry.url, share=False) as second:
+        assert first.wait_ready()
+        assert second.wait_ready()
+        first.close()
+        assert not first.polling
+        assert second.polling
+
+
+def test_routers_with_clocks_of_their_own_share_no_poller(registry: FakeRouteRegistry) -> None:
+    with (
+        LaneRouter(registry.url, clock=functools.partial(time.monotonic)) as first,
+        LaneRouter(registry.url, clock=functools.partial(time.monotonic)) as second,
+    ):
+        assert first.wait_ready()
+        assert second.wait_ready()
+        first.close()
+        assert not first.polling
+
+
+@pytest.mark.parametrize("options", [PollOptions, RoutingOptions])
+def test_the_routers_arguments_have_the_defaults_of_the_options(options: type[Any]) -> None:
+    arguments = inspect.signature(LaneRouter).parameters
+    for field in dataclasses.fields(options):
+        assert arguments[field.name].default == field.default, field.name
+
+
+def test_listeners_are_called_with_each_change_until_they_unsubscribe(
+    registry: FakeRouteRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    tables: list[RouteTable] = []
+
+    def fail(table: RouteTable) -> None:
+        raise RuntimeError("broken")
+
+    with open_router(registry.url) as router:
+        router.subscribe(fail)
+        unsubscribe = router.subscribe(tables.append)
+        assert router.wait_ready()
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "test").outcome == "lane")
+        until(lambda: bool(tables) and tables[-1] is router.table)
+        assert "a listener of the route table failed" in caplog.text
+        unsubscribe()
+        unsubscribe()
+        seen = len(tables)
+        registry.publish(ONE)
+        until(lambda: router.resolve("orders", "test").outcome == "base_fallback")
+        assert len(tables) == seen
+
+
+def test_a_fault_of_ours_is_logged_and_does_not_end_the_polling(
+    registry: FakeRouteRegistry, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    class BrokenFile(TableFile):
+        """Fails once, in a way that saving a file should not."""
+
+        failures = 1
+
+        def save(self, body: bytes, synced_at: float) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise RuntimeError("broken")
+
+    poller = RoutePoller(
+        registry.url,
+        PollOptions(poll_seconds=0.05, rng=random.Random(1)),
+        file=BrokenFile(tmp_path / "routes.json"),
+    )
+    states: list[TableState] = []
+
+    def fail(state: TableState) -> None:
+        raise RuntimeError("broken")
+
+    poller.subscribe(fail)
+    poller.subscribe(states.append)
+    poller.start()
+    until(lambda: "RuntimeError: broken" in [state.problem for state in states])
+    until(lambda: states[-1].problem == "")
+    assert "failed unexpectedly; trying again" in caplog.text
+    assert "a listener of the routes" in caplog.text
+    poller.unsubscribe(fail)
+    assert poller.is_running
+    poller.unsubscribe(states.append)
+    assert not poller.is_running
+
+
+def test_a_router_that_was_closed_answers_from_the_last_table(registry: FakeRouteRegistry) -> None:
+    router = open_router(registry.url)
     with router:
         assert router.wait_ready()
     assert router.resolve("orders", "dev").outcome == "lane"
@@ -375,7 +474,7 @@ def test_a_wrong_option_is_named(options: dict[str, object], message: str) -> No
 def test_a_registry_behind_tls_that_cannot_be_trusted_is_a_problem(
     registry: FakeRouteRegistry,
 ) -> None:
-    with quick(registry.url.replace("http:", "https:"), services={"orders": 1}) as router:
+    with open_router(registry.url.replace("http:", "https:"), services={"orders": 1}) as router:
         until(lambda: "SSL" in router.problem or "ssl" in router.problem)
         assert router.resolve("orders", "dev").outcome == "base_no_table"
 
@@ -402,12 +501,13 @@ def raw_server(response: bytes) -> tuple[socket.socket, str]:
         (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "timed out"),
         (b"HTTP/1.1 301 Moved\r\nlocation: http://evil/\r\n\r\n", "HTTP 301"),
+        (b"HTTP/1.1 503 No\r\nretry-after: \xb2\r\ncontent-length: 0\r\n\r\n", "HTTP 503"),
         (b"HTTP/1.1 304 Not Modified\r\n\r\n", "no table is cached"),
     ],
 )
 def test_a_response_that_is_not_usable_is_named(response: bytes, problem: str) -> None:
     listener, url = raw_server(response)
-    with listener, quick(url, timeout_seconds=0.3) as router:
+    with listener, open_router(url, timeout_seconds=0.3) as router:
         router.start()
         until(lambda: problem in router.problem)
 

@@ -41,7 +41,7 @@ def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
         7,
     ],
 )
-def test_one_wrong_entry_is_left_out_and_the_others_stay(target: object) -> None:
+def test_an_invalid_entry_is_skipped_and_the_others_are_used(target: object) -> None:
     table = parse_table(
         {
             "services": {

@@ -176,7 +176,7 @@ def test_row_hosts_only_service_names_belong_to_the_mesh(host: str, outcome: Out
     assert router().resolve(host, "dev").outcome == outcome
 
 
-def test_a_namespace_that_was_named_makes_svc_ns_a_service_and_is_kept() -> None:
+def test_svc_ns_of_a_configured_namespace_is_a_service_and_keeps_its_namespace() -> None:
     routes = LaneRouter(services={"orders": 8000}, namespaces=["shop"])
     assert routes.resolve("orders.shop").url == "http://orders.shop:8000"
     assert router().resolve("orders.shop.svc", "dev").host == "orders-of-dev.shop.svc"

@@ -104,9 +104,9 @@ class _AsyncLaneMethod(RoutedMethod[grpc.aio.Channel]):
         requests = () if request is None else (request,)
         plan, pairs = self._router.plan(metadata)
 
-        def invoke(on: Plan, with_metadata: Any) -> Any:
-            call = self._callable_for(on)
-            return call(*requests, metadata=grpc.aio.Metadata(*with_metadata), **options)
+        def invoke(chosen: Plan, fields: Any) -> Any:
+            call = self._callable_for(chosen)
+            return call(*requests, metadata=grpc.aio.Metadata(*fields), **options)
 
         call = invoke(plan, pairs)
         if not plan.in_lane:

@@ -1,10 +1,10 @@
 # ruff: noqa: SLF001 - the one module that touches private names of httpx and httpx2
 """A copy of an httpx request with other header fields and another host, cheaply where possible.
 
-The public way takes a request apart and validates it anew, a third of what a request through a lane
-may cost. The private way puts the copy together from parts that are valid already. `request_parts`
-tries both on a sample and chooses the private one only if their results are the same, so a release
-of httpx that renames or rearranges something makes requests slower, not wrong.
+The public way takes a request apart and validates it again, which costs several times as much as the
+routing itself. The private way puts the copy together from parts that are valid already.
+`request_parts` tries both on a sample and chooses the private one only if the results are the same,
+so a release of httpx that renames or rearranges something makes requests slower, not wrong.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ class RequestParts(Protocol):
     def copy(
         self, request: Request, fields: Fields, host: str | None = None, port: int | None = None
     ) -> Request:
-        """A copy with these header fields, on this host and port; None = the request's own.
+        """A copy with these header fields, on this host and port; the request itself stays as it is.
 
-        Method, path, body and extensions are the same objects: the caller may send its own request
-        again.
+        Body and extensions are the same objects.
+
+        Args:
+            host: None = the request's own host and port.
+            port: None = the default of the request's scheme; never that number itself.
         """
         ...
 
@@ -97,8 +100,8 @@ class PrivateRequestParts:
         if host is not None:
             url = request.url
             scheme, userinfo, _, _, path, query, fragment = parts = url._uri_reference
-            copy.url = moved = object.__new__(type(url))
-            moved._uri_reference = parts._make(
+            copy.url = routed_url = object.__new__(type(url))
+            routed_url._uri_reference = parts._make(
                 (scheme, userinfo, host, port, path, query, fragment)
             )
         return copy

@@ -9,7 +9,7 @@ event hook would have to be added to each client by its owner and does not choos
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -101,14 +101,28 @@ class HttpxLibrary:
 
 
 class _Routing:
-    """The part of both transports without I/O: which request is sent for the caller's."""
+    """The part of both transports without I/O: which request is sent for the caller's.
 
-    __slots__ = ("_connect_error", "_egress", "_parts")
+    Args:
+        send: sends a request, as the transport's `handle_request` or `handle_async_request`.
+        close: closes what is behind.
+    """
 
-    def __init__(self, egress: Egress, library: HttpxLibrary) -> None:
+    __slots__ = ("_close", "_connect_error", "_egress", "_parts", "_send")
+
+    # The one constructor of both transports: an object is made for each hop, so it has to be cheap.
+    def __init__(
+        self,
+        egress: Egress,
+        library: HttpxLibrary,
+        send: Callable[[Request], Any],
+        close: Callable[[], Any],
+    ) -> None:
         self._egress = egress
         self._parts = library.parts
         self._connect_error = library.connect_error
+        self._send = send
+        self._close = close
 
     def _route(self, request: Request) -> tuple[Plan, Request]:
         """The plan for the caller's request, and the request to send."""
@@ -169,24 +183,9 @@ class RoutingTransport(_Routing):
 
     Works as a transport of httpx and of httpx2, but inherits from neither: only one of them may be
     installed.
-
-    Args:
-        send: sends a request, as a transport's `handle_request`.
-        close: closes what is behind.
     """
 
-    __slots__ = ("_close", "_send")
-
-    def __init__(
-        self,
-        egress: Egress,
-        library: HttpxLibrary,
-        send: Callable[[Request], Response],
-        close: Callable[[], None],
-    ) -> None:
-        super().__init__(egress, library)
-        self._send = send
-        self._close = close
+    __slots__ = ()
 
     def handle_request(self, request: Request) -> Response:
         """Send one request.
@@ -215,18 +214,7 @@ class RoutingTransport(_Routing):
 class AsyncRoutingTransport(_Routing):
     """`RoutingTransport` for async clients."""
 
-    __slots__ = ("_close", "_send")
-
-    def __init__(
-        self,
-        egress: Egress,
-        library: HttpxLibrary,
-        send: Callable[[Request], Awaitable[Response]],
-        close: Callable[[], Awaitable[None]],
-    ) -> None:
-        super().__init__(egress, library)
-        self._send = send
-        self._close = close
+    __slots__ = ()
 
     async def handle_async_request(self, request: Request) -> Response:
         """Send one request.

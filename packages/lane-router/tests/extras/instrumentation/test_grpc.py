@@ -125,12 +125,12 @@ def router(base: int, dev: int, mode: str = "permissive") -> LaneRouter:
     return LaneRouter.from_document({"services": document}, mode=mode)  # type: ignore[arg-type]
 
 
-def opened(target: str) -> Any:
+def connect(target: str) -> Any:
     """Without the types of a serialiser: what is sent are bytes."""
     return grpc.insecure_channel(target)
 
 
-def opened_async(target: str) -> Any:
+def connect_async(target: str) -> Any:
     return grpc.aio.insecure_channel(target)
 
 
@@ -142,7 +142,7 @@ def closed_port() -> int:
 def test_each_rpc_of_a_channel_goes_to_its_lane(servers: tuple[Server, Server]) -> None:
     base, dev = servers
     instrument(router(base.port, dev.port))
-    with opened(f"dns:///orders:{base.port}") as channel:
+    with connect(f"dns:///orders:{base.port}") as channel:
         assert isinstance(channel, LaneChannel)
         call = channel.unary_unary(UNARY)
         for lane, expected in (("dev", b"dev:dev"), ("other", b"base:other"), (None, b"base:-")):
@@ -178,7 +178,7 @@ def test_a_foreign_target_receives_no_lane(servers: tuple[Server, Server]) -> No
     base, dev = servers
     instrument(router(base.port, dev.port))
     metadata = (("x-lane", "mine"), ("baggage", "user=7,lane=mine"))
-    with opened(f"localhost:{base.port}") as channel, lane_scope("dev"):
+    with connect(f"localhost:{base.port}") as channel, lane_scope("dev"):
         channel.unary_unary(UNARY)(b"", metadata=metadata)
     assert "x-lane" not in base.handlers.metadata[0]
     assert base.handlers.metadata[0]["baggage"] == "user=7"
@@ -243,14 +243,14 @@ def test_a_strict_lane_is_an_error_before_anything_is_sent(servers: tuple[Server
 def test_what_the_metadata_says_is_checked(
     servers: tuple[Server, Server], metadata: list[tuple[str, str]], response: bytes
 ) -> None:
-    with opened(f"127.0.0.1:{servers[0].port}") as channel, lane_scope("caller"):
+    with connect(f"127.0.0.1:{servers[0].port}") as channel, lane_scope("caller"):
         assert channel.unary_unary(UNARY)(b"", metadata=metadata) == response
 
 
 def test_strict_servers_refuse_garbage_and_unknown_methods_stay_unknown() -> None:
     counts = LaneCounts()
     server = Server(b"base", mode="strict", observer=counts)
-    with opened(f"127.0.0.1:{server.port}") as channel:
+    with connect(f"127.0.0.1:{server.port}") as channel:
         with pytest.raises(grpc.RpcError) as caught:
             channel.unary_unary(UNARY)(b"", metadata=[("x-lane", "D")])
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -278,7 +278,7 @@ async def test_asyncio_does_the_same() -> None:
     dev, handlers, dev_port = await start_async(b"dev")
     try:
         instrument(router(base_port, dev_port))
-        async with opened_async(f"orders:{base_port}") as channel:
+        async with connect_async(f"orders:{base_port}") as channel:
             assert isinstance(channel, AsyncLaneChannel)
             with lane_scope("dev"):
                 assert await channel.unary_unary(UNARY)(b"") == b"dev:dev"
@@ -340,7 +340,7 @@ async def test_asyncio_a_stream_that_failed_marks_the_lane() -> None:
 
 async def test_asyncio_strict_servers_refuse_garbage() -> None:
     server, _, port = await start_async(b"base", mode="strict")
-    async with opened_async(f"127.0.0.1:{port}") as channel:
+    async with connect_async(f"127.0.0.1:{port}") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary(UNARY)(b"", metadata=(("x-lane", "D"),))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -413,6 +413,34 @@ def test_a_stream_sent_to_nobody_marks_the_lane(servers: tuple[Server, Server]) 
         with pytest.raises(grpc.RpcError):
             collect(iter([b"a"]))
         assert collect(iter([b"a"])) == b"a,dev"
+
+
+def test_a_stream_of_a_strict_lane_that_refuses_marks_the_lane_and_raises(
+    servers: tuple[Server, Server],
+) -> None:
+    base, _ = servers
+    routes = router(base.port, closed_port(), "strict")
+    with LaneChannel(f"orders:{base.port}", routes) as channel, lane_scope("dev"):
+        with pytest.raises(grpc.RpcError):
+            list(channel.unary_stream(STREAM)(b""))
+        until_unavailable(channel)
+        assert routes.stats().unreachable_lanes == {("orders", "dev")}
+        fresh = router(base.port, closed_port(), "strict")
+        with (
+            LaneChannel(f"orders:{base.port}", fresh) as other,
+            pytest.raises(LaneUnavailableError),
+        ):
+            other.stream_unary("/orders/Collect")(iter([b"a"]))
+    assert base.handlers.metadata == []
+
+
+def until_unavailable(channel: LaneChannel) -> None:
+    """A thread of gRPC marks the lane after the call has ended."""
+    while True:
+        try:
+            channel.unary_stream(STREAM)(b"")
+        except LaneUnavailableError:
+            return
 
 
 def test_channels_of_lanes_are_bounded(servers: tuple[Server, Server]) -> None:

@@ -48,9 +48,9 @@ def test_a_propagator_writes_the_lane_into_the_mesh_and_not_to_a_stranger(mesh: 
         assert baggage.get_all() == {"user": "7"}
     finally:
         context.detach(token)
-    (_, lane, carried), *_ = mesh.dev.requests
+    (_, lane, members), *_ = mesh.dev.requests
     assert lane == "dev"
-    assert set(carried.split(",")) == {"user=7", "lane=dev"}
+    assert set(members.split(",")) == {"user=7", "lane=dev"}
     assert mesh.foreign.requests == [("/", None, "user=7"), ("/", None, "user=7")]
 
 
@@ -96,22 +96,22 @@ def test_resolutions_are_counted_by_service_lane_and_outcome() -> None:
     router.resolve("www.example.com", "dev")
     observer.on_drop("invalid")
 
-    def counted(service: str, lane: str, outcome: str) -> dict[str, str]:
+    def resolution_record(service: str, lane: str, outcome: str) -> dict[str, str]:
         attributes = {"lane.service": service, "lane.name": lane, "lane.outcome": outcome}
         return {"metric": "lane.resolve", **attributes}
 
     assert meter.records == [
-        counted("orders", "dev", "lane"),
-        counted("orders", "", "base"),
-        counted("orders", "other", "base_fallback"),
-        counted("foreign", "dev", "foreign"),
+        resolution_record("orders", "dev", "lane"),
+        resolution_record("orders", "", "base"),
+        resolution_record("orders", "other", "base_fallback"),
+        resolution_record("foreign", "dev", "foreign"),
         {"metric": "lane.dropped", "lane.reason": "invalid"},
     ]
     assert OtelLaneObserver() is not None
 
 
 @pytest.mark.parametrize("most", [1, 5])
-def test_counts_are_bounded_whatever_is_asked(most: int) -> None:
+def test_counts_are_bounded_whatever_is_resolved(most: int) -> None:
     counts = LaneCounts(most=most)
     for number in range(100):
         counts.on_resolution(f"s{number}", f"l{number}", "base_fallback")
