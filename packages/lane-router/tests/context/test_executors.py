@@ -26,15 +26,15 @@ from lane_router import (
 def lane_in_thread(
     kind: type[threading.Thread] = threading.Thread, *, carry: bool = False
 ) -> object:
-    seen: list[str | None] = []
+    lanes: list[str | None] = []
 
     def record_lane() -> None:
-        seen.append(current_lane())
+        lanes.append(current_lane())
 
     thread = kind(target=carry_lane(record_lane) if carry else record_lane)
     thread.start()
     thread.join()
-    return seen[0]
+    return lanes[0]
 
 
 def test_trap_1_a_pool_of_ours_runs_work_in_the_lane_of_its_submission_and_keeps_nothing() -> None:
@@ -73,28 +73,28 @@ def test_trap_1_a_thread_starts_in_no_lane_unless_it_is_a_lane_thread() -> None:
 
 async def test_trap_1_call_soon_threadsafe_from_a_plain_thread() -> None:
     loop, done = asyncio.get_running_loop(), asyncio.Event()
-    seen: list[str | None] = []
+    lanes: list[str | None] = []
 
     def record_lane_soon() -> None:
-        seen.append(current_lane())
+        lanes.append(current_lane())
         done.set()
 
     with lane_scope("dev"):
         function = carry_lane(record_lane_soon)
     await asyncio.to_thread(loop.call_soon_threadsafe, function)
     await done.wait()
-    assert seen == ["dev"]
+    assert lanes == ["dev"]
 
 
 def test_trap_1_a_long_lived_queue_worker_runs_each_item_in_the_items_own_lane() -> None:
     waiting: queue.Queue[LaneItem[str] | None] = queue.Queue()
-    seen: list[tuple[str, str | None]] = []
+    lanes: list[tuple[str, str | None]] = []
 
     def work() -> None:
         while (item := waiting.get()) is not None:
             with item as value:
-                seen.append((value, current_lane()))
-        seen.append(("end", current_lane()))
+                lanes.append((value, current_lane()))
+        lanes.append(("end", current_lane()))
 
     with lane_scope("worker"):
         worker = LaneThread(target=work)
@@ -104,7 +104,7 @@ def test_trap_1_a_long_lived_queue_worker_runs_each_item_in_the_items_own_lane()
             waiting.put(LaneItem(str(lane)))
     waiting.put(None)
     worker.join()
-    assert seen == [("dev", "dev"), ("None", None), ("end", "worker")]
+    assert lanes == [("dev", "dev"), ("None", None), ("end", "worker")]
 
 
 def test_an_item_can_be_pickled_and_compared() -> None:
@@ -145,11 +145,11 @@ def test_trap_1_a_scope_inside_a_generator_is_not_seen_by_its_caller() -> None:
     with lane_scope("call"):
         running = steps()
     with lane_scope("iteration"):
-        seen = []
+        lanes = []
         for lane in running:
-            seen.append(lane)
+            lanes.append(lane)
             assert current_lane() == "iteration"
-    assert seen == ["call", "inner", "inner", "call"]
+    assert lanes == ["call", "inner", "inner", "call"]
 
 
 async def test_trap_1_nor_one_inside_an_async_generator() -> None:
@@ -160,11 +160,11 @@ async def test_trap_1_nor_one_inside_an_async_generator() -> None:
             await asyncio.sleep(0)
             yield current_lane()
 
-    seen = []
+    lanes = []
     async for lane in steps():
-        seen.append(lane)
+        lanes.append(lane)
         assert current_lane() is None
-    assert seen == ["inner", "inner"]
+    assert lanes == ["inner", "inner"]
 
 
 def test_a_generator_stopped_early_is_closed_in_its_lane() -> None:

@@ -25,16 +25,16 @@ def test_outside_of_any_scope_there_is_no_lane() -> None:
 
 
 def test_a_scope_ends_with_its_block_also_when_that_raises() -> None:
-    seen: list[str | None] = []
+    lanes: list[str | None] = []
 
     def work() -> None:
         with lane_scope("dev"):
-            seen.append(current_lane())
+            lanes.append(current_lane())
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         work()
-    assert seen == ["dev"]
+    assert lanes == ["dev"]
     assert current_lane() is None
 
 

@@ -192,14 +192,14 @@ async def test_two_headers_of_one_name_are_one_too_many_in_either_carrier() -> N
 
 async def test_servers_see_an_asgi_3_application() -> None:
     app = App()
-    seen = LaneMiddleware(app).__call__  # what they look at, and what some of them call
-    assert inspect.iscoroutinefunction(seen)
+    entry_point = LaneMiddleware(app).__call__  # what they look at, and what some of them call
+    assert inspect.iscoroutinefunction(entry_point)
 
     async def ignore(_: Message) -> None: ...
 
     async def silent() -> Message:
         return {}
 
-    await seen({"type": "http", "headers": [(b"x-lane", b"dev")]}, silent, ignore)
-    await seen({"type": "lifespan"}, silent, ignore)
+    await entry_point({"type": "http", "headers": [(b"x-lane", b"dev")]}, silent, ignore)
+    await entry_point({"type": "lifespan"}, silent, ignore)
     assert app.lanes == ["dev", None]

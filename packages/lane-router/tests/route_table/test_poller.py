@@ -355,10 +355,10 @@ def test_listeners_are_called_with_each_change_until_they_unsubscribe(
         assert "a listener of the route table failed" in caplog.text
         unsubscribe()
         unsubscribe()
-        seen = len(tables)
+        count = len(tables)
         registry.publish(ONE)
         until(lambda: router.resolve("orders", "test").outcome == "base_fallback")
-        assert len(tables) == seen
+        assert len(tables) == count
 
 
 def test_a_fault_of_ours_is_logged_and_does_not_end_the_polling(
@@ -510,6 +510,7 @@ def test_a_response_that_is_not_usable_is_named(response: bytes, problem: str) -
     with listener, open_router(url, timeout_seconds=0.3) as router:
         router.start()
         until(lambda: problem in router.problem)
+        assert router.table.size == 0
 
 
 def test_a_response_without_end_is_cut_off() -> None:

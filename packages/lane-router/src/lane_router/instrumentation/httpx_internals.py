@@ -112,7 +112,7 @@ def request_parts(library: ModuleType) -> RequestParts:
     public, private = PublicRequestParts(library), PrivateRequestParts()
     try:
         same = _describe(private, library) == _describe(public, library)
-    except Exception:  # noqa: BLE001 - whatever an unknown release raises, the public way is left
+    except Exception:  # noqa: BLE001 - whatever an unknown release raises, the public way remains
         same = False
     return private if same else public
 

@@ -310,21 +310,21 @@ def test_only_the_libraries_named_are_reached(mesh: Mesh) -> None:
 
 
 def test_a_patch_put_on_top_of_ours_survives_the_undoing() -> None:
-    ours = instrument(mesh_hosts=["orders"])
-    assert "httpx" in ours
+    libraries = instrument(mesh_hosts=["orders"])
+    assert "httpx" in libraries
     below = httpx.Client._transport_for_url
-    seen: list[str] = []
+    hosts: list[str] = []
 
-    def theirs(client: httpx.Client, url: httpx.URL) -> httpx.BaseTransport:
-        seen.append(url.host)
+    def replacement(client: httpx.Client, url: httpx.URL) -> httpx.BaseTransport:
+        hosts.append(url.host)
         return below(client, url)
 
-    httpx.Client._transport_for_url = theirs  # type: ignore[assignment,method-assign]
+    httpx.Client._transport_for_url = replacement  # type: ignore[assignment,method-assign]
     try:
         uninstrument()
         with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(204))) as client:
             client.get("http://orders/", headers={"x-lane": "dev"})
-        assert seen == ["orders"]
+        assert hosts == ["orders"]
     finally:
         httpx.Client._transport_for_url = below  # type: ignore[method-assign]
         uninstrument()

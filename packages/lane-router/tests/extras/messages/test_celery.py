@@ -83,9 +83,9 @@ def test_a_task_that_fails_leaves_no_lane_behind(app: Celery) -> None:
 
 def test_headers_of_the_user_are_never_clobbered(app: Celery) -> None:
     with lane_scope("dev"):
-        seen = run(app, "headers", headers={"user": "7", "x-lane": "mine"})
-    assert isinstance(seen, dict)
-    assert (seen["user"], seen["x-lane"]) == ("7", "mine")
+        fields = run(app, "headers", headers={"user": "7", "x-lane": "mine"})
+    assert isinstance(fields, dict)
+    assert (fields["user"], fields["x-lane"]) == ("7", "mine")
 
 
 def test_an_eager_task_stays_in_its_callers_lane(app: Celery) -> None:

@@ -96,17 +96,17 @@ async def test_a_message_that_no_queue_took_is_an_error() -> None:
 
 
 async def test_a_callback_runs_in_the_lane_of_each_message() -> None:
-    seen: list[str | None] = []
+    lanes: list[str | None] = []
 
     async def handler(message: AbstractIncomingMessage) -> None:
-        seen.append(current_lane())
+        lanes.append(current_lane())
 
     consume = in_message_lane(handler)
     with lane_scope("consumer"):
         for lane in ("dev", None, "D"):
             message = aio_pika.Message(b"x", headers={"x-lane": lane} if lane else {})
             await consume(cast(AbstractIncomingMessage, message))
-    assert seen == ["dev", None, None]
+    assert lanes == ["dev", None, None]
 
 
 def test_a_header_of_the_user_is_never_clobbered() -> None:
