@@ -229,7 +229,7 @@ class PipelineOrderError(GovernanceError, ValueError):
 
 
 class InvalidSettingsError(GovernanceError, ValueError):
-    """Settings break a rule; nothing was changed.
+    """Settings break a rule; the previous ones still apply.
 
     Attributes:
         location: where in the settings, e.g. `services.payments.retry.attempts`.

@@ -45,7 +45,7 @@ class Fallback(Policy):
         """
         if callable(self._substitute) and is_async(self._substitute):
             raise TypeError(
-                f"fallback {self.name!r} has a coroutine function as its answer, which a plain "
+                f"fallback {self.name!r} has a coroutine function as its substitute, which a plain "
                 "function cannot await; give it a plain one"
             )
 

@@ -176,7 +176,7 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         except CircuitOpenError:
             return  # the circuit is open or has its trials: this outcome changes nothing
 
-    # The success path stands four times: in `run`, `arun`, `guard_sync` and `guard_async`. All do
+    # The success path is written out four times: in `run`, `arun`, `guard_sync` and `guard_async`. All do
     # the same; `test_guarded_paths.py` runs one table of outcomes over the four. Two of them have a
     # helper written out where it was worth it, measured with CPython 3.11 (a call through the
     # breaker takes 0.25 us, through the async one 0.31 us; the bare calls 0.03 and 0.09 us):

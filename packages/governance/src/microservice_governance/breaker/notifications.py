@@ -28,9 +28,9 @@ class NotificationQueue:
 
     def flush(self) -> None:
         """Send what is queued, unless another thread is doing so; that thread then sends it all."""
-        # The inner loop keeps the order; nobody waits for the lock. The outer loop is for what
-        # was queued after the last look of the inner loop and before the release: whoever queued
-        # it found the lock taken and relies on this thread.
+        # The inner loop keeps the order; no thread waits for the lock. The outer loop is for what
+        # is queued after the last check of the inner loop and before the release: the thread that
+        # queued it found the lock taken and relies on this one.
         while self._pending and self._flushing.acquire(blocking=False):
             try:
                 while self._pending:

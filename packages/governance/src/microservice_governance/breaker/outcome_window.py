@@ -83,7 +83,7 @@ class CountWindow:
     def _allocate_ring(self) -> bytearray:
         if self._outcomes is None:
             self._outcomes = bytearray(self._size)
-            # The good calls so far stand just before the present position, wrapping around.
+            # The good calls so far are just before the present position, wrapping around.
             for distance in range(1, self.calls + 1):
                 self._outcomes[self._position - distance] = _FILLED
         return self._outcomes

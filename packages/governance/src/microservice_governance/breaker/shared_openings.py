@@ -27,7 +27,7 @@ ClientT = TypeVar("ClientT")
 
 Breakers = KeyedCircuitBreakers | Iterable[CircuitBreaker]
 
-# KEYS: the set of processes that reported an opening, the opening in force, the number of the last
+# KEYS: the set of processes that reported an opening, the present opening, the number of the last
 # opening. ARGV: this process, then window, quorum and open time (times in milliseconds). Each
 # opening gets one number, its epoch, so that a process applies it once. Every key has a TTL.
 _REPORT_SCRIPT = """

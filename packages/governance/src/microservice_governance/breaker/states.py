@@ -25,7 +25,7 @@ class Phase:
     """One stay in one state.
 
     Attributes:
-        admits_all: every call is admitted, without asking `refusal` and `admit`.
+        admits_all: every call is admitted; `refusal` and `admit` need not be called.
         timed: the duration or the end time of a call matters, so the clock has to be read.
         slow_after: a call of this many seconds or more must be counted by `record`.
         bucket_ends_at: a call that ends at this time or later must be counted by `record`.

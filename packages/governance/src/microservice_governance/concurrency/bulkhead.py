@@ -82,7 +82,7 @@ class Bulkhead(Policy):
         self.max_wait_seconds = max_wait_seconds
         self._clock = clock
         self._free: list[None] = [None] * limit  # one entry per free permit
-        # Permits out above a limit that was lowered: the next so many that come back are retired.
+        # Permits in use beyond a limit that was lowered: that many are retired when they come back.
         self._surplus = 0
         self._waiters: deque[Waiter] = deque()
         self._lock = threading.Lock()

@@ -84,12 +84,12 @@ class Vegas(LimitEstimator):
 
     def _step_for_queue(self, step: float, queued: int) -> float:
         # `alpha` and `beta` of TCP Vegas: the queue is kept between the two.
-        few, many = 3 * step, 6 * step
+        alpha, beta = 3 * step, 6 * step
         if queued <= step:
-            return self.limit + many
-        if queued < few:
+            return self.limit + beta
+        if queued < alpha:
             return self.limit + step
-        return self.limit - step if queued > many else self.limit
+        return self.limit - step if queued > beta else self.limit
 
 
 class Gradient2(LimitEstimator):

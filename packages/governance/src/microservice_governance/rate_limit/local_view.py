@@ -1,6 +1,6 @@
 """The part of a limit on Redis that lives in this process: denials, leases, and a substitute.
 
-No I/O here. A denial that is still in force, or units held on a lease, decide a call without Redis;
+No I/O here. A denial that is still valid, or units held on a lease, decide a call without Redis;
 while Redis does not respond, a limit of this process takes its place.
 """
 
@@ -143,7 +143,7 @@ class LocalView:
         if self._on_failure == "closed":
             wait = self._breaker.retry_after or 0.0
             return Decision(False, 0, max(wait, _REDIS_BREAKER.open_seconds), wait)
-        # If one limit refuses, nothing may be taken from the others: then only it is asked.
+        # If one limit refuses, nothing may be taken from the others: so only it decides then.
         refusing = [
             limiter for limiter in self._substitutes if limiter.try_acquire(key, 0).remaining < cost
         ]
@@ -154,7 +154,7 @@ class LocalView:
         )
 
     def _repeat_denial(self, key: str, cost: int) -> Decision | None:
-        """The denial in force for `key`, as it is now; None if Redis might allow `cost`."""
+        """The denial of `key` that is still valid, as of now; None if Redis might allow `cost`."""
         denial = self._denials.get(key)
         if denial is None:
             return None
@@ -163,7 +163,7 @@ class LocalView:
         if not 0 <= elapsed < decision.retry_after:
             self._denials.pop(key)
             return None
-        # A smaller cost might pass; one above the capacity gets another answer from the script.
+        # A smaller cost might pass; one above the capacity gets another decision: it can never pass.
         if not denied_cost <= cost <= self.limits.capacity:
             return None
         additional = (cost - denied_cost) * self.limits.emission_seconds
