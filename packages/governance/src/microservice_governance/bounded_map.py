@@ -47,7 +47,7 @@ class BoundedMap(Generic[K, V]):
         """The value of `key`, without marking it as used; None if there is none."""
         return self._entries.get(key)
 
-    def put(self, key: K, value: V) -> None:
+    def set(self, key: K, value: V) -> None:
         """Store `value`, evicting the least recently used entry if the map is full."""
         self._entries[key] = value
         self._entries.move_to_end(key)

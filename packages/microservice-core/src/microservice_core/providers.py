@@ -89,7 +89,7 @@ async def open_config_center(
         yield center
 
 
-def refuse_unknown_settings(provider: str, settings: Settings, known: tuple[str, ...]) -> None:
+def refuse_unknown_settings(provider: str, settings: Settings, names: tuple[str, ...]) -> None:
     """Check the names of a provider's settings, so that a misspelt one is not ignored.
 
     Every provider calls this before it reads its settings.
@@ -97,12 +97,12 @@ def refuse_unknown_settings(provider: str, settings: Settings, known: tuple[str,
     Args:
         provider: name of the provider, for the message.
         settings: what the user has set.
-        known: the names that the provider reads.
+        names: the settings that the provider reads.
 
     Raises:
-        InvalidValueError: a setting is not in `known`.
+        InvalidValueError: a setting is not in `names`.
     """
     for key in settings:
-        if key not in known:
-            rule = f"one of {', '.join(known)}" if known else "absent: there are no settings"
+        if key not in names:
+            rule = f"one of {', '.join(names)}" if names else "absent: there are no settings"
             raise InvalidValueError(f"setting of provider {provider!r}", key, rule)

@@ -70,7 +70,7 @@ class KeyedCircuitBreakers:
         with self._lock:
             entry = self._breakers.get(key)
             breaker = self._create(key) if entry is None else entry[0]
-            self._breakers.put(key, (breaker, now))
+            self._breakers.set(key, (breaker, now))
             self._drop_idle(now)
         return breaker
 

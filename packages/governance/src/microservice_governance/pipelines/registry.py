@@ -169,9 +169,9 @@ class Registry:
             changes = _require_mapping(f"services.{name}", value)
             base = changes.get("base", self._requested_bases.get(name))
             if base is not None and base not in bases:
-                known = ", ".join(sorted(bases))
+                names = ", ".join(sorted(bases))
                 raise InvalidSettingsError(
-                    f"services.{name}.base", f"{base!r} is not one of {known}"
+                    f"services.{name}.base", f"{base!r} is not one of {names}"
                 )
             overrides = {part: value for part, value in changes.items() if part != "base"}
             parent = None if base is None else bases[str(base)]

@@ -82,7 +82,7 @@ class KeyedRateLimiter:
         with self._lock:
             arrival, decision = rule.decide(self._arrivals.get(key) or 0, now, cost)
             if arrival > now:
-                self._arrivals.put(key, arrival)
+                self._arrivals.set(key, arrival)
             self._forget_unused(now)
         return decision
 

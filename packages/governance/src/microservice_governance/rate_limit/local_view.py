@@ -113,20 +113,20 @@ class LocalView:
             lease = self._leases.get(key)
             # In demand: the time of an earlier lease, or of an earlier request, has not run out.
             in_demand = lease is not None and lease[1] > self._clock()
-            self._leases.put(key, (0, self._lease_end()))
+            self._leases.set(key, (0, self._lease_end()))
         return max(cost, self._lease) if in_demand else cost
 
     def record_grant(self, key: str, cost: int, grant: Grant) -> Decision:
         """Remember what Redis granted or denied; the decision for the caller."""
-        decision, taken = grant
+        decision, units = grant
         with self._lock:
-            if taken:
+            if units:
                 self._denials.pop(key)
             if not decision.allowed and decision.retry_after > 0:
-                self._denials.put(key, (decision, cost, self._clock()))
-            elif taken > cost:
-                self._leases.put(key, (taken - cost, self._lease_end()))
-                decision = decision._replace(remaining=decision.remaining + taken - cost)
+                self._denials.set(key, (decision, cost, self._clock()))
+            elif units > cost:
+                self._leases.set(key, (units - cost, self._lease_end()))
+                decision = decision._replace(remaining=decision.remaining + units - cost)
         return decision
 
     def acquire_permit(self) -> Permit | None:
@@ -178,7 +178,7 @@ class LocalView:
         if lease is None or cost == 0 or lease[0] < cost or lease[1] <= self._clock():
             return None
         remaining = lease[0] - cost
-        self._leases.put(key, (remaining, lease[1]))
+        self._leases.set(key, (remaining, lease[1]))
         return Decision(True, remaining, -1.0, self.limits.emission_seconds * remaining)
 
     def _lease_end(self) -> float:

@@ -106,7 +106,7 @@ class Grant(NamedTuple):
     """The result of a script: the decision, and the units that were taken."""
 
     decision: Decision
-    taken: int
+    units: int
 
 
 class RedisLimits:
@@ -175,8 +175,8 @@ def read_grant(response: object) -> Grant:
         ConnectionError: it is not four numbers, so the server is not a working Redis.
     """
     try:
-        taken, remaining, retry, reset = map(int, cast("bytes | str", response).split())
+        units, remaining, retry, reset = map(int, cast("bytes | str", response).split())
     except (AttributeError, ValueError):
         raise ConnectionError("the response to the script of the limit is unreadable") from None
     wait = retry / _MICROSECONDS if retry >= 0 else -1.0
-    return Grant(Decision(retry == -1, max(0, remaining), wait, reset / _MICROSECONDS), taken)
+    return Grant(Decision(retry == -1, max(0, remaining), wait, reset / _MICROSECONDS), units)

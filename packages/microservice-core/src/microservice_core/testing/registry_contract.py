@@ -251,7 +251,7 @@ class ServiceRegistryContract:
         assert len(recorder.states) == calls
 
     async def wait_for_count(self, recorder: Recorder[Instances], count: int) -> Instances:
-        """Wait until the newest state of the listener has so many instances, and return them."""
+        """Wait until the newest state of the listener has `count` instances, and return them."""
         return await recorder.wait_for(
             lambda instances: len(instances) == count, within_seconds=self.patience_seconds
         )
