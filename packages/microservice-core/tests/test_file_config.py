@@ -136,7 +136,9 @@ async def test_a_document_that_is_created_later_is_notified(tmp_path: Path) -> N
     await watch.center.close()
 
 
-async def test_a_document_that_is_unreadable_at_first_is_notified_when_it_is_readable(tmp_path: Path) -> None:
+async def test_a_document_that_is_unreadable_at_first_is_notified_when_it_is_readable(
+    tmp_path: Path,
+) -> None:
     watch = Watch(tmp_path)
     watch.path.write_bytes(b"\xff")
     watch.start()

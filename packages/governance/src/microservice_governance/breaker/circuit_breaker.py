@@ -281,7 +281,7 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         return guarded
 
     call = run  # type: ignore[assignment] # pybreaker's name, typed better
-    call_async = arun  # type: ignore[assignment]
+    call_async = arun  # type: ignore[assignment] # as above
 
     @contextmanager
     def calling(self) -> Iterator[None]:

@@ -182,8 +182,10 @@ class Registry:
         merged = {} if base is None else _explicit_settings(base)
         for part, value in _require_mapping(location, changes).items():
             inherited = merged.get(part)
-            both = isinstance(value, Mapping) and isinstance(inherited, Mapping)
-            merged[part] = {**inherited, **value} if both else value  # type: ignore[dict-item]
+            if isinstance(value, Mapping) and isinstance(inherited, Mapping):
+                merged[part] = {**inherited, **value}
+            else:
+                merged[part] = value
         try:
             return PipelineConfig.model_validate(merged, context={"errors": self._errors})
         except ValidationError as error:

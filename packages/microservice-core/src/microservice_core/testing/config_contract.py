@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 from uuid import uuid4
 
 import pytest
 
-from microservice_core.config import ConfigCenter, ConfigDeleted, ConfigResult
+from microservice_core.config import ConfigCenter, ConfigDeleted, ConfigPublisher, ConfigResult
 from microservice_core.errors import ConfigNotFoundError
 
 from .waiting import Recorder, eventually
@@ -41,11 +42,11 @@ class ConfigCenterContract:
 
     async def publish(self, center: ConfigCenter, data_id: str, content: str) -> None:
         """Create or replace a document of the default group."""
-        await center.publish_config(data_id, content)  # type: ignore[attr-defined]
+        await cast("ConfigPublisher", center).publish_config(data_id, content)
 
     async def remove(self, center: ConfigCenter, data_id: str) -> None:
         """Delete a document of the default group."""
-        await center.delete_config(data_id)  # type: ignore[attr-defined]
+        await cast("ConfigPublisher", center).delete_config(data_id)
 
     async def wait_until_readable(
         self, center: ConfigCenter, data_id: str, content: str

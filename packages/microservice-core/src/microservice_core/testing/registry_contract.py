@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
@@ -44,11 +44,9 @@ class ServiceRegistryContract:
         """The name of a service that no other test uses."""
         return f"contract-{uuid4().hex[:12]}"
 
-    def make_instance(
-        self, service_name: str, port: int = 8001, **fields: object
-    ) -> ServiceInstance:
+    def make_instance(self, service_name: str, port: int = 8001, **fields: Any) -> ServiceInstance:
         """An instance on the loopback address; override it to add what the provider needs."""
-        return replace(ServiceInstance(service_name, "127.0.0.1", port), **fields)  # type: ignore[arg-type]
+        return replace(ServiceInstance(service_name, "127.0.0.1", port), **fields)
 
     async def wait_until_listed(
         self,
