@@ -20,16 +20,18 @@ CALLER = Path(__file__).with_name("caller.py")
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"governance_{name}", EXTRAS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"governance_{Path(name).name}", EXTRAS / f"{name}.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[f"governance_{name}"] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-limiter, sharing = load("test_redis_limiter"), load("test_breaker_sharing")
+limiter, sharing = load("rate_limit/test_redis_limiter"), load("breaker/test_sharing")
 
 ProtocolAndDecoding = [(2, False), (2, True), (3, False), (3, True)]
 

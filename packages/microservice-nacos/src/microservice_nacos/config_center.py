@@ -62,8 +62,8 @@ class NacosConfigCenter:
             with as_config_errors("watch_config", data_id):
                 stop = self._client.config.watch(
                     data_id,
-                    lambda config: delivery.offer(_result(config)),
-                    on_deleted=lambda gone: delivery.offer(_deleted(gone)),
+                    lambda config: delivery.notify(_result(config)),
+                    on_deleted=lambda gone: delivery.notify(_deleted(gone)),
                     group=group_name or None,
                     namespace=namespace_id or None,
                 )

@@ -137,7 +137,7 @@ class NacosServiceRegistry:
             with as_registry_errors("watch_instances", service_name):
                 stop = self._client.naming.subscribe(
                     service_name,
-                    lambda found: delivery.offer(_matching(found, query)),
+                    lambda found: delivery.notify(_matching(found, query)),
                     clusters=query.clusters,
                     group=query.group_name or None,
                     namespace=query.namespace_id or None,

@@ -22,7 +22,7 @@ from microservice_core import (
     content_type_of,
     md5_of,
 )
-from microservice_core.delivery import Delivery, Watchers
+from microservice_core import Delivery, Watchers
 
 from .errors import PROVIDER, as_config_center_errors
 from .json_folder import MOST_BYTES, DocumentKey, JsonFolder, StoredVersion, check_names
@@ -104,7 +104,7 @@ class JsonFolderConfigCenter:
         delivery: Delivery[State]
         delivery, remove = self._watchers.add(key, listener)
         if key in self._seen:
-            delivery.offer(self._seen[key].state)
+            delivery.notify(self._seen[key].state)
         if key not in self._followers:
             self._followers[key] = asyncio.get_running_loop().create_task(self._follow(key))
 
@@ -213,7 +213,7 @@ class JsonFolderConfigCenter:
             else:
                 failing = False
                 self._seen[key] = seen
-                self._watchers.offer(key, seen.state)
+                self._watchers.notify(key, seen.state)
             await self._sleep(self._poll_seconds)
 
     def _stop_following(self, key: DocumentKey) -> asyncio.Task[None] | None:

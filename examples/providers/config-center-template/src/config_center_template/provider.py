@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from microservice_core import InvalidValueError
-from microservice_core.providers import refuse_unknown_settings
+from microservice_core import refuse_unknown_settings
 
 from .config_center import JsonFolderConfigCenter
 from .errors import PROVIDER

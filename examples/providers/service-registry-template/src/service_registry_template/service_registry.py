@@ -18,7 +18,7 @@ from microservice_core import (
     ServiceRegistryError,
     Unsubscribe,
 )
-from microservice_core.delivery import Watchers
+from microservice_core import Watchers
 
 from .errors import PROVIDER, as_registry_errors
 from .json_folder import JsonFolder, Service, check_names, service_of
@@ -136,7 +136,7 @@ class JsonFolderServiceRegistry:
         service = self._usable(Service(query.namespace_id, query.group_name, service_name))
         delivery, remove = self._watchers.add((service, query), listener)
         if service in self._seen:
-            delivery.offer(_matching(self._seen[service], query))
+            delivery.notify(_matching(self._seen[service], query))
         if service not in self._followers:
             follower = asyncio.get_running_loop().create_task(self._follow(service))
             self._followers[service] = follower
@@ -196,7 +196,7 @@ class JsonFolderServiceRegistry:
                 self._seen[service] = seen
                 for watched, query in self._watchers.keys():  # noqa: SIM118 - not a mapping
                     if watched == service:
-                        self._watchers.offer((service, query), _matching(seen, query))
+                        self._watchers.notify((service, query), _matching(seen, query))
             await self._sleep(self._poll_seconds)
 
     def _stop_following(self, service: Service) -> asyncio.Task[None] | None:

@@ -355,7 +355,7 @@ class ConfigService(Generic[ModelT]):
         self._versions.append(self.version)
         self.current = model
         self._tell_followers()
-        self._watchers.offer("config", self.version)
+        self._watchers.notify("config", self.version)
         return self.version
 
     def _tell_followers(self) -> None:
