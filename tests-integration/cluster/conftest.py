@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 from kubernetes_namespace import Namespace, lead
+from required_servers import read_variable, skip_without
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def namespace() -> Iterator[Namespace]:
     made = Namespace(f"toolkit-{uuid4().hex[:8]}")
     nodes = json.loads(made.kubectl("get", "nodes", "-o", "json"))["items"]
     if not nodes:
-        pytest.skip("the cluster has no node: nothing would run")
+        skip_without("node", "the cluster has no node: nothing would run")
     made.kubectl("create", "namespace", made.name)
     yield made
     made.kubectl("delete", "namespace", made.name, "--wait=false")
@@ -27,14 +28,14 @@ def namespace() -> Iterator[Namespace]:
 @pytest.fixture(scope="session")
 def outside() -> dict[str, str]:
     """Where pods find Nacos and Redis."""
-    for name in ("NACOS_SERVER_ADDR", "NACOS_USERNAME", "NACOS_PASSWORD", "REDIS_URL"):
-        if name not in os.environ:
-            pytest.skip(f"{name} is not set: no server beside the cluster")
-    nacos, redis = os.environ["NACOS_SERVER_ADDR"], os.environ["REDIS_URL"]
-    if "POD_NACOS_SERVER_ADDR" in os.environ:
-        return {"nacos": os.environ["POD_NACOS_SERVER_ADDR"], "redis": os.environ["POD_REDIS_URL"]}
-    if "REFERENCE_NODE" not in os.environ:
-        pytest.skip("POD_NACOS_SERVER_ADDR is not set: pods would not find Nacos")
+    for name in ("NACOS_USERNAME", "NACOS_PASSWORD"):
+        read_variable(name)
+    nacos, redis = read_variable("NACOS_SERVER_ADDR"), read_variable("REDIS_URL")
+    if "REFERENCE_NODE" not in os.environ or "POD_NACOS_SERVER_ADDR" in os.environ:
+        return {
+            "nacos": read_variable("POD_NACOS_SERVER_ADDR"),
+            "redis": read_variable("POD_REDIS_URL"),
+        }
     node = os.environ["REFERENCE_NODE_IP"]
     ports = [nacos.rpartition(":")[2], str(urlsplit(redis).port)]
     lead("expose", *ports)

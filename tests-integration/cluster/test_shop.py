@@ -28,6 +28,7 @@ from kubernetes_namespace import (
     through_api_server,
     wait_until,
 )
+from required_servers import servers_command, skip_without
 
 from nacos_client import NacosClient
 
@@ -544,12 +545,11 @@ def pod_with_load(
 
 
 def test_an_api_server_that_restarts_changes_no_route(shop: Shop) -> None:
-    if "REFERENCE_SERVERS" not in os.environ:
-        pytest.skip("REFERENCE_SERVERS is not set: nothing to restart the API server with")
+    program = servers_command("kube")
     done = []
 
     def restart() -> None:
-        command = [os.environ["REFERENCE_SERVERS"], "restart", "kube:apiserver"]
+        command = [program, "restart", "kube:apiserver"]
         done.append(subprocess.run(command, capture_output=True, text=True, check=False))
 
     # A load by way of the API server would end with it: outside ask the gateway directly.
@@ -575,7 +575,9 @@ def test_an_api_server_that_restarts_changes_no_route(shop: Shop) -> None:
 
 def test_a_minute_without_nacos_costs_nothing_but_news(shop: Shop) -> None:
     if "REFERENCE_NODE" not in os.environ:
-        pytest.skip("REFERENCE_NODE is not set: nothing to take the way to Nacos away with")
+        skip_without(
+            "node", "REFERENCE_NODE is not set: nothing to take the way to Nacos away with"
+        )
     port = os.environ["NACOS_SERVER_ADDR"].rpartition(":")[2]
     load = shop.load(62, rate=5)
     happens("the way to Nacos is taken away")
