@@ -42,6 +42,18 @@ def interpreter(version: str) -> str:
     return found.stdout.strip()
 
 
+def python_version_of(environment: Path) -> str:
+    """`3.14`, as the environment itself says."""
+    lines = (environment / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
+    settings = dict(line.split(" = ", 1) for line in lines if " = " in line)
+    return ".".join(settings["version_info"].split(".")[:2])
+
+
+def programs_of(environment: Path) -> Path:
+    """The folder of its programs."""
+    return environment / ("Scripts" if os.name == "nt" else "bin")
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """Where one package is installed, alone or with all its extras, beside the group `test`."""
@@ -62,7 +74,7 @@ class Environment:
     @property
     def programs(self) -> Path:
         """The folder of its programs."""
-        return self.folder / ("Scripts" if os.name == "nt" else "bin")
+        return programs_of(self.folder)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -72,10 +84,8 @@ class Environment:
 
     @property
     def python_version(self) -> str:
-        """`3.14`, as the environment says once it is prepared."""
-        lines = (self.folder / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
-        settings = dict(line.split(" = ", 1) for line in lines if " = " in line)
-        return ".".join(settings["version_info"].split(".")[:2])
+        """`3.14`, once the environment is prepared."""
+        return python_version_of(self.folder)
 
     def prepare(self) -> str:
         """Make it hold exactly what is declared; what went wrong, or nothing."""
