@@ -26,10 +26,11 @@ demo-picture: ## record docs/demo.svg from a real run
 
 # PYTHON_VERSION=3.14 takes the interpreter that PYTHON_3_14 names, else the one uv finds.
 TEST = UV_COMMAND=$(UV) $(PYTHON) scripts/test_packages.py \
-	$(if $(JOBS),--jobs $(JOBS)) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) $(if $(LEGS),--legs $(LEGS))
+	$(if $(JOBS),--jobs $(JOBS)) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) $(if $(LEGS),--legs $(LEGS)) \
+	$(if $(filter no,$(COVERAGE)),--no-coverage)
 
 .PHONY: test
-test: ## every package's tests, each alone: bare, with all extras [PYTHON_VERSION=3.14] [JOBS=2] [LEGS=bare,full]
+test: ## every package's tests, each alone: bare, with all extras [PYTHON_VERSION=3.14] [JOBS=2] [LEGS=bare,full] [COVERAGE=no]
 	@$(TEST) $(P)
 
 .PHONY: test-pkg
@@ -94,6 +95,9 @@ LITE_REGISTRY_IMAGE ?= lite-registry:0.1.0
 SHOP_IMAGE ?= shop:0.1.0
 IMAGES := $(LITE_REGISTRY_IMAGE) $(SHOP_IMAGE)
 
+# The versions of uv.lock, without our own packages.
+EXPORT = $(UV) export --quiet --frozen --no-header --no-annotate --no-default-groups --no-emit-workspace --no-hashes
+
 # Whatever builds images the way `docker build -t NAME:TAG FOLDER` does.
 BUILD ?= docker build
 
@@ -102,11 +106,12 @@ images: ## the container images [BUILD="docker build"]
 	@command -v $(firstword $(BUILD)) >/dev/null || { echo "$(firstword $(BUILD)) is not installed: https://docs.docker.com/get-docker/"; exit 2; }
 	rm -rf packages/lite-registry/dist
 	$(UV) build --quiet --package lite-registry --no-sources --wheel --out-dir packages/lite-registry/dist
-	$(UV) export --quiet --frozen --package lite-registry --extra yaml --extra redis --no-default-groups --no-emit-workspace --no-hashes --output-file packages/lite-registry/dist/constraints.txt
+	$(EXPORT) --package lite-registry --extra yaml --extra redis --output-file packages/lite-registry/dist/constraints.txt
 	$(BUILD) -t $(LITE_REGISTRY_IMAGE) packages/lite-registry
 	rm -rf examples/cluster/dist
 	$(UV) build --quiet --all-packages --no-sources --wheel --out-dir examples/cluster/dist
-	$(UV) export --quiet --frozen --all-packages --all-extras --group demo --no-default-groups --no-emit-workspace --no-hashes --output-file examples/cluster/dist/constraints.txt
+	$(EXPORT) --all-packages --all-extras --group demo --output-file examples/cluster/dist/constraints.txt
+	$(EXPORT) --package microservice-kit --extra nacos --extra lanes --extra fastapi --extra yaml --extra prometheus --output-file examples/cluster/dist/requirements.txt
 	$(BUILD) -t $(SHOP_IMAGE) examples/cluster
 
 .PHONY: k3d
