@@ -47,13 +47,18 @@ class Figure:
 
     def line(self, *, judged: bool) -> str:
         """One row of the table."""
-        figure = f"{self.value:9.3g} {self.unit:5}"
-        spread = f"({self.least:.3g} to {self.greatest:.3g})"
+        figure = f"{shown(self.value):>9} {self.unit:5}"
+        spread = f"({shown(self.least)} to {shown(self.greatest)})"
         row = f"{self.name:{NAME_WIDTH}} {figure} {spread:22}"
         if self.bound is None:
             return row.rstrip()
         verdict = ("holds" if self.holds() else "OVER") if judged else "not judged"
         return f"{row} {'>=' if self.at_least else '<='} {self.bound:g} {verdict}"
+
+
+def shown(value: float) -> str:
+    """Three digits, or as many as stand before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def arguments(

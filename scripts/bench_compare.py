@@ -53,11 +53,16 @@ def broken(figure: dict[str, Any]) -> bool:
     return bool(figure["value"] > figure["bound"])
 
 
+def shown(value: float) -> str:
+    """Three digits, or as many as stand before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def row(key: tuple[str, str, str], old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
     """One figure, before and after."""
     package, _, name = key
-    before = f"{old['value']:.3g}" if old else "-"
-    after = f"{new['value']:.3g}{'*' if broken(new) else ''}" if new else "-"
+    before = shown(old["value"]) if old else "-"
+    after = shown(new["value"]) + "*" * broken(new) if new else "-"
     unit = (new or old or {})["unit"]
     start = f"{package:20} {name:58} {before:>9} {after:>10} {unit:5}"
     if old is None or new is None:

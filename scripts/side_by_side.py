@@ -48,10 +48,12 @@ def run_all(jobs: Sequence[Job], *, at_once: int, all_output: bool = True) -> li
     began = time.monotonic()
     by_future: dict[Future[tuple[Result, float]], int] = {}
     outcomes: dict[int, Outcome] = {}
+    running: list[str] = []
     pool = ThreadPoolExecutor(max_workers=at_once)
+    print(f"{len(jobs)} to run, {min(at_once, len(jobs))} at a time", flush=True)
     try:
         for number, job in enumerate(jobs):
-            by_future[pool.submit(_timed, job)] = number
+            by_future[pool.submit(_timed, job, running)] = number
         for future in as_completed(by_future):
             result, seconds = future.result()
             job = jobs[by_future[future]]
@@ -59,10 +61,10 @@ def run_all(jobs: Sequence[Job], *, at_once: int, all_output: bool = True) -> li
             if all_output or not result.passed:
                 _print_block(job.name, result.output)
             verdict = "passed" if result.passed else "FAILED"
-            passed_time = time.monotonic() - began
+            begun = f"; running: {', '.join(running)}" if running else ""
             print(
-                f"[{len(outcomes)}/{len(jobs)}, {passed_time:4.0f} s] "
-                f"{job.name:45} {verdict:6} {seconds:6.1f} s",
+                f"[{len(outcomes)}/{len(jobs)}, {time.monotonic() - began:4.0f} s] "
+                f"{job.name:45} {verdict:6} {seconds:6.1f} s{begun}",
                 flush=True,
             )
     finally:
@@ -70,10 +72,13 @@ def run_all(jobs: Sequence[Job], *, at_once: int, all_output: bool = True) -> li
     return [outcomes[number] for number in sorted(outcomes)]
 
 
-def _timed(job: Job) -> tuple[Result, float]:
+def _timed(job: Job, running: list[str]) -> tuple[Result, float]:
+    running.append(job.name)
     began = time.monotonic()
-    result = job.work()
-    return result, time.monotonic() - began
+    try:
+        return job.work(), time.monotonic() - began
+    finally:
+        running.remove(job.name)
 
 
 def _print_block(name: str, output: str) -> None:
