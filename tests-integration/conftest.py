@@ -27,6 +27,10 @@ __all__ = ("pytest_runtest_makereport", "pytest_terminal_summary")  # hooks of e
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Whoever runs this in the background of a shell ignores SIGINT, and so would all that is started here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
