@@ -26,17 +26,24 @@ def namespace() -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="session")
-def outside() -> dict[str, str]:
-    """Where pods find Nacos and Redis."""
+def nacos_for_pods() -> str:
+    """Where pods find Nacos."""
     for name in ("NACOS_USERNAME", "NACOS_PASSWORD"):
         read_variable(name)
-    nacos, redis = read_variable("NACOS_SERVER_ADDR"), read_variable("REDIS_URL")
-    if "REFERENCE_NODE" not in os.environ or "POD_NACOS_SERVER_ADDR" in os.environ:
-        return {
-            "nacos": read_variable("POD_NACOS_SERVER_ADDR"),
-            "redis": read_variable("POD_REDIS_URL"),
-        }
-    node = os.environ["REFERENCE_NODE_IP"]
-    ports = [nacos.rpartition(":")[2], str(urlsplit(redis).port)]
-    lead("expose", *ports)
-    return {"nacos": f"{node}:{ports[0]}", "redis": f"redis://{node}:{ports[1]}"}
+    port = read_variable("NACOS_SERVER_ADDR").rpartition(":")[2]
+    return os.environ.get("POD_NACOS_SERVER_ADDR") or exposed(port, "POD_NACOS_SERVER_ADDR")
+
+
+@pytest.fixture(scope="session")
+def redis_for_pods() -> str:
+    """Where pods find Redis."""
+    port = str(urlsplit(read_variable("REDIS_URL")).port)
+    return os.environ.get("POD_REDIS_URL") or f"redis://{exposed(port, 'POD_REDIS_URL')}"
+
+
+def exposed(port: str, variable: str) -> str:
+    """Let the reference node lead pods to a port of this machine; without one, the variable is wanted."""
+    if "REFERENCE_NODE" not in os.environ:
+        read_variable(variable)
+    lead("expose", port)
+    return f"{os.environ['REFERENCE_NODE_IP']}:{port}"

@@ -220,12 +220,10 @@ print(json.dumps({expression}))
 """
 
 
-def test_replicas_on_one_redis_share_their_leases(
-    registry: Namespace, outside: dict[str, str]
-) -> None:
+def test_replicas_on_one_redis_share_their_leases(registry: Namespace, redis_for_pods: str) -> None:
     token = secrets.token_urlsafe(32)
     registry.kubectl("create", "secret", "generic", "writers", f"--from-literal=tokens={token}")
-    manifests = rendered(registry, "leases", store=outside["redis"], tokenSecret="writers")
+    manifests = rendered(registry, "leases", store=redis_for_pods, tokenSecret="writers")
     registry.apply_text(manifests)
     try:
         registry.rolled_out("leases")

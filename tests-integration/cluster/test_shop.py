@@ -178,12 +178,12 @@ def hops_of(answer: object) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def shop(namespace: Namespace, outside: dict[str, str]) -> Iterator[Shop]:
+def shop(namespace: Namespace, nacos_for_pods: str, redis_for_pods: str) -> Iterator[Shop]:
     with NacosClient() as nacos:
         nacos.admin.publish("shop.yaml", "greeting: welcome", type="yaml")
         rendered = namespace.kubectl("kustomize", str(ROOT / "deploy"))
-        rendered = rendered.replace("nacos:8848", outside["nacos"])
-        rendered = rendered.replace("redis://redis:6379", outside["redis"])
+        rendered = rendered.replace("nacos:8848", nacos_for_pods)
+        rendered = rendered.replace("redis://redis:6379", redis_for_pods)
         namespace.kubectl(
             "create",
             "secret",
