@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +13,7 @@ from uuid import uuid4
 import pytest
 import redis
 import redis.asyncio
+from required_servers import read_variable
 
 EXTRAS = Path(__file__).parents[2] / "packages/governance/tests/extras"
 CALLER = Path(__file__).with_name("caller.py")
@@ -38,9 +38,7 @@ ProtocolAndDecoding = [(2, False), (2, True), (3, False), (3, True)]
 
 @pytest.fixture
 def url() -> str:
-    if "REDIS_URL" not in os.environ:
-        pytest.skip("REDIS_URL is not set: no Redis to test against")
-    return os.environ["REDIS_URL"]
+    return read_variable("REDIS_URL")
 
 
 class OnRedis:

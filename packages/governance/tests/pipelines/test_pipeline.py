@@ -1,4 +1,5 @@
 import asyncio
+import inspect
 from typing import Any
 
 import pytest
@@ -110,7 +111,7 @@ async def test_what_is_disabled_vanishes_and_comes_back() -> None:
 def test_the_functions_keep_their_names() -> None:
     guarded = pipeline(Timeout(1))
     assert guarded(add).__name__ == "add"
-    assert asyncio.iscoroutinefunction(guarded(add_later))
+    assert inspect.iscoroutinefunction(guarded(add_later))
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
