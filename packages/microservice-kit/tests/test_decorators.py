@@ -34,8 +34,8 @@ from microservice_kit.fastapi import (
     config_part,
     config_value,
     instance_of,
+    open_module,
     service_client,
-    services,
 )
 from microservice_kit.module import AnyConfig
 
@@ -150,7 +150,7 @@ async def test_wrong_settings_change_nothing_and_say_where(
     with caplog.at_level(logging.ERROR, logger="microservice_kit.decorators"):
         await publish(center, governing(name, '{"circuit_breaker": {"open_seconds": -1}}'))
     assert "open_seconds" in caplog.text
-    assert "the policies stay as they were" in caplog.text
+    assert "keeping the previous policies" in caplog.text
     assert breaker.config is TWICE
 
 
@@ -161,7 +161,7 @@ async def test_how_services_are_called_follows_the_configuration_too(
     await publish(center, '{"calls": {"default": {"attempts": 1}}}')
     with caplog.at_level(logging.ERROR, logger="microservice_kit.calls.call_policies"):
         await publish(center, '{"calls": {"default": {"attempts": 0}}}')
-    assert "calls go on as before" in caplog.text
+    assert "keeping the previous call policies" in caplog.text
     await publish(center, "{}")
     assert client is await service_client()
 
@@ -194,10 +194,10 @@ class Db(AnyConfig):
 
 async def test_dependencies_hand_out_the_open_parts(center: InMemoryConfigCenter) -> None:
     await publish(center, '{"db": {"pool": 7}}')
-    opened = await services()
+    module = await open_module()
     assert config_part(Db, "db")().pool == 7
     assert config_value("db.pool", 1)() == 7
-    assert api_client(lambda client: (client,))() == (opened.service_client,)
-    await opened.service_registry.register(ServiceInstance("orders", "a", 80))
+    assert api_client(lambda client: (client,))() == (module.service_client,)
+    await module.service_registry.register(ServiceInstance("orders", "a", 80))
     chosen = await instance_of("orders")()
     assert chosen.ip == "a"

@@ -1,4 +1,4 @@
-"""The application side of the microservice toolkit."""
+"""The application side of the toolkit: configuration, registration, calls, health, ASGI."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from .config.service import ConfigService
 from .config.versions import ConfigChange, ConfigVersion, KeyChange
-from .current import current_services
+from .current import current_module
 from .errors import ConfigRestoreError, InvalidConfigError, NotEnabledError
 from .health.checks import Health
 from .module import MicroserviceModule
+from .open_module import OpenModule
 from .part_modules import ConfigCenterModule, ServiceRegistryModule
 from .registration.declared_services import service_registry
-from .services import Services
 from .settings import MicroserviceSettings
-from .sync_services import SyncServices
+from .sync_open_module import SyncOpenModule
 from .web.asgi import Microservice
 
 if TYPE_CHECKING:
@@ -46,16 +46,16 @@ __all__ = (
     "MicroserviceSettings",
     "NacosValue",
     "NotEnabledError",
+    "OpenModule",
     "ServiceDiscovery",
     "ServiceRegistryModule",
-    "Services",
-    "SyncServices",
+    "SyncOpenModule",
     "Telemetry",
     "TracingMiddleware",
     "circuit_breaker",
     "config_center_source",
     "config_properties",
-    "current_services",
+    "current_module",
     "governed",
     "json_logs",
     "rate_limited",
@@ -64,7 +64,7 @@ __all__ = (
     "setup_telemetry",
 )
 
-# What is not used is not imported.
+# Imported when first used: an application pays only for what it uses.
 _LAZY = {
     "ConfigCenterValue": ".config.values",
     "ConfigEncryption": ".config.encryption",
@@ -89,3 +89,7 @@ def __getattr__(name: str) -> object:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,73 +1,74 @@
-"""Which module is meant where none is handed over: that of this context, else the only one open."""
+"""The current module: the one that was opened in this context, else the only one that is open."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
 
 from .errors import NotEnabledError
-
-if TYPE_CHECKING:
-    from .services import AnyServices
+from .open_module import OpenModule
 
 __all__ = (
-    "current_services",
+    "current_module",
     "enter_module",
-    "follow_modules",
-    "leave_module",
-    "open_services",
-    "tell_modules",
+    "exit_module",
+    "notify_module_listeners",
+    "open_modules",
+    "subscribe_to_modules",
 )
 
-_here: ContextVar[AnyServices | None] = ContextVar("microservice_services", default=None)
-_open: list[AnyServices] = []
-_followers: list[Callable[[], None]] = []
+_current: ContextVar[OpenModule[BaseModel] | None] = ContextVar("microservice_module", default=None)
+_open: list[OpenModule[BaseModel]] = []
+_listeners: list[Callable[[], None]] = []
 
 
-def enter_module(services: AnyServices) -> None:
-    """From now on these services are open, and those of this context."""
-    _open.append(services)
-    _here.set(services)
-    tell_modules()
+def enter_module(module: OpenModule[BaseModel]) -> None:
+    """Add an open module, and make it the current one of this context."""
+    _open.append(module)
+    _current.set(module)
+    notify_module_listeners()
 
 
-def leave_module(services: AnyServices) -> None:
-    """They are not any more; once is enough."""
-    if services in _open:
-        _open.remove(services)
-        if _here.get() is services:
-            _here.set(None)
-        tell_modules()
+def exit_module(module: OpenModule[BaseModel]) -> None:
+    """Remove a module; removing it twice is fine."""
+    if module in _open:
+        _open.remove(module)
+        if _current.get() is module:
+            _current.set(None)
+        notify_module_listeners()
 
 
-def open_services() -> tuple[AnyServices, ...]:
-    """The services of every open module, the newest last."""
+def open_modules() -> tuple[OpenModule[BaseModel], ...]:
+    """Return every open module of this process, the newest last."""
     return tuple(_open)
 
 
-def current_services() -> AnyServices:
-    """The services of the module that was opened in this context, else of the only open one.
+def current_module() -> OpenModule[BaseModel]:
+    """Return the module that was opened in this context, else the only one that is open.
 
     Raises:
-        NotEnabledError: none is open, or several are and none in this context.
+        NotEnabledError: no module is open, or several are and none of them in this context.
     """
-    here = _here.get()
-    if here is not None and here in _open:
-        return here
+    module = _current.get()
+    if module is not None and module in _open:
+        return module
     if len(_open) == 1:
         return _open[0]
     if _open:
-        raise NotEnabledError("a module", "several are open: use the one you were handed")
+        raise NotEnabledError(
+            "a current module", "several are open: use the one that opening returned"
+        )
     raise NotEnabledError("a module", "open a MicroserviceModule first")
 
 
-def follow_modules(follower: Callable[[], None]) -> None:
-    """Tell `follower` whenever a module opens or closes."""
-    _followers.append(follower)
+def subscribe_to_modules(listener: Callable[[], None]) -> None:
+    """Call `listener` whenever a module opens or closes, or its configuration changes."""
+    _listeners.append(listener)
 
 
-def tell_modules() -> None:
-    """Something that may be read from an open module changed."""
-    for follower in tuple(_followers):
-        follower()
+def notify_module_listeners() -> None:
+    """Call every listener of `subscribe_to_modules`."""
+    for listener in tuple(_listeners):
+        listener()

@@ -23,8 +23,9 @@ from microservice_governance import (
     RetryConfig,
 )
 
-from .config.placeholders import MISSING, lookup
-from .current import follow_modules, open_services
+from .config.data import MISSING, look_up
+from .current import open_modules, subscribe_to_modules
+from .declared_breakers import add_breaker
 
 __all__ = ("circuit_breaker", "config_properties", "governed", "rate_limited", "retry")
 
@@ -35,69 +36,79 @@ ConfigT = TypeVar("ConfigT")
 PolicyT = TypeVar("PolicyT")
 
 # The key of the configuration that holds the settings, in the form that `Registry` describes.
-GOVERNANCE = "governance"
-MOST_NAMES = 1000
+_GOVERNANCE_KEY = "governance"
+_MAX_NAMES = 1000
 
 _registry = Registry()
 _lock = threading.Lock()
 
 
 @dataclass(slots=True)
-class _Named(Generic[PolicyT, ConfigT]):
+class _NamedPolicy(Generic[PolicyT, ConfigT]):
+    """A policy, its settings in the code, and those it has now."""
+
     policy: PolicyT
-    own: ConfigT
-    in_force: ConfigT
+    code_config: ConfigT
+    active_config: ConfigT
 
 
 class NamedPolicies(Generic[PolicyT, ConfigT]):
     """The policies of one kind by name; the configuration's settings for a name win.
 
     Args:
-        part: where the settings lie below `governance.services.<name>`.
-        make: makes a policy.
-        reconfigure: gives one that is in use other settings.
+        section: where the settings are below `governance.services.<name>`.
+        create: creates a policy.
+        reconfigure: gives a policy in use other settings.
     """
 
     def __init__(
         self,
-        part: str,
-        make: Callable[[str, ConfigT], PolicyT],
+        section: str,
+        create: Callable[[str, ConfigT], PolicyT],
         reconfigure: Callable[[PolicyT, ConfigT], None],
     ) -> None:
-        self._part = part
-        self._make = make
+        self._section = section
+        self._create = create
         self._reconfigure = reconfigure
-        self._known: dict[str, _Named[PolicyT, ConfigT]] = {}
+        self._by_name: dict[str, _NamedPolicy[PolicyT, ConfigT]] = {}
 
     def get(self, name: str, config: ConfigT) -> PolicyT:
-        """The policy of that name, one per process; `config` counts where it is used first."""
-        with _lock:
-            if name not in self._known:
-                if len(self._known) >= MOST_NAMES:
-                    raise InvalidValueError("name", name, f"one of at most {MOST_NAMES}")
-                wanted = self._configured(name) or config
-                self._known[name] = _Named(self._make(name, wanted), config, wanted)
-            return self._known[name].policy
+        """Return the policy of that name, one per process.
 
-    def all(self) -> dict[str, PolicyT]:
-        """Every policy there is, by name."""
+        Args:
+            config: the settings while the configuration has none; those of the first use count.
+
+        Raises:
+            InvalidValueError: there are too many names.
+        """
         with _lock:
-            return {name: known.policy for name, known in self._known.items()}
+            if name not in self._by_name:
+                if len(self._by_name) >= _MAX_NAMES:
+                    raise InvalidValueError("name", name, f"one of at most {_MAX_NAMES}")
+                active = self._read_config(name) or config
+                self._by_name[name] = _NamedPolicy(self._create(name, active), config, active)
+            return self._by_name[name].policy
 
     def refresh(self) -> None:
-        """Go by the settings of now."""
-        for name, known in tuple(self._known.items()):
-            wanted = self._configured(name) or known.own
-            if known.in_force != wanted:
-                known.in_force = wanted
-                self._reconfigure(known.policy, wanted)
+        """Give each policy the settings that the configuration has for it now."""
+        for name, named in tuple(self._by_name.items()):
+            config = self._read_config(name) or named.code_config
+            if named.active_config != config:
+                named.active_config = config
+                self._reconfigure(named.policy, config)
 
-    def _configured(self, name: str) -> ConfigT | None:
-        return cast("ConfigT | None", getattr(_registry.get(name).config, self._part))
+    def _read_config(self, name: str) -> ConfigT | None:
+        return cast("ConfigT | None", getattr(_registry.get(name).config, self._section))
+
+
+def _create_breaker(name: str, config: BreakerConfig) -> CircuitBreaker:
+    breaker = CircuitBreaker(name, config)
+    add_breaker(name, breaker)
+    return breaker
 
 
 _breakers = NamedPolicies[CircuitBreaker, BreakerConfig](
-    "circuit_breaker", CircuitBreaker, CircuitBreaker.reconfigure
+    "circuit_breaker", _create_breaker, CircuitBreaker.reconfigure
 )
 _limiters = NamedPolicies[RateLimiter, LimitConfig](
     "rate_limit", lambda name, config: RateLimiter(config, name=name), RateLimiter.reconfigure
@@ -108,21 +119,16 @@ _retries = NamedPolicies[Retry, RetryConfig](
 
 
 def circuit_breaker(name: str, config: BreakerConfig | None = None) -> CircuitBreaker:
-    """The breaker of that name, one per process: `@circuit_breaker("payments")`.
+    """Return the breaker of that name, one per process: `@circuit_breaker("payments")`.
 
-    Functions that share a name share a breaker. `config` counts where the name is used first, and
-    the configuration's `governance.services.<name>.circuit_breaker` before it, live.
+    Functions that share a name share a breaker. The settings are those of the configuration's
+    `governance.services.<name>.circuit_breaker`, live; without them `config` of the first use.
     """
     return _breakers.get(name, config or BreakerConfig())
 
 
-def breaker_states() -> dict[str, str]:
-    """The state of each breaker made by `circuit_breaker`, by name."""
-    return {name: str(breaker.current_state) for name, breaker in _breakers.all().items()}
-
-
 def rate_limited(name: str, config: LimitConfig) -> RateLimiter:
-    """The limiter of that name: `@rate_limited("search", LimitConfig(rate=5))`.
+    """Return the limiter of that name: `@rate_limited("search", LimitConfig(rate=5))`.
 
     As `circuit_breaker`, with `governance.services.<name>.rate_limit`.
     """
@@ -130,7 +136,7 @@ def rate_limited(name: str, config: LimitConfig) -> RateLimiter:
 
 
 def retry(name: str, config: RetryConfig) -> Retry:
-    """The retries of that name: `@retry("search", RetryConfig(on=(OSError,)))`.
+    """Return the retries of that name: `@retry("search", RetryConfig(on=(OSError,)))`.
 
     As `circuit_breaker`, with `governance.services.<name>.retry`.
     """
@@ -138,41 +144,41 @@ def retry(name: str, config: RetryConfig) -> Retry:
 
 
 def governed(name: str, *, base: str | None = None) -> Pipeline:
-    """Everything that `governance.services.<name>` says, in the recommended order.
+    """Return every policy of `governance.services.<name>`, in the recommended order.
 
     Args:
-        base: `http`, `database` or `consumer`: what holds where the configuration says nothing.
+        base: `http`, `database` or `consumer`: the defaults where the configuration is silent.
     """
     return _registry.get(name, base=base)
 
 
 def config_properties(prefix: str) -> Callable[[type[PartT]], type[PartT]]:
-    """Say under which key of the configuration a model's fields lie.
+    """Declare the configuration key that contains a model's fields.
 
-    `@config_properties(prefix="db")` on a model; `services.config.properties(Db)` is then that part
-    of the configuration, validated, and of now each time it is asked for.
+    `@config_properties(prefix="db")` on a model; `module.config.properties(Db)` then returns that
+    part of the newest configuration, validated.
     """
 
     def mark(model: type[PartT]) -> type[PartT]:
-        model.__config_prefix__ = prefix  # type: ignore[attr-defined] # read by ConfigService
+        model.__config_prefix__ = prefix  # type: ignore[attr-defined] # read by ConfigReader
         return model
 
     return mark
 
 
 def refresh_policies() -> None:
-    """Go by the configuration of the module opened last; settings that are wrong change nothing."""
-    opened = open_services()
-    found = lookup(opened[-1].config.version.data, GOVERNANCE) if opened else MISSING
-    settings = found if isinstance(found, Mapping) else {}
+    """Apply the configuration of the module that was opened last; invalid settings are ignored."""
+    modules = open_modules()
+    data = look_up(modules[-1].config.version.data, _GOVERNANCE_KEY) if modules else MISSING
+    settings = data if isinstance(data, Mapping) else {}
     try:
         _registry.update(settings)
     except (InvalidSettingsError, InvalidValueError) as error:
-        logger.error("%s; the policies stay as they were", error)  # noqa: TRY400
+        logger.error("%s; keeping the previous policies", error)  # noqa: TRY400
         return
     for policies in (_breakers, _limiters, _retries):
         policies.refresh()
 
 
-follow_modules(refresh_policies)
+subscribe_to_modules(refresh_policies)
 refresh_policies()

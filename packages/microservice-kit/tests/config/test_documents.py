@@ -20,7 +20,7 @@ from microservice_kit.config.documents import (
     ConfigSnapshot,
     DocumentId,
     DocumentReader,
-    with_profiles,
+    add_profiles,
 )
 from microservice_kit.module import AnyConfig
 
@@ -231,7 +231,7 @@ def test_a_snapshot_is_private_and_whole(tmp_path: Path) -> None:
 def test_each_profile_adds_a_variant_behind_its_document(
     data_ids: list[str], profiles: list[str], expected: tuple[str, ...]
 ) -> None:
-    assert with_profiles(data_ids, profiles) == expected
+    assert add_profiles(data_ids, profiles) == expected
 
 
 @pytest.mark.parametrize(
@@ -255,8 +255,8 @@ async def test_a_module_takes_profiles_and_policy_from_its_settings(tmp_path: Pa
         profiles=["dev"],
         on_config_unavailable="degrade",
         config_snapshot=tmp_path / "snapshot.json",
-    ) as services:
-        assert services.config.current.pool == 2
+    ) as module:
+        assert module.config.current.pool == 2
     assert set(ConfigSnapshot(tmp_path / "snapshot.json").load()) == {
         DocumentId("app.json"),
         DocumentId("app-dev.json"),

@@ -166,7 +166,7 @@ async def test_a_missing_document_is_warned_about_and_followed(
     config = ConfigService(AppConfig, center, ["app.json"])
     with caplog.at_level(logging.WARNING, logger="microservice_kit.config.service"):
         await config.open()
-    assert "'app.json' does not exist yet; defaults are in force" in caplog.text
+    assert "'app.json' does not exist yet; using defaults" in caplog.text
     await center.publish_config("app.json", '{"name": "published"}')
     await settle()
     assert config.current.name == "published"

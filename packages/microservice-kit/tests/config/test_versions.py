@@ -13,7 +13,8 @@ from microservice_core import (
 )
 from microservice_core.testing.clock import settle
 from microservice_kit import ConfigChange, ConfigRestoreError, ConfigService, InvalidConfigError
-from microservice_kit.config.versions import MASK, compare, secret_keys
+from microservice_kit.config.secrets import MASK, find_secret_keys
+from microservice_kit.config.versions import compare
 
 
 class Database(BaseModel):
@@ -265,8 +266,8 @@ class Node(BaseModel):
 
 
 def test_secret_fields_are_found_in_nested_and_recursive_models() -> None:
-    assert secret_keys(Settings) == {"db.dsn", "replicas.dsn"}
-    assert secret_keys(Node) == {"token"}
+    assert find_secret_keys(Settings) == {"db.dsn", "replicas.dsn"}
+    assert find_secret_keys(Node) == {"token"}
 
 
 leaf = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers(), max_size=2)

@@ -49,7 +49,7 @@ async def test_plain_and_async_checks_say_up_or_down_and_why() -> None:
 async def test_a_check_that_hangs_is_down_after_its_time() -> None:
     health = Health()
     health.add("slow", asyncio.Event().wait, timeout_seconds=0.01)
-    assert (await health.check())["slow"].detail == "no answer within 0.01 s"
+    assert (await health.check())["slow"].detail == "no result within 0.01 s"
 
 
 async def test_a_result_is_kept_for_a_while_and_asked_for_once() -> None:
@@ -189,13 +189,13 @@ async def test_only_reading_is_allowed() -> None:
 
 async def test_a_module_shows_its_configuration_s_problem_without_going_out_of_service() -> None:
     center = InMemoryConfigCenter({"a.json": "{}"})
-    async with MicroserviceModule(config_center=center, documents=["a.json"]) as services:
+    async with MicroserviceModule(config_center=center, documents=["a.json"]) as module:
         await center.publish_config("a.json", "{")
         await settle()
-        results = await services.health.check()
+        results = await module.health.check()
         assert results["config"].status == "down"
         assert "not valid JSON" in results["config"].detail
-        assert await services.health.ready()
+        assert await module.health.ready()
 
 
 async def test_a_module_that_is_not_registered_yet_says_so_and_stays_ready() -> None:
@@ -211,11 +211,11 @@ async def test_a_module_that_is_not_registered_yet_says_so_and_stays_ready() -> 
         port=8000,
         service_registry=Down(),
         on_registry_unavailable="degrade",
-    ) as services:
-        result = (await services.health.check())["service_registry"]
+    ) as module:
+        result = (await module.health.check())["service_registry"]
         assert result.status == "down"
         assert result.detail == "NotRegisteredError: not registered yet: orders"
-        assert await services.health.ready()
+        assert await module.health.ready()
 
 
 async def test_a_module_that_started_without_its_center_says_what_is_in_force() -> None:
@@ -238,6 +238,6 @@ async def test_a_module_that_started_without_its_center_says_what_is_in_force() 
 
     async with MicroserviceModule(
         config_center=Gone(), documents=["a.json"], on_config_unavailable="degrade"
-    ) as services:
-        detail = (await services.health.check())["config"].detail
-        assert "could not be read; defaults is in force" in detail
+    ) as module:
+        detail = (await module.health.check())["config"].detail
+        assert "the configuration in use comes from: defaults" in detail

@@ -16,7 +16,7 @@ from microservice_core import (
 )
 from microservice_core.testing.clock import ManualClock, settle
 from microservice_kit import MicroserviceModule, service_registry
-from microservice_kit.registration.declared_services import _declared
+from microservice_kit.registration.declared_services import clear_declarations
 from microservice_kit.registration.registrar import Registrar, WarmUp
 
 ANY_INSTANCE = InstanceQuery()
@@ -120,10 +120,10 @@ async def test_waiting_ends_in_time_with_the_error() -> None:
 async def test_a_registry_is_asked_before_there_is_anything_to_tell_it() -> None:
     clock = ManualClock()
     with pytest.raises(ServiceRegistryUnavailableError):
-        await Registrar(FlakyRegistry(1)).reach("orders")
-    await Registrar(FlakyRegistry(1), on_unavailable="degrade").reach("orders")
+        await Registrar(FlakyRegistry(1)).check_reachable("orders")
+    await Registrar(FlakyRegistry(1), on_unavailable="degrade").check_reachable("orders")
     waiting = Registrar(FlakyRegistry(3), on_unavailable="wait", sleep=clock.sleep)
-    reaching = asyncio.ensure_future(waiting.reach("orders"))
+    reaching = asyncio.ensure_future(waiting.check_reachable("orders"))
     await clock.run(30)
     await reaching
 
@@ -175,7 +175,7 @@ async def test_a_change_the_registry_misses_is_told_with_the_next_one(
     registry.refusals = 1
     with caplog.at_level(logging.WARNING):
         await registrar.set_in_rotation(False)
-    assert "the registry learns of it with the next change" in caplog.text
+    assert "it is written with the next change" in caplog.text
     await clock.run(1)
     assert registry.told[-1].enabled is False
     await registrar.aclose()
@@ -209,9 +209,9 @@ async def test_several_services_of_one_process_leave_together() -> None:
     registry = InMemoryServiceRegistry()
     async with MicroserviceModule(
         service_name="orders", host="10.0.0.7", port=8000, service_registry=registry
-    ) as services:
-        await services.register(ServiceInstance("orders-admin", "10.0.0.7", 9000))
-        assert len(services.registrations) == 2
+    ) as module:
+        await module.register(ServiceInstance("orders-admin", "10.0.0.7", 9000))
+        assert len(module.registrations) == 2
         assert len(await registry.get_instances("orders-admin")) == 1
     assert await registry.get_instances("orders-admin") == ()
 
@@ -227,7 +227,7 @@ async def test_a_declared_service_is_registered_with_the_module_s_own() -> None:
         async with MicroserviceModule(host="10.0.0.7", service_registry=registry):
             (found,) = await registry.get_instances("reports")
     finally:
-        _declared.clear()
+        clear_declarations()
     assert (found.address, found.version, found.zone) == ("10.0.0.7:9100", "3", "a")
     assert found.metadata["team"] == "x"
     assert found.metadata["started_at"].startswith("20")
@@ -249,12 +249,12 @@ async def test_leaving_takes_it_out_and_leaves_it_answering() -> None:
         port=8000,
         service_registry=registry,
         leave_seconds=0,
-    ) as services:
-        assert await services.health.ready()
-        await services.leave()
+    ) as module:
+        assert await module.health.ready()
+        await module.leave()
         assert await registry.get_instances("orders") == ()
-        assert not await services.health.ready()
-        assert services.config.current is not None
+        assert not await module.health.ready()
+        assert module.config.current is not None
 
 
 async def test_a_module_takes_its_instance_out_while_a_critical_check_fails() -> None:
@@ -270,9 +270,9 @@ async def test_a_module_takes_its_instance_out_while_a_critical_check_fails() ->
         port=8000,
         service_registry=registry,
         health_seconds=0.01,
-    ) as services:
-        services.health._cache_seconds = 0.0
-        services.health.add("disk", disk)
+    ) as module:
+        module.health._cache_seconds = 0.0
+        module.health.add("disk", disk)
         async with asyncio.timeout(5):
             await registry.told_enabled(False)
             well = True

@@ -19,7 +19,7 @@ async def test_the_lifespan_registers_on_start_and_deregisters_on_stop() -> None
         service_name="orders", host="10.0.0.7", port=8000, service_registry=registry
     )
     async with micro.lifespan(None) as state:
-        assert state == {"services": micro.services}
+        assert state == {"module": micro.module}
         assert len(await registry.get_instances("orders")) == 1
     assert await registry.get_instances("orders") == ()
 
@@ -28,9 +28,9 @@ async def test_the_open_parts_are_at_hand_while_the_application_runs() -> None:
     micro = Microservice(service_registry="memory", config=AppConfig)
     async with micro.lifespan(None):
         assert micro.config.current.greeting == "hello"
-        assert micro.client is micro.services.service_client
+        assert micro.client is micro.module.service_client
     with pytest.raises(NotEnabledError, match="use it while the application runs"):
-        micro.services  # noqa: B018
+        micro.module  # noqa: B018
 
 
 async def test_a_broken_setting_is_told_when_the_application_is_built() -> None:
@@ -57,7 +57,7 @@ class Inner:
         if scope["type"] == "lifespan":
             assert self._lifespan, "it knows no lifespan"
             await receive()
-            self.events.append(f"up with {scope['state']['services'].instance.service_name}")
+            self.events.append(f"up with {scope['state']['module'].instance.service_name}")
             if self._fails:
                 await send({"type": "lifespan.startup.failed", "message": "no disk"})
                 return

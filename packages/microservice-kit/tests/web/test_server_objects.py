@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from microservice_kit.web.graceful_stop import GracefulStop
-from microservice_kit.web.server_port import server_is_known, server_ports
+from microservice_kit.web.server_port import find_server_ports, has_known_server
 
 
 class Listener:
@@ -49,8 +49,8 @@ def _loaded(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.parametrize("_loaded", [("gunicorn.workers.base", Worker)], indirect=True)
 def test_a_gunicorn_worker_is_found_whatever_its_class() -> None:
     worker = UvicornWorker(8000, 8443)
-    assert server_is_known()
-    assert server_ports() == (8000, 8443)
+    assert has_known_server()
+    assert find_server_ports() == (8000, 8443)
     assert worker.sockets
 
 
@@ -58,14 +58,14 @@ def test_a_gunicorn_worker_is_found_whatever_its_class() -> None:
 @pytest.mark.parametrize("_loaded", [("hypercorn.config", Config)], indirect=True)
 def test_hypercorn_s_bindings_are_read() -> None:
     config = Config("0.0.0.0:8000", "unix:/tmp/x", "[::]:0")
-    assert server_ports() == (8000,)
+    assert find_server_ports() == (8000,)
     assert config.bind
 
 
 def test_without_a_server_there_is_no_port() -> None:
     if "uvicorn.server" not in sys.modules:
-        assert not server_is_known()
-        assert server_ports() == ()
+        assert not has_known_server()
+        assert find_server_ports() == ()
 
 
 async def test_sigterm_is_held_back_until_the_service_has_left() -> None:

@@ -1,62 +1,70 @@
-"""Who offers a service now, for an application that does not call it over HTTP."""
+"""The instances of a service, for an application that does not call it over HTTP."""
 
 from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
 from microservice_core import ServiceInstance, ServiceRegistry
-from microservice_kit.current import current_services
+from microservice_kit.current import current_module
 from microservice_lb import Balancer, create
 
 __all__ = ("ServiceDiscovery",)
 
 
 class ServiceDiscovery:
-    """The instances of one service, kept up to date, and one of them by a balancer.
+    """The instances of one service, kept up to date, and a balancer that picks among them.
 
-    `orders = ServiceDiscovery("orders")` may stand anywhere; it belongs to the module open in this
-    context, else to the only one that is open. It takes part in the discovery of that module's
-    service client, so that asking twice costs nothing.
+    `orders = ServiceDiscovery("orders")` may stand anywhere; it uses the module that was opened in
+    this context, else the only one that is open, and shares the discovery of that module's service
+    client: asking again costs no request.
 
     Args:
         balancer: any name that microservice-lb knows, such as `round_robin` or `p2c`.
+
+    Raises:
+        InvalidValueError: no balancer has this name.
     """
 
     def __init__(self, service_name: str, *, balancer: str = "round_robin") -> None:
         self.service_name = service_name
         self._balancer_name = balancer
-        self._chosen: WeakKeyDictionary[
+        self._balancers: WeakKeyDictionary[
             ServiceRegistry, tuple[tuple[ServiceInstance, ...], Balancer[ServiceInstance]]
         ] = WeakKeyDictionary()
-        self._balancer()  # refuses a name that no balancer has
+        self._create_balancer()  # only to refuse an unknown name here, not at the first use
 
     async def instances(self) -> tuple[ServiceInstance, ...]:
-        """Everybody the registry knows, healthy or not.
+        """Return every instance that the registry lists, healthy or not.
 
         Raises:
             NotEnabledError: no module with a registry is open.
-            ServiceRegistryError: the registry cannot be asked, and never was.
+            ServiceRegistryError: the registry cannot be reached, and never was.
         """
-        return await current_services().service_client.instances(self.service_name)
+        return await current_module().service_client.instances(self.service_name)
 
     async def choose(self, key: str | None = None) -> ServiceInstance:
-        """One that is healthy, enabled and has a weight.
+        """Pick an instance that is healthy, enabled and has a weight.
 
         Args:
             key: equal keys lead to the same instance, with a hash balancer.
 
         Raises:
-            NoInstanceAvailableError: there is none.
+            NotEnabledError: no module with a registry is open.
+            NoInstanceAvailableError: there is no such instance.
+            ServiceRegistryError: the registry cannot be reached, and never was.
         """
-        usable = tuple(one for one in await self.instances() if one.healthy and one.enabled)
-        registry = current_services().service_registry
-        known, balancer = self._chosen.get(registry, (None, None))
+        usable = tuple(
+            instance for instance in await self.instances() if instance.healthy and instance.enabled
+        )
+        # One balancer per registry: each module that is open in turn has its own instances.
+        registry = current_module().service_registry
+        last_usable, balancer = self._balancers.get(registry, (None, None))
         if balancer is None:
-            balancer = self._balancer()
-        if known != usable:
+            balancer = self._create_balancer()
+        if last_usable != usable:
             balancer.update(usable)
-            self._chosen[registry] = (usable, balancer)
+            self._balancers[registry] = (usable, balancer)
         return balancer.pick(key)
 
-    def _balancer(self) -> Balancer[ServiceInstance]:
+    def _create_balancer(self) -> Balancer[ServiceInstance]:
         return create(self._balancer_name)

@@ -1,4 +1,7 @@
-"""SIGTERM in the right order: out of the registry first, then the server stops accepting."""
+"""SIGTERM in the right order: deregister first, then the server stops accepting.
+
+`microservice_kit.stop_order` has the whole order of stopping.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,19 @@ Handler = Callable[[int, FrameType | None], object]
 
 
 class GracefulStop:
-    """Holds SIGTERM back from the server until the service has left the registry.
+    """Holds SIGTERM back from the server until the service has been deregistered.
 
-    A server that is told at once stops accepting while callers still know this instance. A second
-    SIGTERM goes through without waiting, and so does one that a forked child hears. Servers that
-    listen to signals through the event loop (hypercorn) hear them at once all the same; in a pod, a
+    A server that receives it at once stops accepting while callers still know this instance. A
+    second SIGTERM is forwarded without waiting, and so is one in a forked child. Servers that listen
+    for signals through the event loop (hypercorn) receive them at once all the same; in a pod, a
     `preStop` pause does the same job.
 
     Args:
-        leave: takes the service out and waits until callers know.
+        leave: takes the service out of the registry and waits until callers have noticed.
     """
+
+    _loop: asyncio.AbstractEventLoop
+    _pid: int
 
     def __init__(self, leave: Callable[[], Awaitable[None]]) -> None:
         self._leave = leave
@@ -39,50 +45,57 @@ class GracefulStop:
         self._installed = False
 
     def install(self, loop: LoopThread | None = None) -> Self:
-        """From now on hear SIGTERM first; does nothing outside the main thread.
+        """Handle SIGTERM before its present handler; does nothing outside the main thread.
 
         Args:
-            loop: where `leave` runs; by default the loop that runs here.
+            loop: where `leave` runs; by default the running loop.
         """
-        if not _in_main_thread():
+        if not _is_main_thread():
             return self
         previous = signal.getsignal(signal.SIGTERM)
+        # asyncio's own handler does nothing by itself: the loop is woken through a file descriptor,
+        # which a handler of ours would not hold back.
         if getattr(previous, "__module__", "") == "asyncio.unix_events":
             return self
-        self._loop = loop.run(_running_loop()) if loop else asyncio.get_running_loop()
+        self._loop = loop.run(_get_running_loop()) if loop else asyncio.get_running_loop()
         self._previous = previous
         self._pid = os.getpid()
-        signal.signal(signal.SIGTERM, self._heard)
+        signal.signal(signal.SIGTERM, self._handle)
         self._installed = True
         return self
 
     def uninstall(self) -> None:
-        """Give the signal back, unless somebody else took it meanwhile."""
+        """Restore the previous handler, unless another one was installed meanwhile."""
         self._installed = False
-        if _in_main_thread() and signal.getsignal(signal.SIGTERM) == self._heard:
+        if _is_main_thread() and signal.getsignal(signal.SIGTERM) == self._handle:
             signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
 
-    def _heard(self, signum: int, frame: FrameType | None) -> None:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self._task is None and self._installed and os.getpid() == self._pid:
-            self._loop.call_soon_threadsafe(self._begin, signum)
+            self._loop.call_soon_threadsafe(self._start_leaving, signum)
         else:
-            self._pass_on(signum, frame)
+            self._forward(signum, frame)
 
-    def _begin(self, signum: int) -> None:
+    def _start_leaving(self, signum: int) -> None:
         if self._task is None:
-            self._task = self._loop.create_task(self._stop(signum), name="leave the registry")
+            # No supervisor: it runs once, logs its own failure, and ends with the forwarded signal.
+            self._task = self._loop.create_task(
+                self._leave_then_forward(signum), name="leave the registry"
+            )
 
-    async def _stop(self, signum: int) -> None:
+    async def _leave_then_forward(self, signum: int) -> None:
         logger.info("SIGTERM: leaving the registry before the server stops")
         try:
             await self._leave()
+        except Exception:
+            logger.exception("the service could not leave the registry; stopping all the same")
         finally:
-            if _in_main_thread():
-                self._pass_on(signum, None)
+            if _is_main_thread():
+                self._forward(signum, None)
             elif self._installed:
-                _raise_in_main_thread(signum)  # heard once more, and passed on there
+                _raise_in_main_thread(signum)  # `_handle` runs once more, and forwards it there
 
-    def _pass_on(self, signum: int, frame: FrameType | None) -> None:
+    def _forward(self, signum: int, frame: FrameType | None) -> None:
         self.uninstall()
         if callable(self._previous):
             self._previous(signum, frame)
@@ -90,11 +103,11 @@ class GracefulStop:
             os.kill(os.getpid(), signum)
 
 
-async def _running_loop() -> asyncio.AbstractEventLoop:
+async def _get_running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
-def _in_main_thread() -> bool:
+def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 

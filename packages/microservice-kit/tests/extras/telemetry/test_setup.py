@@ -151,8 +151,8 @@ async def main():
     telemetry = setup_telemetry("orders", prometheus=True)
     registry = InMemoryServiceRegistry()
     await registry.register(ServiceInstance("stock", "127.0.0.1", 9))
-    async with MicroserviceModule(service_registry=registry) as services:
-        await services.service_client.instances("stock")
+    async with MicroserviceModule(service_registry=registry) as module:
+        await module.service_client.instances("stock")
         print(telemetry.prometheus_text().decode())
     telemetry.close()
 
