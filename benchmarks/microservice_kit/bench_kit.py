@@ -72,7 +72,7 @@ async def spreading() -> None:
     )
     center = InMemoryConfigCenter({"many.json": json.dumps(dict.fromkeys(keys, 0))})
     took = []
-    async with MicroserviceModule(config_center=center, documents=["many.json"]) as services:
+    async with MicroserviceModule(config_center=center, documents=["many.json"]) as module:
         one = values()
         for number in range(1, 2 * ROUNDS):
             delivered: list[float] = []
@@ -84,7 +84,7 @@ async def spreading() -> None:
                 await asyncio.sleep(0)
             took.append(1000 * (time.perf_counter() - delivered[0]))
             stop()
-        assert services.config.problem is None
+        assert module.config.problem is None
     report("500 keys changed, until every reader shows them", took, 50, "ms")
 
 
@@ -194,10 +194,10 @@ PREPARED = """
 import asyncio, time
 from microservice_kit import MicroserviceModule
 async def main():
-    async with MicroserviceModule(service_registry="memory", config_center="memory") as services:
+    async with MicroserviceModule(service_registry="memory", config_center="memory") as module:
         began = last = time.perf_counter()
         longest = 0.0
-        while not services.lazy_service_client.is_open:
+        while not module.parts.service_client.is_open:
             await asyncio.sleep(0.001)
             now = time.perf_counter()
             longest, last = max(longest, now - last), now

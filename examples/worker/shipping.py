@@ -33,14 +33,14 @@ async def main() -> None:
         Redis.from_url(url, decode_responses=True) as redis,
         MicroserviceModule(
             service_name="shipping", config=Settings, metadata={"kind": "worker"}
-        ) as services,
+        ) as module,
     ):
-        services.config.on_change(lambda change: print("now with", change.current, flush=True))
+        module.config.on_change(lambda change: print("now with", change.current, flush=True))
         with contextlib.suppress(ResponseError):  # the group is there already
             await redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
         while not stop.is_set():
-            await ship_some(redis, services.config)
-        await services.leave()
+            await ship_some(redis, module.config)
+        await module.leave()
     print("stopped, nothing left half done", flush=True)
 
 
