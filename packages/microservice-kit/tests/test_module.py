@@ -63,10 +63,10 @@ async def test_everything_asked_for_is_open_inside_and_closed_after() -> None:
         assert module.config.current.greeting == "hi"
         assert module.config_center is center
         assert module.service_registry is registry
-        (seen,) = await registry.get_instances("orders")
-        assert seen == module.instance
-        assert (seen.address, seen.version, seen.lane) == ("10.0.0.7:8000", "2", "dev")
-        assert seen.metadata["team"] == "shop"
+        (instance,) = await registry.get_instances("orders")
+        assert instance == module.instance
+        assert (instance.address, instance.version, instance.lane) == ("10.0.0.7:8000", "2", "dev")
+        assert instance.metadata["team"] == "shop"
     assert registry.events == ["register", "deregister"]
     assert await registry.get_instances("orders") == ()
 
@@ -123,9 +123,9 @@ async def test_settings_come_from_the_environment_too(monkeypatch: pytest.Monkey
     }.items():
         monkeypatch.setenv(f"MICROSERVICE_{name}", value)
     async with MicroserviceModule(version="3") as module:
-        (seen,) = await module.service_registry.get_instances("orders")
-        assert (seen.address, seen.version) == ("10.0.0.7:8000", "3")
-        assert seen.metadata["team"] == "shop"
+        (instance,) = await module.service_registry.get_instances("orders")
+        assert (instance.address, instance.version) == ("10.0.0.7:8000", "3")
+        assert instance.metadata["team"] == "shop"
 
 
 async def test_what_was_not_enabled_says_so() -> None:

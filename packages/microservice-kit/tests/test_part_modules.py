@@ -41,4 +41,4 @@ async def test_the_registry_alone_asks_no_configuration_center(
 
 def test_the_registry_alone_without_a_loop() -> None:
     with ServiceRegistryModule("memory", service_name="orders", host="h", port=80) as module:
-        assert [one.ip for one in module.instances("orders")] == ["h"]
+        assert [instance.ip for instance in module.instances("orders")] == ["h"]

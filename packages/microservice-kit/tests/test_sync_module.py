@@ -42,9 +42,9 @@ def build_module(leave_seconds: float = 5.0) -> MicroserviceModule[Settings]:
 @pytest.fixture
 def sigterm() -> Iterator[threading.Event]:
     """Set when SIGTERM reaches who had it before the module."""
-    heard = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: heard.set())
-    yield heard
+    received = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
+    yield received
     signal.signal(signal.SIGTERM, before)
 
 
@@ -80,7 +80,7 @@ def test_code_without_a_loop_has_the_same_parts(backend: int) -> None:
         assert module.ready()
         assert module.health()["config"].status == "up"
         module.register(ServiceInstance("greeter", "127.0.0.1", backend))
-        assert [one.port for one in module.instances("greeter")] == [backend]
+        assert [instance.port for instance in module.instances("greeter")] == [backend]
         assert module.service_client.get("greeter", "/").text == "ok"
         assert module.service_client is module.service_client
         assert module.rollback(1).origin == "rollback"
@@ -88,19 +88,19 @@ def test_code_without_a_loop_has_the_same_parts(backend: int) -> None:
 
 
 def test_many_threads_share_it(backend: int) -> None:
-    said: list[str] = []
+    texts: list[str] = []
     with build_module() as module:
         module.register(ServiceInstance("greeter", "127.0.0.1", backend))
 
         def call() -> None:
-            said.append(module.service_client.get("greeter", "/").text)
+            texts.append(module.service_client.get("greeter", "/").text)
 
         threads = [threading.Thread(target=call) for _ in range(16)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert said == ["ok"] * 16
+    assert texts == ["ok"] * 16
 
 
 def test_the_end_leaves_no_thread_and_nothing_open() -> None:
@@ -171,13 +171,13 @@ def test_who_registers_nothing_or_has_another_thread_leaves_the_signal_alone() -
 
     def elsewhere() -> None:
         with build_module():
-            kept.append(signal.getsignal(signal.SIGTERM))
+            handlers.append(signal.getsignal(signal.SIGTERM))
 
-    kept: list[object] = []
+    handlers: list[object] = []
     thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
-    assert kept == [mine]
+    assert handlers == [mine]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

@@ -30,8 +30,8 @@ def test_each_format_gives_the_same_data(content: str, content_type: str) -> Non
 def test_the_type_tells_the_format_and_the_name_where_the_type_says_nothing(
     content_type: str, name: str
 ) -> None:
-    told = ConfigResult('{"a": 1}', "", None, content_type, name, "", "")
-    assert parse(told) == {"a": 1}
+    result = ConfigResult('{"a": 1}', "", None, content_type, name, "", "")
+    assert parse(result) == {"a": 1}
 
 
 def test_a_text_is_no_data() -> None:

@@ -110,13 +110,13 @@ def test_without_a_module_the_default_holds_or_there_is_an_error() -> None:
 
 
 async def test_with_several_modules_the_one_of_this_context_counts() -> None:
-    seen: dict[int, int] = {}
+    pools: dict[int, int] = {}
 
     async def live(pool: int, ready: asyncio.Barrier) -> None:
         center = InMemoryConfigCenter({"app.json": f'{{"db": {{"pool": {pool}}}}}'})
         async with MicroserviceModule(config_center=center, documents=["app.json"]):
             await ready.wait()
-            seen[pool] = Repository().pool_size
+            pools[pool] = Repository().pool_size
             await ready.wait()
 
     ready = asyncio.Barrier(3)
@@ -128,7 +128,7 @@ async def test_with_several_modules_the_one_of_this_context_counts() -> None:
             current_module()
         assert Repository().pool_size == 5
         await ready.wait()
-    assert seen == {1: 1, 2: 2}
+    assert pools == {1: 1, 2: 2}
 
 
 async def test_a_module_closed_in_this_context_is_not_the_current_one_any_more() -> None:

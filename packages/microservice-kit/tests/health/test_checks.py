@@ -53,23 +53,23 @@ async def test_a_check_that_hangs_is_down_after_its_time() -> None:
 
 
 async def test_a_result_is_kept_for_a_while_and_asked_for_once() -> None:
-    asked, now = 0, 0.0
+    runs, now = 0, 0.0
 
     async def check() -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal runs
+        runs += 1
         await settle()
 
     health = Health(cache_seconds=5, clock=lambda: now)
     health.add("check", check)
     await asyncio.gather(*(health.check() for _ in range(10)))
-    assert asked == 1
+    assert runs == 1
     now = 4.9
     await health.check()
-    assert asked == 1
+    assert runs == 1
     now = 5.1
     await health.check()
-    assert asked == 2
+    assert runs == 2
 
 
 async def test_who_stops_waiting_does_not_stop_the_check() -> None:
@@ -120,7 +120,7 @@ def test_checks_are_bounded_and_their_time_is_positive() -> None:
         health.add("one more", lambda: None)
 
 
-async def asked(health: Health, path: str, **options: object) -> httpx.Response:
+async def request(health: Health, path: str, **options: object) -> httpx.Response:
     app = ManagementApp(health, token="s3cret")
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
@@ -160,7 +160,7 @@ async def test_probes_are_answered(
     health = Health()
     health.started = True
     change(health)
-    answer = await asked(health, path)
+    answer = await request(health, path)
     assert (answer.status_code, answer.json()["status"]) == (status, word)
     assert answer.headers["cache-control"] == "no-store"
 
@@ -177,14 +177,14 @@ async def test_details_are_for_who_shows_the_token(header: dict[str, str], shown
     health = Health()
     health.started = True
     health.add("disk", lambda: "80 % free")
-    body = (await asked(health, "/health", headers=header)).json()
+    body = (await request(health, "/health", headers=header)).json()
     assert ("checks" in body) is shown
     if shown:
         assert body["checks"]["disk"]["detail"] == "80 % free"
 
 
 async def test_only_reading_is_allowed() -> None:
-    assert (await asked(Health(), "/health", method="POST")).status_code == 405
+    assert (await request(Health(), "/health", method="POST")).status_code == 405
 
 
 async def test_a_module_shows_its_configuration_s_problem_without_going_out_of_service() -> None:

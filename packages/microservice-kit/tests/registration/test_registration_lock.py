@@ -340,8 +340,8 @@ async def test_who_stands_by_grows_warm_meanwhile(instance: ServiceInstance, oth
     await asyncio.to_thread(release, first)
 
     async def weight() -> float:
-        seen = await registry.get_instances(instance.service_name)
-        return seen[0].weight if seen else 0.0
+        instances = await registry.get_instances(instance.service_name)
+        return instances[0].weight if instances else 0.0
 
     await eventually(weight, lambda weight: weight == instance.weight)
     assert registration.registered

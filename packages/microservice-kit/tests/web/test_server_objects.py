@@ -69,15 +69,15 @@ def test_without_a_server_there_is_no_port() -> None:
 
 
 async def test_sigterm_is_held_back_until_the_service_has_left() -> None:
-    heard: list[int] = []
-    left, passed = asyncio.Event(), asyncio.Event()
+    received: list[int] = []
+    may_leave, forwarded = asyncio.Event(), asyncio.Event()
 
     def server(signum: int, _frame: object) -> None:
-        heard.append(signum)
-        passed.set()
+        received.append(signum)
+        forwarded.set()
 
     async def leave() -> None:
-        await left.wait()
+        await may_leave.wait()
 
     before = signal.signal(signal.SIGTERM, server)
     try:
@@ -85,9 +85,9 @@ async def test_sigterm_is_held_back_until_the_service_has_left() -> None:
         signal.raise_signal(signal.SIGTERM)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert heard == []
-        left.set()
-        await passed.wait()
+        assert received == []
+        may_leave.set()
+        await forwarded.wait()
         assert signal.getsignal(signal.SIGTERM) is server
         stop.uninstall()
 
@@ -95,12 +95,30 @@ async def test_sigterm_is_held_back_until_the_service_has_left() -> None:
         signal.raise_signal(signal.SIGTERM)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert heard == [signal.SIGTERM]
+        assert received == [signal.SIGTERM]
         signal.raise_signal(signal.SIGTERM)
-        assert heard == [signal.SIGTERM] * 2
+        assert received == [signal.SIGTERM] * 2
         hanging.uninstall()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+async def test_a_service_that_cannot_leave_stops_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    forwarded = asyncio.Event()
+
+    async def fail() -> None:
+        raise ConnectionError
+
+    before = signal.signal(signal.SIGTERM, lambda *_: forwarded.set())
+    try:
+        GracefulStop(fail).install()
+        signal.raise_signal(signal.SIGTERM)
+        await forwarded.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "could not leave the registry" in caplog.text
 
 
 async def test_a_signal_somebody_else_took_meanwhile_is_not_given_back() -> None:

@@ -115,7 +115,7 @@ def test_a_page_that_is_off_is_not_even_imported() -> None:
         "import asyncio, sys, microservice_kit\n"
         "async def main():\n"
         "    async with microservice_kit.Microservice(service_registry='memory').lifespan(None):\n"
-        "        print([one for one in sys.modules if 'status_' in one and 'kit' in one])\n"
+        "        print([name for name in sys.modules if 'status_' in name and 'kit' in name])\n"
         "asyncio.run(main())"
     )
     answer = subprocess.run(
@@ -173,10 +173,10 @@ async def test_the_page_itself_holds_nothing_and_may_do_nothing_else(stage: Stag
     assert "https://" not in answer.text
 
 
-@pytest.mark.parametrize("given", ["", "Bearer ", "Bearer guessed", f"Basic {TOKEN}", TOKEN])
+@pytest.mark.parametrize("header", ["", "Bearer ", "Bearer guessed", f"Basic {TOKEN}", TOKEN])
 @pytest.mark.parametrize("path", ["state", "diff?old=1&new=1", "rollback", "resume"])
-async def test_without_the_token_there_is_nothing(stage: Stage, given: str, path: str) -> None:
-    own = {b"authorization": given.encode(), b"content-type": b"application/json"}
+async def test_without_the_token_there_is_nothing(stage: Stage, header: str, path: str) -> None:
+    own = {b"authorization": header.encode(), b"content-type": b"application/json"}
     for method in ("GET", "POST"):
         answer = await stage.http.request(
             method, f"{API}/{path}", content=b'{"version": 1}', headers=own
@@ -197,8 +197,12 @@ async def test_who_guesses_fills_no_log(caplog: pytest.LogCaptureFixture) -> Non
                 await http.get("http://t/api/state")
             clock.advance(60)
             await http.get("http://t/api/state")
-    told = [one.getMessage() for one in caplog.records if "without the management" in one.message]
-    assert [one.split()[0] for one in told] == ["1", "100"]
+    lines = [
+        record.getMessage()
+        for record in caplog.records
+        if "without the management" in record.message
+    ]
+    assert [line.split()[0] for line in lines] == ["1", "100"]
 
 
 async def test_wrong_methods_and_paths_are_said(stage: Stage) -> None:
@@ -277,10 +281,13 @@ async def test_versions_and_what_differs_between_them(stage: Stage) -> None:
     await stage.publish(greeting="hi", dsn="hunter2", api_key="hunter2", sizes=[1, "1"], none=None)
     config = (await stage.state())["config"]
     assert (config["current"], config["pinned"], config["problem"]) == (2, None, None)
-    assert [one["id"] for one in config["versions"]] == [2, 1]
+    assert [version["id"] for version in config["versions"]] == [2, 1]
     assert config["versions"][0]["documents"][0]["data_id"] == "orders.json"
-    told = (await stage.diff(1, 2)).json()
-    assert {one["key"]: (one["kind"], one["old"], one["new"]) for one in told["changes"]} == {
+    differences = (await stage.diff(1, 2)).json()
+    assert {
+        change["key"]: (change["kind"], change["old"], change["new"])
+        for change in differences["changes"]
+    } == {
         "api_key": ("added", None, "******"),
         "dsn": ("added", None, "******"),
         "greeting": ("changed", '"hello"', '"hi"'),
@@ -296,7 +303,7 @@ async def test_an_invalid_document_and_a_check_that_fails_show(stage: Stage) -> 
     state = await stage.state()
     assert "greeting" in state["config"]["problem"]
     assert "hunter2" not in json.dumps(state)
-    (disk,) = [one for one in state["health"]["checks"] if one["name"] == "disk"]
+    (disk,) = [check for check in state["health"]["checks"] if check["name"] == "disk"]
     assert (disk["status"], disk["detail"]) == ("down", "ZeroDivisionError")
     assert state["health"]["status"] == "down"
 
@@ -304,8 +311,8 @@ async def test_an_invalid_document_and_a_check_that_fails_show(stage: Stage) -> 
 async def test_instances_lanes_breakers_and_calls_show(stage: Stage) -> None:
     circuit_breaker("status-payments")
     labels = {"version": "2", "lane": "dev", "zone": "eu", "api_token": "hunter2"}
-    one = ServiceInstance("stock", "127.0.0.1", 1, metadata=labels, instance_id="b")
-    await stage.registry.register(one)
+    instance = ServiceInstance("stock", "127.0.0.1", 1, metadata=labels, instance_id="b")
+    await stage.registry.register(instance)
     await stage.registry.register(
         ServiceInstance("stock", "::1", 1, healthy=False, instance_id="a")
     )
@@ -396,9 +403,9 @@ async def test_a_difference_is_bounded_however_large_it_is(stage: Stage) -> None
     await stage.publish(
         **{f"k{number:04}": number for number in range(MAX_CHANGES + 3)}, a="x" * 9999
     )
-    told = (await stage.diff(1, 2)).json()
-    assert (len(told["changes"]), told["left_out"]) == (MAX_CHANGES, 5)
-    assert len(told["changes"][0]["new"]) == MAX_TEXT + 3
+    differences = (await stage.diff(1, 2)).json()
+    assert (len(differences["changes"]), differences["left_out"]) == (MAX_CHANGES, 5)
+    assert len(differences["changes"][0]["new"]) == MAX_TEXT + 3
 
 
 # going back
@@ -491,4 +498,6 @@ async def test_any_configuration_can_be_shown(values: dict[str, object]) -> None
     async with Stage().open() as stage:
         await stage.publish(greeting="hi", extra=values)
         answer = await stage.diff(1, 2)
-        json.loads(answer.content.decode(), parse_constant=pytest.fail)
+        shown = json.loads(answer.content.decode(), parse_constant=pytest.fail)
+        keys = {change["key"].partition(".")[0] for change in shown["changes"]}
+        assert keys == {"greeting", "extra"}

@@ -55,6 +55,7 @@ class Health:
     runs in a thread, so that a slow one does not block the event loop.
 
     Attributes:
+        cache_seconds: how long a result is used before the check runs again.
         started: the start-up has ended; before that the process is not ready.
         draining: the process is about to end: it is not ready, whatever the checks say.
     """
@@ -62,7 +63,7 @@ class Health:
     def __init__(
         self, *, cache_seconds: float = 5.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._cache_seconds = cache_seconds
+        self.cache_seconds = cache_seconds
         self._clock = clock
         self._checks: dict[str, _Check] = {}
         self.started = False
@@ -145,7 +146,7 @@ class Health:
             check.running = None
         result = CheckResult(status, detail, self._clock() - started_at)
         _log_change(check, result)
-        check.result, check.due_at = result, self._clock() + self._cache_seconds
+        check.result, check.due_at = result, self._clock() + self.cache_seconds
         return result
 
 

@@ -44,15 +44,15 @@ def test_a_single_changed_bit_is_noticed(position: int, bit: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("ENC(abc)", "it is not of the form"),
         ("ENC(v1..!!)", "it is not of the form"),
         ("ENC(v1..AAAA)", "another key"),
     ],
 )
-def test_what_is_no_encrypted_value_is_refused(text: str, told: str) -> None:
-    with pytest.raises(DecryptionError, match=told) as refused:
+def test_what_is_no_encrypted_value_is_refused(text: str, message: str) -> None:
+    with pytest.raises(DecryptionError, match=message) as refused:
         encryption.decrypt(text)
     assert text not in str(refused.value)
 
@@ -65,18 +65,18 @@ def test_a_key_of_the_wrong_length_is_named_without_being_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         (None, "set MICROSERVICE_CONFIG_KEY_2026_A to 32 random bytes in base64"),
         ("not base64!", "MICROSERVICE_CONFIG_KEY_2026_A is not valid base64"),
     ],
 )
 def test_the_variable_that_holds_the_key_is_named(
-    value: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+    value: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if value:
         monkeypatch.setenv("MICROSERVICE_CONFIG_KEY_2026_A", value)
-    with pytest.raises(DecryptionError, match=told):
+    with pytest.raises(DecryptionError, match=message):
         ConfigEncryption().encrypt("x", "2026-a")
 
 

@@ -29,8 +29,8 @@ async def redis_server(answer: bytes = b"+PONG\r\n") -> AsyncIterator[str]:
 
 async def test_a_redis_that_answers_is_up() -> None:
     async with redis_server() as url, MicroserviceModule(redis_url=url) as module:
-        told = (await module.health.check())["redis"]
-        assert (told.status, told.detail) == ("up", "responds")
+        result = (await module.health.check())["redis"]
+        assert (result.status, result.detail) == ("up", "responds")
 
 
 async def test_a_redis_that_does_not_is_shown_without_its_password_and_the_service_stays_ready() -> (
@@ -40,9 +40,9 @@ async def test_a_redis_that_does_not_is_shown_without_its_password_and_the_servi
         redis_server(b"-LOADING hunter2\r\n") as url,
         MicroserviceModule(redis_url=url) as module,
     ):
-        told = (await module.health.check())["redis"]
-        assert told.status == "down"
-        assert "hunter2" not in told.detail
+        result = (await module.health.check())["redis"]
+        assert result.status == "down"
+        assert "hunter2" not in result.detail
         assert await module.health.ready()
 
 

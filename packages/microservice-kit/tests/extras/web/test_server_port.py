@@ -57,15 +57,15 @@ async def running(app: object, port: int = 0) -> AsyncIterator[QuietServer]:
 
 
 async def appears(registry: InMemoryServiceRegistry) -> ServiceInstance:
-    found: asyncio.Queue[ServiceInstance] = asyncio.Queue()
+    instances: asyncio.Queue[ServiceInstance] = asyncio.Queue()
 
-    def note(seen: Sequence[ServiceInstance]) -> None:
-        for one in seen:
-            found.put_nowait(one)
+    def note(present: Sequence[ServiceInstance]) -> None:
+        for instance in present:
+            instances.put_nowait(instance)
 
     stop = registry.watch_instances("orders", note)
     async with asyncio.timeout(10):
-        instance = await found.get()
+        instance = await instances.get()
     stop()
     return instance
 
@@ -111,7 +111,7 @@ async def test_of_two_servers_in_one_process_it_registers_the_one_that_runs_it(
     app = GZipMiddleware(micro) if wrapped else FastAPI(lifespan=micro.lifespan)
     async with running(FastAPI(), free_tcp_port) as other, running(app) as own:
         port = (await appears(registry)).port
-        assert [port] == [one.sockets[0].getsockname()[1] for one in own.servers]
+        assert [port] == [bound.sockets[0].getsockname()[1] for bound in own.servers]
         assert port != free_tcp_port == other.config.port
 
 
