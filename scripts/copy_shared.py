@@ -23,17 +23,34 @@ COPIES = {
     f"{CORE}/_loop_wind_up.py": (NACOS_CLIENT,),
     f"{NACOS_CLIENT}/_run_uncancelled.py": (f"{LITE_REGISTRY}/provider", CLIENT_HTTP),
 }
+# The same test in each package; below `extras` it looks at the modules that need an extra.
+PUBLIC_SURFACE = "microservice-core/tests/test_public_surface.py"
+WITH_EXTRAS = ("lane-router", "lite-registry", "microservice-kit", "nacos-client")
+COPIES[PUBLIC_SURFACE] = (
+    *(
+        f"{path.name}/tests"
+        for path in sorted(PACKAGES.iterdir())
+        if path.is_dir() and path.name != "microservice-core"
+    ),
+    *(f"{name}/tests/extras/test_public_surface_of_extras.py" for name in WITH_EXTRAS),
+)
 HEADER = "# Copied from packages/{original} by scripts/copy_shared.py: change it there.\n"
 
 
 def expected_copies() -> dict[Path, str]:
     """The text that each copy must have."""
     return {
-        PACKAGES / folder / Path(original).name: HEADER.format(original=original)
+        path_of(original, target): HEADER.format(original=original)
         + (PACKAGES / original).read_text()
-        for original, folders in COPIES.items()
-        for folder in folders
+        for original, targets in COPIES.items()
+        for target in targets
     }
+
+
+def path_of(original: str, target: str) -> Path:
+    """Where a copy goes: the target is a folder, or a file where its name differs."""
+    path = PACKAGES / target
+    return path if path.suffix == ".py" else path / Path(original).name
 
 
 def main(arguments: list[str]) -> int:

@@ -130,10 +130,10 @@ class MicroserviceModule(Generic[ModelT]):
             await stack.__aexit__(exc_type, exc, tb)
 
     def __enter__(self) -> SyncOpenModule[ModelT]:
-        """Open it on a private loop in a thread of its own, for code without an event loop.
+        """Open it on a private loop in its own thread, for code without an event loop.
 
         In the main thread SIGTERM first deregisters, then reaches the handler that was installed
-        before. After a fork the child opens a module of its own: this thread stays in the parent.
+        before. After a fork the child opens its own module: this thread stays in the parent.
         """
         loop = LoopThread(name="microservice-kit")
         loop.start()

@@ -65,7 +65,7 @@ class NacosServiceRegistry:
                 enabled=instance.enabled,
                 ephemeral=instance.ephemeral,
             )
-        self._registered[_key_of(instance)] = instance
+        self._registered[_registration_key(instance)] = instance
 
     async def deregister(self, instance: ServiceInstance) -> None:
         """Deregister the instance and stop renewing it; an absent one is no error.
@@ -73,7 +73,7 @@ class NacosServiceRegistry:
         Raises:
             ServiceRegistryUnavailableError: no server responded; the lease will expire.
         """
-        self._registered.pop(_key_of(instance), None)
+        self._registered.pop(_registration_key(instance), None)
         with translate_registry_errors("deregister", instance.service_name):
             await self._client.naming.deregister(
                 instance.service_name,
@@ -87,7 +87,7 @@ class NacosServiceRegistry:
 
     async def hand_over(self, instance: ServiceInstance) -> None:
         """Stop renewing the instance, and leave it registered for another process to renew."""
-        self._registered.pop(_key_of(instance), None)
+        self._registered.pop(_registration_key(instance), None)
         with translate_registry_errors("hand_over", instance.service_name):
             await self._client.naming.hand_over(
                 instance.service_name,
@@ -209,7 +209,7 @@ def _convert_instance(instance: Instance) -> ServiceInstance:
     )
 
 
-def _key_of(instance: ServiceInstance) -> tuple[str, str, str, str]:
+def _registration_key(instance: ServiceInstance) -> tuple[str, str, str, str]:
     return (
         instance.namespace_id,
         instance.group_name,

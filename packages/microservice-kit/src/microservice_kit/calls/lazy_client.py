@@ -71,7 +71,7 @@ class LazyServiceClient:
     async def prepare(self) -> AsyncServiceClient:
         """Open the client, importing it in a thread, so that the loop is not blocked."""
         if self._open_client is None:
-            # A pool of its own: the loop's default executor would keep a thread for good.
+            # Its own pool: the loop's default executor would keep a thread for good.
             with ThreadPoolExecutor(1) as executor:
                 await self._loop.run_in_executor(executor, self._create_once)
         return self.get()

@@ -38,9 +38,9 @@ def look_up(data: Mapping[str, object], key: str) -> object:
     """Return the value at a dotted key, or `MISSING`; a key may contain dots itself."""
     if key in data:
         return data[key]
-    head, dot, rest = key.partition(".")
+    head, dot, tail = key.partition(".")
     inner = data.get(head, MISSING)
-    return look_up(inner, rest) if dot and isinstance(inner, Mapping) else MISSING
+    return look_up(inner, tail) if dot and isinstance(inner, Mapping) else MISSING
 
 
 def iter_leaves(data: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -66,13 +66,13 @@ def _is_shallow(data: object) -> bool:
     """Whether it can be walked recursively: level by level here, which needs no stack."""
     level = [data]
     for _ in range(_MAX_DEPTH):
-        level = [child for parent in level for child in _children_of(parent)]
+        level = [child for parent in level for child in _iter_children(parent)]
         if not level:
             return True
     return False
 
 
-def _children_of(value: object) -> Iterable[object]:
+def _iter_children(value: object) -> Iterable[object]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()

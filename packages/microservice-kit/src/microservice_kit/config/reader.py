@@ -33,7 +33,7 @@ class ConfigReader(Generic[ModelT_co]):
 
     Args:
         document_ids: the merged documents, in rising precedence.
-        included: the documents that are read besides them.
+        included_documents: those that are read besides them.
         group_name, namespace_id: where a document is that names no group or namespace.
 
     Attributes:
@@ -48,7 +48,7 @@ class ConfigReader(Generic[ModelT_co]):
         self,
         layers: ConfigLayers[ModelT_co],
         document_ids: tuple[DocumentId, ...],
-        included: IncludedDocuments,
+        included_documents: IncludedDocuments,
         *,
         group_name: str,
         namespace_id: str,
@@ -57,7 +57,7 @@ class ConfigReader(Generic[ModelT_co]):
         self._group_name = group_name
         self._namespace_id = namespace_id
         self._document_ids = document_ids
-        self._included = included
+        self._included = included_documents
         self._parts: dict[tuple[type[BaseModel], str], tuple[int, BaseModel]] = {}
 
     @overload
@@ -99,7 +99,7 @@ class ConfigReader(Generic[ModelT_co]):
         raise InvalidConfigError(data_id, "it does not exist or is none of the documents")
 
     def properties(self, model: type[PartT], prefix: str = "") -> PartT:
-        """Return a part of the newest version as a model of its own.
+        """Return a part of the newest version as another model.
 
         When a later version does not fit the model, that is logged and the last valid part is
         returned.

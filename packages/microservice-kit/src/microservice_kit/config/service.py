@@ -178,7 +178,7 @@ class ConfigService(ConfigReader[ModelT_co]):
     @property
     def versions(self) -> tuple[ConfigVersion[ModelT_co], ...]:
         """The versions kept, newest first."""
-        return self._versions.kept
+        return self._versions.newest_first
 
     @property
     def pinned(self) -> int | None:

@@ -89,8 +89,8 @@ def config_center_source(
             **others: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             center = ConfigCenterSettingsSource(settings_cls, data_id=data_id, prefix=prefix)
-            first, *rest = customise_before(settings_cls, init_settings=init_settings, **others)
-            return first, center, *rest
+            first, *others_in_order = customise_before(settings_cls, init_settings=init_settings, **others)
+            return first, center, *others_in_order
 
         method = classmethod(settings_customise_sources)
         settings.settings_customise_sources = method  # type: ignore[assignment,method-assign] # `others` takes the sources by name

@@ -120,14 +120,14 @@ def compare(
 class ConfigVersions(Generic[ModelT_co]):
     """The last versions of one configuration, and the one it is pinned to.
 
-    Written from one event loop; safe to read from any thread: `kept` is replaced, never changed.
+    Written from one event loop; safe to read from any thread: `newest_first` is replaced, never changed.
 
     Args:
         keep: how many versions are kept.
         wall_clock: UTC.
 
     Attributes:
-        kept: the versions, newest first.
+        newest_first: the versions that are kept.
         pinned: the id of the version that was rolled back to, or None.
     """
 
@@ -139,7 +139,7 @@ class ConfigVersions(Generic[ModelT_co]):
         self._keep = keep
         self._wall_clock = wall_clock
         self._last_id = 0
-        self.kept: tuple[ConfigVersion[ModelT_co], ...] = ()
+        self.newest_first: tuple[ConfigVersion[ModelT_co], ...] = ()
         self.pinned: int | None = None
 
     def add(
@@ -152,7 +152,7 @@ class ConfigVersions(Generic[ModelT_co]):
         version = ConfigVersion(
             self._last_id, md5, sources, now, origin, config.model, config.data, tuple(documents)
         )
-        self.kept = (version, *self.kept[: self._keep - 1])
+        self.newest_first = (version, *self.newest_first[: self._keep - 1])
         return version
 
     def find(self, version_id: int) -> ConfigVersion[ModelT_co]:
@@ -161,10 +161,10 @@ class ConfigVersions(Generic[ModelT_co]):
         Raises:
             InvalidValueError: it is not kept.
         """
-        for version in self.kept:
+        for version in self.newest_first:
             if version.id == version_id:
                 return version
-        ids = ", ".join(str(version.id) for version in reversed(self.kept))
+        ids = ", ".join(str(version.id) for version in reversed(self.newest_first))
         raise InvalidValueError("version", version_id, f"one that is kept: {ids}")
 
     def roll_back(self, version_id: int) -> ConfigVersion[ModelT_co]:

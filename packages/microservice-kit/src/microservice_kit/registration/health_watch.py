@@ -69,10 +69,10 @@ async def _check_config(module: OpenModule[BaseModel]) -> str:
 
 
 async def _check_registrations(module: OpenModule[BaseModel]) -> str:
-    own = [registration for registration in module.registrations if registration.lock.held]
-    missing = [registration for registration in own if not registration.registered]
+    own_registrations = [registration for registration in module.registrations if registration.lock.held]
+    missing = [registration for registration in own_registrations if not registration.registered]
     if missing:
         names = ", ".join(registration.instance.service_name for registration in missing)
         raise NotRegisteredError(f"not registered yet: {names}")
-    others = len(module.registrations) - len(own)
-    return f"{len(own)} registered" + (f", {others} by another process" if others else "")
+    others = len(module.registrations) - len(own_registrations)
+    return f"{len(own_registrations)} registered" + (f", {others} by another process" if others else "")

@@ -124,7 +124,7 @@ class Registration:
                 self.lock.release()
 
     async def _stop_renewing(self) -> bool:
-        """Stop renewing the lease; return whether no other process goes on with it."""
+        """Stop renewing the lease; return whether no other process continues to renew it."""
         if not isinstance(self._registry, RegistrationHandover):
             return self.lock.held
         if self.lock.held:

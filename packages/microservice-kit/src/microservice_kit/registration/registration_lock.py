@@ -70,7 +70,7 @@ class RegistrationLock:
                 self.held = not self._is_shared or (self._sign_on() and self._try_lock(_OWNER_BYTE))
             except OSError as error:
                 logger.info(
-                    "the workers of one address cannot be told apart, each registers itself: %s",
+                    "the workers of one address cannot be told apart; each registers itself: %s",
                     error,
                 )
                 self._close()
@@ -104,7 +104,7 @@ class RegistrationLock:
             _create_private_folder(folder)
             self._path = folder / self._name
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if not (self._try_lock(_PRESENCE_BYTE, shared=True) and self._is_current(self._file)):
+            if not (self._try_lock(_PRESENCE_BYTE, exclusive=False) and self._is_current(self._file)):
                 self._close()
         return self._file is not None
 
@@ -113,10 +113,10 @@ class RegistrationLock:
         if file is not None:
             os.close(file)  # which releases both locks
 
-    def _try_lock(self, byte: int, *, shared: bool = False) -> bool:
+    def _try_lock(self, byte: int, *, exclusive: bool = True) -> bool:
         # POSIX record locks (lockf), not flock: they belong to the process, so a forked child that
         # inherits the descriptor holds nothing.
-        operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+        operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
         try:
             fcntl.lockf(cast(int, self._file), operation, 1, byte)
         except (BlockingIOError, PermissionError):  # POSIX leaves open which

@@ -53,7 +53,7 @@ class GracefulStop:
         if not _is_main_thread():
             return self
         previous = signal.getsignal(signal.SIGTERM)
-        # asyncio's own handler does nothing by itself: the loop is woken through a file descriptor,
+        # asyncio's own handler does nothing: the loop is woken through a file descriptor,
         # which a handler of ours would not hold back.
         if getattr(previous, "__module__", "") == "asyncio.unix_events":
             return self

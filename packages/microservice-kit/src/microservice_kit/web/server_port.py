@@ -26,8 +26,8 @@ _MAX_MIDDLEWARE = 50
 def find_server_ports(app: object = None) -> tuple[int, ...]:
     """Find the TCP ports that gunicorn, uvicorn or hypercorn serve in this process.
 
-    Of several uvicorn servers only those that run `app` count, where that can be told apart. Empty
-    while none is known yet.
+    Of several uvicorn servers only those that run `app` count, where that is known. Empty
+    while there is none yet.
     """
     for module, class_name, read_ports in _SERVERS:
         servers = list(_iter_objects(module, class_name))

@@ -188,9 +188,9 @@ def _build_labels(labels: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     return {_clip(key): _clip(str(mask_secrets(key, value))) for key, value in labels}
 
 
-def _build_call(call: CallRecord, ended: datetime) -> Document:
+def _build_call(call: CallRecord, ended_at: datetime) -> Document:
     return {
-        "time": ended.isoformat(),
+        "time": ended_at.isoformat(),
         "service": _clip(call.service),
         "method": _clip(call.method),
         "path": _clip(call.path),
@@ -205,7 +205,7 @@ def _build_call(call: CallRecord, ended: datetime) -> Document:
 
 
 def _to_json_text(value: object) -> str:
-    """Return the JSON text, so that `5` and `"5"` can be told apart; the mask as it is."""
+    """Return the JSON text, so that `5` and `"5"` differ; the mask as it is."""
     if value == MASK:
         return MASK
     try:
