@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .config.service import ConfigService
 from .config.versions import ConfigChange, ConfigVersion, KeyChange
-from .current import current_module
+from .context.current import current_module
 from .errors import ConfigRestoreError, InvalidConfigError, NotEnabledError
 from .health.checks import Health
 from .module import MicroserviceModule
@@ -19,11 +19,17 @@ from .sync_open_module import SyncOpenModule
 from .web.asgi import Microservice
 
 if TYPE_CHECKING:
-    from .calls.service_discovery import ServiceDiscovery
     from .config.encryption import ConfigEncryption, DecryptionError
-    from .config.settings_source import config_center_source
-    from .config.values import ConfigCenterValue, NacosValue
-    from .decorators import circuit_breaker, config_properties, governed, rate_limited, retry
+    from .context.decorators import (
+        circuit_breaker,
+        config_properties,
+        governed,
+        rate_limited,
+        retry,
+    )
+    from .context.service_discovery import ServiceDiscovery
+    from .context.settings_source import config_center_source
+    from .context.values import ConfigCenterValue, NacosValue
     from .telemetry.json_logs import JsonFormatter, json_logs
     from .telemetry.setup import Telemetry, setup_telemetry
     from .telemetry.tracing import TracingMiddleware
@@ -66,21 +72,21 @@ __all__ = (
 
 # Imported when first used: an application pays only for what it uses.
 _LAZY = {
-    "ConfigCenterValue": ".config.values",
+    "ConfigCenterValue": ".context.values",
     "ConfigEncryption": ".config.encryption",
     "DecryptionError": ".config.encryption",
     "JsonFormatter": ".telemetry.json_logs",
-    "NacosValue": ".config.values",
-    "ServiceDiscovery": ".calls.service_discovery",
+    "NacosValue": ".context.values",
+    "ServiceDiscovery": ".context.service_discovery",
     "Telemetry": ".telemetry.setup",
     "TracingMiddleware": ".telemetry.tracing",
-    "circuit_breaker": ".decorators",
-    "config_center_source": ".config.settings_source",
-    "config_properties": ".decorators",
-    "governed": ".decorators",
+    "circuit_breaker": ".context.decorators",
+    "config_center_source": ".context.settings_source",
+    "config_properties": ".context.decorators",
+    "governed": ".context.decorators",
     "json_logs": ".telemetry.json_logs",
-    "rate_limited": ".decorators",
-    "retry": ".decorators",
+    "rate_limited": ".context.decorators",
+    "retry": ".context.decorators",
     "setup_telemetry": ".telemetry.setup",
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel
 
-from .current import current_module
+from .context.current import current_module
 from .open_module import OpenModule
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def instance_of(
     service_name: str, *, balancer: str = "round_robin"
 ) -> Callable[[], Awaitable[ServiceInstance]]:
     """Depend on an instance: `Annotated[ServiceInstance, Depends(instance_of("orders"))]`."""
-    from .calls.service_discovery import ServiceDiscovery
+    from .context.service_discovery import ServiceDiscovery
 
     discovery = ServiceDiscovery(service_name, balancer=balancer)
 

@@ -26,8 +26,9 @@ from .calls.lazy_client import LazyServiceClient
 from .config.documents import ConfigSnapshot, DocumentReader, add_profiles
 from .config.encryption import ConfigEncryption
 from .config.service import ConfigService
-from .config.values import declared_documents
-from .current import enter_module, exit_module, notify_module_listeners
+from .context.current import enter_module, exit_module, notify_module_listeners
+from .context.values import declared_documents
+from .graceful_stop import GracefulStop
 from .open_module import ModuleParts, OpenModule
 from .options import ModuleOptions
 from .registration.declared_services import declared_services, describe_own_service
@@ -35,7 +36,6 @@ from .registration.health_watch import watch_health
 from .registration.registrar import Registrar
 from .settings import MicroserviceSettings, read_settings
 from .sync_open_module import SyncOpenModule
-from .web.graceful_stop import GracefulStop
 
 if TYPE_CHECKING:
     from microservice_client import ClientOptions
@@ -114,7 +114,13 @@ class MicroserviceModule(Generic[ModelT]):
             await self._open_registry_parts(stack, module)
             tasks = await stack.enter_async_context(TaskSupervisor("microservice-kit"))
             await self._start_registration(module, tasks)
-            watch_health(module, tasks, every_seconds=self.settings.health_seconds)
+            watch_health(
+                module.health,
+                module.config,
+                module.parts.registrar,
+                tasks,
+                every_seconds=self.settings.health_seconds,
+            )
             _prepare_client(module.parts.service_client, tasks)
             self._stack = stack.pop_all()
         return module

@@ -2,7 +2,7 @@
 
 1. **Deregister.** `leave_registry` below: readiness fails, every instance is deregistered or handed
    over to another worker, then callers get `leave_seconds` to notice. Requests are still served.
-   SIGTERM starts it (`web/graceful_stop.py`), or the end of the application's lifespan
+   SIGTERM starts it (`graceful_stop.py`), or the end of the application's lifespan
    (`web/asgi.py`), or the application itself (`OpenModule.leave`).
 2. **Drain.** The server stops accepting and finishes the requests it has. That is the server's part:
    `GracefulStop` forwards SIGTERM to it only after step 1.

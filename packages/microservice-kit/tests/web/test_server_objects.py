@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from microservice_kit.web.graceful_stop import GracefulStop
+from microservice_kit.graceful_stop import GracefulStop
 from microservice_kit.web.server_port import find_server_ports, has_known_server
 
 

@@ -8,7 +8,10 @@ from collections.abc import Awaitable, Callable
 from pydantic import BaseModel
 
 from microservice_core import MicroserviceError, TaskSupervisor
-from microservice_kit.open_module import OpenModule
+from microservice_kit.config.service import ConfigService
+from microservice_kit.health.checks import Health
+
+from .registrar import Registrar
 
 __all__ = ("watch_health",)
 
@@ -22,7 +25,9 @@ class NotRegisteredError(MicroserviceError):
 
 
 def watch_health(
-    module: OpenModule[BaseModel],
+    health: Health,
+    config: ConfigService[BaseModel],
+    registrar: Registrar | None,
     tasks: TaskSupervisor,
     *,
     every_seconds: float,
@@ -34,30 +39,23 @@ def watch_health(
         tasks: the owner of the background task.
         every_seconds: how often they decide.
     """
-    health = module.health
-    health.add("config", lambda: _check_config(module), critical=False)
-    if module.parts.registrar is not None:
-        health.add("service_registry", lambda: _check_registrations(module), critical=False)
+    health.add("config", lambda: _check_config(config), critical=False)
+    if registrar is not None:
+        health.add("service_registry", lambda: _check_registrations(registrar), critical=False)
     health.started = True
-    tasks.start("health", lambda: _update_rotation(module, every_seconds, sleep))
+
+    async def update_rotation() -> None:
+        while True:
+            await sleep(every_seconds)
+            is_ready = await health.ready()
+            # While it drains the instance is deregistered: a write would bring it back.
+            if registrar is not None and not health.draining:
+                await registrar.set_in_rotation(is_ready)
+
+    tasks.start("health", update_rotation)
 
 
-async def _update_rotation(
-    module: OpenModule[BaseModel],
-    every_seconds: float,
-    sleep: Callable[[float], Awaitable[None]],
-) -> None:
-    while True:
-        await sleep(every_seconds)
-        is_ready = await module.health.ready()
-        registrar = module.parts.registrar
-        # While it drains the instance is deregistered: a write would bring it back.
-        if registrar is not None and not module.health.draining:
-            await registrar.set_in_rotation(is_ready)
-
-
-async def _check_config(module: OpenModule[BaseModel]) -> str:
-    config = module.config
+async def _check_config(config: ConfigService[BaseModel]) -> str:
     if config.problem is not None:
         raise config.problem
     if config.degraded:
@@ -68,11 +66,14 @@ async def _check_config(module: OpenModule[BaseModel]) -> str:
     return f"version {config.version.id}"
 
 
-async def _check_registrations(module: OpenModule[BaseModel]) -> str:
-    own_registrations = [registration for registration in module.registrations if registration.lock.held]
+async def _check_registrations(registrar: Registrar) -> str:
+    registrations = registrar.registrations
+    own_registrations = [registration for registration in registrations if registration.lock.held]
     missing = [registration for registration in own_registrations if not registration.registered]
     if missing:
         names = ", ".join(registration.instance.service_name for registration in missing)
         raise NotRegisteredError(f"not registered yet: {names}")
-    others = len(module.registrations) - len(own_registrations)
-    return f"{len(own_registrations)} registered" + (f", {others} by another process" if others else "")
+    others = len(registrations) - len(own_registrations)
+    return f"{len(own_registrations)} registered" + (
+        f", {others} by another process" if others else ""
+    )

@@ -104,7 +104,9 @@ class RegistrationLock:
             _create_private_folder(folder)
             self._path = folder / self._name
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if not (self._try_lock(_PRESENCE_BYTE, exclusive=False) and self._is_current(self._file)):
+            if not (
+                self._try_lock(_PRESENCE_BYTE, exclusive=False) and self._is_current(self._file)
+            ):
                 self._close()
         return self._file is not None
 

@@ -15,12 +15,12 @@ from microservice_core import InvalidValueError, TaskSupervisor
 from microservice_kit.asgi_types import App, Message, Receive, Send
 from microservice_kit.config.service import ConfigService
 from microservice_kit.errors import NotEnabledError
+from microservice_kit.graceful_stop import GracefulStop
 from microservice_kit.module import AnyConfig, MicroserviceModule
 from microservice_kit.open_module import OpenModule
 from microservice_kit.options import ModuleOptions
 from microservice_kit.telemetry.setup import Telemetry
 
-from .graceful_stop import GracefulStop
 from .lifespan import InnerLifespan
 from .management import ManagementApp
 from .responses import strip_root_path

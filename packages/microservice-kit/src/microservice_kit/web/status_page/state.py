@@ -16,7 +16,7 @@ from microservice_core import ServiceInstance
 from microservice_kit.config.secrets import MASK, mask_secrets
 from microservice_kit.config.service import ConfigService
 from microservice_kit.config.versions import ConfigVersion, KeyChange
-from microservice_kit.declared_breakers import breaker_states
+from microservice_kit.context.declared_breakers import breaker_states
 from microservice_kit.health.checks import Health
 from microservice_kit.open_module import OpenModule
 from microservice_kit.registration.registrar import Registration

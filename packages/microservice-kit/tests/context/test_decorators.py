@@ -147,7 +147,7 @@ async def test_wrong_settings_change_nothing_and_say_where(
     center: InMemoryConfigCenter, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     breaker = circuit_breaker(name, TWICE)
-    with caplog.at_level(logging.ERROR, logger="microservice_kit.decorators"):
+    with caplog.at_level(logging.ERROR, logger="microservice_kit.context.decorators"):
         await publish(center, governing(name, '{"circuit_breaker": {"open_seconds": -1}}'))
     assert "open_seconds" in caplog.text
     assert "keeping the previous policies" in caplog.text

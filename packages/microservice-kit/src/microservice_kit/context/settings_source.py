@@ -8,11 +8,11 @@ from typing import TypeVar
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from microservice_kit.current import current_module
+from microservice_kit.config.data import MISSING, look_up
+from microservice_kit.config.documents import DocumentId
 from microservice_kit.errors import NotEnabledError
 
-from .data import MISSING, look_up
-from .documents import DocumentId
+from .current import current_module
 
 __all__ = ("ConfigCenterSettingsSource", "config_center_source")
 
@@ -89,7 +89,9 @@ def config_center_source(
             **others: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             center = ConfigCenterSettingsSource(settings_cls, data_id=data_id, prefix=prefix)
-            first, *others_in_order = customise_before(settings_cls, init_settings=init_settings, **others)
+            first, *others_in_order = customise_before(
+                settings_cls, init_settings=init_settings, **others
+            )
             return first, center, *others_in_order
 
         method = classmethod(settings_customise_sources)

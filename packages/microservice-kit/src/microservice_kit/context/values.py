@@ -9,12 +9,12 @@ from weakref import WeakSet
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from microservice_kit.current import current_module, open_modules, subscribe_to_modules
+from microservice_kit.config.data import MISSING, look_up
+from microservice_kit.config.documents import DocumentId
 from microservice_kit.errors import InvalidConfigError, NotEnabledError
 from microservice_kit.open_module import OpenModule
 
-from .data import MISSING, look_up
-from .documents import DocumentId
+from .current import current_module, open_modules, subscribe_to_modules
 
 __all__ = ("ConfigCenterValue", "NacosValue", "declared_documents", "refresh_values")
 

@@ -7,8 +7,8 @@ from contextvars import ContextVar
 
 from pydantic import BaseModel
 
-from .errors import NotEnabledError
-from .open_module import OpenModule
+from microservice_kit.errors import NotEnabledError
+from microservice_kit.open_module import OpenModule
 
 __all__ = (
     "current_module",

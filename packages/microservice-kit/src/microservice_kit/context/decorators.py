@@ -22,8 +22,8 @@ from microservice_governance import (
     Retry,
     RetryConfig,
 )
+from microservice_kit.config.data import MISSING, look_up
 
-from .config.data import MISSING, look_up
 from .current import open_modules, subscribe_to_modules
 from .declared_breakers import add_breaker
 

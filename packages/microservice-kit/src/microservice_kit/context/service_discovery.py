@@ -5,8 +5,9 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from microservice_core import ServiceInstance, ServiceRegistry
-from microservice_kit.current import current_module
 from microservice_lb import Balancer, create
+
+from .current import current_module
 
 __all__ = ("ServiceDiscovery",)
 

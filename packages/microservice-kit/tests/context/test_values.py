@@ -21,7 +21,7 @@ from microservice_kit import (
     config_properties,
     current_module,
 )
-from microservice_kit.config.values import declared_documents
+from microservice_kit.context.values import declared_documents
 from microservice_kit.module import AnyConfig
 
 
@@ -87,7 +87,7 @@ async def test_a_value_that_does_not_fit_is_told_and_the_last_one_stays(
     module: OpenModule[AnyConfig], center: InMemoryConfigCenter, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert Repository().pool_size == 7
-    with caplog.at_level(logging.ERROR, logger="microservice_kit.config.values"):
+    with caplog.at_level(logging.ERROR, logger="microservice_kit.context.values"):
         await publish(center, '{"db": {"pool": "many"}}')
     assert Repository().pool_size == 7
     assert "db.pool: Input should be a valid integer" in caplog.text
@@ -163,7 +163,7 @@ async def test_properties_are_a_part_of_the_configuration_of_now(
     assert config.properties(Database) is config.properties(Database)
     await publish(center, '{"db": {"pool": 9}}')
     assert config.properties(Database).pool == 9
-    with caplog.at_level(logging.ERROR, logger="microservice_kit.config.service"):
+    with caplog.at_level(logging.ERROR, logger="microservice_kit.config.reader"):
         await publish(center, '{"db": {"pool": 0}}')
         assert config.properties(Database).pool == 9
     assert "keeping the last valid Database" in caplog.text
