@@ -11,5 +11,5 @@ class Settings(BaseModel):
 
 with MicroserviceModule(service_name="report", config=Settings, register=False) as module:
     article = module.config.current.article
-    answer = module.service_client.get("inventory", f"/stock/{article}")
-    print(f"{article}: {answer.json()['pieces']} in stock")
+    response = module.service_client.get("inventory", f"/stock/{article}")
+    print(f"{article}: {response.json()['pieces']} in stock")
