@@ -16,18 +16,93 @@ from pathlib import Path
 from workspace import ROOT, members
 
 _FUNCTIONS = frozenset(
-    """
-    again alike anew apart asked aside away behind beside borne by enough found from_ given gone heard
-    how kept known later left made needed of off on one ours own placed put quick rest said seen soon
-    taken theirs told wanted went_well what when whence where which who whole whom whose why with_ within
-    without
-    """.split()
+    [
+        "again",
+        "alike",
+        "anew",
+        "apart",
+        "asked",
+        "aside",
+        "away",
+        "behind",
+        "beside",
+        "borne",
+        "by",
+        "enough",
+        "found",
+        "from_",
+        "given",
+        "gone",
+        "heard",
+        "how",
+        "kept",
+        "known",
+        "later",
+        "left",
+        "made",
+        "needed",
+        "of",
+        "off",
+        "on",
+        "one",
+        "ours",
+        "own",
+        "placed",
+        "put",
+        "quick",
+        "rest",
+        "said",
+        "seen",
+        "soon",
+        "taken",
+        "theirs",
+        "told",
+        "wanted",
+        "went_well",
+        "what",
+        "when",
+        "whence",
+        "where",
+        "which",
+        "who",
+        "whole",
+        "whom",
+        "whose",
+        "why",
+        "with_",
+        "within",
+        "without",
+    ]
 )
 _VARIABLES = frozenset(
-    """
-    again anew apart asked borne found given gone heard kept known made one ours said seen somebody
-    someone taken theirs there told wanted whole whom why
-    """.split()
+    [
+        "again",
+        "anew",
+        "apart",
+        "asked",
+        "borne",
+        "found",
+        "given",
+        "gone",
+        "heard",
+        "kept",
+        "known",
+        "made",
+        "one",
+        "ours",
+        "said",
+        "seen",
+        "somebody",
+        "someone",
+        "taken",
+        "theirs",
+        "there",
+        "told",
+        "wanted",
+        "whole",
+        "whom",
+        "why",
+    ]
 )
 
 

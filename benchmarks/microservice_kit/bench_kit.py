@@ -65,7 +65,7 @@ async def spreading(report: Report) -> None:
     )
     center = InMemoryConfigCenter({"many.json": json.dumps(dict.fromkeys(keys, 0))})
     took = []
-    async with MicroserviceModule(config_center=center, documents=["many.json"]) as services:
+    async with MicroserviceModule(config_center=center, documents=["many.json"]) as module:
         one = values()
         for number in range(1, 2 * report.rounds):
             delivered: list[float] = []
@@ -77,7 +77,7 @@ async def spreading(report: Report) -> None:
                 await asyncio.sleep(0)
             took.append(1000 * (time.perf_counter() - delivered[0]))
             stop()
-        assert services.config.problem is None
+        assert module.config.problem is None
     report.add("500 keys changed, until every reader shows them", took, unit="ms", bound=50)
 
 
@@ -185,10 +185,10 @@ PREPARED = """
 import asyncio, time
 from microservice_kit import MicroserviceModule
 async def main():
-    async with MicroserviceModule(service_registry="memory", config_center="memory") as services:
+    async with MicroserviceModule(service_registry="memory", config_center="memory") as module:
         began = last = time.perf_counter()
         longest = 0.0
-        while not services.lazy_service_client.is_open:
+        while not module.parts.service_client.is_open:
             await asyncio.sleep(0.001)
             now = time.perf_counter()
             longest, last = max(longest, now - last), now

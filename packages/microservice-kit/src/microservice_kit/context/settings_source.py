@@ -8,11 +8,11 @@ from typing import TypeVar
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from microservice_kit.current import current_services
+from microservice_kit.config.data import MISSING, look_up
+from microservice_kit.config.documents import DocumentId
 from microservice_kit.errors import NotEnabledError
 
-from .documents import DocumentId
-from .placeholders import MISSING, lookup
+from .current import current_module
 
 __all__ = ("ConfigCenterSettingsSource", "config_center_source")
 
@@ -20,11 +20,13 @@ SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
 class ConfigCenterSettingsSource(PydanticBaseSettingsSource):
-    """What the open module's configuration says of the settings' fields; nothing while none is open.
+    """Fills the fields of a settings class from the open module's configuration.
+
+    While no module is open it fills none.
 
     Args:
         data_id: read this document only; empty reads the merged configuration.
-        prefix: the dotted key under which the fields lie.
+        prefix: the dotted key that contains the fields.
     """
 
     def __init__(
@@ -35,50 +37,49 @@ class ConfigCenterSettingsSource(PydanticBaseSettingsSource):
         self._prefix = prefix
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
-        """The value of one field, as pydantic-settings asks for it."""
+        """Return the value of one field, in the form that pydantic-settings expects."""
         key = field.alias or field_name
-        return self._data().get(key), key, False
+        return self._read().get(key), key, False
 
     def __call__(self) -> dict[str, object]:
-        """The values of all fields that the configuration knows."""
-        data = self._data()
+        """Return the values of all fields that the configuration has."""
         names = {
             name
             for field_name, info in self.settings_cls.model_fields.items()
             for name in (field_name, info.alias)
             if name
         }
-        return {key: value for key, value in data.items() if key in names}
+        return {key: value for key, value in self._read().items() if key in names}
 
-    def _data(self) -> Mapping[str, object]:
+    def _read(self) -> Mapping[str, object]:
         try:
-            config = current_services().config
+            config = current_module().config
         except NotEnabledError:
             return {}
         if self._data_id:
-            where = DocumentId(self._data_id)
-            config.include(where)
-            data = config.document(where)
+            document_id = DocumentId(self._data_id)
+            config.include(document_id)
+            data = config.document(document_id)
         else:
             data = config.version.data
-        found = lookup(data, self._prefix) if self._prefix else data
-        return found if found is not MISSING and isinstance(found, Mapping) else {}
+        fields = look_up(data, self._prefix) if self._prefix else data
+        return fields if fields is not MISSING and isinstance(fields, Mapping) else {}
 
 
 def config_center_source(
     data_id: str = "", *, prefix: str = ""
 ) -> Callable[[type[SettingsT]], type[SettingsT]]:
-    """The one line that gives an existing settings class the configuration center.
+    """Add the configuration center to the sources of an existing settings class, in one line.
 
-    `@config_center_source("app.yaml", prefix="db")` on the class: what is handed to the constructor
-    wins, then the center, then the sources it had before. While no module is open it is as before.
+    `@config_center_source("app.yaml", prefix="db")` on the class: constructor arguments win, then
+    the center, then the sources that the class had before. While no module is open nothing changes.
 
     Args:
         data_id, prefix: see `ConfigCenterSettingsSource`.
     """
 
     def mark(settings: type[SettingsT]) -> type[SettingsT]:
-        before = settings.settings_customise_sources
+        customise_before = settings.settings_customise_sources
 
         def settings_customise_sources(
             _cls: type[BaseSettings],
@@ -88,11 +89,13 @@ def config_center_source(
             **others: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             center = ConfigCenterSettingsSource(settings_cls, data_id=data_id, prefix=prefix)
-            first, *rest = before(settings_cls, init_settings=init_settings, **others)
-            return first, center, *rest
+            first, *others_in_order = customise_before(
+                settings_cls, init_settings=init_settings, **others
+            )
+            return first, center, *others_in_order
 
-        made = classmethod(settings_customise_sources)
-        settings.settings_customise_sources = made  # type: ignore[assignment,method-assign]
+        method = classmethod(settings_customise_sources)
+        settings.settings_customise_sources = method  # type: ignore[assignment,method-assign] # `others` takes the sources by name
         return settings
 
     return mark

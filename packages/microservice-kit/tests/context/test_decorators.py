@@ -6,10 +6,6 @@ import pytest
 
 from microservice_core import (
     InMemoryConfigCenter,
-    InMemoryServiceRegistry,
-    InvalidValueError,
-    NoInstanceAvailableError,
-    ServiceInstance,
 )
 from microservice_core.testing.clock import settle
 from microservice_governance import (
@@ -22,22 +18,11 @@ from microservice_governance import (
 )
 from microservice_kit import (
     MicroserviceModule,
-    NotEnabledError,
-    ServiceDiscovery,
     circuit_breaker,
     governed,
     rate_limited,
     retry,
 )
-from microservice_kit.fastapi import (
-    api_client,
-    config_part,
-    config_value,
-    instance_of,
-    service_client,
-    services,
-)
-from microservice_kit.module import AnyConfig
 
 TWICE = BreakerConfig(failure_rate_threshold=None, consecutive_failures=2)
 
@@ -147,57 +132,8 @@ async def test_wrong_settings_change_nothing_and_say_where(
     center: InMemoryConfigCenter, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     breaker = circuit_breaker(name, TWICE)
-    with caplog.at_level(logging.ERROR, logger="microservice_kit.decorators"):
+    with caplog.at_level(logging.ERROR, logger="microservice_kit.context.decorators"):
         await publish(center, governing(name, '{"circuit_breaker": {"open_seconds": -1}}'))
     assert "open_seconds" in caplog.text
-    assert "the policies stay as they were" in caplog.text
+    assert "keeping the previous policies" in caplog.text
     assert breaker.config is TWICE
-
-
-async def test_how_services_are_called_follows_the_configuration_too(
-    center: InMemoryConfigCenter, caplog: pytest.LogCaptureFixture
-) -> None:
-    client = await service_client()
-    await publish(center, '{"calls": {"default": {"attempts": 1}}}')
-    with caplog.at_level(logging.ERROR, logger="microservice_kit.calls.call_policies"):
-        await publish(center, '{"calls": {"default": {"attempts": 0}}}')
-    assert "calls go on as before" in caplog.text
-    await publish(center, "{}")
-    assert client is await service_client()
-
-
-async def test_instances_are_found_and_chosen_in_turn() -> None:
-    registry = InMemoryServiceRegistry()
-    for host, enabled in (("a", True), ("b", True), ("c", False)):
-        await registry.register(ServiceInstance("orders", host, 80, enabled=enabled))
-    orders = ServiceDiscovery("orders")
-    async with MicroserviceModule(service_registry=registry):
-        assert len(await orders.instances()) == 3
-        assert {(await orders.choose()).ip for _ in range(4)} == {"a", "b"}
-        await registry.deregister(ServiceInstance("orders", "a", 80))
-        await settle()
-        assert {(await orders.choose()).ip for _ in range(4)} == {"b"}
-        with pytest.raises(NoInstanceAvailableError):
-            await ServiceDiscovery("nobody").choose()
-    with pytest.raises(NotEnabledError):
-        await orders.instances()
-
-
-def test_a_balancer_that_does_not_exist_is_refused_at_once() -> None:
-    with pytest.raises(InvalidValueError, match="name must be one of"):
-        ServiceDiscovery("orders", balancer="dice")
-
-
-class Db(AnyConfig):
-    pool: int = 5
-
-
-async def test_dependencies_hand_out_the_open_parts(center: InMemoryConfigCenter) -> None:
-    await publish(center, '{"db": {"pool": 7}}')
-    opened = await services()
-    assert config_part(Db, "db")().pool == 7
-    assert config_value("db.pool", 1)() == 7
-    assert api_client(lambda client: (client,))() == (opened.service_client,)
-    await opened.service_registry.register(ServiceInstance("orders", "a", 80))
-    chosen = await instance_of("orders")()
-    assert chosen.ip == "a"

@@ -16,12 +16,12 @@ from microservice_kit import (
     MicroserviceModule,
     NacosValue,
     NotEnabledError,
-    Services,
+    OpenModule,
     config_center_source,
     config_properties,
-    current_services,
+    current_module,
 )
-from microservice_kit.config.values import declared_documents
+from microservice_kit.context.values import declared_documents
 from microservice_kit.module import AnyConfig
 
 
@@ -40,9 +40,9 @@ def center() -> InMemoryConfigCenter:
 
 
 @pytest.fixture
-async def services(center: InMemoryConfigCenter) -> AsyncIterator[Services[AnyConfig]]:
-    async with MicroserviceModule(config_center=center, documents=["app.json"]) as opened:
-        yield opened
+async def module(center: InMemoryConfigCenter) -> AsyncIterator[OpenModule[AnyConfig]]:
+    async with MicroserviceModule(config_center=center, documents=["app.json"]) as module:
+        yield module
 
 
 async def publish(center: InMemoryConfigCenter, content: str, data_id: str = "app.json") -> None:
@@ -51,31 +51,31 @@ async def publish(center: InMemoryConfigCenter, content: str, data_id: str = "ap
 
 
 async def test_a_value_is_read_live_by_every_instance(
-    services: Services[AnyConfig], center: InMemoryConfigCenter
+    module: OpenModule[AnyConfig], center: InMemoryConfigCenter
 ) -> None:
     first, second = Repository(), Repository()
     assert (first.pool_size, first.required) == (7, "here")
     await publish(center, '{"db": {"pool": 8}}')
     assert (first.pool_size, second.pool_size) == (8, 8)
-    services.config.rollback(1)
+    module.config.rollback(1)
     assert second.pool_size == 7
 
 
 async def test_a_document_that_is_none_of_the_module_s_is_followed_too(
-    services: Services[AnyConfig], center: InMemoryConfigCenter
+    module: OpenModule[AnyConfig], center: InMemoryConfigCenter
 ) -> None:
     assert Repository().elsewhere is True
     await publish(center, '{"flag": false}', "other.json")
     assert Repository().elsewhere is False
     await publish(center, "{", "other.json")
     assert Repository().elsewhere is False
-    assert services.config.problem is not None
+    assert module.config.problem is not None
     await publish(center, '{"flag": 1}', "other.json")
-    assert services.config.problem is None
+    assert module.config.problem is None
 
 
 async def test_group_and_namespace_may_differ(
-    services: Services[AnyConfig], center: InMemoryConfigCenter
+    module: OpenModule[AnyConfig], center: InMemoryConfigCenter
 ) -> None:
     assert Repository().in_group == 0
     await center.publish_config("app.json", '{"db": {"pool": 3}}', "special")
@@ -84,10 +84,10 @@ async def test_group_and_namespace_may_differ(
 
 
 async def test_a_value_that_does_not_fit_is_told_and_the_last_one_stays(
-    services: Services[AnyConfig], center: InMemoryConfigCenter, caplog: pytest.LogCaptureFixture
+    module: OpenModule[AnyConfig], center: InMemoryConfigCenter, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert Repository().pool_size == 7
-    with caplog.at_level(logging.ERROR, logger="microservice_kit.config.values"):
+    with caplog.at_level(logging.ERROR, logger="microservice_kit.context.values"):
         await publish(center, '{"db": {"pool": "many"}}')
     assert Repository().pool_size == 7
     assert "db.pool: Input should be a valid integer" in caplog.text
@@ -95,7 +95,7 @@ async def test_a_value_that_does_not_fit_is_told_and_the_last_one_stays(
 
 
 async def test_a_value_without_a_default_that_is_missing_is_an_error_that_names_it(
-    services: Services[AnyConfig], center: InMemoryConfigCenter
+    module: OpenModule[AnyConfig], center: InMemoryConfigCenter
 ) -> None:
     await publish(center, "{}")
     assert Repository().pool_size == 5
@@ -110,13 +110,13 @@ def test_without_a_module_the_default_holds_or_there_is_an_error() -> None:
 
 
 async def test_with_several_modules_the_one_of_this_context_counts() -> None:
-    seen: dict[int, int] = {}
+    pools: dict[int, int] = {}
 
     async def live(pool: int, ready: asyncio.Barrier) -> None:
         center = InMemoryConfigCenter({"app.json": f'{{"db": {{"pool": {pool}}}}}'})
         async with MicroserviceModule(config_center=center, documents=["app.json"]):
             await ready.wait()
-            seen[pool] = Repository().pool_size
+            pools[pool] = Repository().pool_size
             await ready.wait()
 
     ready = asyncio.Barrier(3)
@@ -125,24 +125,24 @@ async def test_with_several_modules_the_one_of_this_context_counts() -> None:
         tasks.create_task(live(2, ready))
         await ready.wait()
         with pytest.raises(NotEnabledError, match="several are open"):
-            current_services()
+            current_module()
         assert Repository().pool_size == 5
         await ready.wait()
-    assert seen == {1: 1, 2: 2}
+    assert pools == {1: 1, 2: 2}
 
 
 async def test_a_module_closed_in_this_context_is_not_the_current_one_any_more() -> None:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(MicroserviceModule(documents=["app.json"]))
-        current_services()
+        current_module()
     with pytest.raises(NotEnabledError):
-        current_services()
+        current_module()
 
 
 async def test_a_value_that_is_forgotten_costs_nothing() -> None:
     ConfigCenterValue("forgotten.json", "key", default=1)
     gc.collect()
-    assert "forgotten.json" not in {where.data_id for where in declared_documents()}
+    assert "forgotten.json" not in {document_id.data_id for document_id in declared_documents()}
 
 
 async def test_a_value_cannot_be_set() -> None:
@@ -156,27 +156,27 @@ class Database(BaseModel):
 
 
 async def test_properties_are_a_part_of_the_configuration_of_now(
-    services: Services[AnyConfig], center: InMemoryConfigCenter, caplog: pytest.LogCaptureFixture
+    module: OpenModule[AnyConfig], center: InMemoryConfigCenter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = services.config
+    config = module.config
     assert config.properties(Database).pool == 7
     assert config.properties(Database) is config.properties(Database)
     await publish(center, '{"db": {"pool": 9}}')
     assert config.properties(Database).pool == 9
-    with caplog.at_level(logging.ERROR, logger="microservice_kit.config.service"):
+    with caplog.at_level(logging.ERROR, logger="microservice_kit.config.reader"):
         await publish(center, '{"db": {"pool": 0}}')
         assert config.properties(Database).pool == 9
-    assert "the last good values of Database stay" in caplog.text
+    assert "keeping the last valid Database" in caplog.text
     await publish(center, "{}")
     assert config.properties(Database).pool == 5
 
 
 async def test_properties_that_never_fitted_are_an_error(
-    services: Services[AnyConfig], center: InMemoryConfigCenter
+    module: OpenModule[AnyConfig], center: InMemoryConfigCenter
 ) -> None:
     await publish(center, '{"db": {"pool": -1}}')
     with pytest.raises(InvalidConfigError, match="'db' is invalid: pool"):
-        services.config.properties(Database)
+        module.config.properties(Database)
 
 
 @config_center_source("app.json", prefix="db")
@@ -191,7 +191,7 @@ class Merged(BaseSettings):
 
 
 async def test_an_existing_settings_class_gains_the_center_by_one_line(
-    services: Services[AnyConfig], monkeypatch: pytest.MonkeyPatch
+    module: OpenModule[AnyConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POOL", "6")
     assert Existing().pool == 7
