@@ -1,5 +1,6 @@
 import asyncio
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -250,6 +251,11 @@ def test_settings_that_break_a_rule_change_nothing(settings: Any, message: str) 
     assert registry.get("orders").config is before
     assert "correct it" in str(caught.value)
     assert caught.value.location
+
+
+def test_the_error_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(InvalidSettingsError("services.a", "must be a mapping")))  # noqa: S301 - our own bytes
+    assert (error.location, error.rule) == ("services.a", "must be a mapping")
 
 
 def test_a_secret_in_the_wrong_place_is_not_repeated() -> None:

@@ -434,6 +434,17 @@ async def test_a_redis_that_hangs_costs_the_timeout_only(clock: Clock) -> None:
     await limiter.aclose()
 
 
+async def test_a_garbled_response_is_a_failure_of_redis(clock: Clock) -> None:
+    class Garbled(fakeredis.FakeAsyncRedis):
+        async def execute_command(self, *args: Any, **options: Any) -> Any:
+            return b"<html>"
+
+    limiter = AsyncRedisRateLimiter(Garbled(), LimitConfig(rate=2), name="t", clock=clock)
+    decisions = [await limiter.try_acquire("u") for _ in range(3)]
+    assert [decision.allowed for decision in decisions] == [True, True, False]
+    assert limiter.snapshot()["shared"] is False
+
+
 async def test_closed_while_a_batch_is_under_way_it_ends_it(clock: Clock) -> None:
     release = asyncio.Event()
 
