@@ -27,16 +27,16 @@ class Diary:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def picked(self, endpoint: Any) -> None:
+    def on_pick(self, endpoint: Any) -> None:
         raise AssertionError("not its business")
 
-    def ejected(self, endpoint: Any, reason: str) -> None:
+    def on_eject(self, endpoint: Any, reason: str) -> None:
         self.lines.append(f"-{endpoint.instance_id} {reason}")
 
-    def returned(self, endpoint: Any) -> None:
+    def on_return(self, endpoint: Any) -> None:
         self.lines.append(f"+{endpoint.instance_id}")
 
-    def panicked(self, on: bool) -> None:
+    def on_panic(self, panicking: bool) -> None:
         raise AssertionError("not its business")
 
 
@@ -63,7 +63,7 @@ class Fleet:
         self.clock.now += self.stage.config.interval_seconds
         self.report(0, good=1)
 
-    def picked(self) -> set[str]:
+    def collect_picks(self) -> set[str]:
         return {self.stage.pick().instance_id for _ in range(3 * len(self.hosts))}
 
 
@@ -75,7 +75,7 @@ def test_errors_in_a_row_eject_at_once() -> None:
     assert fleet.stage.ejected == frozenset()
     fleet.report(3, bad=1)
     assert fleet.stage.ejected == {"h3"}
-    assert "h3" not in fleet.picked()
+    assert "h3" not in fleet.collect_picks()
     assert fleet.diary.lines == ["-h3 consecutive_errors"]
     assert repr(fleet.stage).startswith("OutlierEjection(1 of 10 ejected) > ")
 
@@ -108,7 +108,7 @@ def test_each_ejection_lasts_longer_and_good_behaviour_shortens_the_next() -> No
     def time_out() -> float:
         fleet.report(3, bad=5)
         began = fleet.clock.now
-        while "h3" not in fleet.picked():
+        while "h3" not in fleet.collect_picks():
             fleet.clock.now += 5
         return fleet.clock.now - began
 
@@ -178,13 +178,13 @@ def test_no_more_than_the_share_allowed_are_ejected(percent: float, most: int) -
     for number in range(10):
         fleet.report(number, bad=5)
     assert len(fleet.stage.ejected) == most
-    assert len(fleet.picked()) == 10 - most
+    assert len(fleet.collect_picks()) == 10 - most
 
 
 def test_the_last_one_is_never_ejected() -> None:
     fleet = Fleet(1, max_ejection_percent=100)
     fleet.report(0, bad=50)
-    assert fleet.picked() == {"h0"}
+    assert fleet.collect_picks() == {"h0"}
 
 
 def test_an_update_keeps_who_is_ejected_and_forgets_who_is_gone() -> None:
@@ -192,11 +192,11 @@ def test_an_update_keeps_who_is_ejected_and_forgets_who_is_gone() -> None:
     fleet.report(3, bad=5)
     fleet.stage.update([*fleet.hosts, Host(77)])
     assert fleet.stage.ejected == {"h3"}
-    assert "h3" not in fleet.picked()
+    assert "h3" not in fleet.collect_picks()
     fleet.stage.update(fleet.hosts[4:])
     assert fleet.stage.ejected == frozenset()
     fleet.clock.now += 31
-    assert "h3" not in fleet.picked()
+    assert "h3" not in fleet.collect_picks()
     assert len(fleet.stage.endpoints) == 6
 
 
@@ -242,7 +242,7 @@ def test_whatever_happens_somebody_is_left_and_the_cap_holds(
         assert fleet.stage.pick().instance_id not in fleet.stage.ejected
         assert len(fleet.stage.ejected) <= min(5, 6 * percent / 100 + 1)
     fleet.clock.now += 1000
-    assert len(fleet.picked()) == 6
+    assert len(fleet.collect_picks()) == 6
 
 
 def test_threads_may_report_while_others_update() -> None:
@@ -267,7 +267,7 @@ def test_threads_may_report_while_others_update() -> None:
     fleet.stage.update(fleet.hosts)
     fleet.clock.now += 1000
     fleet.stage.pick()
-    assert len(fleet.picked()) == 6
+    assert len(fleet.collect_picks()) == 6
 
 
 @pytest.mark.parametrize(
