@@ -31,8 +31,12 @@ def checks() -> list[Check]:
         ("spelling", ["codespell", "packages", "docs", "examples", "scripts", "README.md"]),
         ("compose file", ["check-jsonschema", *COMPOSE, "docker-compose.yml"]),
         ("workspace", [sys.executable, "scripts/check_workspace.py"]),
+        ("public names", [sys.executable, "scripts/public_names.py", "--check"]),
+        ("paths in the architecture", [sys.executable, "scripts/check_paths.py"]),
+        ("circles of imports", [sys.executable, "scripts/check_cycles.py"]),
         ("translated guides", [sys.executable, "scripts/check_translations.py"]),
         ("sync faces", [sys.executable, "scripts/generate_sync.py", "--check"]),
+        ("shared modules", [sys.executable, "scripts/copy_shared.py", "--check"]),
         ("layers", ["lint-imports", "--no-logo"]),
         *(
             (f"dependencies of {member.folder.name}", deptry(member.folder.name))

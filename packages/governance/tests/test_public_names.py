@@ -33,8 +33,8 @@ def test_every_public_name_is_there_once() -> None:
 @pytest.mark.parametrize(
     ("call", "install"),
     [
-        ("governance.RedisRateLimiter", "microservice-governance[redis]"),
-        ("governance.AsyncRedisBreakerSharing", "microservice-governance[redis]"),
+        ("governance.RedisRateLimiter(None)", "microservice-governance[redis]"),
+        ("governance.AsyncRedisBreakerSharing(None, [])", "microservice-governance[redis]"),
         ("governance.record_metrics(governance.Timeout(1))", "microservice-governance[otel]"),
     ],
 )

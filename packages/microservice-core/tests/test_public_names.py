@@ -14,6 +14,10 @@ def test_every_name_in_all_is_there_and_sorted(module: object) -> None:
     assert all(hasattr(module, name) for name in names)
 
 
+def test_dir_shows_the_lazy_names_too() -> None:
+    assert set(microservice_core.__all__) <= set(dir(microservice_core))
+
+
 @pytest.mark.parametrize("module", [microservice_core, testing])
 def test_a_name_that_is_not_there_is_an_attribute_error(module: object) -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):

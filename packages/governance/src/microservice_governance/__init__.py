@@ -1,7 +1,9 @@
 """Resilience policies that are right under concurrency: breaker, limits, retry, hedge, pipeline."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from microservice_core import MissingDependencyError
 
 from .breaker.circuit_breaker import CircuitBreaker
 from .breaker.config import BreakerConfig, BreakerState
@@ -168,8 +170,24 @@ _LAZY = {
 }
 
 
+def _unavailable(name: str, error: MissingDependencyError) -> type:
+    """A class that says what to install when it is made, so that importing its name never fails."""
+
+    def refuse(_cls: type, *_args: object, **_kwargs: object) -> NoReturn:
+        raise error
+
+    return type(name, (), {"__new__": refuse, "__doc__": str(error)})
+
+
 def __getattr__(name: str) -> object:
-    """What needs an extra is imported when it is asked for."""
+    """What needs an extra is imported when it is first used."""
     if name in _LAZY:
-        return getattr(import_module(_LAZY[name], __name__), name)
+        try:
+            return getattr(import_module(_LAZY[name], __name__), name)
+        except MissingDependencyError as error:
+            return _unavailable(name, error)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -47,7 +47,11 @@ from .registry import (
 from .selection import Endpoint, InstanceFilter, OutcomeObserver, RequestContext
 
 if TYPE_CHECKING:
-    from .delivery import Delivery
+    from ._backoff import Jitter, backoff_seconds, jittered
+    from ._loop_wind_up import cancel_all_tasks
+    from ._retry_after import parse_retry_after
+    from ._supervision import TaskSupervisor
+    from .delivery import Delivery, Watchers
     from .file import FileConfigCenter
     from .loop_thread import LoopThread, LoopThreadError
     from .memory import InMemoryConfigCenter, InMemoryServiceRegistry
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
         find_provider,
         open_config_center,
         open_service_registry,
+        refuse_unknown_settings,
     )
 
 __all__ = (
@@ -83,6 +88,7 @@ __all__ = (
     "InstanceQuery",
     "InstancesListener",
     "InvalidValueError",
+    "Jitter",
     "LoopThread",
     "LoopThreadError",
     "Metadata",
@@ -102,17 +108,31 @@ __all__ = (
     "ServiceRegistryError",
     "ServiceRegistryProvider",
     "ServiceRegistryUnavailableError",
+    "TaskSupervisor",
     "Unsubscribe",
+    "Watchers",
+    "backoff_seconds",
+    "cancel_all_tasks",
     "content_type_of",
     "find_provider",
+    "jittered",
     "md5_of",
     "open_config_center",
     "open_service_registry",
+    "parse_retry_after",
+    "refuse_unknown_settings",
 )
 
 # Loaded when first used: importing the ports costs a reader nothing but the ports.
 _LAZY = {
+    "Jitter": "._backoff",
+    "backoff_seconds": "._backoff",
+    "jittered": "._backoff",
+    "cancel_all_tasks": "._loop_wind_up",
+    "parse_retry_after": "._retry_after",
+    "TaskSupervisor": "._supervision",
     "Delivery": ".delivery",
+    "Watchers": ".delivery",
     "FileConfigCenter": ".file",
     "LoopThread": ".loop_thread",
     "LoopThreadError": ".loop_thread",
@@ -123,6 +143,7 @@ _LAZY = {
     "find_provider": ".providers",
     "open_config_center": ".providers",
     "open_service_registry": ".providers",
+    "refuse_unknown_settings": ".providers",
 }
 
 
@@ -130,3 +151,7 @@ def __getattr__(name: str) -> object:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
