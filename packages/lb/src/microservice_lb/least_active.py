@@ -88,14 +88,14 @@ class LeastActive(NodeBalancer[E, _BucketNode[E]]):
     are queued, and one thread at a time moves all that are queued, so no call waits for a lock.
     """
 
-    __slots__ = ("_buckets", "_filing_lock", "_moved")
+    __slots__ = ("_buckets", "_changed", "_filing_lock")
 
     def __init__(
         self,
         **common: Unpack[CommonOptions],
     ) -> None:
         self._filing_lock = threading.Lock()
-        self._moved: deque[_BucketNode[E]] = deque()
+        self._changed: deque[_BucketNode[E]] = deque()
         self._buckets: _Buckets[E] = _Buckets([])
         super().__init__(**common)
 
@@ -137,11 +137,11 @@ class LeastActive(NodeBalancer[E, _BucketNode[E]]):
         # A queue, because the garbage collector may release a lease in the middle of a move in this
         # very thread: waiting for the lock would then never end. The loop checks the queue again
         # after the lock is free, so that a node queued in between is not forgotten.
-        self._moved.append(node)
-        while self._moved and self._filing_lock.acquire(blocking=False):
+        self._changed.append(node)
+        while self._changed and self._filing_lock.acquire(blocking=False):
             try:
-                while self._moved:
-                    self._buckets.move(self._moved.popleft())
+                while self._changed:
+                    self._buckets.move(self._changed.popleft())
             finally:
                 self._filing_lock.release()
 

@@ -151,7 +151,7 @@ class OutlierEjection(NarrowingStage[E]):
         self._next_return: float | None = None
 
     @property
-    def ejected(self) -> frozenset[str]:
+    def ejected_ids(self) -> frozenset[str]:
         """The ids of the endpoints that get no calls now."""
         return frozenset(
             key for key, record in self._records.items() if record.ejected_until is not None
@@ -186,11 +186,11 @@ class OutlierEjection(NarrowingStage[E]):
         self._record_outcome(endpoint, error)
 
     def _narrow(self, listed: WeightedEndpoints[E]) -> WeightedEndpoints[E]:
-        ejected = self.ejected
-        return [(e, weight) for e, weight in listed if e.instance_id not in ejected]
+        ejected_ids = self.ejected_ids
+        return [(e, weight) for e, weight in listed if e.instance_id not in ejected_ids]
 
     def _describe(self) -> str:
-        return f"OutlierEjection({len(self.ejected)} of {len(self._listed)} ejected)"
+        return f"OutlierEjection({len(self.ejected_ids)} of {len(self._listed)} ejected)"
 
     def _record_outcome(self, endpoint: Endpoint, error: BaseException | None) -> None:
         record = self._records.get(endpoint.instance_id)
@@ -268,7 +268,7 @@ class OutlierEjection(NarrowingStage[E]):
         record, config = self._records.get(key), self.config
         if record is None or record.ejected_until is not None:
             return False
-        count = len(self.ejected)
+        count = len(self.ejected_ids)
         if 100 * count >= config.max_ejection_percent * len(self._records):
             return False
         if count + 1 >= len(self._records):  # a failing endpoint is better than none

@@ -101,12 +101,12 @@ class EarliestDeadline:
     __slots__ = (
         "_ends",
         "_entries",
-        "_later",
         "_link",
         "_next_from",
         "_ready",
         "_total",
         "_turn",
+        "_waiting",
         "_weights",
         "_width",
     )
@@ -129,9 +129,9 @@ class EarliestDeadline:
             for index, (end, weight) in enumerate(zip(self._ends, weights, strict=True))
         ]
         self._ready: list[int] = []
-        # A linked list per turn of the nodes allowed from that turn on: `_later` has the first
+        # A linked list per turn of the nodes allowed from that turn on: `_waiting` has the first
         # node, `_link` has for each node the one after it.
-        self._later: dict[int, int] = {}
+        self._waiting: dict[int, int] = {}
         self._link = [-1] * len(weights)
         for index, (turns, weight) in enumerate(zip(turns_so_far, weights, strict=True)):
             self._enqueue(index, turns * total // weight)
@@ -141,18 +141,18 @@ class EarliestDeadline:
         if allowed_from <= self._turn:
             self._ready.append(self._entries[index])
         else:
-            self._link[index] = self._later.get(allowed_from, -1)
-            self._later[allowed_from] = index
+            self._link[index] = self._waiting.get(allowed_from, -1)
+            self._waiting[allowed_from] = index
 
     def take(self, count: int) -> list[int]:
         """Return the node indexes of the next `count` turns."""
         # Locals and an inlined `_enqueue`: this loop is the whole price of a turn.
         weights, total, ends, next_from = self._weights, self._total, self._ends, self._next_from
-        entries, link, ready, later = self._entries, self._link, self._ready, self._later
+        entries, link, ready, waiting_from = self._entries, self._link, self._ready, self._waiting
         width, mask = self._width, (1 << self._width) - 1
         order: list[int] = []
         for turn in range(self._turn, self._turn + count):
-            waiting = later.pop(turn, -1)
+            waiting = waiting_from.pop(turn, -1)
             while waiting >= 0:
                 insort(ready, entries[waiting])
                 waiting = link[waiting]
@@ -168,8 +168,8 @@ class EarliestDeadline:
                 insort(ready, entry)
             else:
                 entries[index] = entry
-                link[index] = later.get(allowed_from, -1)
-                later[allowed_from] = index
+                link[index] = waiting_from.get(allowed_from, -1)
+                waiting_from[allowed_from] = index
         self._turn += count
         return order
 
