@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from microservice_client import Policies, policies_of
+from microservice_client import Policies, parse_policies
 from microservice_core import InvalidValueError
 from microservice_kit.config.placeholders import MISSING, lookup
 
@@ -26,7 +26,7 @@ CALLS = "calls"
 class CallPolicies:
     """Gives a client what the configuration says under `calls`, now and at each change.
 
-    The form is that of `policies_of`: `{"default": {...}, "services": {"orders": {...}}}`. Without
+    The form is that of `parse_policies`: `{"default": {...}, "services": {"orders": {...}}}`. Without
     the key the application's own policies hold; settings that are wrong change nothing.
     """
 
@@ -49,6 +49,6 @@ class CallPolicies:
         self._seen = found
         try:
             given = found if isinstance(found, Mapping) else {}
-            self._client.apply_policies(self._own if found is MISSING else policies_of(given))
+            self._client.apply_policies(self._own if found is MISSING else parse_policies(given))
         except InvalidValueError as error:
             logger.error("configuration %r: %s; calls go on as before", CALLS, error)  # noqa: TRY400
