@@ -56,6 +56,17 @@ class Member:
         assert isinstance(coverage, dict)  # noqa: S101
         return int(coverage["report"]["fail_under"])
 
+    @property
+    def wheel_tests(self) -> list[str]:
+        """Test files that the wheel has to pass even where all have just passed in the checkout.
+
+        Empty when the package names none in `[tool.microservice-toolkit]`: then it is all of them.
+        """
+        tools = self.pyproject.get("tool", {})
+        table = tools.get("microservice-toolkit", {})
+        found = table.get("wheel-tests", []) if isinstance(table, dict) else []
+        return [str(name) for name in found]
+
 
 def members() -> list[Member]:
     """Every member, sorted by folder."""
