@@ -24,16 +24,18 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 def main(arguments: list[str]) -> int:
     """Run each file as a program; 1 when one failed or there is none."""
     split = arguments.index("--") if "--" in arguments else len(arguments)
-    wanted, passed_on = arguments[:split], arguments[split + 1 :]
-    names = {plain(name) for name in wanted}
+    packages, passed_on = arguments[:split], arguments[split + 1 :]
+    names = {plain(name) for name in packages}
     files = sorted(
         path
         for path in BENCHMARKS.glob("*/bench_*.py")
         if not names or plain(path.parent.name) in names
     )
     if not files:
-        there = sorted({path.parent.name for path in BENCHMARKS.glob("*/bench_*.py")})
-        print(f"no benchmarks of {', '.join(wanted) or 'anything'}; there are: {', '.join(there)}")
+        known_names = sorted({path.parent.name for path in BENCHMARKS.glob("*/bench_*.py")})
+        print(
+            f"no benchmarks of {', '.join(packages) or 'anything'}; there are: {', '.join(known_names)}"
+        )
         return 1
     if "--smoke" in passed_on:
         return run_side_by_side(files, passed_on)
@@ -62,8 +64,10 @@ def run_side_by_side(files: list[Path], arguments: list[str]) -> int:
 
     def job(folder: Path, mine: list[Path]) -> Job:
         def work() -> Result:
-            done = [said(path, arguments) for path in mine]
-            return Result(all(one.passed for one in done), "\n".join(one.output for one in done))
+            done = [run_file(path, arguments) for path in mine]
+            return Result(
+                all(result.passed for result in done), "\n".join(result.output for result in done)
+            )
 
         return Job(folder.name, work)
 
@@ -74,7 +78,7 @@ def run_side_by_side(files: list[Path], arguments: list[str]) -> int:
     return summarize(outcomes, good="every benchmark runs")
 
 
-def said(path: Path, arguments: list[str]) -> Result:
+def run_file(path: Path, arguments: list[str]) -> Result:
     """Run one file, its output kept."""
     done = subprocess.run(
         [sys.executable, str(path), *arguments],

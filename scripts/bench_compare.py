@@ -71,9 +71,9 @@ def row(key: tuple[str, str, str], old: dict[str, Any] | None, new: dict[str, An
     return f"{start} {verdict(old, new):6} {change}"
 
 
-def main(one: str, other: str) -> None:
+def main(old_path: str, new_path: str) -> None:
     """Print every figure that is in either."""
-    (old, old_origins), (new, new_origins) = load(Path(one)), load(Path(other))
+    (old, old_origins), (new, new_origins) = load(Path(old_path)), load(Path(new_path))
     print("old:", *sorted(old_origins), sep="\n  ")
     print("new:", *sorted(new_origins), sep="\n  ")
     for key in sorted({*old, *new}):

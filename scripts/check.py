@@ -71,6 +71,7 @@ def everything_else() -> list[Check]:
         ("workspace", [sys.executable, "scripts/check_workspace.py"]),
         ("public names", [sys.executable, "scripts/public_names.py", "--check"]),
         ("paths in the architecture", [sys.executable, "scripts/check_paths.py"]),
+        ("names", [sys.executable, "scripts/check_names.py"]),
         ("circles of imports", [sys.executable, "scripts/check_cycles.py"]),
         ("translated guides", [sys.executable, "scripts/check_translations.py"]),
         ("sync faces", [sys.executable, "scripts/generate_sync.py", "--check"]),

@@ -48,7 +48,6 @@ _FUNCTIONS = frozenset(
         "ours",
         "own",
         "placed",
-        "put",
         "quick",
         "rest",
         "said",
@@ -127,9 +126,9 @@ def sources() -> list[Path]:
     return sorted(path for folder in [*folders, ROOT / "scripts"] for path in folder.rglob("*.py"))
 
 
-def main(wanted: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Print each refused name; 1 when there is one."""
-    paths = [Path(name).resolve() for name in wanted] or sources()
+    paths = [Path(name).resolve() for name in arguments] or sources()
     problems = [
         f"{path.relative_to(ROOT)}:{line} {what}: say what it is or does"
         for path in paths

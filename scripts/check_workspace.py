@@ -26,8 +26,8 @@ def missing_files(member: Member) -> list[str]:
 
 def untested(member: Member) -> list[str]:
     """A package without a test file proves nothing."""
-    found = list((member.folder / "tests").rglob("test_*.py"))
-    return [] if found else ["tests/ holds no test_*.py"]
+    test_files = list((member.folder / "tests").rglob("test_*.py"))
+    return [] if test_files else ["tests/ holds no test_*.py"]
 
 
 def dishonest_siblings(member: Member, versions: dict[str, str]) -> list[str]:
@@ -96,7 +96,7 @@ def bad_fragments(member: Member) -> list[str]:
 def unknown_wheel_tests(member: Member) -> list[str]:
     """Files under `wheel-tests` that are not there: `make wheels` would prove less than it says."""
     return [
-        f"[tool.microservice-toolkit] wheel-tests names {name}, which is missing"
+        f"[tool.waystation] wheel-tests names {name}, which is missing"
         for name in member.wheel_tests
         if not (member.folder / name).exists()
     ]

@@ -31,15 +31,15 @@ def interpreter(version: str) -> str:
         if not Path(named).exists():
             sys.exit(f"{variable} names {named}, which does not exist")
         return named
-    found = subprocess.run(
+    printed = subprocess.run(
         [UV, "python", "find", "--no-project", version], capture_output=True, text=True, check=False
     )
-    if found.returncode != 0:
+    if printed.returncode != 0:
         sys.exit(
             f"there is no Python {version} here: install it (`uv python install {version}`, pyenv "
             f"or your system's packages), or name one: {variable}=/path/to/python{version}"
         )
-    return found.stdout.strip()
+    return printed.stdout.strip()
 
 
 def python_version_of(environment: Path) -> str:

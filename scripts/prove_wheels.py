@@ -4,7 +4,7 @@
 
 Every module is imported, the README's blocks run, then the tests: all of them, or, where `make test`
 has just passed for exactly these sources on this Python, those in the package's pyproject.toml under
-`[tool.microservice-toolkit] wheel-tests`. Only here does a sibling range that refuses the sibling's
+`[tool.waystation] wheel-tests`. Only here does a sibling range that refuses the sibling's
 version fail: inside a workspace uv does not look at it.
 """
 
@@ -54,21 +54,21 @@ def prove(member: Member, outside: Path, python: str) -> Result:
     environment = FOLDER / f"{member.folder.name}-wheel"
     folder = copied(member, outside)
     make = [UV, "venv", "--quiet", "--clear", str(environment)]
-    said = ""
+    printed = ""
     for command in (
         [*make, "--python", python] if python else make,
         install(member, environment),
     ):
         done = run(command, outside)
-        said += done.output
+        printed += done.output
         if not done.passed:
-            return Result(False, said)
+            return Result(False, printed)
     for command in programs(member, folder, python_version_of(environment)):
         done = run([str(programs_of(environment) / "python"), *command], outside)
-        said += done.output
+        printed += done.output
         if not done.passed:
-            return Result(False, said)
-    return Result(True, said)
+            return Result(False, printed)
+    return Result(True, printed)
 
 
 def install(member: Member, environment: Path) -> list[str]:
@@ -99,7 +99,7 @@ def chosen_tests(member: Member, python_version: str) -> list[str]:
 
 
 def run(command: list[str], folder: Path) -> Result:
-    """Run it there; what it said."""
+    """Run it there; what it printed."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -119,7 +119,8 @@ def copied(member: Member, outside: Path) -> Path:
     """The member's tests and README at the same place relative to each other, without sources."""
     copy = outside / "packages" / member.folder.name
     shutil.copytree(member.folder / "tests", copy / "tests")
-    shutil.copy(member.folder / "README.md", copy)
+    for name in ("README.md", "public-names.txt"):
+        shutil.copy(member.folder / name, copy)
     return copy
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a job ended: whether it is good, and all it said."""
+    """How a job ended: whether it is good, and everything it printed."""
 
     passed: bool
     output: str
@@ -35,9 +35,9 @@ class Outcome:
     seconds: float
 
 
-def most_at_once(wanted: int | None = None) -> int:
+def most_at_once(limit: int | None = None) -> int:
     """How many jobs at a time: the number asked for, else one a core."""
-    return max(1, wanted or os.cpu_count() or 1)
+    return max(1, limit or os.cpu_count() or 1)
 
 
 def run_all(jobs: Sequence[Job], *, at_once: int, all_output: bool = True) -> list[Outcome]:

@@ -41,13 +41,13 @@ def holds(member: Member, python_version: str) -> bool:
 def fingerprint(member: Member) -> str:
     """Of the package, of all packages of ours it stands on, and of the versions around them."""
     digest = sha256()
-    for one in [member, *siblings_below(member)]:
+    for member_below in [member, *siblings_below(member)]:
         for folder in ("src", "tests"):
-            for path in sorted((one.folder / folder).rglob("*")):
+            for path in sorted((member_below.folder / folder).rglob("*")):
                 if path.is_file() and "__pycache__" not in path.parts:
                     _add(digest, path)
         for name in ("pyproject.toml", "README.md"):
-            _add(digest, one.folder / name)
+            _add(digest, member_below.folder / name)
     for name in SHARED:
         _add(digest, ROOT / name)
     return digest.hexdigest()
@@ -55,17 +55,17 @@ def fingerprint(member: Member) -> str:
 
 def siblings_below(member: Member) -> list[Member]:
     """The members it requires, directly or not, extras included; sorted by folder."""
-    by_name = {one.name: one for one in members()}
-    found: dict[str, Member] = {}
+    by_name = {member_below.name: member_below for member_below in members()}
+    siblings: dict[str, Member] = {}
     waiting = [member]
     while waiting:
         for line in waiting.pop().requirements:
             name = NAME.match(line)
             sibling = by_name.get(name.group() if name else "")
-            if sibling and sibling.name != member.name and sibling.name not in found:
-                found[sibling.name] = sibling
+            if sibling and sibling.name != member.name and sibling.name not in siblings:
+                siblings[sibling.name] = sibling
                 waiting.append(sibling)
-    return sorted(found.values(), key=lambda one: one.folder)
+    return sorted(siblings.values(), key=lambda member_below: member_below.folder)
 
 
 def _add(digest, path: Path) -> None:  # type: ignore[no-untyped-def] # hashlib names no type

@@ -35,7 +35,7 @@ class Leg:
     name: str
     environment: Environment
     program: tuple[str, ...]
-    """What `python` is given."""
+    """What `python` is parsed."""
 
     @property
     def title(self) -> str:
@@ -129,12 +129,12 @@ def has_slow_tests(member: Member) -> bool:
 
 def longest_first(chosen: list[Leg]) -> list[Leg]:
     """In the order of the last run's durations, so that no long one is left over at the end."""
-    known = durations()
+    durations_by_leg = durations()
 
     def expected(leg: Leg) -> float:
         size = sum(path.stat().st_size for path in (leg.member.folder / "tests").rglob("*.py"))
         guess = 0.0 if leg.name == "readme" else size / 10_000
-        return known.get(leg.title, guess)
+        return durations_by_leg.get(leg.title, guess)
 
     return sorted(chosen, key=expected, reverse=True)
 
@@ -142,22 +142,24 @@ def longest_first(chosen: list[Leg]) -> list[Leg]:
 def durations() -> dict[str, float]:
     """Seconds by leg, as far as it has ever run here."""
     try:
-        known = json.loads(DURATIONS.read_text(encoding="utf-8"))
+        durations_by_leg = json.loads(DURATIONS.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {name: float(seconds) for name, seconds in known.items()}
+    return {name: float(seconds) for name, seconds in durations_by_leg.items()}
 
 
 def keep_durations(outcomes: list[Outcome]) -> None:
     """For the next run's order."""
-    known = durations() | {one.name: round(one.seconds, 1) for one in outcomes if one.passed}
+    durations_by_leg = durations() | {
+        outcome.name: round(outcome.seconds, 1) for outcome in outcomes if outcome.passed
+    }
     DURATIONS.parent.mkdir(parents=True, exist_ok=True)
-    DURATIONS.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
+    DURATIONS.write_text(json.dumps(durations_by_leg, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def keep_stamps(chosen: list[Leg], outcomes: list[Outcome], sources: dict[str, str]) -> None:
     """Note which packages have passed in full; `sources` as they were when it began."""
-    passed = {one.name for one in outcomes if one.passed}
+    passed = {outcome.name for outcome in outcomes if outcome.passed}
     by_package: dict[str, list[Leg]] = {}
     for leg in chosen:
         by_package.setdefault(leg.member.name, []).append(leg)
@@ -184,18 +186,18 @@ def read(arguments: list[str]) -> Options:
         action="store_true",
         help="judge no coverage: measuring it doubles the time before Python 3.14",
     )
-    given = parser.parse_args(arguments[:split])
-    wanted = tuple(given.legs.split(","))
-    if unknown := set(wanted) - set(ALL_LEGS):
+    parsed = parser.parse_args(arguments[:split])
+    leg_names = tuple(parsed.legs.split(","))
+    if unknown := set(leg_names) - set(ALL_LEGS):
         parser.error(f"no leg named {', '.join(sorted(unknown))}; there are: {', '.join(ALL_LEGS)}")
-    python = interpreter(given.python) if given.python else ""
+    python = interpreter(parsed.python) if parsed.python else ""
     return Options(
-        packages=given.packages,
-        legs=wanted,
-        jobs=most_at_once(given.jobs),
+        packages=parsed.packages,
+        legs=leg_names,
+        jobs=most_at_once(parsed.jobs),
         python=python,
-        version=given.python,
-        coverage=not given.no_coverage,
+        version=parsed.python,
+        coverage=not parsed.no_coverage,
         pytest_arguments=arguments[split + 1 :],
     )
 

@@ -269,12 +269,12 @@ def validate_weights(
     Raises:
         InvalidValueError: an id is empty or not unique, or a weight is no finite number from 0.
     """
-    seen: set[str] = set()
+    endpoint_ids: set[str] = set()
     for endpoint in endpoints:
-        if not endpoint.instance_id or endpoint.instance_id in seen:
+        if not endpoint.instance_id or endpoint.instance_id in endpoint_ids:
             rule = "a non-empty id, given to one endpoint only"
             raise InvalidValueError("instance_id", endpoint.instance_id, rule)
-        seen.add(endpoint.instance_id)
+        endpoint_ids.add(endpoint.instance_id)
     if weights is None:
         weights = [endpoint.weight for endpoint in endpoints]
     elif len(weights) != len(endpoints):

@@ -107,13 +107,13 @@ class Maglev(ConsistentHash[E]):
     def _preference_order(self, position: int) -> Iterator[Node[E]]:
         ordered, owners = self._layout
         start = position % self.table_size
-        seen: set[int] = set()
+        yielded: set[int] = set()
         places = chain(range(start, len(owners)), range(min(start, len(owners))))
         around = (owners[place] for place in places)
         # Endpoints whose weight is too small for any place come last.
         for owner in chain(around, range(len(ordered))):
-            if owner not in seen:
-                seen.add(owner)
+            if owner not in yielded:
+                yielded.add(owner)
                 yield ordered[owner]
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:

@@ -112,11 +112,11 @@ class RingHash(ConsistentHash[E]):
     def _preference_order(self, position: int) -> Iterator[Node[E]]:
         positions, owners, _, _ = self._ring
         start = bisect_left(positions, position)
-        seen: set[int] = set()
+        yielded: set[int] = set()
         for place in chain(range(start, len(positions)), range(start)):
             node = owners[place]
-            if id(node) not in seen:
-                seen.add(id(node))
+            if id(node) not in yielded:
+                yielded.add(id(node))
                 yield node
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
