@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from . import _names as names
-from ._answers import data_of, document_of
-from ._steps import Answer, Operation, Request
+from ._config_list import CONFIG_LIST, LIST_PAGE_SIZE
+from ._keys import ConfigKey
+from ._responses import read_data, read_document
+from ._session import Session
+from ._steps import Operation, Request, Response
+from ._validation import validate_content, validate_ip, validate_namespace
 from .admin_models import (
     BetaConfig,
     ConfigDetail,
@@ -21,33 +25,32 @@ from .admin_models import (
     read,
     read_page,
 )
-from .ciphers import encrypted
-from .errors import InvalidArgumentError, NotFoundError, RequestRejectedError, ServerError
+from .ciphers import ConfigCipher, encrypt_content
+from .errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    RequestRejectedError,
+    ServerError,
+    UnexpectedAnswerError,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+__all__ = ("ConfigAdmin", "infer_content_type")
 
-    from ._config import ConfigKey
-    from ._session import Session
-    from .ciphers import ConfigCipher
-
-__all__ = ("ConfigAdmin", "type_of")
-
-CONFIG = "/v3/admin/cs/config"
-HISTORY = "/v3/admin/cs/history"
-PAGE_SIZE = 500
-POLICIES = ("ABORT", "SKIP", "OVERWRITE")
-KNOWN_TYPES = ("text", "json", "xml", "yaml", "html", "properties", "toml")
-TYPES = {"yml": "yaml", "htm": "html"} | {each: each for each in KNOWN_TYPES[1:]}
+_CONFIG = "/v3/admin/cs/config"
+_HISTORY = "/v3/admin/cs/history"
+_POLICIES = ("ABORT", "SKIP", "OVERWRITE")
+_CONTENT_TYPES = ("text", "json", "xml", "yaml", "html", "properties", "toml")
+_TYPES_BY_ENDING = {"yml": "yaml", "htm": "html"} | {each: each for each in _CONTENT_TYPES[1:]}
+_NO_SUCH_VERSION = 20002
 
 
-def type_of(data_id: str) -> str:
-    """The type a data id's ending stands for; `text` when it says nothing."""
-    return TYPES.get(data_id.rpartition(".")[2].lower(), "text")
+def infer_content_type(data_id: str) -> str:
+    """The content type for a data id's ending; `text` for an unknown one."""
+    return _TYPES_BY_ENDING.get(data_id.rpartition(".")[2].lower(), "text")
 
 
 class ConfigAdmin:
-    """What can be administered about documents. Needs admin permissions."""
+    """Publishes, searches and restores documents. Needs admin permissions."""
 
     def __init__(self, session: Session, ciphers: Sequence[ConfigCipher]) -> None:
         self._session = session
@@ -66,17 +69,13 @@ class ConfigAdmin:
         tags: Sequence[str] = (),
         app: str | None = None,
     ) -> Operation[None]:
-        """Create or replace a document; never tried again once it may have arrived.
-
-        Raises:
-            ConflictError: `cas_md5` is not the server's md5.
-        """
-        stored, wrapped = encrypted(self._ciphers, key.data_id, names.content(content))
+        """Create or replace a document; see `AsyncAdminApi.publish`, of which this is the core."""
+        stored, wrapped_key = encrypt_content(self._ciphers, key.data_id, validate_content(content))
         form = {
-            **key.parameters(),
+            **key.to_parameters(),
             "content": stored,
-            "type": _checked_type(kind) or type_of(key.data_id),
-            "encryptedDataKey": wrapped,
+            "type": _validate_type(kind) or infer_content_type(key.data_id),
+            "encryptedDataKey": wrapped_key,
             "desc": description,
             "configTags": ",".join(tags) or None,
             "appName": app,
@@ -86,21 +85,21 @@ class ConfigAdmin:
         if cas_md5:
             headers["casMd5"] = cas_md5
         if beta_ips:
-            headers["betaIps"] = _checked_ips(beta_ips)
-        request = Request("POST", CONFIG, form=form, headers=headers, repeat="unsent")
+            headers["betaIps"] = _join_ips(beta_ips)
+        request = Request("POST", _CONFIG, form=form, headers=headers, retry="unsent")
         yield from self._session.call(request)
 
     def delete(self, key: ConfigKey) -> Operation[None]:
-        """Delete a document; one that is not there is no error."""
-        yield from self._session.call(Request("DELETE", CONFIG, query=key.parameters()))
+        """Delete a document; one that does not exist is no error."""
+        yield from self._session.call(Request("DELETE", _CONFIG, query=key.to_parameters()))
 
     def get(self, key: ConfigKey) -> Operation[ConfigDetail]:
-        """The document as the database has it: sees one's own writes at once.
+        """The document in the database, where a write is visible at once.
 
         Raises:
             ConfigNotFound: there is none.
         """
-        request = Request("GET", CONFIG, query=key.parameters())
+        request = Request("GET", _CONFIG, query=key.to_parameters())
         data = yield from self._session.call(request)
         return read(ConfigDetail, data, request.operation)
 
@@ -119,39 +118,17 @@ class ConfigAdmin:
         query = {
             "dataId": data_id,
             "groupName": group,
-            "namespaceId": names.namespace(namespace),
+            "namespaceId": validate_namespace(namespace),
             "search": "blur" if not data_id or "*" in data_id + group else "accurate",
             "type": ",".join(kinds) or None,
             "configTags": ",".join(tags) or None,
             "appName": app or None,
             "pageNo": page,
-            "pageSize": PAGE_SIZE,
+            "pageSize": LIST_PAGE_SIZE,
         }
-        request = Request("GET", f"{CONFIG}/list", query=query)
+        request = Request("GET", CONFIG_LIST, query=query)
         data = yield from self._session.call(request)
         return read_page(ConfigSummary, data, request.operation)
-
-    def md5s(self, namespace: str, most_pages: int) -> Operation[dict[tuple[str, str], str] | None]:
-        """(group, data id) to md5 of a whole namespace; None when it has too many pages."""
-        found: dict[tuple[str, str], str] = {}
-        page = 1
-        while True:
-            query = {
-                "dataId": "",
-                "groupName": "",
-                "namespaceId": namespace,
-                "search": "blur",
-                "pageNo": page,
-                "pageSize": PAGE_SIZE,
-            }
-            data = yield from self._session.call(Request("GET", f"{CONFIG}/list", query=query))
-            pages = data["pagesAvailable"]
-            if pages > most_pages:
-                return None
-            found |= {(e["groupName"], e["dataId"]): e["md5"] for e in data["pageItems"]}
-            if page >= pages:
-                return found
-            page += 1
 
     def beta(self, key: ConfigKey) -> Operation[BetaConfig]:
         """The beta version.
@@ -159,18 +136,20 @@ class ConfigAdmin:
         Raises:
             ConfigNotFound: there is none.
         """
-        request = Request("GET", f"{CONFIG}/beta", query=key.parameters())
+        request = Request("GET", f"{_CONFIG}/beta", query=key.to_parameters())
         data = yield from self._session.call(request)
         return read(BetaConfig, data, request.operation)
 
     def stop_beta(self, key: ConfigKey) -> Operation[None]:
-        """Drop the beta version: everyone sees the formal one."""
-        yield from self._session.call(Request("DELETE", f"{CONFIG}/beta", query=key.parameters()))
+        """Delete the beta version: all clients see the formal one."""
+        yield from self._session.call(
+            Request("DELETE", f"{_CONFIG}/beta", query=key.to_parameters())
+        )
 
     def history_page(self, key: ConfigKey, page: int) -> Operation[Page[ConfigVersion]]:
         """One page of a document's history, newest first."""
-        query = {**key.parameters(), "pageNo": page, "pageSize": PAGE_SIZE}
-        request = Request("GET", f"{HISTORY}/list", query=query)
+        query = {**key.to_parameters(), "pageNo": page, "pageSize": LIST_PAGE_SIZE}
+        request = Request("GET", f"{_HISTORY}/list", query=query)
         data = yield from self._session.call(request)
         return read_page(ConfigVersion, data, request.operation)
 
@@ -180,12 +159,12 @@ class ConfigAdmin:
         Raises:
             NotFoundError: there is no such entry.
         """
-        number = _checked_version(version_id)
-        request = Request("GET", HISTORY, query={**key.parameters(), "nid": number})
+        number = _validate_version(version_id)
+        request = Request("GET", _HISTORY, query={**key.to_parameters(), "nid": number})
         try:
             data = yield from self._session.call(request)
         except (RequestRejectedError, ServerError) as refusal:
-            if refusal.code != 20002:
+            if refusal.code != _NO_SUCH_VERSION:
                 raise
             # Nacos reports a missing history entry as an invalid parameter.
             raise NotFoundError(
@@ -204,41 +183,46 @@ class ConfigAdmin:
             NotFoundError: there is no such entry.
         """
         version = yield from self.version(key, version_id)
-        # As stored: encrypted content goes back with its own key, not through a cipher again.
+        # As it was stored: encrypted content is published with its own key, not encrypted again.
         form = {
-            **key.parameters(),
-            "content": names.content(version.content),
-            "type": version.content_type or type_of(key.data_id),
+            **key.to_parameters(),
+            "content": validate_content(version.content),
+            "type": version.content_type or infer_content_type(key.data_id),
             "encryptedDataKey": version.encrypted_data_key or None,
             "appName": version.app or None,
         }
-        yield from self._session.call(Request("POST", CONFIG, form=form, repeat="unsent"))
+        yield from self._session.call(Request("POST", _CONFIG, form=form, retry="unsent"))
 
-    def export(self, namespace: str, config_ids: Sequence[str]) -> Operation[bytes]:
+    def export_configs(self, namespace: str, config_ids: Sequence[str]) -> Operation[bytes]:
         """The documents as a zip file."""
         query = {
-            "namespaceId": names.namespace(namespace),
+            "namespaceId": validate_namespace(namespace),
             "dataId": "",
             "groupName": "",
             "ids": ",".join(config_ids),
         }
-        request = Request("GET", f"{CONFIG}/export", query=query)
-        archive: bytes = yield from self._session.call(request, read=_archive_of)
+        request = Request("GET", f"{_CONFIG}/export", query=query)
+        archive: bytes = yield from self._session.call(request, read=_read_archive)
         return archive
 
-    def import_(self, namespace: str, archive: bytes, policy: str) -> Operation[TransferResult]:
+    def import_configs(
+        self, namespace: str, archive: bytes, policy: str
+    ) -> Operation[TransferResult]:
         """Publish the documents of a zip file."""
         boundary = uuid.uuid4().hex
         request = Request(
             "POST",
-            f"{CONFIG}/import",
-            query={"namespaceId": names.namespace(namespace), "policy": _checked_policy(policy)},
+            f"{_CONFIG}/import",
+            query={
+                "namespaceId": validate_namespace(namespace),
+                "policy": _validate_policy(policy),
+            },
             body=_multipart(boundary, archive),
             headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
-            repeat="unsent",
+            retry="unsent",
         )
         data = yield from self._session.call(request)
-        return _transfer(data)
+        return _parse_transfer(data, request.operation)
 
     def clone(
         self, configs: Sequence[ConfigSummary | ConfigDetail], target: str, policy: str
@@ -254,22 +238,25 @@ class ConfigAdmin:
         ]
         request = Request(
             "POST",
-            f"{CONFIG}/clone",
-            query={"namespaceId": names.namespace(target), "policy": _checked_policy(policy)},
+            f"{_CONFIG}/clone",
+            query={"namespaceId": validate_namespace(target), "policy": _validate_policy(policy)},
             body=json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
-            repeat="unsent",
+            retry="unsent",
         )
         data = yield from self._session.call(request)
-        return _transfer(data)
+        return _parse_transfer(data, request.operation)
 
 
-def _archive_of(request: Request, answer: Answer, server: str) -> bytes:
-    if answer.status == 200 and answer.body.startswith(b"PK"):
-        return answer.body
-    document_of(request, answer, server)
-    data_of(request, answer, server)
-    raise ServerError(request.operation, status=answer.status, detail="no zip file", server=server)
+def _read_archive(request: Request, response: Response, server: str) -> bytes:
+    if response.status == 200 and response.body.startswith(b"PK"):
+        return response.body
+    # Whatever error the body holds is raised by these two.
+    read_document(request, response, server)
+    read_data(request, response, server)
+    raise ServerError(
+        request.operation, status=response.status, detail="no zip file", server=server
+    )
 
 
 def _multipart(boundary: str, archive: bytes) -> bytes:
@@ -281,35 +268,41 @@ def _multipart(boundary: str, archive: bytes) -> bytes:
     return head.encode() + archive + f"\r\n--{boundary}--\r\n".encode()
 
 
-def _transfer(data: Mapping[str, Any] | None) -> TransferResult:
-    told = data or {}
-    failed = tuple(
-        f"{each.get('group') or each.get('groupName')}/{each.get('dataId')}"
-        for each in told.get("failData") or ()
-    )
-    return TransferResult(int(told.get("succCount") or 0), int(told.get("skipCount") or 0), failed)
+def _parse_transfer(data: Mapping[str, Any] | None, operation: str) -> TransferResult:
+    counts = data or {}
+    try:
+        failed = tuple(
+            f"{each.get('group') or each.get('groupName')}/{each.get('dataId')}"
+            for each in counts.get("failData") or ()
+        )
+        succeeded, skipped = (int(counts.get(name) or 0) for name in ("succCount", "skipCount"))
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        raise UnexpectedAnswerError(
+            operation, status=200, detail="data does not count documents"
+        ) from None
+    return TransferResult(succeeded, skipped, failed)
 
 
-def _checked_type(kind: str | None) -> str | None:
-    # The server would store what it does not know as text, without a word.
-    if kind is not None and kind not in KNOWN_TYPES:
-        raise InvalidArgumentError("type", kind, f"one of {', '.join(KNOWN_TYPES)}")
+def _validate_type(kind: str | None) -> str | None:
+    # The server would store an unknown type as text, and report success.
+    if kind is not None and kind not in _CONTENT_TYPES:
+        raise InvalidArgumentError("type", kind, f"one of {', '.join(_CONTENT_TYPES)}")
     return kind
 
 
-def _checked_policy(policy: str) -> str:
-    if policy not in POLICIES:
-        raise InvalidArgumentError("policy", policy, f"one of {', '.join(POLICIES)}")
+def _validate_policy(policy: str) -> str:
+    if policy not in _POLICIES:
+        raise InvalidArgumentError("policy", policy, f"one of {', '.join(_POLICIES)}")
     return policy
 
 
-def _checked_ips(ips: Sequence[str]) -> str:
+def _join_ips(ips: Sequence[str]) -> str:
     if isinstance(ips, str):
         raise InvalidArgumentError("beta_ips", ips, "a list of addresses")
-    return ",".join(names.ip(each) for each in ips)
+    return ",".join(validate_ip(each) for each in ips)
 
 
-def _checked_version(version_id: str) -> str:
+def _validate_version(version_id: str) -> str:
     if not re.fullmatch(r"[0-9]{1,20}", str(version_id)):
         raise InvalidArgumentError("version_id", version_id, "the version_id of a ConfigVersion")
     return str(version_id)
