@@ -103,7 +103,7 @@ class ConfigAdmin:
         data = yield from self._session.call(request)
         return read(ConfigDetail, data, request.operation)
 
-    def search_page(
+    def read_search_page(
         self,
         namespace: str,
         page: int,
@@ -146,7 +146,7 @@ class ConfigAdmin:
             Request("DELETE", f"{_CONFIG}/beta", query=key.to_parameters())
         )
 
-    def history_page(self, key: ConfigKey, page: int) -> Operation[Page[ConfigVersion]]:
+    def read_history_page(self, key: ConfigKey, page: int) -> Operation[Page[ConfigVersion]]:
         """One page of a document's history, newest first."""
         query = {**key.to_parameters(), "pageNo": page, "pageSize": LIST_PAGE_SIZE}
         request = Request("GET", f"{_HISTORY}/list", query=query)
@@ -217,7 +217,7 @@ class ConfigAdmin:
                 "namespaceId": validate_namespace(namespace),
                 "policy": _validate_policy(policy),
             },
-            body=_multipart(boundary, archive),
+            body=_encode_multipart(boundary, archive),
             headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
             retry="unsent",
         )
@@ -259,7 +259,7 @@ def _read_archive(request: Request, response: Response, server: str) -> bytes:
     )
 
 
-def _multipart(boundary: str, archive: bytes) -> bytes:
+def _encode_multipart(boundary: str, archive: bytes) -> bytes:
     head = (
         f"--{boundary}\r\n"
         'Content-Disposition: form-data; name="file"; filename="configs.zip"\r\n'

@@ -49,10 +49,10 @@ class _NoList(enum.Enum):
 
 def config_differs(before: ConfigState | None, now: ConfigState) -> bool:
     """Whether a listener that saw `before` has to be called with `now`."""
-    return _fingerprint(before) != _fingerprint(now)
+    return _compute_fingerprint(before) != _compute_fingerprint(now)
 
 
-def _fingerprint(state: ConfigState | None) -> tuple[str, str] | str | None:
+def _compute_fingerprint(state: ConfigState | None) -> tuple[str, str] | str | None:
     if isinstance(state, Config):
         return (state.md5, state.encrypted_data_key)
     return None if state is None else "deleted"
@@ -88,7 +88,7 @@ class ConfigWatches(Poller[ConfigKey, ConfigState, _ConfigWatch]):
         self._swept: set[str] = set()
 
     def _create_watch(self, key: ConfigKey) -> _ConfigWatch:
-        is_worth_a_list = len(self._watches_of(key.namespace)) + 1 >= _MIN_SWEPT_DOCUMENTS
+        is_worth_a_list = len(self._find_watches(key.namespace)) + 1 >= _MIN_SWEPT_DOCUMENTS
         name = f"sweep of {key.namespace}"
         if self._lists is not None and is_worth_a_list and name not in self._sweeps.running:
             self._sweeps.start(name, partial(self._sweep, key.namespace, self._lists))
@@ -111,13 +111,13 @@ class ConfigWatches(Poller[ConfigKey, ConfigState, _ConfigWatch]):
             return pause * _QUICK_SHARE
         return pause
 
-    def _watches_of(self, namespace: str) -> list[_ConfigWatch]:
+    def _find_watches(self, namespace: str) -> list[_ConfigWatch]:
         return [watch for key, watch in self._watches.items() if key.namespace == namespace]
 
     async def _sweep(self, namespace: str, lists: ConfigLists) -> None:
         """Compare the namespace's list with the known states, while enough of it is watched."""
         await self._sleep(self._poll_seconds)
-        while len(watches := self._watches_of(namespace)) >= _MIN_SWEPT_DOCUMENTS:
+        while len(watches := self._find_watches(namespace)) >= _MIN_SWEPT_DOCUMENTS:
             md5s = await self._list_md5s(lists, namespace, len(watches) // _READS_PER_PAGE)
             if md5s is _NoList.UNUSABLE:
                 self._read_one_by_one(namespace)
@@ -159,7 +159,7 @@ class ConfigWatches(Poller[ConfigKey, ConfigState, _ConfigWatch]):
         if namespace not in self._swept:
             return
         self._swept.discard(namespace)
-        for watch in self._watches_of(namespace):
+        for watch in self._find_watches(namespace):
             self._poll_again_in(watch, self._poll_seconds * self._rng.uniform(0.0, 0.9))
 
 

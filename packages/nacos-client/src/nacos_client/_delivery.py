@@ -29,7 +29,7 @@ class Delivery(Generic[S]):
         name: of the watch, for the log.
         loop: where the listener runs.
         call: calls the listener with a state and the one it saw before.
-        differs: tells whether a state differs from the one the listener saw before.
+        differs: whether a state differs from the one the listener saw before.
         in_threads: plain listeners run in a worker thread instead of on the loop.
     """
 

@@ -40,8 +40,8 @@ def instances_differ(before: ServiceState | None, now: ServiceState) -> bool:
 
 def diff_instances(state: ServiceState, before: ServiceState | None) -> InstanceList:
     """The list for a listener, with the differences to the one it saw before."""
-    old = {_identity(each): each for each in before.instances} if before else {}
-    new = {_identity(each): each for each in state.instances}
+    old = {_get_identity(each): each for each in before.instances} if before else {}
+    new = {_get_identity(each): each for each in state.instances}
     return InstanceList(
         service=state.key.service,
         group=state.key.group,
@@ -57,7 +57,7 @@ def diff_instances(state: ServiceState, before: ServiceState | None) -> Instance
     )
 
 
-def _identity(instance: Instance) -> tuple[str, str, int]:
+def _get_identity(instance: Instance) -> tuple[str, str, int]:
     return (instance.cluster, instance.ip, instance.port)
 
 

@@ -81,7 +81,7 @@ class ServerAdmin:
         query = {"namespaceId": validate_namespace(namespace)}
         yield from self._session.call(Request("DELETE", _NAMESPACE, query=query))
 
-    def services_page(
+    def read_services_page(
         self, namespace: str, page: int, *, group: str, service: str, with_empty: bool
     ) -> Operation[Page[ServiceSummary]]:
         """One page of the services whose names contain `group` and `service`."""
@@ -91,14 +91,14 @@ class ServerAdmin:
             "serviceNameParam": service or None,
             "ignoreEmptyService": not with_empty,
         }
-        return (yield from self._page(ServiceSummary, f"{_SERVICE}/list", query, page))
+        return (yield from self._read_page(ServiceSummary, f"{_SERVICE}/list", query, page))
 
     def service_names(self, namespace: str, group: str) -> Operation[list[str]]:
         """The names of all services of a group that have instances, sorted."""
         names: set[str] = set()
         page = 1
         while True:
-            services = yield from self.services_page(
+            services = yield from self.read_services_page(
                 namespace, page, group=group, service="", with_empty=False
             )
             names |= {each.name for each in services.items if each.group == group or not group}
@@ -148,10 +148,10 @@ class ServerAdmin:
         """Delete a service that has no instances."""
         yield from self._session.call(Request("DELETE", _SERVICE, query=_to_parameters(key)))
 
-    def subscribers_page(self, key: ServiceKey, page: int) -> Operation[Page[Subscriber]]:
+    def read_subscribers_page(self, key: ServiceKey, page: int) -> Operation[Page[Subscriber]]:
         """One page of the subscribers of a service."""
         path = f"{_SERVICE}/subscribers"
-        return (yield from self._page(Subscriber, path, _to_parameters(key), page))
+        return (yield from self._read_page(Subscriber, path, _to_parameters(key), page))
 
     def instances(self, key: ServiceKey) -> Operation[tuple[Instance, ...]]:
         """All instances, the disabled ones and those of every cluster included."""
@@ -219,9 +219,9 @@ class ServerAdmin:
             return False
         return True
 
-    def users_page(self, page: int) -> Operation[Page[User]]:
+    def read_users_page(self, page: int) -> Operation[Page[User]]:
         """One page of users."""
-        return (yield from self._page(User, "/v3/auth/user/list", {}, page))
+        return (yield from self._read_page(User, "/v3/auth/user/list", {}, page))
 
     def create_user(self, username: str, password: str) -> Operation[None]:
         """Create a user; its logins may be refused for some seconds, until all servers know it."""
@@ -233,9 +233,9 @@ class ServerAdmin:
         query = {"username": _validate_filled("username", username)}
         yield from self._session.call(Request("DELETE", "/v3/auth/user", query=query))
 
-    def roles_page(self, page: int) -> Operation[Page[Role]]:
+    def read_roles_page(self, page: int) -> Operation[Page[Role]]:
         """One page of roles."""
-        return (yield from self._page(Role, "/v3/auth/role/list", {}, page))
+        return (yield from self._read_page(Role, "/v3/auth/role/list", {}, page))
 
     def add_role(self, role: str, username: str) -> Operation[None]:
         """Give a user a role."""
@@ -253,9 +253,9 @@ class ServerAdmin:
         }
         yield from self._session.call(Request("DELETE", "/v3/auth/role", query=query))
 
-    def permissions_page(self, page: int) -> Operation[Page[Permission]]:
+    def read_permissions_page(self, page: int) -> Operation[Page[Permission]]:
         """One page of permissions."""
-        return (yield from self._page(Permission, "/v3/auth/permission/list", {}, page))
+        return (yield from self._read_page(Permission, "/v3/auth/permission/list", {}, page))
 
     def add_permission(self, role: str, resource: str, action: str) -> Operation[None]:
         """Grant a role a permission."""
@@ -268,7 +268,7 @@ class ServerAdmin:
         query = _build_permission(role, resource, action)
         yield from self._session.call(Request("DELETE", "/v3/auth/permission", query=query))
 
-    def _page(
+    def _read_page(
         self, model: type[T], path: str, query: Mapping[str, object], page: int
     ) -> Operation[Page[T]]:
         request = Request("GET", path, query={**query, "pageNo": page, "pageSize": _PAGE_SIZE})

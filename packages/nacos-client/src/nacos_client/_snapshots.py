@@ -16,12 +16,12 @@ from ._keys import ConfigKey
 from .errors import SnapshotError
 from .models import Config
 
-__all__ = ("FailoverFolder", "Snapshots", "default_snapshot_dir")
+__all__ = ("FailoverFolder", "Snapshots", "find_default_snapshot_dir")
 
 logger = logging.getLogger(__name__)
 
 
-def default_snapshot_dir() -> str:
+def find_default_snapshot_dir() -> str:
     """`nacos-client` in the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return str(Path(cache) / "nacos-client")
@@ -41,7 +41,7 @@ class Snapshots:
         self._written: dict[ConfigKey, str] = {}
         self._write_failure_logged = False
 
-    def path(self, key: ConfigKey) -> Path | None:
+    def get_path(self, key: ConfigKey) -> Path | None:
         """The file of the document's copy; None when snapshots are off."""
         if self._folder is None:
             return None
@@ -50,7 +50,7 @@ class Snapshots:
 
     def write(self, key: ConfigKey, config: Config) -> None:
         """Write a copy, if it differs from the last one written; a failure is only logged."""
-        path = self.path(key)
+        path = self.get_path(key)
         if path is None or self._written.get(key) == config.md5:
             return
         try:
@@ -68,7 +68,7 @@ class Snapshots:
         Raises:
             SnapshotError: the file is damaged, or belongs to another document.
         """
-        path = self.path(key)
+        path = self.get_path(key)
         if path is None:
             return None
         try:
@@ -81,7 +81,7 @@ class Snapshots:
 
     def remove(self, key: ConfigKey) -> None:
         """Delete the copy of a document that the server no longer has."""
-        path = self.path(key)
+        path = self.get_path(key)
         self._written.pop(key, None)
         if path is not None:
             path.unlink(missing_ok=True)
@@ -129,12 +129,12 @@ def _encode(config: Config) -> bytes:
         "content": config.content,
     }
     body = json.dumps(fields, ensure_ascii=False)
-    return f"{_checksum(body)}\n{body}".encode()
+    return f"{_compute_checksum(body)}\n{body}".encode()
 
 
 def _decode(key: ConfigKey, data: bytes, path: Path) -> Config:
     checksum, _, body = data.decode("utf-8", "replace").partition("\n")
-    if checksum != _checksum(body):
+    if checksum != _compute_checksum(body):
         raise SnapshotError(f"snapshot {path} is damaged or truncated; delete it")
     fields = json.loads(body)
     if (fields["namespace"], fields["group"], fields["data_id"]) != (
@@ -157,7 +157,7 @@ def _decode(key: ConfigKey, data: bytes, path: Path) -> Config:
     )
 
 
-def _checksum(body: str) -> str:
+def _compute_checksum(body: str) -> str:
     return hashlib.sha256(body.encode("utf-8", "replace")).hexdigest()
 
 

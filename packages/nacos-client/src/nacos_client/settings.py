@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from ._snapshots import default_snapshot_dir
+from ._snapshots import find_default_snapshot_dir
 from ._validation import validate_group, validate_namespace
 from .errors import InvalidArgumentError
 
@@ -147,7 +147,7 @@ class Settings(BaseModel):
         Raises:
             InvalidArgumentError: a setting is illegal; the error names it and the rule.
         """
-        values: dict[str, object] = {"snapshot_dir": default_snapshot_dir()}
+        values: dict[str, object] = {"snapshot_dir": find_default_snapshot_dir()}
         values |= _read_environment(os.environ if environment is None else environment)
         values |= {key: value for key, value in options.items() if value is not None}
         if server_addr is not None:

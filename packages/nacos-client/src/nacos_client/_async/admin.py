@@ -121,7 +121,7 @@ class AsyncAdminApi:
         space = self._core.namespace_or_default(namespace)
 
         def read_page(number: int) -> Operation[Page[ConfigSummary]]:
-            return self._core.config_admin.search_page(
+            return self._core.config_admin.read_search_page(
                 space, number, data_id=data_id, group=group, kinds=types, tags=tags, app=app
             )
 
@@ -152,7 +152,7 @@ class AsyncAdminApi:
         """The versions of a document, newest first, page by page."""
         key = self._core.config_key(data_id, group, namespace)
         async for each in self._iterate_pages(
-            lambda page: self._core.config_admin.history_page(key, page)
+            lambda page: self._core.config_admin.read_history_page(key, page)
         ):
             yield each
 
@@ -261,7 +261,7 @@ class AsyncAdminApi:
         space = self._core.namespace_or_default(namespace)
 
         def read_page(number: int) -> Operation[Page[ServiceSummary]]:
-            return self._core.server_admin.services_page(
+            return self._core.server_admin.read_services_page(
                 space, number, group=group, service=service, with_empty=with_empty
             )
 
@@ -329,7 +329,7 @@ class AsyncAdminApi:
         """The subscribers of a service, page by page; the server knows gRPC clients only."""
         key = self._core.service_key(service, group, namespace)
         admin = self._core.server_admin
-        async for each in self._iterate_pages(lambda page: admin.subscribers_page(key, page)):
+        async for each in self._iterate_pages(lambda page: admin.read_subscribers_page(key, page)):
             yield each
 
     async def instances(
@@ -358,7 +358,7 @@ class AsyncAdminApi:
         cluster: str = "DEFAULT",
         ephemeral: bool = True,
     ) -> None:
-        """Replace weight, enabled and metadata of an instance, whoever registered it.
+        """Replace weight, enabled and metadata of an instance of any client.
 
         All three are needed: Nacos' own "partial update" resets what is left out.
         """
@@ -417,7 +417,7 @@ class AsyncAdminApi:
 
     async def users(self) -> AsyncIterator[User]:
         """All users, page by page."""
-        async for each in self._iterate_pages(self._core.server_admin.users_page):
+        async for each in self._iterate_pages(self._core.server_admin.read_users_page):
             yield each
 
     async def create_user(self, username: str, password: str) -> None:
@@ -430,7 +430,7 @@ class AsyncAdminApi:
 
     async def roles(self) -> AsyncIterator[Role]:
         """All pairs of role and user, page by page."""
-        async for each in self._iterate_pages(self._core.server_admin.roles_page):
+        async for each in self._iterate_pages(self._core.server_admin.read_roles_page):
             yield each
 
     async def add_role(self, role: str, username: str) -> None:
@@ -443,7 +443,7 @@ class AsyncAdminApi:
 
     async def permissions(self) -> AsyncIterator[Permission]:
         """All permissions, page by page."""
-        async for each in self._iterate_pages(self._core.server_admin.permissions_page):
+        async for each in self._iterate_pages(self._core.server_admin.read_permissions_page):
             yield each
 
     async def add_permission(self, role: str, resource: str, action: str) -> None:

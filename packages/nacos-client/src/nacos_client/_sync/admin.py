@@ -122,7 +122,7 @@ class AdminApi:
         space = self._core.namespace_or_default(namespace)
 
         def read_page(number: int) -> Operation[Page[ConfigSummary]]:
-            return self._core.config_admin.search_page(
+            return self._core.config_admin.read_search_page(
                 space, number, data_id=data_id, group=group, kinds=types, tags=tags, app=app
             )
 
@@ -151,7 +151,9 @@ class AdminApi:
     ) -> Iterator[ConfigVersion]:
         """The versions of a document, newest first, page by page."""
         key = self._core.config_key(data_id, group, namespace)
-        yield from self._iterate_pages(lambda page: self._core.config_admin.history_page(key, page))
+        yield from self._iterate_pages(
+            lambda page: self._core.config_admin.read_history_page(key, page)
+        )
 
     def version(
         self,
@@ -256,7 +258,7 @@ class AdminApi:
         space = self._core.namespace_or_default(namespace)
 
         def read_page(number: int) -> Operation[Page[ServiceSummary]]:
-            return self._core.server_admin.services_page(
+            return self._core.server_admin.read_services_page(
                 space, number, group=group, service=service, with_empty=with_empty
             )
 
@@ -323,7 +325,7 @@ class AdminApi:
         """The subscribers of a service, page by page; the server knows gRPC clients only."""
         key = self._core.service_key(service, group, namespace)
         admin = self._core.server_admin
-        yield from self._iterate_pages(lambda page: admin.subscribers_page(key, page))
+        yield from self._iterate_pages(lambda page: admin.read_subscribers_page(key, page))
 
     def instances(
         self,
@@ -351,7 +353,7 @@ class AdminApi:
         cluster: str = "DEFAULT",
         ephemeral: bool = True,
     ) -> None:
-        """Replace weight, enabled and metadata of an instance, whoever registered it.
+        """Replace weight, enabled and metadata of an instance of any client.
 
         All three are needed: Nacos' own "partial update" resets what is left out.
         """
@@ -410,7 +412,7 @@ class AdminApi:
 
     def users(self) -> Iterator[User]:
         """All users, page by page."""
-        yield from self._iterate_pages(self._core.server_admin.users_page)
+        yield from self._iterate_pages(self._core.server_admin.read_users_page)
 
     def create_user(self, username: str, password: str) -> None:
         """Create a user; it can log in after some seconds, when the servers re-read their users."""
@@ -422,7 +424,7 @@ class AdminApi:
 
     def roles(self) -> Iterator[Role]:
         """All pairs of role and user, page by page."""
-        yield from self._iterate_pages(self._core.server_admin.roles_page)
+        yield from self._iterate_pages(self._core.server_admin.read_roles_page)
 
     def add_role(self, role: str, username: str) -> None:
         """Give a user a role."""
@@ -434,7 +436,7 @@ class AdminApi:
 
     def permissions(self) -> Iterator[Permission]:
         """All permissions, page by page."""
-        yield from self._iterate_pages(self._core.server_admin.permissions_page)
+        yield from self._iterate_pages(self._core.server_admin.read_permissions_page)
 
     def add_permission(self, role: str, resource: str, action: str) -> None:
         """Grant a role `r`, `w` or `rw` on a resource, such as `public:DEFAULT_GROUP:config/*`."""

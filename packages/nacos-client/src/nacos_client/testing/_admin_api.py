@@ -98,8 +98,8 @@ class AdminRoutes:
         name = parse_service_name(request)
         existing = self._instances.services.get(name)
         if existing is not None and (existing.created or existing.instances):
-            words = f"specified service {name[1]}@@{name[2]} already exists!"
-            return build_failure(400, 21007, "service already exist", words)
+            message = f"specified service {name[1]}@@{name[2]} already exists!"
+            return build_failure(400, 21007, "service already exist", message)
         # Persistent by default, as in the real server.
         service = FakeService(request.get_flag("ephemeral"), created=True)
         self._instances.services[name] = service
@@ -118,8 +118,8 @@ class AdminRoutes:
         request.require("serviceName")
         name = parse_service_name(request)
         if self._find_service(name).instances:
-            words = f"Service {name[1]}@@{name[2]} is not empty, can't be delete."
-            return build_failure(400, 21009, "service delete failure", words)
+            message = f"Service {name[1]}@@{name[2]} is not empty, can't be delete."
+            return build_failure(400, 21009, "service delete failure", message)
         del self._instances.services[name]
         return build_success("ok")
 
@@ -127,8 +127,8 @@ class AdminRoutes:
         self._instances.expire()
         service = self._instances.services.get(name)
         if service is None:
-            words = f"service not found, namespace: {name[0]}, serviceName: {name[1]}@@{name[2]}"
-            raise Refusal(build_failure(400, 21008, "service not exist", words))
+            message = f"service not found, namespace: {name[0]}, serviceName: {name[1]}@@{name[2]}"
+            raise Refusal(build_failure(400, 21008, "service not exist", message))
         return service
 
     def _list_instances(self, request: FakeRequest) -> FakeResponse:
@@ -160,8 +160,8 @@ class AdminRoutes:
         self._find_instance(request)
         _, group, service = parse_service_name(request)
         # Every cluster has a TCP check by default, and the fake has no way to change that.
-        words = f"health check is still working, service: {group}@@{service}, cluster: DEFAULT"
-        return build_failure(400, 30000, "server error", words)
+        message = f"health check is still working, service: {group}@@{service}, cluster: DEFAULT"
+        return build_failure(400, 30000, "server error", message)
 
     def _list_namespaces(self, _: FakeRequest) -> FakeResponse:
         return build_success([self._render_namespace(each) for each in self._namespaces])
@@ -172,8 +172,8 @@ class AdminRoutes:
     def _create_namespace(self, request: FakeRequest) -> FakeResponse:
         request.require("namespaceId", "namespaceName")
         if request.get("namespaceId") in self._namespaces:
-            words = f"namespaceId [{request.get('namespaceId')}] already exist"
-            return build_failure(400, 22002, "namespace already exist", words)
+            message = f"namespaceId [{request.get('namespaceId')}] already exist"
+            return build_failure(400, 22002, "namespace already exist", message)
         return self._store_namespace(request.get("namespaceId"), request)
 
     def _update_namespace(self, request: FakeRequest) -> FakeResponse:
@@ -190,8 +190,8 @@ class AdminRoutes:
     def _find_namespace(self, request: FakeRequest) -> str:
         namespace = request.get("namespaceId")
         if namespace not in self._namespaces:
-            words = f"namespaceId [ {namespace} ] not exist"
-            raise Refusal(build_failure(404, 22001, "namespace not exist", words))
+            message = f"namespaceId [ {namespace} ] not exist"
+            raise Refusal(build_failure(404, 22001, "namespace not exist", message))
         return namespace
 
     def _render_namespace(self, namespace: str) -> dict[str, Any]:

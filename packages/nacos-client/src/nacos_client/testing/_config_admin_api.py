@@ -77,12 +77,12 @@ class ConfigAdminRoutes:
         return build_failure(400, 20002, "parameter validate error", "Source must not be null")
 
     def _export(self, request: FakeRequest) -> FakeResponse:
-        wanted = set(request.get("ids").split(","))
+        selected = set(request.get("ids").split(","))
         file = io.BytesIO()
         described = ["metadata:"]
         with zipfile.ZipFile(file, "w") as archive:
             for (_, group, data_id), document in self._documents.stored.items():
-                if str(document.config_id) in wanted:
+                if str(document.config_id) in selected:
                     archive.writestr(f"{group}/{data_id}", document.content)
                     described += [
                         f"- appName: {document.app}",
@@ -115,14 +115,14 @@ class ConfigAdminRoutes:
     def _clone(self, request: FakeRequest) -> FakeResponse:
         by_id = {each.config_id: each for each in self._documents.stored.values()}
         namespace = request.get("namespaceId", "public")
-        wanted: dict[Key, Document] = {}
+        selected: dict[Key, Document] = {}
         for item in json.loads(request.body):
             document = by_id.get(item["configId"])
             if document is not None:
-                wanted[namespace, item["targetGroupName"], item["targetDataId"]] = document
-        if not wanted:
+                selected[namespace, item["targetGroupName"], item["targetDataId"]] = document
+        if not selected:
             return build_failure(200, 100005, "Imported file data is empty", _NOTHING_STORED)
-        return self._store_all(wanted, request.get("policy"))
+        return self._store_all(selected, request.get("policy"))
 
     def _store_all(self, documents: dict[Key, Document], policy: str) -> FakeResponse:
         stored, skipped, failed = 0, 0, []

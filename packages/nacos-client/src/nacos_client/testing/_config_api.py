@@ -41,8 +41,8 @@ class ConfigRoutes:
         for name in ("dataId", "groupName"):
             if not request.get(name):
                 # Unlike all others, this controller responds in plain text.
-                words = f"caused: Required parameter '{name}' type String is not present;"
-                return build_text(400, words)
+                message = f"caused: Required parameter '{name}' type String is not present;"
+                return build_text(400, message)
         key = parse_key(request)
         document = self._documents.read_cached(key)
         beta = self._documents.betas.get(key)

@@ -49,17 +49,17 @@ class NamingRoutes:
             return build_success("ok")
         kinds = ("ephemeral", "persistent")
         new, present = kinds if instance.ephemeral else kinds[::-1]
-        words = (
+        message = (
             f"errCode: 400, errMsg: Current service {name[1]}@@{name[2]} is {present} service, "
             f"can't register {new} instance. "
         )
-        return build_failure(400, 30000, "server error", words)
+        return build_failure(400, 30000, "server error", message)
 
     def _parse_instance(self, request: FakeRequest, ip: str, port: int) -> FakeInstance:
         weight = float(request.get("weight", "1.0"))
         if not (math.isfinite(weight) and 0 <= weight <= 10000):
-            words = "instance format invalid: The weights range from 0.0 to 10000.0"
-            raise Refusal(build_failure(400, 21001, "weight error", words))
+            message = "instance format invalid: The weights range from 0.0 to 10000.0"
+            raise Refusal(build_failure(400, 21001, "weight error", message))
         instance = FakeInstance(
             ip=ip,
             port=port,
@@ -76,8 +76,8 @@ class NamingRoutes:
             instance.get_milliseconds(DELETE_TIMEOUT, 30000),
         )
         if shortest < instance.get_milliseconds(BEAT_INTERVAL, 5000):
-            words = "Instance 'heart beat interval' must less than 'heart beat timeout'"
-            raise Refusal(build_failure(400, 21004, "instance error", words))
+            message = "Instance 'heart beat interval' must less than 'heart beat timeout'"
+            raise Refusal(build_failure(400, 21004, "instance error", message))
         return instance
 
     def _deregister(self, request: FakeRequest) -> FakeResponse:

@@ -257,14 +257,14 @@ class FakeNacosServer:
         path = request.path.removeprefix("/nacos")
         handler = self._routes.get((request.method, path))
         if handler is None or not request.path.startswith("/nacos/"):
-            words = f"No endpoint {request.method} {request.path}."
-            return build_spring_error(404, "Not Found", words, request.path)
+            message = f"No endpoint {request.method} {request.path}."
+            return build_spring_error(404, "Not Found", message, request.path)
         if path not in LOGIN_PATHS and path not in _STATE_PATHS:
-            self._users.authorize(request, *_required_permission(request, path))
+            self._users.authorize(request, *_find_required_permission(request, path))
         return handler(request)
 
 
-def _required_permission(request: FakeRequest, path: str) -> tuple[str, str]:
+def _find_required_permission(request: FakeRequest, path: str) -> tuple[str, str]:
     """The resource and the action that a request needs a permission for."""
     area = path.split("/")[3]
     action = "r" if request.method == "GET" else "w"
@@ -283,8 +283,8 @@ def _drop(_: str) -> None:
     """No response: the connection is closed."""
 
 
-def _build_denial(words: str) -> Callable[[str], FakeResponse]:
-    return lambda path: build_spring_error(403, "Forbidden", words, path)
+def _build_denial(message: str) -> Callable[[str], FakeResponse]:
+    return lambda path: build_spring_error(403, "Forbidden", message, path)
 
 
 _FAULT_RESPONSES: dict[FaultKind, Callable[[str], FakeResponse | None]] = {

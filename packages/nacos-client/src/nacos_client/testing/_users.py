@@ -46,8 +46,8 @@ class Users:
         if user is None:
             return build_spring_error(403, "Forbidden", "Access Denied", request.path)
         if not hmac.compare_digest(user.password.encode(), password.encode()):
-            words = "No message available"
-            return build_spring_error(500, "Internal Server Error", words, request.path)
+            message = "No message available"
+            return build_spring_error(500, "Internal Server Error", message, request.path)
         token = "AUTH_DISABLED" if not self.enabled else secrets.token_urlsafe(24)
         self._tokens[token] = (name, self._clock() + self.token_seconds)
         return build_bare(
@@ -95,7 +95,7 @@ class Users:
         )
 
 
-def _build_refusal(request: FakeRequest, code: int, words: str) -> Refusal:
+def _build_refusal(request: FakeRequest, code: int, message: str) -> Refusal:
     return Refusal(
-        build_spring_error(403, "Forbidden", f"Code: {code}, Message: {words}.", request.path)
+        build_spring_error(403, "Forbidden", f"Code: {code}, Message: {message}.", request.path)
     )

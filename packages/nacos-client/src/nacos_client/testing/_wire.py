@@ -132,6 +132,6 @@ def build_page(request: FakeRequest, entries: Sequence[object]) -> FakeResponse:
     )
 
 
-def build_text(status: int, words: str) -> FakeResponse:
+def build_text(status: int, message: str) -> FakeResponse:
     """A response in plain text, as servlet filters write it."""
-    return FakeResponse(status, words.encode(), {"content-type": "text/plain;charset=UTF-8"})
+    return FakeResponse(status, message.encode(), {"content-type": "text/plain;charset=UTF-8"})

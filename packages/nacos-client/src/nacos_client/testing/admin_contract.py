@@ -112,8 +112,8 @@ class AdminContract(ClientContract):
         archive = await nacos.admin.export_configs(summaries)
         first = await nacos.admin.import_configs(archive, namespace=namespace)
         assert (first.succeeded, first.skipped, first.failed) == (1, 0, ())
-        again = await nacos.admin.import_configs(archive, namespace=namespace, policy="SKIP")
-        assert (again.succeeded, again.skipped) == (0, 1)
+        repeated = await nacos.admin.import_configs(archive, namespace=namespace, policy="SKIP")
+        assert (repeated.succeeded, repeated.skipped) == (0, 1)
         aborted = await nacos.admin.import_configs(archive, namespace=namespace)
         assert (aborted.succeeded, aborted.failed) == (0, (f"{GROUP}/{data_id}",))
         assert (await nacos.admin.get(data_id, namespace=namespace)).content == "a: 1"
