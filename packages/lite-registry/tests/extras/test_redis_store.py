@@ -13,7 +13,7 @@ from lite_registry.http_client import HttpClient
 from lite_registry.instance import Instance, ServiceKey
 from lite_registry.leases import Precondition, SelfPreservation
 from lite_registry.metrics import Metrics
-from lite_registry.redis_store import RedisStore, reach
+from lite_registry.redis_store import RedisStore, find_problem
 
 ORDERS = ServiceKey("orders")
 DOCUMENT = {"ip": "10.0.0.7", "port": 8000, "ttl_seconds": 60}
@@ -79,11 +79,11 @@ class RedisStoreContract:
     ) -> None:
         async with running(make_store) as store:
             await store.put(ORDERS, instance(), Precondition(absent=True))
-            for precondition, told in (
+            for precondition, message in (
                 (Precondition(absent=True), "leave out If-None-Match"),
                 (Precondition(("other",)), "has changed"),
             ):
-                with pytest.raises(Problem, match=told):
+                with pytest.raises(Problem, match=message):
                     await store.put(ORDERS, instance(weight=3.0), precondition)
             with pytest.raises(Problem, match="has changed"):
                 await store.remove(ORDERS, "a", Precondition(("other",)))
@@ -156,20 +156,20 @@ async def test_while_redis_is_away_reading_goes_on_and_writing_says_so(
         await until(lambda: store.reachable)
         client = HttpClient(registry.url)
         path = "/v1/instances/orders/a"
-        assert (await client.ask("PUT", path, document=DOCUMENT)).status == 201
+        assert (await client.request("PUT", path, document=DOCUMENT)).status == 201
         server.connected = False
-        refused = await client.ask("PUT", path, document=DOCUMENT)
+        refused = await client.request("PUT", path, document=DOCUMENT)
         assert (refused.status, refused.headers["retry-after"]) == (503, "1")
         await until(lambda: not store.reachable)
-        assert b'"10.0.0.7"' in (await client.ask("GET", "/v1/instances/orders")).body
-        assert b"store_failures" in (await client.ask("GET", "/metrics")).body
+        assert b'"10.0.0.7"' in (await client.request("GET", "/v1/instances/orders")).body
+        assert b"store_failures" in (await client.request("GET", "/metrics")).body
         server.connected = True
         await until(lambda: store.reachable)
-        assert (await client.ask("POST", path + "/renew")).status == 204
+        assert (await client.request("POST", path + "/renew")).status == 204
 
 
-async def test_what_is_no_redis_is_told() -> None:
-    assert "Connect" in await reach("redis://127.0.0.1:1/0")
+async def test_what_is_not_redis_is_an_error() -> None:
+    assert "Connect" in await find_problem("redis://127.0.0.1:1/0")
     with pytest.raises(SettingsError, match="memory or a url such as redis://host"):
         RedisStore("http://redis")
 
