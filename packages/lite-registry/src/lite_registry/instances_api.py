@@ -108,8 +108,8 @@ class InstancesApi:
                 "namespace": key.namespace,
                 "instances": count,
             }
-            for key in self._store.services()
-            if (count := len(self._store.instances(key)))
+            for key in self._store.list_services()
+            if (count := len(self._store.list_instances(key)))
         ]
         return build_json_response(200, {"services": counts}, (("cache-control", "no-cache"),))
 
@@ -124,7 +124,7 @@ class InstancesApi:
             return cached.document
         instances = [
             {**instance.to_document(), "etag": instance.etag}
-            for instance in self._store.instances(key)
+            for instance in self._store.list_instances(key)
         ]
         version = compute_fingerprint([self._store.epoch, instances])
         if not settled:
@@ -202,7 +202,7 @@ class InstancesApi:
         keys, self._unrecorded = self._unrecorded, set()
         for key in keys:
             before = self._recorded_ids.pop(key, frozenset())
-            after = frozenset(instance.id for instance in self._store.instances(key))
+            after = frozenset(instance.id for instance in self._store.list_instances(key))
             if after:
                 self._recorded_ids[key] = after
             else:

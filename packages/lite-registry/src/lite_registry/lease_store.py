@@ -27,11 +27,11 @@ class LeaseStore(Protocol):
         """Call the listener with the key of each service whose instances change, from now on."""
         ...
 
-    def services(self) -> list[ServiceKey]:
+    def list_services(self) -> list[ServiceKey]:
         """Every service that has an instance, sorted."""
         ...
 
-    def instances(self, key: ServiceKey) -> list[Instance]:
+    def list_instances(self, key: ServiceKey) -> list[Instance]:
         """The service's instances, sorted by id."""
         ...
 

@@ -131,11 +131,11 @@ class LeaseTable:
         """The number of scheduled checks for lapses; in proportion to the number of leases."""
         return len(self._checks)
 
-    def services(self) -> list[ServiceKey]:
+    def list_services(self) -> list[ServiceKey]:
         """Every service that has an instance, sorted."""
         return sorted(self._services)
 
-    def instances(self, key: ServiceKey) -> list[Instance]:
+    def list_instances(self, key: ServiceKey) -> list[Instance]:
         """The service's instances, sorted by id."""
         leases = self._services.get(key, {})
         return [leases[instance_id].instance for instance_id in sorted(leases)]

@@ -54,13 +54,13 @@ class MemoryStore:
         self._listener = listener
         metrics.add_gauge("leases_lapsed", lambda: [({}, self._table.lapsed)])
 
-    def services(self) -> list[ServiceKey]:
+    def list_services(self) -> list[ServiceKey]:
         """Every service that has an instance, sorted."""
-        return self._table.services()
+        return self._table.list_services()
 
-    def instances(self, key: ServiceKey) -> list[Instance]:
+    def list_instances(self, key: ServiceKey) -> list[Instance]:
         """The service's instances, sorted by id."""
-        return self._table.instances(key)
+        return self._table.list_instances(key)
 
     def find(self, key: ServiceKey, instance_id: str) -> Instance | None:
         """The registration of that instance; None when there is none."""
@@ -98,8 +98,8 @@ class MemoryStore:
             "epoch": self.epoch,
             "instances": [
                 {"service": list(key), "instance": instance.to_document()}
-                for key in self.services()
-                for instance in self.instances(key)
+                for key in self.list_services()
+                for instance in self.list_instances(key)
             ],
         }
 

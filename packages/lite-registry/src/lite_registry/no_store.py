@@ -23,11 +23,11 @@ class NoStore:
     def start(self, listener: Callable[[ServiceKey], None], metrics: Metrics) -> None:
         """Do nothing: there will be no change."""
 
-    def services(self) -> list[ServiceKey]:
+    def list_services(self) -> list[ServiceKey]:
         """An empty list."""
         return []
 
-    def instances(self, key: ServiceKey) -> list[Instance]:
+    def list_instances(self, key: ServiceKey) -> list[Instance]:
         """An empty list."""
         return []
 

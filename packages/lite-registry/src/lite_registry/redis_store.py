@@ -1,7 +1,7 @@
 """Leases on Redis, so that several replicas share them.
 
 Redis decides: every write is one Lua script there, and leases lapse by its clock. Each replica holds
-a copy of everything; a channel tells it which services changed. So reading never waits, and works
+a copy of everything; a channel names the services that changed. So reading never waits, and works
 while Redis is unreachable.
 """
 
@@ -108,11 +108,11 @@ class RedisStore:
 
     # reading, from the copy
 
-    def services(self) -> list[ServiceKey]:
+    def list_services(self) -> list[ServiceKey]:
         """Every service that has an instance, sorted."""
         return sorted(self._copy)
 
-    def instances(self, key: ServiceKey) -> list[Instance]:
+    def list_instances(self, key: ServiceKey) -> list[Instance]:
         """The service's instances, sorted by id."""
         instances = self._copy.get(key, {})
         return [instances[instance_id] for instance_id in sorted(instances)]
@@ -172,10 +172,14 @@ class RedisStore:
         arguments: list[str | int],
     ) -> object:
         service = _encode(key)
-        keys = [self._key("lapses"), self._key("services"), self._key(f"service:{service}")]
+        keys = [
+            self._build_key("lapses"),
+            self._build_key("services"),
+            self._build_key(f"service:{service}"),
+        ]
         try:
             return await script(
-                keys=keys, args=[service, instance_id, self._key("changes"), *arguments]
+                keys=keys, args=[service, instance_id, self._build_key("changes"), *arguments]
             )
         except (RedisError, OSError) as error:
             self._failures += 1
@@ -227,7 +231,7 @@ class RedisStore:
         while True:
             try:
                 async with self._redis.pubsub() as channel:
-                    await channel.subscribe(self._key("changes"))
+                    await channel.subscribe(self._build_key("changes"))
                     await self._listen(channel)
             except (RedisError, OSError) as error:
                 self._record_loss(error)
@@ -247,10 +251,10 @@ class RedisStore:
 
     async def _sync(self) -> None:
         """Have every service read again, also those that only the copy has."""
-        epoch_key = self._key("epoch")
+        epoch_key = self._build_key("epoch")
         await self._redis.set(epoch_key, secrets.token_hex(8), nx=True)
         self.epoch = str(await self._redis.get(epoch_key))
-        names = await self._redis.hkeys(self._key("services"))
+        names = await self._redis.hkeys(self._build_key("services"))
         self._dirty.update(name for name in cast("list[str]", names) if name)
         self._dirty.update(map(_encode, self._copy))
         self._wake_refresh.set()
@@ -279,7 +283,7 @@ class RedisStore:
     async def _fetch(self, services: list[str]) -> None:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for service in services:
-                pipeline.hgetall(self._key(f"service:{service}"))  # type: ignore[unused-awaitable]
+                pipeline.hgetall(self._build_key(f"service:{service}"))  # type: ignore[unused-awaitable]
             contents = await pipeline.execute()
         for service, entries in zip(services, contents, strict=True):
             self._update_copy(_decode(service), cast("dict[str, str]", entries))
@@ -302,8 +306,12 @@ class RedisStore:
 
     async def _keep_expiring(self) -> None:
         rules = self._preservation
-        keys = [self._key("lapses"), self._key("services"), self._key("lapsed-lately")]
-        arguments: list[str | float] = [self._key("changes"), self._key("service:")]
+        keys = [
+            self._build_key("lapses"),
+            self._build_key("services"),
+            self._build_key("lapsed-lately"),
+        ]
+        arguments: list[str | float] = [self._build_key("changes"), self._build_key("service:")]
         arguments += [rules.share, rules.least]
         arguments += [int(rules.window_seconds * 1000), int(rules.longest_seconds * 1000)]
         while True:
@@ -325,7 +333,7 @@ class RedisStore:
             )
         self.reachable = False
 
-    def _key(self, name: str) -> str:
+    def _build_key(self, name: str) -> str:
         return self._prefix + name
 
 

@@ -108,9 +108,9 @@ class StatusApi:
                     "service": key.name,
                     "group": key.group,
                     "namespace": key.namespace,
-                    "instances": [each.to_document() for each in self._store.instances(key)],
+                    "instances": [each.to_document() for each in self._store.list_instances(key)],
                 }
-                for key in self._store.services()
+                for key in self._store.list_services()
             ],
             "changes": self._history.to_documents(),
         }

@@ -50,13 +50,13 @@ class RedisStoreContract:
     async def test_what_one_replica_writes_the_other_shows(self, make_store: MakeStore) -> None:
         async with running(make_store) as one, running(make_store) as other:
             assert await one.put(ORDERS, instance())
-            assert one.instances(ORDERS) == [instance()]
-            await until(lambda: other.instances(ORDERS) == [instance()])
+            assert one.list_instances(ORDERS) == [instance()]
+            await until(lambda: other.list_instances(ORDERS) == [instance()])
             assert not await other.put(ORDERS, instance(weight=2.0))
-            await until(lambda: one.instances(ORDERS) == [instance(weight=2.0)])
+            await until(lambda: one.list_instances(ORDERS) == [instance(weight=2.0)])
             assert await one.remove(ORDERS, "a")
             assert not await one.remove(ORDERS, "a")
-            await until(lambda: other.services() == [])
+            await until(lambda: other.list_services() == [])
             assert (len(one), one.epoch) == (len(other), other.epoch)
 
     async def test_a_lease_lapses_by_the_clock_of_redis_unless_it_is_renewed(
@@ -70,7 +70,7 @@ class RedisStoreContract:
                 assert (await store.renew(ORDERS, "renewed")).id == "renewed"
                 assert (await store.renew(ORDERS, "lasting")).id == "lasting"
                 await asyncio.sleep(0.25)
-            assert [one.id for one in store.instances(ORDERS)] == ["lasting", "renewed"]
+            assert [one.id for one in store.list_instances(ORDERS)] == ["lasting", "renewed"]
             with pytest.raises(Problem, match="has no instance 'short'"):
                 await store.renew(ORDERS, "short")
 
@@ -104,7 +104,7 @@ class RedisStoreContract:
             ]
             outcomes = await asyncio.gather(*writes, return_exceptions=True)
             assert sum(outcome is True for outcome in outcomes) == 1
-            await until(lambda: one.instances(ORDERS) == other.instances(ORDERS))
+            await until(lambda: one.list_instances(ORDERS) == other.list_instances(ORDERS))
 
     async def test_there_is_room_for_so_many_and_no_more(self, make_store: MakeStore) -> None:
         async with running(make_store, capacity=1) as store:
@@ -121,11 +121,11 @@ class RedisStoreContract:
             for number in range(4):
                 await store.put(ORDERS, instance(str(number), ttl_seconds=1.0))
             await until(lambda: store.preserving)
-            left = store.instances(ORDERS)
+            left = store.list_instances(ORDERS)
             assert len(left) >= 2  # an expiry between the first and the last may take half
             for one in left[1:]:
                 await store.renew(ORDERS, one.id)
-            await until(lambda: left[0] not in store.instances(ORDERS))
+            await until(lambda: left[0] not in store.list_instances(ORDERS))
 
 
 class TestRedisStoreOnTheFake(RedisStoreContract):

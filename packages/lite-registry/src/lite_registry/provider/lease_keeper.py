@@ -86,7 +86,7 @@ class LeaseKeeper:
         self._leases[_get_key(instance)] = _Lease(instance, self._schedule_renewal())
 
     def deregister(self, instance: ServiceInstance) -> None:
-        """Deregister the instance, whoever registered it."""
+        """Deregister the instance, also one of another process."""
         self._leases.pop(_get_key(instance), None)
         self._writer.delete(instance)
 
