@@ -18,6 +18,7 @@ from microservice_kit import MicroserviceSettings
 from nacos_client import Settings as NacosSettings
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+from architecture_pictures import write_pictures
 from reference_pages import names_page, settings_page
 
 if TYPE_CHECKING:
@@ -68,6 +69,12 @@ def write_reference(_: Sphinx) -> None:
     (folder / "names.md").write_text(names_page(PACKAGES), encoding="utf-8")
 
 
+def draw_architecture(_: Sphinx) -> None:
+    """The pictures of architecture.md."""
+    write_pictures(Path(__file__).parent / "_generated" / "architecture")
+
+
 def setup(app: Sphinx) -> None:
     """Hook the reference in."""
     app.connect("builder-inited", write_reference)
+    app.connect("builder-inited", draw_architecture)

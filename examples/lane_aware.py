@@ -1,4 +1,4 @@
-"""A FastAPI service that is lane-aware: two lines, and not a word about lanes in the handlers."""
+"""A FastAPI service that is lane-aware by two lines; its handlers do not mention lanes."""
 
 import os
 
@@ -15,5 +15,5 @@ instrument(LaneRouter(os.environ.get("LANE_ROUTER_URL", "http://lite-registry:80
 @app.get("/checkout")
 async def checkout() -> dict[str, str]:
     async with httpx.AsyncClient() as client:
-        answer = await client.get("http://orders/")
-    return {"orders": answer.text}
+        response = await client.get("http://orders/")
+    return {"orders": response.text}

@@ -1,4 +1,4 @@
-"""The same in a lane: instances of `dev` where there are any, the others where there are none."""
+"""The same in a lane: instances of lane `dev` if there are any, else the others."""
 
 import asyncio
 
@@ -9,15 +9,17 @@ from microservice_client import AsyncServiceClient
 from microservice_core import open_service_registry
 
 
-def hand_on(request: httpx.Request) -> None:
+def add_lane_headers(request: httpx.Request) -> None:
     request.headers.update(lane_headers())
 
 
 async def main() -> None:
     async with AsyncServiceClient(
-        open_service_registry("nacos"), filters=[LaneInstanceFilter()], interceptors=[hand_on]
+        open_service_registry("nacos"),
+        filters=[LaneInstanceFilter()],
+        interceptors=[add_lane_headers],
     ) as client:
-        for lane in (None, "dev", "dev-of-somebody-else"):
+        for lane in (None, "dev", "another-dev"):
             with lane_scope(lane):
                 response = await client.get("orders", "/who")
             print(lane, response.text)

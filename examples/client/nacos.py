@@ -1,4 +1,4 @@
-"""The same by what is registered in Nacos; NACOS_SERVER_ADDR and its siblings say where that is."""
+"""The same to the instances in Nacos, which NACOS_SERVER_ADDR and its siblings locate."""
 
 import asyncio
 

@@ -1,7 +1,7 @@
 """Three services in a chain, gateway -> orders -> inventory, as a team would run them in a cluster.
 
-Which one a process is says SHOP_SERVICE. Each is registered in Nacos, takes its greeting from
-there, goes where the lane leads at every hop, and hands messages on through a Redis stream.
+SHOP_SERVICE selects which one a process is. Each is registered in Nacos, reads its greeting from
+there, follows the lane of the request at every hop, and passes messages on through a Redis stream.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ micro = Microservice(
     port=PORT,
     config=Settings,
     documents=["shop.yaml"],
-    # A cluster outlives an outage of Nacos: start with what is known, catch up later.
+    # An outage of Nacos must not keep a pod from starting: begin with defaults, catch up later.
     on_config_unavailable="degrade",
     on_registry_unavailable="degrade",
 )
@@ -64,10 +64,10 @@ me = {
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     instrument(router)
     async with micro.lifespan(app) as state, router, httpx.AsyncClient(timeout=2.0) as http:
-        consuming = asyncio.ensure_future(consume()) if NAME == "inventory" else None
+        consumer = asyncio.ensure_future(consume()) if NAME == "inventory" else None
         yield {**state, "http": http}
-        if consuming is not None:
-            consuming.cancel()
+        if consumer is not None:
+            consumer.cancel()
 
 
 app = FastAPI(lifespan=lifespan)
@@ -79,26 +79,26 @@ app.add_middleware(TracingMiddleware)
     "next",
     RetryConfig(on=(httpx.TransportError,), attempts=5, backoff=FixedBackoff(0.1), idempotent=True),
 )
-async def ask(http: httpx.AsyncClient, path: str) -> object:
-    answer = await http.get(f"http://{NEXT}:{PORT}{path}")
-    if answer.status_code == 503:
-        raise HTTPException(503, answer.json().get("detail"))
-    answer.raise_for_status()
-    return answer.json()
+async def call_next(http: httpx.AsyncClient, path: str) -> object:
+    response = await http.get(f"http://{NEXT}:{PORT}{path}")
+    if response.status_code == 503:
+        raise HTTPException(503, response.json().get("detail"))
+    response.raise_for_status()
+    return response.json()
 
 
 @app.get("/chain")
-async def chain(request: Request) -> dict[str, object]:
-    """Who answered at each hop."""
-    answer: dict[str, object] = {**me, "greeting": micro.config.current.greeting}
+async def get_chain(request: Request) -> dict[str, object]:
+    """Return the instance that responded at each hop."""
+    hop: dict[str, object] = {**me, "greeting": micro.config.current.greeting}
     if NEXT is not None:
         try:
-            answer["next"] = await ask(request.state.http, "/chain")
+            hop["next"] = await call_next(request.state.http, "/chain")
         except LaneUnavailableError as error:
             raise HTTPException(503, str(error)) from error
         except httpx.HTTPError as error:
             raise HTTPException(502, f"{NEXT}: {type(error).__name__}") from error
-    return answer
+    return hop
 
 
 @app.post("/ship/{order_id}")
@@ -108,19 +108,19 @@ async def ship(order_id: str) -> dict[str, str]:
 
 
 @app.get("/shipped/{order_id}")
-async def shipped(order_id: str) -> list[str]:
-    """In which lanes the message was handled."""
+async def get_shipped(order_id: str) -> list[str]:
+    """Return the lanes in which the message was handled."""
     return [str(lane) for lane in await redis.lrange(f"shipped:{order_id}", 0, -1)]
 
 
 @app.post("/eat/{megabytes}")
 async def eat(megabytes: int) -> int:
-    """Use that much memory, to see what the cluster does about it."""
-    eaten.append(bytearray(os.urandom(1) * (megabytes * 1024 * 1024)))
-    return sum(map(len, eaten))
+    """Use this much memory, to see what the cluster does about it."""
+    memory.append(bytearray(os.urandom(1) * (megabytes * 1024 * 1024)))
+    return sum(map(len, memory))
 
 
-eaten: list[bytearray] = []
+memory: list[bytearray] = []
 
 
 async def consume() -> None:

@@ -1,4 +1,4 @@
-"""`make demo`: the toolkit at work, in about half a minute, as a newcomer meets it."""
+"""`make demo`: the toolkit at work, in about half a minute."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 
@@ -17,12 +18,12 @@ from .processes import DemoError
 from .screen import WIDTH, Screen
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line asks for."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--nacos", metavar="HOST:PORT", default="", help="use a real Nacos 3")
     parser.add_argument("--port", type=int, default=7080, help="first of five ports (%(default)s)")
-    parser.add_argument("--keep", action="store_true", help="go on until Ctrl-C")
+    parser.add_argument("--keep", action="store_true", help="keep the traffic running until Ctrl-C")
     parser.add_argument("--picture", metavar="FILE", help="save the last screen as an SVG")
     parser.add_argument(
         "--act-seconds", type=float, default=1.5, help="traffic before each act (%(default)s)"
@@ -31,14 +32,16 @@ def arguments() -> argparse.Namespace:
 
 
 async def run(options: argparse.Namespace, console: Console) -> bool:
-    """Play it, on a terminal or in plain lines; SIGTERM and a closed terminal end it as Ctrl-C does."""
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine always runs in a task
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(ending, task.cancel)
+    """Play the demo, on a terminal or in plain lines; return whether every promise was kept.
+
+    SIGTERM and a closed terminal end it as Ctrl-C does.
+    """
+    task = cast(asyncio.Task[object], asyncio.current_task())
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
     with tempfile.TemporaryDirectory(prefix="microservice-demo-") as folder:
         with Screen("the microservice toolkit", console) as screen:
-            held = await Play(
+            succeeded = await Play(
                 Path(folder),
                 screen,
                 nacos=options.nacos,
@@ -47,16 +50,16 @@ async def run(options: argparse.Namespace, console: Console) -> bool:
                 keep=options.keep,
             ).run()
         if options.picture:
-            screen.picture(options.picture)
-    return held
+            screen.save_picture(options.picture)
+    return succeeded
 
 
 def main() -> int:
-    """Exit code 0 when the play came out well, 1 when not, 2 when it could not be played."""
+    """Return exit code 0 when every promise was kept, 1 when not, 2 when it could not start."""
     logging.basicConfig(level=logging.CRITICAL)  # what matters is on the screen
     console = Console(width=WIDTH if sys.stdout.isatty() else None, soft_wrap=True)
     try:
-        return 0 if asyncio.run(run(arguments(), console)) else 1
+        return 0 if asyncio.run(run(parse_arguments(), console)) else 1
     except DemoError as error:
         print(error, file=sys.stderr)
         return 2

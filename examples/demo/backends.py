@@ -11,7 +11,7 @@ from pathlib import Path
 
 from microservice_core import ConfigPublisher, MicroserviceError, open_config_center
 
-from .processes import DemoError, Processes, as_json
+from .processes import DemoError, Processes, encode_json
 
 __all__ = ("Backend", "Embedded", "Nacos")
 
@@ -19,18 +19,18 @@ DOCUMENT = "orders.yaml"
 
 
 class Backend(ABC):
-    """Starts what is needed, tells the services where it is, changes the document."""
+    """Starts the servers, configures the services for them, changes the document."""
 
     title: str
-    leave_seconds: float  # until callers have learned that an instance left
+    leave_seconds: float  # until callers have noticed that an instance left
 
     @abstractmethod
     async def open(self, processes: Processes, stack: AsyncExitStack) -> None:
-        """Get ready."""
+        """Start what is needed."""
 
     @abstractmethod
     def environment(self) -> Mapping[str, str]:
-        """What the services find in their environment."""
+        """Return the environment variables of the services."""
 
     @abstractmethod
     async def write(self, document: str) -> None:
@@ -38,7 +38,7 @@ class Backend(ABC):
 
 
 class Embedded(Backend):
-    """lite-registry as a process of the demo, a folder of files for configuration."""
+    """lite-registry as a process of the demo, and a folder of files as configuration center."""
 
     title = "embedded: lite-registry and a folder of documents"
     leave_seconds = 1.0
@@ -53,14 +53,14 @@ class Embedded(Backend):
         registry = await processes.start(
             "lite-registry", self._port, [*arguments, "--port", str(self._port)], {}
         )
-        await processes.ready(registry, "/healthz")
+        await processes.wait_until_ready(registry, "/healthz")
 
     def environment(self) -> Mapping[str, str]:
         return {
             "MICROSERVICE_SERVICE_REGISTRY": "lite",
-            "MICROSERVICE_SERVICE_REGISTRY_SETTINGS": as_json({"url": self._url}),
+            "MICROSERVICE_SERVICE_REGISTRY_SETTINGS": encode_json({"url": self._url}),
             "MICROSERVICE_CONFIG_CENTER": "file",
-            "MICROSERVICE_CONFIG_CENTER_SETTINGS": as_json(
+            "MICROSERVICE_CONFIG_CENTER_SETTINGS": encode_json(
                 {"folder": str(self._documents), "poll_seconds": 0.5}
             ),
         }
@@ -94,14 +94,14 @@ class Nacos(Backend):
         stack.push_async_callback(self._remove_document, center)
 
     async def _remove_document(self, center: ConfigPublisher) -> None:
-        with contextlib.suppress(MicroserviceError):  # a Nacos that is gone needs no tidying
+        with contextlib.suppress(MicroserviceError):  # a Nacos that is gone needs no clean-up
             await center.delete_config(DOCUMENT, self._group)
 
     def environment(self) -> Mapping[str, str]:
-        settings = as_json(self._settings)
+        settings = encode_json(self._settings)
         return {
             "MICROSERVICE_SERVICE_REGISTRY": "nacos",
-            "MICROSERVICE_SERVICE_REGISTRY_SETTINGS": as_json(
+            "MICROSERVICE_SERVICE_REGISTRY_SETTINGS": encode_json(
                 {"server_addr": self._settings["server_addr"], "instance_poll_seconds": 1.0}
             ),
             "MICROSERVICE_CONFIG_CENTER": "nacos",
@@ -110,7 +110,8 @@ class Nacos(Backend):
         }
 
     async def write(self, document: str) -> None:
-        assert self._center is not None  # noqa: S101 - open comes first
+        if self._center is None:
+            raise DemoError("open the backend before writing to it")
         try:
             await self._center.publish_config(DOCUMENT, document, self._group)
         except MicroserviceError as error:

@@ -1,4 +1,4 @@
-"""The gateway: calls `orders` by name; the lane of its caller goes along by itself."""
+"""The gateway: calls `orders` by name; the caller's lane is propagated without code here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ micro = Microservice(
     lanes="permissive",
     policies={
         "orders": ServicePolicy(
-            balancer="round_robin",  # everyone the same share, which is easy to see
+            balancer="round_robin",  # equal shares are easy to see
             breaker_failures=3,
             breaker_open_seconds=2.0,
         )
@@ -25,26 +25,26 @@ app.add_middleware(LaneMiddleware)
 
 
 @app.get("/orders/{order_id}")
-async def order(order_id: int) -> dict[str, str | int]:
+async def get_order(order_id: int) -> dict[str, str | int]:
     try:
         response = await micro.client.get("orders", f"/v1/orders/{order_id}")
     except ServiceCallError as error:
         raise HTTPException(status_code=503, detail=str(error)) from error
-    answer: dict[str, str | int] = response.json()
-    return answer
+    order: dict[str, str | int] = response.json()
+    return order
 
 
 @app.get("/known/{count}")
-async def known(count: int) -> int:
-    """How many instances of orders are known; 503 until there are that many."""
-    found = len(await micro.client.instances("orders"))
-    if found < count:
-        raise HTTPException(status_code=503, detail=f"{found} known")
-    return found
+async def count_instances(count: int) -> int:
+    """Return how many instances of orders the client knows; 503 while they are fewer than `count`."""
+    instances = await micro.client.instances("orders")
+    if len(instances) < count:
+        raise HTTPException(status_code=503, detail=f"{len(instances)} known")
+    return len(instances)
 
 
 @app.get("/breakers")
-async def breakers() -> dict[str, str]:
+async def get_breakers() -> dict[str, str]:
     return micro.client.breaker_states("orders")
 
 

@@ -1,4 +1,4 @@
-"""The `orders` service: says who it is and greets as its configuration document tells it."""
+"""The `orders` service: returns its own labels, and the greeting of its configuration document."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ app = FastAPI(lifespan=micro.lifespan)
 
 
 @app.get("/v1/orders/{order_id}")
-async def order(order_id: int) -> dict[str, str | int]:
-    me = micro.settings
+async def get_order(order_id: int) -> dict[str, str | int]:
+    settings = micro.settings
     return {
         "order": order_id,
         "greeting": micro.config.current.greeting,
-        "port": me.port or 0,
-        "version": me.version,
-        "lane": me.lane,
+        "port": settings.port or 0,
+        "version": settings.version,
+        "lane": settings.lane,
     }
 
 
 @app.get("/configuration")
-async def configuration() -> dict[str, str | int | None]:
-    """The version in force, the one gone back to by hand, and what is wrong with the newest."""
+async def get_configuration() -> dict[str, str | int | None]:
+    """Return the version in use, the one it is pinned to, and the problem of the newest documents."""
     config = micro.config
     problem = str(config.problem) if config.problem else None
     return {"version": config.version.id, "pinned": config.pinned, "problem": problem}
 
 
 @app.post("/configuration/rollback")
-async def rollback() -> int:
-    """Go back to the version before this one."""
-    before = micro.config.versions[1].id
-    micro.config.rollback(before)
-    return before
+async def roll_back() -> int:
+    """Go back to the previous version."""
+    previous = micro.config.versions[1].id
+    micro.config.rollback(previous)
+    return previous
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The play: start everyone, send traffic, and let happen what happens to services."""
+"""The play: start every process, send traffic, and let faults happen to it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ INSTANCES = (
 FIRST, SECOND = "hello", "welcome"
 BROKEN_DOCUMENT = "greeting: [oops"
 READ_NEXT = "read next: examples/README.md (what to copy), docs/getting-started.md (step by step)"
-PATIENCE_SECONDS = 20.0
-HAPPENS, HELD = "bold cyan", "green"
+MAX_WAIT_SECONDS = 20.0
+EVENT_STYLE, KEPT_STYLE = "bold cyan", "green"
 
 
 class Play:
-    """Six acts under steady traffic; each goes on only when what it promises came true.
+    """Six acts under steady traffic; each continues only when its promise was kept.
 
     Args:
         nacos: `host:port` of a real Nacos; empty = embedded.
-        port: the first of five.
+        port: the first of five ports.
         act_seconds: traffic before each act.
-        keep: after the last act traffic goes on until it is cancelled.
+        keep: after the last act traffic continues until it is cancelled.
     """
 
     def __init__(
@@ -65,46 +65,46 @@ class Play:
         self._traffic = Traffic(self._gateway)
 
     async def run(self) -> bool:
-        """The whole play; whether no call failed and none strayed.
+        """Play every act; return whether no call failed and none reached the wrong lane.
 
         Raises:
-            DemoError: it cannot be played, or something that was promised did not happen.
+            DemoError: it cannot start, or a promise was not kept.
         """
         check_ports(self._ports)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._processes.stop)
-            await self._set_the_stage(stack)
+            await self._start_everything(stack)
             background = [
                 asyncio.create_task(self._traffic.run()),
                 asyncio.create_task(self._keep_showing()),
             ]
             try:
-                await self._acts()
+                await self._play_acts()
             finally:
                 for task in background:
                     task.cancel()
                 await asyncio.gather(*background, return_exceptions=True)
-            return self._verdict()
+            return self._conclude()
 
-    async def _set_the_stage(self, stack: AsyncExitStack) -> None:
+    async def _start_everything(self, stack: AsyncExitStack) -> None:
         await self._backend.open(self._processes, stack)
-        self._screen.event(f"registry and configuration: {self._backend.title}")
+        self._screen.add_event(f"registry and configuration: {self._backend.title}")
         await self._backend.write(f"greeting: {FIRST}\n")
         self._instances = [
-            await self._service(f"orders-{number}", "orders", labels)
+            await self._start_service(f"orders-{number}", "orders", labels)
             for number, labels in enumerate(INSTANCES, start=1)
         ]
-        gateway = await self._service("gateway", "gateway", {})
+        gateway = await self._start_service("gateway", "gateway", {})
         for process in self._instances:
-            await self._processes.ready(process, "/v1/orders/0")
-        # They register once they listen, and the gateway hears of it a moment later.
-        await self._processes.ready(gateway, f"/known/{len(self._instances)}")
-        await self._processes.ready(gateway, "/orders/0")
-        self._screen.event(
+            await self._processes.wait_until_ready(process, "/v1/orders/0")
+        # They register once they listen, and the gateway discovers them a moment later.
+        await self._processes.wait_until_ready(gateway, f"/known/{len(self._instances)}")
+        await self._processes.wait_until_ready(gateway, "/orders/0")
+        self._screen.add_event(
             "orders (three instances) and a gateway; 50 calls/s, each 4th in lane dev"
         )
 
-    async def _service(self, name: str, module: str, labels: Mapping[str, str]) -> Process:
+    async def _start_service(self, name: str, module: str, labels: Mapping[str, str]) -> Process:
         environment = {
             **self._backend.environment(),
             "MICROSERVICE_HOST": "127.0.0.1",
@@ -117,13 +117,13 @@ class Play:
 
     # the acts
 
-    async def _acts(self) -> None:
+    async def _play_acts(self) -> None:
         acts = (
-            self._crash,
-            self._change,
-            self._mistake,
-            self._rollback,
-            self._end_of_the_lane,
+            self._crash_an_instance,
+            self._change_the_document,
+            self._publish_a_mistake,
+            self._roll_back,
+            self._stop_the_lane,
             self._stop_under_load,
         )
         for act in acts:
@@ -131,125 +131,141 @@ class Play:
             await act()
         await asyncio.sleep(self._act_seconds)
         if self._keep:
-            self._screen.event("traffic goes on; Ctrl-C ends it")
+            self._screen.add_event("traffic continues; Ctrl-C ends it")
             await asyncio.Event().wait()
 
-    async def _crash(self) -> None:
-        victim = self._instances[0]
-        victim.kill()
-        self._screen.event(f"{victim.name} is killed with -9: no goodbye, as in a crash", HAPPENS)
-        breaker = victim.address
-        await self._until(lambda: self._breakers.get(breaker) == "open", "its breaker opened")
-        self._held(f"its breaker opened, the others answer: {self._failures()}")
+    async def _crash_an_instance(self) -> None:
+        instance = self._instances[0]
+        instance.kill()
+        self._screen.add_event(f"{instance.name} is killed with -9, as in a crash", EVENT_STYLE)
+        breaker = instance.address
+        await self._wait_until(lambda: self._breakers.get(breaker) == "open", "its breaker opened")
+        self._report_success(f"its breaker opened, the others respond: {self._describe_failures()}")
         await asyncio.sleep(self._act_seconds)
-        self._instances[0] = await self._service(victim.name, "orders", victim.labels)
-        calls = self._traffic.tallies[victim.port].calls
-        await self._until(
-            lambda: self._traffic.tallies[victim.port].calls > calls, f"{victim.name} came back"
+        self._instances[0] = await self._start_service(instance.name, "orders", instance.labels)
+        calls = self._traffic.tallies[instance.port].calls
+        await self._wait_until(
+            lambda: self._traffic.tallies[instance.port].calls > calls, f"{instance.name} came back"
         )
-        self._held(f"{victim.name} was started again and takes calls again")
+        self._report_success(f"{instance.name} was started again and takes calls again")
 
-    async def _change(self) -> None:
+    async def _change_the_document(self) -> None:
         await self._publish(f"greeting: {SECOND}")
-        began = time.monotonic()
-        await self._until(lambda: self._all_greet(SECOND), "the new greeting arrived")
-        seconds = time.monotonic() - began
-        self._held(f"all three greet anew after {seconds:.1f} s, none was restarted")
+        started_at = time.monotonic()
+        await self._wait_until(lambda: self._all_greet(SECOND), "the new greeting arrived")
+        seconds = time.monotonic() - started_at
+        self._report_success(
+            f"all three use the new value after {seconds:.1f} s, without a restart"
+        )
 
-    async def _mistake(self) -> None:
+    async def _publish_a_mistake(self) -> None:
         await self._publish(BROKEN_DOCUMENT)
-        await self._until(
-            lambda: all(one.problem for one in self._alive_configurations()), "it was refused"
+        await self._wait_until(
+            lambda: all(configuration.problem for configuration in self._living_configurations()),
+            "it was refused",
         )
         if not self._all_greet(SECOND):
             raise DemoError("a broken document changed the greeting")
-        self._held(f"refused by all three, the last good one stays in force: {SECOND}")
+        self._report_success(f"refused by all three, which keep the last valid one: {SECOND}")
 
-    async def _rollback(self) -> None:
+    async def _roll_back(self) -> None:
         async with httpx.AsyncClient(trust_env=False) as http:
-            for process in self._alive():
+            for process in self._living_instances():
                 url = f"http://{process.address}/configuration/rollback"
                 (await http.post(url)).raise_for_status()
-        self._screen.event("all three are told to go back to the version before", HAPPENS)
-        await self._until(lambda: self._all_greet(FIRST), "the earlier version came back")
-        self._held(f"they greet as before, whatever the broken document says: {FIRST}")
+        self._screen.add_event("all three are rolled back to the previous version", EVENT_STYLE)
+        await self._wait_until(lambda: self._all_greet(FIRST), "the earlier version came back")
+        self._report_success(
+            f"they greet as before, although the broken document is still there: {FIRST}"
+        )
 
-    async def _end_of_the_lane(self) -> None:
-        lonely = self._instances[2]
+    async def _stop_the_lane(self) -> None:
+        instance = self._instances[2]
         self._traffic.lane_served_by = None
-        lonely.terminate()
-        self._screen.event(f"SIGTERM to {lonely.name}, the only instance of lane dev", HAPPENS)
-        await self._until(lambda: not lonely.alive, f"{lonely.name} ended")
+        instance.terminate()
+        self._screen.add_event(
+            f"SIGTERM to {instance.name}, the only instance of lane dev", EVENT_STYLE
+        )
+        await self._wait_until(lambda: not instance.alive, f"{instance.name} ended")
         self._traffic.lane_served_by = ""
-        await self._until(lambda: self._traffic.fallbacks > 0, "the lane fell back to base")
-        self._held(f"calls of lane dev fell back to base: {self._failures()}")
+        await self._wait_until(lambda: self._traffic.fallbacks > 0, "the lane fell back to base")
+        self._report_success(f"calls of lane dev fell back to base: {self._describe_failures()}")
 
     async def _stop_under_load(self) -> None:
-        busy = self._instances[1]
-        busy.terminate()
-        self._screen.event(f"SIGTERM to {busy.name} under load", HAPPENS)
-        await self._until(lambda: not busy.alive, f"{busy.name} ended")
-        self._held(f"it left the registry, answered what it had, ended: {self._failures()}")
+        instance = self._instances[1]
+        instance.terminate()
+        self._screen.add_event(f"SIGTERM to {instance.name} under load", EVENT_STYLE)
+        await self._wait_until(lambda: not instance.alive, f"{instance.name} ended")
+        self._report_success(
+            f"it left the registry, finished its requests, ended: {self._describe_failures()}"
+        )
 
-    # what the acts are made of
+    # the parts of an act
 
     async def _publish(self, document: str) -> None:
         await self._backend.write(f"{document}\n")
-        self._screen.event(f"orders.yaml now says   {document}", HAPPENS)
+        self._screen.add_event(f"orders.yaml now says   {document}", EVENT_STYLE)
 
-    async def _until(self, came_true: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not came_true():
+    async def _wait_until(self, condition: Callable[[], bool], expectation: str) -> None:
+        deadline = time.monotonic() + MAX_WAIT_SECONDS
+        while not condition():
             if time.monotonic() > deadline:
-                raise DemoError(f"within {PATIENCE_SECONDS:.0f} s it did not happen that {what}")
+                raise DemoError(
+                    f"within {MAX_WAIT_SECONDS:.0f} s this did not happen: {expectation}"
+                )
             await asyncio.sleep(0.02)
 
-    def _held(self, text: str) -> None:
-        self._screen.event(f"  {text}", HELD)
+    def _report_success(self, text: str) -> None:
+        self._screen.add_event(f"  {text}", KEPT_STYLE)
 
-    def _failures(self) -> str:
+    def _describe_failures(self) -> str:
         return f"{self._traffic.failed} of {self._traffic.sent} calls failed"
 
-    def _alive(self) -> list[Process]:
+    def _living_instances(self) -> list[Process]:
         return [process for process in self._instances if process.alive]
 
-    def _alive_configurations(self) -> list[Configuration]:
+    def _living_configurations(self) -> list[Configuration]:
         unknown = Configuration()
-        return [self._configurations.get(one.address, unknown) for one in self._alive()]
+        return [
+            self._configurations.get(instance.address, unknown)
+            for instance in self._living_instances()
+        ]
 
     def _all_greet(self, greeting: str) -> bool:
         tallies = self._traffic.tallies
-        return all(tallies[process.port].greeting == greeting for process in self._alive())
+        return all(
+            tallies[process.port].greeting == greeting for process in self._living_instances()
+        )
 
-    # what is seen
+    # the screen
 
     async def _keep_showing(self) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=2.0) as http:
             while True:
                 with contextlib.suppress(httpx.HTTPError):
                     self._breakers = (await http.get(f"{self._gateway}/breakers")).json()
-                for process in self._alive():
+                for process in self._living_instances():
                     with contextlib.suppress(httpx.HTTPError):
-                        told = (await http.get(f"http://{process.address}/configuration")).json()
-                        self._configurations[process.address] = Configuration(**told)
+                        response = await http.get(f"http://{process.address}/configuration")
+                        self._configurations[process.address] = Configuration(**response.json())
                 self._show()
                 await asyncio.sleep(0.15)
 
     def _show(self) -> None:
         self._screen.update(self._instances, self._traffic, self._breakers, self._configurations)
 
-    def _verdict(self) -> bool:
+    def _conclude(self) -> bool:
         traffic = self._traffic
-        good = traffic.failed == 0 and traffic.strayed == 0
+        succeeded = traffic.failed == 0 and traffic.strayed == 0
         counts = (
             f"{traffic.sent} calls, {traffic.failed} failed, {traffic.strayed} in the wrong lane"
         )
-        self._screen.event(
-            f"{'it held' if good else 'IT DID NOT HOLD'}: {counts}",
-            "bold green" if good else "bold red",
+        self._screen.add_event(
+            f"{'every promise was kept' if succeeded else 'A PROMISE WAS BROKEN'}: {counts}",
+            "bold green" if succeeded else "bold red",
         )
         for problem in traffic.problems:
-            self._screen.event(problem, "red")
-        self._screen.event(READ_NEXT)
+            self._screen.add_event(problem, "red")
+        self._screen.add_event(READ_NEXT)
         self._show()
-        return good
+        return succeeded

@@ -1,4 +1,4 @@
-"""The demo's processes: each on a port of its own, each stopped whatever happens."""
+"""The demo's processes: each on its own port, each stopped whatever happens."""
 
 from __future__ import annotations
 
@@ -22,49 +22,49 @@ STOP_SECONDS = 5.0
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why and what to do."""
+    """The demo cannot continue; the message says why and what to do."""
 
 
 @dataclass(slots=True)
 class Process:
-    """One child process, what it was started for, and how it was ended."""
+    """One child process, its labels, and how it was ended."""
 
     name: str
     port: int
     log: Path
     child: asyncio.subprocess.Process
     labels: Mapping[str, str] = field(default_factory=dict)
-    told: str = ""
+    ending: str = ""
 
     def kill(self) -> None:
-        """End it at once, as a crash does."""
-        self.told = "killed"
+        """Kill it, as a crash does."""
+        self.ending = "killed"
         self.child.kill()
 
     def terminate(self) -> None:
         """Ask it to stop."""
-        self.told = "stopped"
+        self.ending = "stopped"
         self.child.terminate()
 
     @property
     def state(self) -> str:
-        """In one word."""
+        """Its state in one word."""
         if self.alive:
-            return "leaving" if self.told == "stopped" else "up"
-        return self.told or "ended"
+            return "leaving" if self.ending == "stopped" else "up"
+        return self.ending or "ended"
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether it is running."""
         return self.child.returncode is None
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The address it listens on."""
         return f"127.0.0.1:{self.port}"
 
-    def last_words(self) -> str:
-        """The end of what it printed."""
+    def read_last_lines(self) -> str:
+        """Return the end of its output."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return "\n".join(lines[-6:]) or "(it printed nothing)"
 
@@ -100,23 +100,23 @@ class Processes:
         self._started.append(process)
         return process
 
-    async def ready(self, process: Process, path: str) -> None:
-        """Wait until it answers on `path`.
+    async def wait_until_ready(self, process: Process, path: str) -> None:
+        """Wait until it responds on `path`.
 
         Raises:
-            DemoError: it ended, or did not answer in time.
+            DemoError: it ended, or did not respond in time.
         """
         async with httpx.AsyncClient(trust_env=False) as http, _time_limit(process):
             while process.alive:
                 with contextlib.suppress(httpx.TransportError):
-                    answer = await http.get(f"http://{process.address}{path}")
-                    if answer.status_code < 500:
+                    response = await http.get(f"http://{process.address}{path}")
+                    if response.status_code < 500:
                         return
                 await asyncio.sleep(0.05)
-        raise DemoError(f"{process.name} ended at once:\n{process.last_words()}")
+        raise DemoError(f"{process.name} ended at once:\n{process.read_last_lines()}")
 
     async def stop(self) -> None:
-        """Ask each to end, wait, and kill those that do not."""
+        """Send each SIGTERM, wait, and kill those that do not end."""
         for process in reversed(self._started):
             if process.alive:
                 process.child.send_signal(signal.SIGTERM)
@@ -135,14 +135,14 @@ async def _time_limit(process: Process) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         problem = f"{process.name} did not get ready within {READY_SECONDS:.0f} s"
-        raise DemoError(f"{problem}:\n{process.last_words()}") from None
+        raise DemoError(f"{problem}:\n{process.read_last_lines()}") from None
 
 
 def check_ports(ports: Mapping[str, int]) -> None:
-    """Every port has to be free before anything is started.
+    """Check that every port is free, before anything is started.
 
     Raises:
-        DemoError: one is taken; it says which and how to choose others.
+        DemoError: a port is taken; the message says how to choose others.
     """
     for name, port in ports.items():
         with socket.socket() as probe:
@@ -156,6 +156,6 @@ def check_ports(ports: Mapping[str, int]) -> None:
                 ) from error
 
 
-def as_json(value: Mapping[str, object]) -> str:
-    """A mapping as the environment carries it."""
+def encode_json(value: Mapping[str, object]) -> str:
+    """Encode a mapping for an environment variable."""
     return json.dumps(value)

@@ -1,4 +1,4 @@
-"""What the demo shows: a live table on a terminal, plain lines anywhere else."""
+"""The screen of the demo: a live table on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ PLAIN_LINE_EVERY = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What an instance says about its configuration: see `/configuration` of `orders`."""
+    """The configuration of one instance: see `/configuration` of `orders`."""
 
     version: int = 0
     pinned: int | None = None
     problem: str | None = None
 
-    def cell(self) -> Text:
-        """The version in force, and why it is not the newest document."""
+    def to_cell(self) -> Text:
+        """Return the version in use, and why it is not the newest document."""
         if self.pinned is not None:
             return Text(f"back to v{self.pinned}", "cyan")
         if self.problem is not None:
@@ -47,20 +47,20 @@ class Configuration:
 
 
 class Screen:
-    """Shows instances, traffic and events; every event is also a line of its own when plain."""
+    """Shows instances, traffic and events; in plain mode every event is a line."""
 
     def __init__(self, title: str, console: Console) -> None:
         self._title = title
         self._console = console
         self._live = Live(console=console, refresh_per_second=8, auto_refresh=False)
         self._events: list[Text] = []
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._last_line = 0.0
-        self._plain = not console.is_terminal
+        self._is_plain = not console.is_terminal
         self._state: RenderableType = Text()
 
     def __enter__(self) -> Self:
-        if self._plain:
+        if self._is_plain:
             self._console.print(self._title)
         else:
             self._live.start()
@@ -72,14 +72,16 @@ class Screen:
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if not self._plain:
+        if not self._is_plain:
             self._live.stop()
 
-    def event(self, text: str, style: str = "") -> None:
-        """Something happened that is worth a line."""
-        line = Text.assemble((f"{time.monotonic() - self._began:5.1f} s  ", "dim"), (text, style))
+    def add_event(self, text: str, style: str = "") -> None:
+        """Add a line about something that happened."""
+        line = Text.assemble(
+            (f"{time.monotonic() - self._started_at:5.1f} s  ", "dim"), (text, style)
+        )
         self._events.append(line)
-        if self._plain:
+        if self._is_plain:
             self._console.print(line)
 
     def update(
@@ -89,8 +91,8 @@ class Screen:
         breakers: Mapping[str, str],
         configurations: Mapping[str, Configuration],
     ) -> None:
-        """Show the state of now."""
-        table = _table(instances, traffic, breakers, configurations)
+        """Show the present state."""
+        table = _build_table(instances, traffic, breakers, configurations)
         totals = Text.assemble(
             ("calls ", "dim"),
             f"{traffic.answered} answered  ",
@@ -99,27 +101,27 @@ class Screen:
             (f"{traffic.strayed} in the wrong lane", "bold red" if traffic.strayed else "green"),
         )
         self._state = Group(table, Text(), totals, Text())
-        if not self._plain:
+        if not self._is_plain:
             fits = max(4, self._console.height - FRAME_LINES)
-            self._live.update(self._frame(self._events[-fits:]), refresh=True)
+            self._live.update(self._build_frame(self._events[-fits:]), refresh=True)
         elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY:
             self._last_line = time.monotonic()
-            self._console.print(_plain_line(instances, traffic))
+            self._console.print(_build_plain_line(instances, traffic))
 
-    def picture(self, path: str) -> None:
-        """Save the last frame as an SVG that needs no font from elsewhere."""
+    def save_picture(self, path: str) -> None:
+        """Save the last frame as an SVG that needs no external font."""
         recording = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-        recording.print(self._frame(self._events))
-        drawn = recording.export_svg(title="make demo")
-        drawn = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
-        Path(path).write_text(drawn, encoding="utf-8")
+        recording.print(self._build_frame(self._events))
+        svg = recording.export_svg(title="make demo")
+        svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+        Path(path).write_text(svg, encoding="utf-8")
 
-    def _frame(self, events: Sequence[Text]) -> RenderableType:
+    def _build_frame(self, events: Sequence[Text]) -> RenderableType:
         body = Group(self._state, *events)
         return Panel(body, title=f"[bold]{self._title}", border_style="blue", width=WIDTH)
 
 
-def _table(
+def _build_table(
     instances: Sequence[Process],
     traffic: Traffic,
     breakers: Mapping[str, str],
@@ -134,11 +136,11 @@ def _table(
         tally = traffic.tallies.get(process.port, Tally())
         configuration = configurations.get(process.address, Configuration())
         breaker = breakers.get(process.address, "")
-        table.add_row(*_cells(process, tally, breaker, configuration))
+        table.add_row(*_build_cells(process, tally, breaker, configuration))
     return table
 
 
-def _cells(
+def _build_cells(
     process: Process, tally: Tally, breaker: str, configuration: Configuration
 ) -> list[RenderableType]:
     lane = process.labels.get("lane")
@@ -149,7 +151,7 @@ def _cells(
         str(process.port),
         Text(process.state, PROCESS_STYLES.get(process.state, "yellow")),
         Text(breaker or "-", STATE_STYLES.get(breaker, "dim")),
-        configuration.cell(),
+        configuration.to_cell(),
         tally.greeting,
         str(tally.calls),
         str(tally.lane_calls or "-"),
@@ -158,7 +160,7 @@ def _cells(
     ]
 
 
-def _plain_line(instances: Sequence[Process], traffic: Traffic) -> str:
+def _build_plain_line(instances: Sequence[Process], traffic: Traffic) -> str:
     calls = ", ".join(
         f"{process.name} {traffic.tallies.get(process.port, Tally()).calls}"
         for process in instances

@@ -1,4 +1,4 @@
-"""Steady traffic to the gateway, and what came of it."""
+"""Steady traffic to the gateway, and its results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LANE_EVERY = 4
 
 @dataclass(slots=True)
 class Tally:
-    """What one instance answered."""
+    """The responses of one instance."""
 
     calls: int = 0
     lane_calls: int = 0
@@ -25,7 +25,7 @@ class Tally:
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=400))
 
     def percentile(self, share: float) -> float:
-        """Latency in milliseconds below which that share of the calls stays."""
+        """Return the latency in milliseconds that this share of the calls does not exceed."""
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000 if ordered else 0.0
 
@@ -34,15 +34,15 @@ class Traffic:
     """Calls the gateway at a steady rate; every fourth call is in lane `dev`.
 
     Attributes:
-        lane_served_by: in which lane the instances are that have to answer calls of lane `dev`:
-            its own, base ("") when it has none, or None while that changes.
-        fallbacks: calls of lane `dev` that base answered when it had to.
+        lane_served_by: the lane whose instances have to respond to calls of lane `dev`: its own,
+            base ("") when it has none, or None while that changes.
+        fallbacks: calls of lane `dev` that base responded to when it had to.
     """
 
     def __init__(self, gateway: str, *, per_second: float = 50.0) -> None:
         self._http = httpx.AsyncClient(base_url=gateway, trust_env=False, timeout=10)
         self._pause = 1 / per_second
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[None]] = set()
         self.tallies: dict[int, Tally] = {}
         self.sent = 0
         self._ended = 0
@@ -58,47 +58,47 @@ class Traffic:
         return self._ended - self.answered
 
     async def run(self) -> None:
-        """Send until cancelled, whatever the answers take."""
+        """Send at a steady rate until cancelled, however long the responses take."""
         due = time.monotonic()
         try:
             while True:
                 task = asyncio.create_task(self._call(self.sent))
                 self.sent += 1
-                self._under_way.add(task)
-                task.add_done_callback(self._under_way.discard)
+                self._calls.add(task)
+                task.add_done_callback(self._calls.discard)
                 due += self._pause
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
         finally:
-            await asyncio.gather(*self._under_way, return_exceptions=True)
+            await asyncio.gather(*self._calls, return_exceptions=True)
             await self._http.aclose()
 
     async def _call(self, number: int) -> None:
         in_lane = number % LANE_EVERY == 0
         home = self.lane_served_by if in_lane else ""
-        began = time.monotonic()
+        started_at = time.monotonic()
         try:
             response = await self._http.get(
                 f"/orders/{number}", headers={"x-lane": LANE} if in_lane else {}
             )
             response.raise_for_status()
-            answer = response.json()
+            order = response.json()
             self.answered += 1
         except httpx.HTTPError as error:
             self.problems.append(f"{type(error).__name__}: {error}")
             return
         finally:
             self._ended += 1
-        tally = self.tallies.setdefault(int(answer["port"]), Tally())
+        tally = self.tallies.setdefault(int(order["port"]), Tally())
         tally.calls += 1
         tally.lane_calls += in_lane
-        tally.greeting = str(answer["greeting"])
-        tally.seconds.append(time.monotonic() - began)
-        self._note_lane(in_lane, home, str(answer["lane"]))
+        tally.greeting = str(order["greeting"])
+        tally.seconds.append(time.monotonic() - started_at)
+        self._note_lane(in_lane, home, str(order["lane"]))
 
-    def _note_lane(self, in_lane: bool, home: str | None, answered_in: str) -> None:
+    def _note_lane(self, in_lane: bool, home: str | None, response_lane: str) -> None:
         if in_lane and home != self.lane_served_by:
-            return  # it changed meanwhile
-        if home is not None and answered_in != home:
+            return  # it changed while the call was made
+        if home is not None and response_lane != home:
             self.strayed += 1
         elif in_lane and home == "":
             self.fallbacks += 1

@@ -12,7 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from pydantic import BaseModel
 
-from microservice_kit import MicroserviceModule, SyncServices
+from microservice_kit import MicroserviceModule, SyncOpenModule
 
 PORT = int(os.environ.get("PORT", "8000"))
 
@@ -25,12 +25,12 @@ settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"])
 
 
 def hello(request: HttpRequest, name: str) -> JsonResponse:
-    return JsonResponse({"said": f"{services.config.current.greeting}, {name}"})
+    return JsonResponse({"said": f"{module.config.current.greeting}, {name}"})
 
 
 def relayed(request: HttpRequest, name: str) -> JsonResponse:
-    """The same, said by whoever `greeter` leads to."""
-    return JsonResponse(services.service_client.get("greeter", f"/hello/{name}").json())
+    """The same, from the instance that a call to `greeter` reaches."""
+    return JsonResponse(module.service_client.get("greeter", f"/hello/{name}").json())
 
 
 urlpatterns = [path("hello/<str:name>", hello), path("relayed/<str:name>", relayed)]
@@ -43,6 +43,6 @@ class Server(ThreadingMixIn, WSGIServer):
 if __name__ == "__main__":
     server = make_server("127.0.0.1", PORT, get_wsgi_application(), server_class=Server)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    services: SyncServices[Settings]
-    with MicroserviceModule(service_name="greeter", port=PORT, config=Settings) as services:
+    module: SyncOpenModule[Settings]
+    with MicroserviceModule(service_name="greeter", port=PORT, config=Settings) as module:
         server.serve_forever()

@@ -21,4 +21,4 @@ def post_worker_init(worker: Worker) -> None:
 def worker_exit(server: Arbiter, worker: Worker) -> None:
     import shop
 
-    shop.opened.close()
+    shop.stack.close()

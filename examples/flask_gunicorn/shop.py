@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from flask import Flask, current_app
 from pydantic import BaseModel
 
-from microservice_kit import MicroserviceModule, SyncServices
+from microservice_kit import MicroserviceModule, SyncOpenModule
 
 
 class Settings(BaseModel):
@@ -13,27 +13,27 @@ class Settings(BaseModel):
 
 
 app = Flask(__name__)
-opened = ExitStack()
+stack = ExitStack()
 
 
 def start(port: int) -> None:
     """In a worker: open the module; it registers this port."""
-    module = MicroserviceModule(service_name="greeter", port=port, config=Settings)
-    app.extensions["microservice"] = opened.enter_context(module)
+    microservice = MicroserviceModule(service_name="greeter", port=port, config=Settings)
+    app.extensions["microservice"] = stack.enter_context(microservice)
 
 
-def services() -> SyncServices[Settings]:
-    opened_here: SyncServices[Settings] = current_app.extensions["microservice"]
-    return opened_here
+def open_module() -> SyncOpenModule[Settings]:
+    module: SyncOpenModule[Settings] = current_app.extensions["microservice"]
+    return module
 
 
 @app.get("/hello/<name>")
 def hello(name: str) -> dict[str, str]:
-    return {"said": f"{services().config.current.greeting}, {name}"}
+    return {"said": f"{open_module().config.current.greeting}, {name}"}
 
 
 @app.get("/relayed/<name>")
 def relayed(name: str) -> dict[str, str]:
-    """The same, said by whoever `greeter` leads to."""
-    answer: dict[str, str] = services().service_client.get("greeter", f"/hello/{name}").json()
-    return answer
+    """The same, from the instance that a call to `greeter` reaches."""
+    greeting: dict[str, str] = open_module().service_client.get("greeter", f"/hello/{name}").json()
+    return greeting

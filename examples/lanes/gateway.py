@@ -1,4 +1,4 @@
-"""gateway, the first hop: it asks orders, and not a word about lanes."""
+"""gateway, the first hop: it calls orders, and its code does not mention lanes."""
 
 from fastapi import FastAPI
 
@@ -12,5 +12,5 @@ app.add_middleware(LaneMiddleware)
 
 @app.get("/")
 async def path() -> list[str]:
-    rest = await micro.client.get("orders", "/")
-    return ["gateway", *rest.json()]
+    response = await micro.client.get("orders", "/")
+    return ["gateway", *response.json()]

@@ -1,4 +1,4 @@
-"""inventory, the last hop: MICROSERVICE_LANE says in which lane a copy runs."""
+"""inventory, the last hop: MICROSERVICE_LANE sets the lane of a copy."""
 
 from fastapi import FastAPI
 

@@ -1,4 +1,4 @@
-"""orders, the second hop: it asks inventory. There is no copy of it in lane dev."""
+"""orders, the second hop: it calls inventory. There is no copy of it in lane dev."""
 
 from fastapi import FastAPI
 
@@ -12,5 +12,5 @@ app.add_middleware(LaneMiddleware)
 
 @app.get("/")
 async def path() -> list[str]:
-    rest = await micro.client.get("inventory", "/")
-    return ["orders", *rest.json()]
+    response = await micro.client.get("inventory", "/")
+    return ["orders", *response.json()]

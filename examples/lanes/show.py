@@ -1,4 +1,4 @@
-"""Starts a registry and four services, and asks the gateway in three lanes."""
+"""Starts a registry and four services, and calls the gateway in three lanes."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 HERE = Path(__file__).parent
-PATIENCE_SECONDS = 120.0
+MAX_WAIT_SECONDS = 120.0
 
 
 def free_port() -> int:
@@ -23,8 +23,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(*arguments: str, **environment: str) -> Iterator[None]:
-    """`python -m ARGUMENTS` for as long as the block."""
+def run_module(*arguments: str, **environment: str) -> Iterator[None]:
+    """Run `python -m ARGUMENTS` for as long as the block."""
     command = [sys.executable, "-m", *arguments]
     program = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
     try:
@@ -34,10 +34,10 @@ def running(*arguments: str, **environment: str) -> Iterator[None]:
         program.wait()
 
 
-def service(
+def run_service(
     name: str, registry: str, port: int = 0, lane: str = ""
 ) -> contextlib.AbstractContextManager[None]:
-    return running(
+    return run_module(
         *("uvicorn", "--app-dir", str(HERE), f"{name}:app", "--port", str(port)),
         *("--log-level", "warning"),
         MICROSERVICE_SERVICE_REGISTRY="lite",
@@ -48,20 +48,20 @@ def service(
 
 
 def wait_until_registered(registry: str, **expected: int) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + MAX_WAIT_SECONDS
     with httpx.Client() as http:
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):  # not listening yet
-                known = http.get(f"{registry}/v1/instances").json()["services"]
-                if {one["service"]: one["instances"] for one in known} == expected:
+                services = http.get(f"{registry}/v1/instances").json()["services"]
+                if {entry["service"]: entry["instances"] for entry in services} == expected:
                     return
             time.sleep(0.1)
-    raise TimeoutError(f"not all were registered within {PATIENCE_SECONDS:.0f} s: {expected}")
+    raise TimeoutError(f"not all were registered within {MAX_WAIT_SECONDS:.0f} s: {expected}")
 
 
-def ask(gateway: str, lane: str) -> list[str]:
-    answer = httpx.get(gateway, headers={"x-lane": lane} if lane else {}, timeout=15.0)
-    path: list[str] = answer.raise_for_status().json()
+def call(gateway: str, lane: str) -> list[str]:
+    response = httpx.get(gateway, headers={"x-lane": lane} if lane else {}, timeout=15.0)
+    path: list[str] = response.raise_for_status().json()
     return path
 
 
@@ -69,15 +69,15 @@ def main() -> None:
     ports = free_port(), free_port()
     registry, gateway = (f"http://127.0.0.1:{port}" for port in ports)
     with (
-        running("lite_registry", "serve", "--port", str(ports[0]), "--log-level", "warning"),
-        service("inventory", registry),
-        service("inventory", registry, lane="dev"),
-        service("orders", registry),
-        service("gateway", registry, port=ports[1]),
+        run_module("lite_registry", "serve", "--port", str(ports[0]), "--log-level", "warning"),
+        run_service("inventory", registry),
+        run_service("inventory", registry, lane="dev"),
+        run_service("orders", registry),
+        run_service("gateway", registry, port=ports[1]),
     ):
         wait_until_registered(registry, gateway=1, orders=1, inventory=2)
         for lane in ("", "dev", "test"):
-            print(f"x-lane: {lane or '-':5}  {' -> '.join(ask(gateway, lane))}")
+            print(f"x-lane: {lane or '-':5}  {' -> '.join(call(gateway, lane))}")
 
 
 if __name__ == "__main__":

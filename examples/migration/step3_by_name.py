@@ -18,7 +18,7 @@ app = FastAPI(lifespan=micro.lifespan)
 
 @app.get("/price/{article}")
 async def price(article: str) -> dict[str, str | int]:
-    by_name = AsyncServiceTransport(micro.client)
-    async with httpx.AsyncClient(base_url="http://inventory", transport=by_name) as inventory:
+    transport = AsyncServiceTransport(micro.client)
+    async with httpx.AsyncClient(base_url="http://inventory", transport=transport) as inventory:
         cents = (await inventory.get(f"/cents/{article}")).raise_for_status().json()
     return {"article": article, "cents": cents * (100 - micro.config.current.discount) // 100}

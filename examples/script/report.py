@@ -9,7 +9,7 @@ class Settings(BaseModel):
     article: str = "pear"
 
 
-with MicroserviceModule(service_name="report", config=Settings, register=False) as services:
-    article = services.config.current.article
-    answer = services.service_client.get("inventory", f"/stock/{article}")
-    print(f"{article}: {answer.json()['pieces']} in stock")
+with MicroserviceModule(service_name="report", config=Settings, register=False) as module:
+    article = module.config.current.article
+    response = module.service_client.get("inventory", f"/stock/{article}")
+    print(f"{article}: {response.json()['pieces']} in stock")

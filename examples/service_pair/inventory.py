@@ -1,4 +1,4 @@
-"""inventory: how many pieces there are of an article."""
+"""inventory: how many pieces of an article are in stock."""
 
 from fastapi import FastAPI
 

@@ -16,9 +16,9 @@ app = FastAPI(lifespan=micro.lifespan)
 
 @app.post("/orders/{article}")
 async def order(article: str, pieces: int = 1) -> dict[str, str | int]:
-    most = micro.config.current.most_pieces
-    if pieces > most:
-        raise HTTPException(422, f"at most {most} pieces")
+    limit = micro.config.current.most_pieces
+    if pieces > limit:
+        raise HTTPException(422, f"at most {limit} pieces")
     stock = (await micro.client.get("inventory", f"/stock/{article}")).json()
     if stock["pieces"] < pieces:
         raise HTTPException(409, f"only {stock['pieces']} of {article} left")

@@ -1,4 +1,4 @@
-"""A worker: takes shipments from a Redis stream until it is told to stop. No web framework."""
+"""A worker: takes shipments from a Redis stream until SIGTERM. No web framework."""
 
 import asyncio
 import contextlib
@@ -26,32 +26,32 @@ class Settings(BaseModel):
 
 async def main() -> None:
     stop = asyncio.Event()
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(ending, stop.set)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
     async with (
         Redis.from_url(url, decode_responses=True) as redis,
         MicroserviceModule(
             service_name="shipping", config=Settings, metadata={"kind": "worker"}
-        ) as services,
+        ) as module,
     ):
-        services.config.on_change(lambda change: print("now with", change.current, flush=True))
-        with contextlib.suppress(ResponseError):  # the group is there already
+        module.config.on_change(lambda change: print("now with", change.current, flush=True))
+        with contextlib.suppress(ResponseError):  # the group exists already
             await redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
         while not stop.is_set():
-            await ship_some(redis, services.config)
-        await services.leave()
+            await ship_some(redis, module.config)
+        await module.leave()
     print("stopped, nothing left half done", flush=True)
 
 
 async def ship_some(redis: Redis, config: ConfigService[Settings]) -> None:
-    """One batch: what a worker that died left behind, else what is new."""
+    """Ship one batch: the entries of a worker that died, else new ones."""
     count = config.current.batch
-    left = await redis.xautoclaim(STREAM, GROUP, ME, min_idle_time=60_000, count=count)
-    entries = left[1]
+    claimed = await redis.xautoclaim(STREAM, GROUP, ME, min_idle_time=60_000, count=count)
+    entries = claimed[1]
     if not entries:
-        found: Any = await redis.xreadgroup(GROUP, ME, {STREAM: ">"}, count=count, block=500)
-        entries = found[0][1] if found else []
+        streams: Any = await redis.xreadgroup(GROUP, ME, {STREAM: ">"}, count=count, block=500)
+        entries = streams[0][1] if streams else []
     for identity, shipment in entries:
         await redis.rpush(DONE, f"{shipment['order']} by {config.current.carrier}")
         await redis.xack(STREAM, GROUP, identity)

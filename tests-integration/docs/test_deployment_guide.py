@@ -17,11 +17,11 @@ from nacos_client.testing import FakeNacosServer
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHOWN = re.compile(r"^```py\n(# gunicorn\.conf\.py;.*?)^```$", re.MULTILINE | re.DOTALL)
 APPLICATION = """
-from microservice_kit import current_services
+from microservice_kit import current_module
 
 def application(environ, start_response):
     start_response("200 OK", [("content-type", "text/plain")])
-    return [current_services().instance.address.encode()]
+    return [current_module().instance.address.encode()]
 """
 
 

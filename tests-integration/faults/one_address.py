@@ -10,8 +10,8 @@ from microservice_kit import MicroserviceModule
 
 def serve(port: int) -> None:
     """Be there until SIGTERM."""
-    with MicroserviceModule(port=port) as services:
-        assert services.ready()
+    with MicroserviceModule(port=port) as module:
+        assert module.ready()
         (Path(sys.argv[2]) / str(os.getpid())).touch()
         signal.sigwait({signal.SIGTERM})
 

@@ -9,8 +9,8 @@ from microservice_kit import MicroserviceModule
 
 def serve(port: int) -> None:
     """Be registered until SIGTERM."""
-    with MicroserviceModule(port=port) as services:
-        assert services.ready()
+    with MicroserviceModule(port=port) as module:
+        assert module.ready()
         signal.sigwait({signal.SIGTERM})
 
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 import pytest
@@ -28,7 +29,7 @@ from microservice_core import (
     open_service_registry,
 )
 from microservice_core.testing import eventually
-from microservice_kit import ConfigEncryption, ConfigService, MicroserviceModule, Services
+from microservice_kit import ConfigEncryption, ConfigService, MicroserviceModule, OpenModule
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -103,8 +104,8 @@ async def test_a_center_that_is_down_at_the_start_is_met_by_policy(
 ) -> None:
     kept = tmp_path / "kept.json"
 
-    def module(
-        policy: str, *, patience: float = 3.0, **more: object
+    def build_module(
+        policy: Literal["fail", "wait", "degrade"], *, patience: float = 3.0, **more: object
     ) -> MicroserviceModule[Settings]:
         return MicroserviceModule(
             config_center="nacos",
@@ -117,23 +118,23 @@ async def test_a_center_that_is_down_at_the_start_is_met_by_policy(
         )
 
     async def waited() -> str:
-        async with module("wait", patience=10.0, config_wait_seconds=120.0) as services:
-            return services.config.current.greeting
+        async with build_module("wait", patience=10.0, config_wait_seconds=120.0) as module:
+            return module.config.current.greeting
 
     async with published(settings, '{"greeting": "welcome"}') as name:
-        async with module("fail", config_snapshot=kept):
+        async with build_module("fail", config_snapshot=kept):
             pass
         await asyncio.to_thread(nacos.kill)
         try:
             with pytest.raises(
                 ConfigCenterError, match="check the address and that the server is up"
             ):
-                async with module("fail"):
+                async with build_module("fail"):
                     pass
             waiting = asyncio.create_task(waited())
             async with (
-                module("degrade") as unaware,
-                module("degrade", config_snapshot=kept) as aware,
+                build_module("degrade") as unaware,
+                build_module("degrade", config_snapshot=kept) as aware,
             ):
                 assert unaware.config.current.greeting == "hello"
                 assert aware.config.current.greeting == "welcome"
@@ -146,12 +147,12 @@ async def test_a_center_that_is_down_at_the_start_is_met_by_policy(
         assert await waiting == "welcome"
 
 
-async def well(services: Services[Settings]) -> bool:
-    return (await services.health.check())["config"].status == "up"
+async def well(module: OpenModule[Settings]) -> bool:
+    return (await module.health.check())["config"].status == "up"
 
 
-async def says(services: Services[Settings], greeting: str) -> bool:
-    return services.config.current.greeting == greeting
+async def says(module: OpenModule[Settings], greeting: str) -> bool:
+    return module.config.current.greeting == greeting
 
 
 async def test_a_restart_of_nacos_loses_neither_registration_nor_configuration(
@@ -159,7 +160,7 @@ async def test_a_restart_of_nacos_loses_neither_registration_nor_configuration(
 ) -> None:
     service = f"restarted-{uuid4().hex[:8]}"
     async with published(settings, '{"greeting": "welcome"}') as name:
-        module = MicroserviceModule(
+        microservice = MicroserviceModule(
             service_name=service,
             host="127.0.0.1",
             port=8000,
@@ -170,15 +171,15 @@ async def test_a_restart_of_nacos_loses_neither_registration_nor_configuration(
             config=Settings,
             documents=[name],
         )
-        async with module as services:
+        async with microservice as module:
             await asyncio.to_thread(nacos.kill)
-            assert services.config.current.greeting == "welcome"
+            assert module.config.current.greeting == "welcome"
             await asyncio.to_thread(nacos.up)
             await eventually(lambda: listed(settings, service), lambda n: n == 1, within_seconds=60)
-            center = services.config_center
+            center = module.config_center
             assert isinstance(center, ConfigPublisher)
             await center.publish_config(name, '{"greeting": "again"}')
-            await eventually(lambda: says(services, "again"), bool, within_seconds=60)
+            await eventually(lambda: says(module, "again"), bool, within_seconds=60)
         await eventually(lambda: listed(settings, service), lambda n: n == 0, within_seconds=60)
 
 
@@ -196,25 +197,25 @@ async def test_a_wrong_key_keeps_the_last_good_version_and_says_so(
     settings = unseen({**nacos_settings, "config_poll_seconds": 1.0}, tmp_path)
     secret = right.encrypt("welcome")
     async with published(settings, json.dumps({"greeting": secret})) as name:
-        module = MicroserviceModule(
+        microservice = MicroserviceModule(
             config_center="nacos",
             config_center_settings=settings,
             config=Settings,
             documents=[name],
             config_keys=lambda _: key,
         )
-        async with module as services:
-            assert services.config.current.greeting == "welcome"
-            center = services.config_center
+        async with microservice as module:
+            assert module.config.current.greeting == "welcome"
+            center = module.config_center
             assert isinstance(center, ConfigPublisher)
             await center.publish_config(name, json.dumps({"greeting": wrong.encrypt("bye")}))
 
             async def problem() -> str:
-                return str(services.config.problem or "")
+                return str(module.config.problem or "")
 
             told = await eventually(problem, bool, within_seconds=20)
             assert "bye" not in told
-            assert services.config.current.greeting == "welcome"
+            assert module.config.current.greeting == "welcome"
 
 
 async def test_a_rollback_under_load_shows_only_versions_that_were(
@@ -222,11 +223,11 @@ async def test_a_rollback_under_load_shows_only_versions_that_were(
 ) -> None:
     settings = unseen({**nacos_settings, "config_poll_seconds": 1.0}, tmp_path)
     async with published(settings, '{"left": 1, "right": 1}') as name:
-        module = MicroserviceModule(
+        microservice = MicroserviceModule(
             config_center="nacos", config_center_settings=settings, config=Pair, documents=[name]
         )
-        async with module as services:
-            config, torn, reads, done = services.config, [], [], threading.Event()
+        async with microservice as module:
+            config, torn, reads, done = module.config, [], [], threading.Event()
 
             def read() -> None:
                 count = 0
@@ -241,7 +242,7 @@ async def test_a_rollback_under_load_shows_only_versions_that_were(
             for reader in readers:
                 reader.start()
             try:
-                center = services.config_center
+                center = module.config_center
                 assert isinstance(center, ConfigPublisher)
                 for number in range(2, 5):
                     await center.publish_config(name, f'{{"left": {number}, "right": {number}}}')

@@ -18,7 +18,7 @@ from microservice_core import (
     open_config_center,
 )
 from microservice_core.testing import eventually
-from microservice_kit import ConfigCenterValue, InvalidConfigError, MicroserviceModule, Services
+from microservice_kit import ConfigCenterValue, InvalidConfigError, MicroserviceModule, OpenModule
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -91,8 +91,8 @@ def lite_registry(request: pytest.FixtureRequest) -> dict[str, object]:
 
 
 async def readable(stage: Stage) -> bool:
-    async with stage.module(register=False) as services:
-        return services.config.current.greeting == "welcome"
+    async with stage.module(register=False) as module:
+        return module.config.current.greeting == "welcome"
 
 
 @asynccontextmanager
@@ -110,7 +110,7 @@ async def backend() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def found(caller: Services[Settings], service: str) -> int:
+async def found(caller: OpenModule[Settings], service: str) -> int:
     return len(await caller.service_registry.get_instances(service))
 
 
@@ -139,9 +139,9 @@ async def test_bad_health_takes_it_out_of_rotation_and_back(stage: Stage) -> Non
     async with (
         backend() as port,
         stage.module(register=False) as caller,
-        stage.module(port=port, health_seconds=0.1) as services,
+        stage.module(port=port, health_seconds=0.1) as module,
     ):
-        services.health.add("disk", disk)
+        module.health.add("disk", disk)
         await eventually(usable, lambda count: count == 1)
         well = False
         await eventually(usable, lambda count: count == 0, within_seconds=20)
@@ -155,8 +155,8 @@ async def test_a_change_arrives_a_mistake_changes_nothing_and_the_way_back_is_op
     class Reader:
         greeting = ConfigCenterValue(stage.document, "greeting", default="none", type=str)
 
-    async with stage.module(register=False) as services:
-        config = services.config
+    async with stage.module(register=False) as module:
+        config = module.config
 
         async def says(greeting: str) -> bool:
             return config.current.greeting == greeting
@@ -171,14 +171,14 @@ async def test_a_change_arrives_a_mistake_changes_nothing_and_the_way_back_is_op
 
         await eventually(problem, bool, within_seconds=10)
         assert config.current.greeting == "good evening"
-        assert (await services.health.check())["config"].status == "down"
+        assert (await module.health.check())["config"].status == "down"
         config.rollback(1)
         assert config.current.greeting == "welcome"
         await config.publish_back(1)
         await eventually(lambda: says("welcome"), bool, within_seconds=10)
 
         async def published() -> bool:
-            fresh = await services.config_center.get_config(stage.document)
+            fresh = await module.config_center.get_config(stage.document)
             return "welcome" in fresh.content
 
         await eventually(published, bool, within_seconds=10)
@@ -189,7 +189,7 @@ async def test_a_registry_that_is_not_there_yet_is_waited_for(
 ) -> None:
     url = f"http://127.0.0.1:{free_port}"
     settings = {"url": url}
-    module = MicroserviceModule(
+    microservice = MicroserviceModule(
         service_name="early",
         host="127.0.0.1",
         port=80,
@@ -197,12 +197,12 @@ async def test_a_registry_that_is_not_there_yet_is_waited_for(
         service_registry_settings=settings,
         on_registry_unavailable="degrade",
     )
-    async with module as services:
-        assert not services.registrations[0].registered
+    async with microservice as module:
+        assert not module.registrations[0].registered
         server = start("-m", "lite_registry", "serve", "--port", str(free_port))
         await asyncio.to_thread(answers, server, f"{url}/healthz")
 
         async def registered() -> bool:
-            return services.registrations[0].registered
+            return module.registrations[0].registered
 
         await eventually(registered, bool, within_seconds=40)

@@ -190,7 +190,7 @@ async def test_the_page_shows_what_the_process_knows(entered: Stage, browser: Br
 async def test_what_goes_wrong_shows_by_itself(entered: Stage, browser: Browser) -> None:
     await entered.publish(greeting=["no text"])
     await browser.shows("'orders.json' is invalid: greeting", within="#notes")
-    entered.micro.services.health.add("disk", lambda: 1 / 0)
+    entered.micro.module.health.add("disk", lambda: 1 / 0)
     await browser.shows("down", within="#status")
     await browser.shows("disk", "ZeroDivisionError", within="#checks")
     for _ in range(6):
@@ -249,7 +249,7 @@ async def test_no_text_from_outside_becomes_part_of_the_page(
         ServiceInstance(HOSTILE, "127.0.0.1", 1, metadata={HOSTILE: HOSTILE, "lane": HOSTILE})
     )
     await entered.publish(**{HOSTILE: HOSTILE})
-    entered.micro.services.health.add(HOSTILE, lambda: HOSTILE)
+    entered.micro.module.health.add(HOSTILE, lambda: HOSTILE)
     await entered.call("/200")
     await entered.micro.client.instances(HOSTILE)
     await browser.shows(HOSTILE, within="#services")

@@ -47,7 +47,7 @@ class RecordingRegistry(InMemoryServiceRegistry):
 async def test_everything_asked_for_is_open_inside_and_closed_after() -> None:
     center = InMemoryConfigCenter({"orders.json": '{"greeting": "hi"}'})
     registry = RecordingRegistry()
-    module = MicroserviceModule(
+    microservice = MicroserviceModule(
         service_name="orders",
         host="10.0.0.7",
         port=8000,
@@ -59,14 +59,14 @@ async def test_everything_asked_for_is_open_inside_and_closed_after() -> None:
         config=AppConfig,
         documents=["orders.json"],
     )
-    async with module as services:
-        assert services.config.current.greeting == "hi"
-        assert services.config_center is center
-        assert services.service_registry is registry
-        (seen,) = await registry.get_instances("orders")
-        assert seen == services.instance
-        assert (seen.address, seen.version, seen.lane) == ("10.0.0.7:8000", "2", "dev")
-        assert seen.metadata["team"] == "shop"
+    async with microservice as module:
+        assert module.config.current.greeting == "hi"
+        assert module.config_center is center
+        assert module.service_registry is registry
+        (instance,) = await registry.get_instances("orders")
+        assert instance == module.instance
+        assert (instance.address, instance.version, instance.lane) == ("10.0.0.7:8000", "2", "dev")
+        assert instance.metadata["team"] == "shop"
     assert registry.events == ["register", "deregister"]
     assert await registry.get_instances("orders") == ()
 
@@ -77,39 +77,39 @@ async def test_the_address_is_that_of_the_interface_to_the_registry() -> None:
 
     async with MicroserviceModule(
         service_name="orders", port=8000, service_registry=OnLoopback()
-    ) as services:
-        assert services.instance is not None
-        assert services.instance.address == "127.0.0.1:8000"
+    ) as module:
+        assert module.instance is not None
+        assert module.instance.address == "127.0.0.1:8000"
 
 
 async def test_a_failure_half_way_closes_what_was_opened() -> None:
     registry = RecordingRegistry(down=True)
-    module = MicroserviceModule(service_name="orders", port=8000, service_registry=registry)
+    microservice = MicroserviceModule(service_name="orders", port=8000, service_registry=registry)
     with pytest.raises(ServiceRegistryUnavailableError):
-        async with module:
+        async with microservice:
             pytest.fail("it must not open")
     assert registry.events == ["register", "deregister"]
 
 
 async def test_an_error_inside_deregisters_and_comes_out() -> None:
     registry = RecordingRegistry()
-    module = MicroserviceModule(service_name="orders", port=8000, service_registry=registry)
+    microservice = MicroserviceModule(service_name="orders", port=8000, service_registry=registry)
     with pytest.raises(ZeroDivisionError):
-        async with module:
+        async with microservice:
             raise ZeroDivisionError
     assert registry.events == ["register", "deregister"]
 
 
 async def test_providers_are_chosen_by_name() -> None:
-    module = MicroserviceModule(
+    microservice = MicroserviceModule(
         service_registry="memory",
         config_center="memory",
         config_center_settings={"documents": {"application.yaml": ""}},
         config=AppConfig,
     )
-    async with module as services:
-        assert isinstance(services.service_registry, InMemoryServiceRegistry)
-        assert services.instance is None
+    async with microservice as module:
+        assert isinstance(module.service_registry, InMemoryServiceRegistry)
+        assert module.instance is None
 
 
 async def test_settings_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,20 +122,20 @@ async def test_settings_come_from_the_environment_too(monkeypatch: pytest.Monkey
         "METADATA": '{"team": "shop"}',
     }.items():
         monkeypatch.setenv(f"MICROSERVICE_{name}", value)
-    async with MicroserviceModule(version="3") as services:
-        (seen,) = await services.service_registry.get_instances("orders")
-        assert (seen.address, seen.version) == ("10.0.0.7:8000", "3")
-        assert seen.metadata["team"] == "shop"
+    async with MicroserviceModule(version="3") as module:
+        (instance,) = await module.service_registry.get_instances("orders")
+        assert (instance.address, instance.version) == ("10.0.0.7:8000", "3")
+        assert instance.metadata["team"] == "shop"
 
 
 async def test_what_was_not_enabled_says_so() -> None:
-    async with MicroserviceModule() as services:
+    async with MicroserviceModule() as module:
         with pytest.raises(NotEnabledError, match='open the module with config_center="nacos"'):
-            services.config_center  # noqa: B018
+            module.config_center  # noqa: B018
         with pytest.raises(NotEnabledError, match="service_registry is not enabled"):
-            services.service_registry  # noqa: B018
+            module.service_registry  # noqa: B018
         with pytest.raises(NotEnabledError, match='with service_registry="nacos"'):
-            services.service_client  # noqa: B018
+            module.service_client  # noqa: B018
 
 
 async def test_registration_can_be_left_out() -> None:
@@ -155,9 +155,9 @@ async def test_the_client_looks_in_the_group_the_service_registers_in() -> None:
         port=1,
         group_name="blue",
         service_registry=registry,
-    ) as services:
+    ) as module:
         with pytest.raises(httpx.TransportError, match=r"127\.0\.0\.1:1 ConnectError"):
-            await services.service_client.get("orders", "/")
+            await module.service_client.get("orders", "/")
 
 
 @pytest.mark.parametrize(
@@ -192,17 +192,17 @@ async def test_a_settings_error_of_a_provider_names_it() -> None:
 
 
 async def test_a_module_can_be_opened_again() -> None:
-    module = MicroserviceModule(service_registry="memory")
+    microservice = MicroserviceModule(service_registry="memory")
     for _ in range(2):
-        async with module as services:
-            assert services.service_registry is not None
+        async with microservice as module:
+            assert module.service_registry is not None
 
 
 async def test_the_container_holds_the_opened_objects_and_can_be_overridden() -> None:
-    async with MicroserviceModule(service_registry="memory", config=AppConfig) as services:
-        container = services.container
-        assert container.service_registry() is services.service_registry
-        assert container.config() is services.config
+    async with MicroserviceModule(service_registry="memory", config=AppConfig) as module:
+        container = module.container
+        assert container.service_registry() is module.service_registry
+        assert container.config() is module.config
         assert container.config_center() is None
         with container.service_registry.override("another"):
             assert container.service_registry() == "another"

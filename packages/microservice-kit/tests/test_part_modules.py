@@ -18,10 +18,10 @@ async def test_the_configuration_alone_registers_nothing(monkeypatch: pytest.Mon
 
 def test_the_configuration_alone_without_a_loop() -> None:
     documents = {"documents": {"app.json": '{"pool": 8}'}}
-    module = ConfigCenterModule(
+    microservice = ConfigCenterModule(
         "memory", config=Settings, documents=["app.json"], config_center_settings=documents
     )
-    with module as config:
+    with microservice as config:
         assert config.current.pool == 8
 
 
@@ -32,13 +32,13 @@ async def test_the_registry_alone_asks_no_configuration_center(
     registry = InMemoryServiceRegistry()
     async with ServiceRegistryModule(
         registry, service_name="orders", host="10.0.0.7", port=8000
-    ) as services:
+    ) as module:
         assert len(await registry.get_instances("orders")) == 1
         with pytest.raises(NotEnabledError):
-            services.config_center  # noqa: B018
+            module.config_center  # noqa: B018
     assert await registry.get_instances("orders") == ()
 
 
 def test_the_registry_alone_without_a_loop() -> None:
-    with ServiceRegistryModule("memory", service_name="orders", host="h", port=80) as services:
-        assert [one.ip for one in services.instances("orders")] == ["h"]
+    with ServiceRegistryModule("memory", service_name="orders", host="h", port=80) as module:
+        assert [instance.ip for instance in module.instances("orders")] == ["h"]

@@ -13,7 +13,7 @@ from microservice_kit import (
     ConfigCenterValue,
     MicroserviceModule,
     NotEnabledError,
-    current_services,
+    current_module,
 )
 
 
@@ -25,7 +25,7 @@ class Shop:
     pool = ConfigCenterValue("app.json", "pool", default=1, type=int)
 
 
-def module(leave_seconds: float = 5.0) -> MicroserviceModule[Settings]:
+def build_module(leave_seconds: float = 5.0) -> MicroserviceModule[Settings]:
     return MicroserviceModule(
         service_name="orders",
         host="127.0.0.1",
@@ -42,9 +42,9 @@ def module(leave_seconds: float = 5.0) -> MicroserviceModule[Settings]:
 @pytest.fixture
 def sigterm() -> Iterator[threading.Event]:
     """Set when SIGTERM reaches who had it before the module."""
-    heard = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: heard.set())
-    yield heard
+    received = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
+    yield received
     signal.signal(signal.SIGTERM, before)
 
 
@@ -73,45 +73,45 @@ def backend() -> Iterator[int]:
 
 
 def test_code_without_a_loop_has_the_same_parts(backend: int) -> None:
-    with module() as services:
-        assert services.config.current.pool == 7
+    with build_module() as module:
+        assert module.config.current.pool == 7
         assert Shop().pool == 7
-        assert services.instance is not None
-        assert services.ready()
-        assert services.health()["config"].status == "up"
-        services.register(ServiceInstance("greeter", "127.0.0.1", backend))
-        assert [one.port for one in services.instances("greeter")] == [backend]
-        assert services.service_client.get("greeter", "/").text == "ok"
-        assert services.service_client is services.service_client
-        assert services.rollback(1).origin == "rollback"
-        assert services.container.config() is services.config
+        assert module.instance is not None
+        assert module.ready()
+        assert module.health()["config"].status == "up"
+        module.register(ServiceInstance("greeter", "127.0.0.1", backend))
+        assert [instance.port for instance in module.instances("greeter")] == [backend]
+        assert module.service_client.get("greeter", "/").text == "ok"
+        assert module.service_client is module.service_client
+        assert module.rollback(1).origin == "rollback"
+        assert module.container.config() is module.config
 
 
 def test_many_threads_share_it(backend: int) -> None:
-    said: list[str] = []
-    with module() as services:
-        services.register(ServiceInstance("greeter", "127.0.0.1", backend))
+    texts: list[str] = []
+    with build_module() as module:
+        module.register(ServiceInstance("greeter", "127.0.0.1", backend))
 
         def call() -> None:
-            said.append(services.service_client.get("greeter", "/").text)
+            texts.append(module.service_client.get("greeter", "/").text)
 
         threads = [threading.Thread(target=call) for _ in range(16)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert said == ["ok"] * 16
+    assert texts == ["ok"] * 16
 
 
 def test_the_end_leaves_no_thread_and_nothing_open() -> None:
     before = threading.active_count()
-    with module(leave_seconds=0) as services:
-        services.leave()
+    with build_module(leave_seconds=0) as module:
+        module.leave()
     assert threading.active_count() == before
     with pytest.raises(NotEnabledError):
-        current_services()
+        current_module()
     with pytest.raises(LoopThreadError):
-        services.ready()
+        module.ready()
 
 
 def test_a_start_that_fails_leaves_no_thread() -> None:
@@ -123,7 +123,7 @@ def test_a_start_that_fails_leaves_no_thread() -> None:
 
 def test_an_error_inside_closes_it() -> None:
     before = threading.active_count()
-    with pytest.raises(ZeroDivisionError), module():
+    with pytest.raises(ZeroDivisionError), build_module():
         raise ZeroDivisionError
     assert threading.active_count() == before
 
@@ -131,33 +131,33 @@ def test_an_error_inside_closes_it() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 def test_a_forked_child_is_told_to_open_its_own() -> None:
-    with module() as services:
+    with build_module() as module:
         pid = os.fork()
         if pid == 0:
             try:
-                services.ready()
+                module.ready()
             except LoopThreadError:
-                with module() as own:
-                    os._exit(0 if own.ready() and services.config.current.pool == 7 else 3)
+                with build_module() as own:
+                    os._exit(0 if own.ready() and module.config.current.pool == 7 else 3)
             os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_sigterm_leaves_the_registry_before_who_had_it_hears_it(sigterm: threading.Event) -> None:
     mine = signal.getsignal(signal.SIGTERM)
-    with module(leave_seconds=0) as services:
-        assert services.ready()
+    with build_module(leave_seconds=0) as module:
+        assert module.ready()
         signal.raise_signal(signal.SIGTERM)
         assert sigterm.wait(20)
-        assert services.instances("orders") == ()
-        assert not services.ready()
+        assert module.instances("orders") == ()
+        assert not module.ready()
     assert signal.getsignal(signal.SIGTERM) is mine
 
 
 def test_a_second_sigterm_does_not_wait(sigterm: threading.Event) -> None:
-    with module(leave_seconds=3600) as services:
+    with build_module(leave_seconds=3600) as module:
         signal.raise_signal(signal.SIGTERM)
-        while services.ready():
+        while module.ready():
             assert not sigterm.is_set()
         signal.raise_signal(signal.SIGTERM)
         assert sigterm.is_set()
@@ -170,20 +170,20 @@ def test_who_registers_nothing_or_has_another_thread_leaves_the_signal_alone() -
         assert signal.getsignal(signal.SIGTERM) is mine
 
     def elsewhere() -> None:
-        with module():
-            kept.append(signal.getsignal(signal.SIGTERM))
+        with build_module():
+            handlers.append(signal.getsignal(signal.SIGTERM))
 
-    kept: list[object] = []
+    handlers: list[object] = []
     thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
-    assert kept == [mine]
+    assert handlers == [mine]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 def test_sigterm_ends_a_forked_child_although_nobody_is_left_there_to_leave() -> None:
-    with module():
+    with build_module():
         pid = os.fork()
         if pid == 0:
             signal.alarm(20)  # ends it when SIGTERM does not

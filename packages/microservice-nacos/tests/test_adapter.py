@@ -58,7 +58,7 @@ async def test_leaving_the_registry_deregisters(
     async with open_service_registry("nacos", settings) as registry:
         await registry.register(ServiceInstance("orders", "10.0.0.7", 8000))
         assert len(await client.naming.instances("orders")) == 1
-    await eventually(lambda: client.naming.instances("orders"), lambda seen: not seen)
+    await eventually(lambda: client.naming.instances("orders"), lambda instances: not instances)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ async def test_a_wrong_password_is_an_access_error_without_the_password(
     ):
         with pytest.raises(
             ConfigCenterAccessDeniedError, match="check username and password"
-        ) as one:
+        ) as config_error:
             await center.get_config("app.yaml")
-        with pytest.raises(ServiceRegistryAccessDeniedError) as other:
+        with pytest.raises(ServiceRegistryAccessDeniedError) as registry_error:
             await registry.get_instances("orders")
-    assert "wr0ng-password" not in str(one.value) + str(other.value)
+    assert "wr0ng-password" not in str(config_error.value) + str(registry_error.value)
 
 
 async def test_compare_and_set_conflicts_are_told(client: AsyncNacosClient) -> None:
@@ -153,9 +153,9 @@ async def test_what_spring_cloud_alibaba_registers_is_understood(client: AsyncNa
         metadata={"preserved.register.source": "SPRING_CLOUD", "secure": "true", "version": "2"},
     )
     registry = NacosServiceRegistry(client)
-    (seen,) = await registry.get_instances("stock")
-    assert (seen.base_url, seen.version) == ("https://10.0.0.8:8443", "2")
-    assert (seen.cluster_name, seen.group_name, seen.namespace_id) == (
+    (instance,) = await registry.get_instances("stock")
+    assert (instance.base_url, instance.version) == ("https://10.0.0.8:8443", "2")
+    assert (instance.cluster_name, instance.group_name, instance.namespace_id) == (
         "DEFAULT",
         "DEFAULT_GROUP",
         "public",
@@ -165,8 +165,8 @@ async def test_what_spring_cloud_alibaba_registers_is_understood(client: AsyncNa
 async def test_java_neighbours_see_where_an_instance_comes_from(client: AsyncNacosClient) -> None:
     registry = NacosServiceRegistry(client)
     await registry.register(ServiceInstance("orders", "10.0.0.7", 1, metadata={"secure": "true"}))
-    (seen,) = await client.naming.instances("orders")
-    assert seen.metadata == {"preserved.register.source": "PYTHON", "secure": "true"}
+    (instance,) = await client.naming.instances("orders")
+    assert instance.metadata == {"preserved.register.source": "PYTHON", "secure": "true"}
     await registry.close()
 
 
@@ -177,8 +177,8 @@ async def test_groups_namespaces_and_clusters_are_passed_on(client: AsyncNacosCl
     )
     await registry.register(instance)
     where = InstanceQuery(group_name="g", namespace_id="ns", clusters=("east",))
-    (seen,) = await registry.get_instances("orders", where)
-    assert seen.cluster_name == "east"
+    (instance,) = await registry.get_instances("orders", where)
+    assert instance.cluster_name == "east"
     await registry.renew(instance)
     await registry.deregister(instance)
     assert await registry.get_instances("orders", where) == ()

@@ -52,13 +52,13 @@ async def look(clock: ManualClock) -> None:
 async def test_a_change_is_told_at_the_next_look(
     center: JsonFolderConfigCenter, clock: ManualClock
 ) -> None:
-    told: list[State] = []
-    center.watch_config("app.yaml", told.append)
+    states: list[State] = []
+    center.watch_config("app.yaml", states.append)
     await look(clock)
     await center.publish_config("app.yaml", "a: 1")
-    assert len(told) == 1
+    assert len(states) == 1
     await look(clock)
-    assert [isinstance(state, ConfigDeleted) for state in told] == [True, False]
+    assert [isinstance(state, ConfigDeleted) for state in states] == [True, False]
 
 
 async def test_a_folder_that_vanishes_is_an_outage_and_deletes_nothing(
@@ -68,14 +68,14 @@ async def test_a_folder_that_vanishes_is_an_outage_and_deletes_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     await center.publish_config("app.yaml", "a: 1")
-    told: list[State] = []
-    center.watch_config("app.yaml", told.append)
+    states: list[State] = []
+    center.watch_config("app.yaml", states.append)
     await look(clock)
     (tmp_path / "documents").rename(tmp_path / "away")
     with caplog.at_level(logging.WARNING, logger="config_center_template"):
         for _ in range(3):
             await look(clock)
-    assert len(told) == 1
+    assert len(states) == 1
     assert len(caplog.records) == 1  # said once, not at each look
     with pytest.raises(ConfigCenterUnavailableError, match="mount it") as caught:
         await center.get_config("app.yaml")
@@ -83,21 +83,21 @@ async def test_a_folder_that_vanishes_is_an_outage_and_deletes_nothing(
     (tmp_path / "away").rename(tmp_path / "documents")
     await center.publish_config("app.yaml", "a: 2")
     await look(clock)
-    assert isinstance(told[-1], ConfigResult)
-    assert told[-1].content == "a: 2"
+    assert isinstance(states[-1], ConfigResult)
+    assert states[-1].content == "a: 2"
 
 
 async def test_a_file_that_is_none_of_ours_keeps_the_last_good_version(
     center: JsonFolderConfigCenter, clock: ManualClock, tmp_path: Path
 ) -> None:
     await center.publish_config("app.yaml", "a: 1")
-    told: list[State] = []
-    center.watch_config("app.yaml", told.append)
+    states: list[State] = []
+    center.watch_config("app.yaml", states.append)
     await look(clock)
     (version,) = (tmp_path / "documents").rglob("*.json")
     version.with_name("0000000002.json").write_text("garbage s3cret")
     await look(clock)
-    assert len(told) == 1
+    assert len(states) == 1
     with pytest.raises(ConfigCenterError, match="publish it again") as caught:
         await center.get_config("app.yaml")
     assert "s3cret" not in str(caught.value)
@@ -126,7 +126,9 @@ async def test_of_many_who_publish_at_once_nobody_is_lost(
         *((center, other)[n % 2].publish_config("app.yaml", f"a: {n}") for n in range(10))
     )
     versions = await center.config_versions("app.yaml")
-    assert sorted(one.md5 for one in versions) == sorted(md5_of(f"a: {n}") for n in range(10))
+    assert sorted(version.md5 for version in versions) == sorted(
+        md5_of(f"a: {n}") for n in range(10)
+    )
     await other.close()
 
 
@@ -134,12 +136,12 @@ async def test_of_two_who_publish_on_top_of_the_same_version_one_is_refused(
     center: JsonFolderConfigCenter,
 ) -> None:
     await center.publish_config("app.yaml", "a: 1", expected_md5="")
-    seen = (await center.get_config("app.yaml")).md5
+    md5 = (await center.get_config("app.yaml")).md5
     outcomes = await asyncio.gather(
-        *(center.publish_config("app.yaml", f"a: {n}", expected_md5=seen) for n in (2, 3)),
+        *(center.publish_config("app.yaml", f"a: {n}", expected_md5=md5) for n in (2, 3)),
         return_exceptions=True,
     )
-    assert [type(one) for one in outcomes if one] == [ConfigConflictError]
+    assert [type(outcome) for outcome in outcomes if outcome] == [ConfigConflictError]
 
 
 async def test_history_is_bounded_and_a_version_of_it_can_be_restored(
@@ -148,7 +150,7 @@ async def test_history_is_bounded_and_a_version_of_it_can_be_restored(
     for n in range(25):
         await center.publish_config("app.yaml", f"a: {n}")
     versions = await center.config_versions("app.yaml")
-    assert [one.version_id for one in versions] == [str(n) for n in range(25, 5, -1)]
+    assert [version.version_id for version in versions] == [str(n) for n in range(25, 5, -1)]
     assert len(list((tmp_path / "documents").rglob("*.json"))) == 20
     await center.delete_config("app.yaml")
     await center.restore_config("app.yaml", "21")

@@ -61,19 +61,19 @@ class World:
         return self.wall
 
     def registry(self) -> JsonFolderServiceRegistry:
-        one = JsonFolderServiceRegistry(
+        registry = JsonFolderServiceRegistry(
             self.folder,
             clock=self.clock,
             wall_clock=self.wall_clock,
             sleep=self.clock.sleep,
             wait=self.heart.wait,
         )
-        self.registries.append(one)
-        return one
+        self.registries.append(registry)
+        return registry
 
     def file(self) -> Path:
-        (found,) = self.folder.rglob("*.json")
-        return found
+        (file,) = self.folder.rglob("*.json")
+        return file
 
     def stamp(self, seconds: float) -> None:
         """As if the last beat was then, by the wall clock."""
@@ -174,8 +174,8 @@ async def test_a_folder_that_vanishes_is_an_outage_and_empties_no_list(
     owner, reader = world.registry(), world.registry()
     await owner.register(ORDERS)
     world.stamp(world.wall)
-    told: list[Sequence[ServiceInstance]] = []
-    reader.watch_instances("orders", told.append)
+    updates: list[Sequence[ServiceInstance]] = []
+    reader.watch_instances("orders", updates.append)
     await world.look()
     world.folder.rename(tmp_path / "away")
     with caplog.at_level(logging.WARNING, logger="service_registry_template"):
@@ -183,7 +183,7 @@ async def test_a_folder_that_vanishes_is_an_outage_and_empties_no_list(
             await world.look()
         await world.heart.beat()
         await world.heart.beat()
-    assert told == [(ORDERS,)]
+    assert updates == [(ORDERS,)]
     assert len(caplog.records) == 2  # the watch and the beats, once each
     with pytest.raises(ServiceRegistryUnavailableError, match="mount it") as caught:
         await reader.get_instances("orders")
@@ -191,18 +191,18 @@ async def test_a_folder_that_vanishes_is_an_outage_and_empties_no_list(
     (tmp_path / "away").rename(world.folder)
     await owner.deregister(ORDERS)
     await world.look()
-    assert told == [(ORDERS,), ()]
+    assert updates == [(ORDERS,), ()]
 
 
 async def test_a_file_that_is_none_of_ours_is_passed_over(world: World) -> None:
     await world.registry().register(ORDERS)
     world.stamp(world.wall)
-    ours = world.file()
-    lives_for_no_time = {**json.loads(ours.read_text()), "ttl_seconds": 0, "port": 1}
+    own_file = world.file()
+    lives_for_no_time = {**json.loads(own_file.read_text()), "ttl_seconds": 0, "port": 1}
     garbage = ("garbage", "[]", "{}", '{"ip": 7}', json.dumps(lives_for_no_time))
     for number, text in enumerate(garbage):
-        ours.with_name(f"_{number}.json").write_text(text)
-    ours.with_name("_folder.json").mkdir()
+        own_file.with_name(f"_{number}.json").write_text(text)
+    own_file.with_name("_folder.json").mkdir()
     assert await world.registry().get_instances("orders") == (ORDERS,)
 
 

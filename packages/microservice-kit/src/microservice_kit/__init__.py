@@ -1,4 +1,4 @@
-"""The application side of the microservice toolkit."""
+"""The application side of the toolkit: configuration, registration, calls, health, ASGI."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from typing import TYPE_CHECKING
 
 from .config.service import ConfigService
 from .config.versions import ConfigChange, ConfigVersion, KeyChange
-from .current import current_services
+from .context.current import current_module
 from .errors import ConfigRestoreError, InvalidConfigError, NotEnabledError
 from .health.checks import Health
 from .module import MicroserviceModule
+from .open_module import OpenModule
 from .part_modules import ConfigCenterModule, ServiceRegistryModule
 from .registration.declared_services import service_registry
-from .services import Services
 from .settings import MicroserviceSettings
-from .sync_services import SyncServices
+from .sync_open_module import SyncOpenModule
 from .web.asgi import Microservice
 
 if TYPE_CHECKING:
-    from .calls.service_discovery import ServiceDiscovery
     from .config.encryption import ConfigEncryption, DecryptionError
-    from .config.settings_source import config_center_source
-    from .config.values import ConfigCenterValue, NacosValue
-    from .decorators import circuit_breaker, config_properties, governed, rate_limited, retry
+    from .context.decorators import (
+        circuit_breaker,
+        config_properties,
+        governed,
+        rate_limited,
+        retry,
+    )
+    from .context.service_discovery import ServiceDiscovery
+    from .context.settings_source import config_center_source
+    from .context.values import ConfigCenterValue, NacosValue
     from .telemetry.json_logs import JsonFormatter, json_logs
     from .telemetry.setup import Telemetry, setup_telemetry
     from .telemetry.tracing import TracingMiddleware
@@ -46,16 +52,16 @@ __all__ = (
     "MicroserviceSettings",
     "NacosValue",
     "NotEnabledError",
+    "OpenModule",
     "ServiceDiscovery",
     "ServiceRegistryModule",
-    "Services",
-    "SyncServices",
+    "SyncOpenModule",
     "Telemetry",
     "TracingMiddleware",
     "circuit_breaker",
     "config_center_source",
     "config_properties",
-    "current_services",
+    "current_module",
     "governed",
     "json_logs",
     "rate_limited",
@@ -64,31 +70,33 @@ __all__ = (
     "setup_telemetry",
 )
 
-# What is not used is not imported.
+# Imported when first used: an application pays only for what it uses.
 _LAZY = {
-    "ConfigCenterValue": ".config.values",
+    "ConfigCenterValue": ".context.values",
     "ConfigEncryption": ".config.encryption",
     "DecryptionError": ".config.encryption",
     "JsonFormatter": ".telemetry.json_logs",
-    "NacosValue": ".config.values",
-    "ServiceDiscovery": ".calls.service_discovery",
+    "NacosValue": ".context.values",
+    "ServiceDiscovery": ".context.service_discovery",
     "Telemetry": ".telemetry.setup",
     "TracingMiddleware": ".telemetry.tracing",
-    "circuit_breaker": ".decorators",
-    "config_center_source": ".config.settings_source",
-    "config_properties": ".decorators",
-    "governed": ".decorators",
+    "circuit_breaker": ".context.decorators",
+    "config_center_source": ".context.settings_source",
+    "config_properties": ".context.decorators",
+    "governed": ".context.decorators",
     "json_logs": ".telemetry.json_logs",
-    "rate_limited": ".decorators",
-    "retry": ".decorators",
+    "rate_limited": ".context.decorators",
+    "retry": ".context.decorators",
     "setup_telemetry": ".telemetry.setup",
 }
 
 
-def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    # Hidden from type checkers, which would take any misspelt name for an `object`.
+    def __getattr__(name: str) -> object:
+        if name in _LAZY:
+            return getattr(import_module(_LAZY[name], __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

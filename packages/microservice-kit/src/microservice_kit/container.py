@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dependency_injector import containers, providers
 
-__all__ = ("MicroserviceContainer", "container_of")
+__all__ = ("MicroserviceContainer", "build_container")
 
 
 class MicroserviceContainer(containers.DeclarativeContainer):
-    """What a module opened, by name; the value is None for what was not enabled."""
+    """The opened parts of a module by name; None for a part that is not enabled."""
 
     config_center: providers.Object[object] = providers.Object(None)
     service_registry: providers.Object[object] = providers.Object(None)
@@ -20,9 +20,9 @@ class MicroserviceContainer(containers.DeclarativeContainer):
     config: providers.Object[object] = providers.Object(None)
 
 
-def container_of(**opened: object) -> MicroserviceContainer:
-    """A container that holds these objects."""
+def build_container(**parts: object) -> MicroserviceContainer:
+    """Build a container that provides these objects."""
     container = MicroserviceContainer()
-    for name, value in opened.items():
+    for name, value in parts.items():
         container.set_provider(name, providers.Object(value))
     return container

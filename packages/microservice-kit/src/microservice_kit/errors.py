@@ -1,4 +1,4 @@
-"""What can go wrong while an application starts or reads its configuration."""
+"""The errors of an application's start and of its configuration."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ("ConfigRestoreError", "InvalidConfigError", "NotEnabledError")
 
 
 class InvalidConfigError(MicroserviceError, ValueError):
-    """A document cannot be parsed, or what it says does not fit the application's model.
+    """A document cannot be parsed, or its content does not fit the application's model.
 
     Attributes:
-        document: the data id, or the names of all that were merged.
-        problem: what is wrong and where; never a value, it may be a secret.
+        document: the data id, or the names of all documents that were merged.
+        problem: what is wrong and where; never a value, which may be a secret.
     """
 
     def __init__(self, document: str, problem: str) -> None:
@@ -24,18 +24,22 @@ class InvalidConfigError(MicroserviceError, ValueError):
 
 
 class ConfigRestoreError(MicroserviceError):
-    """The configuration center cannot be written to, so a version cannot be published again."""
+    """An earlier version cannot be published again: the configuration center is read-only or absent.
+
+    Attributes:
+        version: the id of the version that was to be published.
+    """
 
     def __init__(self, version: int) -> None:
         super().__init__(
-            f"version {version} cannot be published: there is no configuration center that takes "
-            "documents; roll back here only, with rollback()"
+            f"version {version} cannot be published: no writable configuration center is open; "
+            "roll back here only, with rollback()"
         )
         self.version = version
 
 
 class NotEnabledError(MicroserviceError, AttributeError):
-    """Something was asked for that the module was not told to open."""
+    """A part of a module was used that is not enabled, or no module is open."""
 
     def __init__(self, name: str, advice: str) -> None:
         super().__init__(f"{name} is not enabled; {advice}")

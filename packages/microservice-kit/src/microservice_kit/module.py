@@ -1,17 +1,14 @@
-"""MicroserviceModule: opens what an application asked for, registers it, closes in reverse."""
+"""MicroserviceModule: opens the parts of an application, registers it, closes in reverse order."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Literal, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, Unpack, cast
 
+import typing_extensions
 from pydantic import BaseModel, ConfigDict
-from typing_extensions import TypeVar
 
 from microservice_core import (
     ConfigCenter,
@@ -19,37 +16,40 @@ from microservice_core import (
     LoopThread,
     MissingDependencyError,
     ServiceRegistry,
-    Unsubscribe,
+    TaskSupervisor,
     open_config_center,
     open_service_registry,
 )
 
-from .calls.lanes import lane_parts
+from .calls.lanes import create_lane_parts
 from .calls.lazy_client import LazyServiceClient
-from .config.documents import ConfigSnapshot, DocumentReader, with_profiles
-from .config.encryption import ConfigEncryption, KeyProvider
+from .config.documents import ConfigSnapshot, DocumentReader, add_profiles
+from .config.encryption import ConfigEncryption
 from .config.service import ConfigService
-from .current import enter_module, leave_module, tell_modules
-from .registration.declared_services import DeclaredService, declared_services
+from .context.current import enter_module, exit_module, notify_module_listeners
+from .context.values import declared_documents
+from .graceful_stop import GracefulStop
+from .open_module import ModuleParts, OpenModule
+from .options import ModuleOptions
+from .registration.declared_services import declared_services, describe_own_service
 from .registration.health_watch import watch_health
 from .registration.registrar import Registrar
-from .services import AnyServices, Services
 from .settings import MicroserviceSettings, read_settings
-from .sync_services import SyncServices
-from .web.graceful_stop import GracefulStop
+from .sync_open_module import SyncOpenModule
 
 if TYPE_CHECKING:
-    from microservice_client import AsyncServiceClient, ServicePolicy
+    from microservice_client import ClientOptions
 
-__all__ = ("MicroserviceModule",)
+__all__ = ("AnyConfig", "MicroserviceModule")
 
-logger = logging.getLogger(__name__)
+_RECENT_CALLS = 100
+_RECENT_CALLS_ON_STATUS_PAGE = 200
 
-CALLS_KEPT = 100
-CALLS_SHOWN = 200  # with the status page
+# The options that are no settings, and those that are settings only as a provider's name.
+_CODE_OPTIONS = frozenset({"lanes", "policies", "register", "config_keys"})
+_PROVIDERS = frozenset({"config_center", "service_registry"})
 
 PortT = TypeVar("PortT")
-LaneMode = Literal["permissive", "strict"]
 
 
 class AnyConfig(BaseModel):
@@ -58,83 +58,72 @@ class AnyConfig(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-ModelT = TypeVar("ModelT", bound=BaseModel, default=AnyConfig)
+ModelT = typing_extensions.TypeVar("ModelT", bound=BaseModel, default=AnyConfig)
 
 
 class MicroserviceModule(Generic[ModelT]):
     """Opens a configuration center, a registry and a service client, each only when asked for.
 
-    `async with MicroserviceModule(...) as services:` opens in order: configuration center,
-    configuration, registry, registration; the service client soon after, or when it is first asked
-    for. Leaving the block, or a failure half-way, closes what was opened in reverse: the instance
-    is deregistered before anything else ends.
-    `with MicroserviceModule(...) as services:` does the same for code without an event loop.
+    `async with MicroserviceModule(...) as module:` opens in order: configuration center,
+    configuration, registry, registration; the service client soon afterwards, or when it is first
+    used. Leaving the block, or a failure on the way, closes what was opened in reverse order: the
+    instance is deregistered before anything else ends (`stop_order` has the whole order).
+    `with MicroserviceModule(...) as module:` does the same for code without an event loop.
 
     Args:
-        config_center: the name of an installed provider, or an object that is one.
-        service_registry: the same for the registry; it also enables `services.service_client`.
         config: the model of the application's configuration.
-        lanes: choose instances of the current lane, `permissive` or `strict`; needs the extra
-            `lanes`. None does not look at lanes.
-        policies: behaviour of calls by service name.
-        register: False keeps a service with a name and a port unregistered.
-        config_keys: gives the keys of `ENC(...)` values; by default the environment does.
-        settings: every field of `MicroserviceSettings`; the environment fills what is missing.
+        options: see `ModuleOptions`; every field of `MicroserviceSettings` is one, and the
+            environment fills those that are missing.
+
+    Attributes:
+        settings: the settings as they were read.
 
     Raises:
         InvalidValueError: a setting breaks a rule; nothing was opened.
     """
 
     def __init__(
-        self,
-        *,
-        config_center: str | ConfigCenter | None = None,
-        service_registry: str | ServiceRegistry | None = None,
-        config: type[ModelT] | None = None,
-        lanes: LaneMode | None = None,
-        policies: Mapping[str, ServicePolicy] | None = None,
-        register: bool = True,
-        config_keys: KeyProvider | None = None,
-        **settings: object,
+        self, *, config: type[ModelT] | None = None, **options: Unpack[ModuleOptions]
     ) -> None:
-        named = {"config_center": config_center, "service_registry": service_registry}
-        names = {port: value for port, value in named.items() if isinstance(value, str)}
-        self.settings = read_settings({**settings, **names})
-        self._config_center = config_center if not isinstance(config_center, str) else None
-        self._service_registry = service_registry if not isinstance(service_registry, str) else None
+        self.settings = read_settings(_select_settings(options))
+        center, registry = options.get("config_center"), options.get("service_registry")
+        self._config_center = None if isinstance(center, str) else center
+        self._service_registry = None if isinstance(registry, str) else registry
         self._model = cast(type[ModelT], config or AnyConfig)
-        self._lanes = lanes
-        self._policies = policies
-        self._register = register
-        self._encryption = ConfigEncryption(config_keys) if config_keys else ConfigEncryption()
+        self._lanes = options.get("lanes")
+        self._policies = options.get("policies")
+        self._register = options.get("register", True)
+        keys = options.get("config_keys")
+        self._encryption = ConfigEncryption(keys) if keys else ConfigEncryption()
         self._stack: AsyncExitStack | None = None
         self._loop: LoopThread | None = None
         self._graceful_stop: GracefulStop | None = None
 
-    async def __aenter__(self) -> Services[ModelT]:
+    async def __aenter__(self) -> OpenModule[ModelT]:
         async with AsyncExitStack() as stack:
             center = await self._open_config_center(stack)
-            services = Services(
-                opened_config=await self._open_config(stack, center),
-                opened_config_center=center,
+            module = OpenModule(
+                config=await self._open_config(stack, center),
+                parts=ModuleParts(config_center=center),
                 leave_seconds=self.settings.leave_seconds,
             )
-            stack.push_async_callback(services.health.aclose)
-            self._enter(stack, services)
-            await self._load_declared(services)
-            await self._check_redis(stack, services)
-            registry = await self._open_service_registry(stack)
-            if registry is not None:
-                services.opened_service_registry = registry
-                services.lazy_service_client = self._lazy_client(stack, registry, services.config)
-                services.opened_registrar = self._open_registrar(stack, registry)
-                await self._announce(stack, services)
+            stack.push_async_callback(module.health.aclose)
+            _make_current(stack, module)
+            await _load_declared_documents(module)
+            await self._add_redis_check(stack, module)
+            await self._open_registry_parts(stack, module)
+            tasks = await stack.enter_async_context(TaskSupervisor("microservice-kit"))
+            await self._start_registration(module, tasks)
             watch_health(
-                stack, cast(AnyServices, services), every_seconds=self.settings.health_seconds
+                module.health,
+                module.config,
+                module.parts.registrar,
+                tasks,
+                every_seconds=self.settings.health_seconds,
             )
-            _prepare_soon(stack, services.lazy_service_client)
+            _prepare_client(module.parts.service_client, tasks)
             self._stack = stack.pop_all()
-        return services
+        return module
 
     async def __aexit__(
         self,
@@ -146,36 +135,23 @@ class MicroserviceModule(Generic[ModelT]):
         if stack is not None:
             await stack.__aexit__(exc_type, exc, tb)
 
-    def _enter(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
-        stack.callback(services.config.follow(tell_modules))
-        opened = cast(AnyServices, services)
-        enter_module(opened)
-        stack.callback(leave_module, opened)
+    def __enter__(self) -> SyncOpenModule[ModelT]:
+        """Open it on a private loop in its own thread, for code without an event loop.
 
-    async def _load_declared(self, services: Services[ModelT]) -> None:
-        """Read what `ConfigCenterValue` attributes need, where there are any."""
-        values = sys.modules.get("microservice_kit.config.values")
-        if values is not None and services.opened_config_center is not None:
-            for where in values.declared_documents():
-                await services.config.load(where)
-
-    def __enter__(self) -> SyncServices[ModelT]:
-        """Open it on a private loop in a thread of its own, for code without an event loop.
-
-        In the main thread SIGTERM leaves the registry first, then goes on to whoever had it before.
-        After a fork the child opens a module of its own: this one's thread stays behind.
+        In the main thread SIGTERM first deregisters, then reaches the handler that was installed
+        before. After a fork the child opens its own module: this thread stays in the parent.
         """
         loop = LoopThread(name="microservice-kit")
         loop.start()
         try:
-            services = loop.run(self.__aenter__())
+            module = loop.run(self.__aenter__())
         except BaseException:
             loop.close()
             raise
         self._loop = loop
-        if services.registrations:
-            self._graceful_stop = GracefulStop(services.leave).install(loop)
-        return SyncServices(services, loop)
+        if module.registrations:
+            self._graceful_stop = GracefulStop(module.leave).install(loop)
+        return SyncOpenModule(module, loop)
 
     def __exit__(
         self,
@@ -192,20 +168,14 @@ class MicroserviceModule(Generic[ModelT]):
             finally:
                 loop.close()
 
-    async def _check_redis(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
-        if url := self.settings.redis_url.get_secret_value():
-            from .health.redis_check import redis_check
-
-            check = await stack.enter_async_context(redis_check(url))
-            # All replicas lose it at once: taking them all out of rotation would help nobody.
-            services.health.add("redis", check, critical=False)
+    # opening
 
     async def _open_config_center(self, stack: AsyncExitStack) -> ConfigCenter | None:
         name = self.settings.config_center
         if self._config_center is not None or not name:
             return self._config_center
-        opening = open_config_center(name, self.settings.config_center_settings)
-        return await _entered(stack, opening, "config_center", name)
+        provider = open_config_center(name, self.settings.config_center_settings)
+        return await _enter_provider(stack, provider, "config_center", name)
 
     async def _open_config(
         self, stack: AsyncExitStack, center: ConfigCenter | None
@@ -221,7 +191,7 @@ class MicroserviceModule(Generic[ModelT]):
         service = ConfigService(
             self._model,
             center,
-            _documents_of(settings) if center is not None else (),
+            _list_documents(settings) if center is not None else (),
             group_name=settings.group_name,
             namespace_id=settings.namespace_id,
             env_prefix=settings.env_prefix,
@@ -233,114 +203,125 @@ class MicroserviceModule(Generic[ModelT]):
         await service.open()
         return service
 
+    async def _add_redis_check(self, stack: AsyncExitStack, module: OpenModule[ModelT]) -> None:
+        if url := self.settings.redis_url.get_secret_value():
+            from .health.redis_check import redis_check
+
+            check = await stack.enter_async_context(redis_check(url))
+            # Every replica loses the same Redis at the same moment: taking them all out of rotation
+            # would turn a degraded service into none.
+            module.health.add("redis", check, critical=False)
+
+    async def _open_registry_parts(self, stack: AsyncExitStack, module: OpenModule[ModelT]) -> None:
+        """Open the registry, if there is one, and the client and registrar that use it."""
+        registry = await self._open_service_registry(stack)
+        if registry is None:
+            return
+        settings, parts = self.settings, module.parts
+        parts.service_registry = registry
+        client = LazyServiceClient(registry, module.config, self._client_options())
+        stack.push_async_callback(client.aclose)
+        parts.service_client = client
+        registrar = Registrar(
+            registry,
+            on_unavailable=settings.on_registry_unavailable,
+            wait_seconds=settings.registry_wait_seconds,
+            warm_up_seconds=settings.warm_up_seconds,
+        )
+        stack.push_async_callback(registrar.aclose)
+        parts.registrar = registrar
+
     async def _open_service_registry(self, stack: AsyncExitStack) -> ServiceRegistry | None:
         name = self.settings.service_registry
         if self._service_registry is not None or not name:
             return self._service_registry
-        opening = open_service_registry(name, self.settings.service_registry_settings)
-        return await _entered(stack, opening, "service_registry", name)
+        provider = open_service_registry(name, self.settings.service_registry_settings)
+        return await _enter_provider(stack, provider, "service_registry", name)
 
-    def _lazy_client(
-        self,
-        stack: AsyncExitStack,
-        registry: ServiceRegistry,
-        config: ConfigService[ModelT],
-    ) -> LazyServiceClient:
+    def _client_options(self) -> ClientOptions:
         settings = self.settings
-        filters, interceptors = lane_parts(self._lanes, label_calls=settings.status_page)
+        has_page = settings.status_page
+        filters, interceptors = create_lane_parts(self._lanes, label_calls=has_page)
+        return {
+            "policies": self._policies,
+            "filters": filters,
+            "interceptors": interceptors,
+            "keep_calls": _RECENT_CALLS_ON_STATUS_PAGE if has_page else _RECENT_CALLS,
+            "instance_metrics": settings.instance_metrics,
+            "query": InstanceQuery(
+                group_name=settings.group_name, namespace_id=settings.namespace_id
+            ),
+        }
 
-        def make() -> AsyncServiceClient:
-            from microservice_client import AsyncServiceClient
+    # registering
 
-            from .calls import call_policies  # noqa: F401 - what `opened` needs, imported here as well
+    async def _start_registration(self, module: OpenModule[ModelT], tasks: TaskSupervisor) -> None:
+        """Register now. `Microservice` overrides it, to wait until its server listens.
 
-            return AsyncServiceClient(
-                registry,
-                policies=self._policies,
-                filters=filters,
-                interceptors=interceptors,
-                keep_calls=CALLS_SHOWN if settings.status_page else CALLS_KEPT,
-                instance_metrics=settings.instance_metrics,
-                query=InstanceQuery(
-                    group_name=settings.group_name, namespace_id=settings.namespace_id
-                ),
-            )
+        Args:
+            tasks: runs what has to wait; closed before anything else is.
+        """
+        await self._register_services(module, self.settings.port)
 
-        def opened(client: AsyncServiceClient) -> Unsubscribe:
-            from .calls.call_policies import CallPolicies
-
-            policies = CallPolicies(
-                client, cast("ConfigService[BaseModel]", config), self._policies
-            )
-            policies.refresh()
-            return config.follow(policies.refresh)
-
-        lazy = LazyServiceClient(make, opened)
-        stack.push_async_callback(lazy.aclose)
-        return lazy
-
-    def _open_registrar(self, stack: AsyncExitStack, registry: ServiceRegistry) -> Registrar:
-        registrar = Registrar(
-            registry,
-            on_unavailable=self.settings.on_registry_unavailable,
-            wait_seconds=self.settings.registry_wait_seconds,
-            warm_up_seconds=self.settings.warm_up_seconds,
-        )
-        stack.push_async_callback(registrar.aclose)
-        return registrar
-
-    async def _announce(self, stack: AsyncExitStack, services: Services[ModelT]) -> None:
-        """Register, now or when the time has come."""
-        await self._register_all(services, self.settings.port)
-
-    async def _register_all(
-        self, services: Services[ModelT], port: int | None, *, patient: bool = False
+    async def _register_services(
+        self, module: OpenModule[ModelT], port: int | None, *, patient: bool = False
     ) -> None:
-        """Register the module's own instance, and those that were declared."""
-        if not self._register:
+        """Register the module's own service on this port, and those that were declared."""
+        registrar = module.parts.registrar
+        if registrar is None or not self._register:
             return
-        own = _own_service(self.settings, port)
-        if own is not None:
-            instance = own.instance(self.settings, services.service_registry)
-            services.instance = instance
-            await services.register(instance, patient=patient)
-        for declared in declared_services():
-            instance = declared.instance(self.settings, services.service_registry)
-            await services.register(instance, patient=patient)
+        own_service = describe_own_service(self.settings, port)
+        for service in (own_service, *declared_services()):
+            if service is None:
+                continue
+            instance = service.create_instance(self.settings, module.service_registry)
+            if service is own_service:
+                module.instance = instance
+            await registrar.add(instance, patient=patient)
 
 
-def _prepare_soon(stack: AsyncExitStack, lazy: LazyServiceClient | None) -> None:
-    """Have the client ready for the first call, which is not to wait for imports."""
-    if lazy is not None:
-        preparing = asyncio.create_task(lazy.prepare())
-        stack.callback(preparing.cancel)
+def _select_settings(options: ModuleOptions) -> dict[str, object]:
+    """Return the options that are settings; a provider that is an object is none."""
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in _CODE_OPTIONS and (name not in _PROVIDERS or isinstance(value, str))
+    }
 
 
-def _own_service(settings: MicroserviceSettings, port: int | None) -> DeclaredService | None:
-    """What these settings describe; None without a service name or a port."""
-    if not settings.service_name or port is None:
-        return None
-    return DeclaredService(
-        settings.service_name,
-        port,
-        version=settings.version,
-        lane=settings.lane,
-        zone=settings.zone,
-        weight=settings.weight,
-        metadata=settings.metadata,
-    )
+def _make_current(stack: AsyncExitStack, module: OpenModule[BaseModel]) -> None:
+    stack.callback(module.config.follow(notify_module_listeners))
+    enter_module(module)
+    stack.callback(exit_module, module)
 
 
-def _documents_of(settings: MicroserviceSettings) -> Sequence[str]:
+async def _load_declared_documents(module: OpenModule[BaseModel]) -> None:
+    """Read the documents of every `ConfigCenterValue` before the application uses one."""
+    if module.parts.config_center is not None:
+        for document_id in declared_documents():
+            await module.config.load(document_id)
+
+
+def _prepare_client(client: LazyServiceClient | None, tasks: TaskSupervisor) -> None:
+    """Open the client in the background, so that the first call does not wait for imports."""
+    if client is not None:
+
+        async def prepare() -> None:
+            await client.prepare()
+
+        tasks.start("service client", prepare)
+
+
+def _list_documents(settings: MicroserviceSettings) -> Sequence[str]:
     documents = settings.documents or (f"{settings.service_name or 'application'}.yaml",)
-    return with_profiles(documents, settings.profiles)
+    return add_profiles(documents, settings.profiles)
 
 
-async def _entered(
-    stack: AsyncExitStack, opening: AbstractAsyncContextManager[PortT], port: str, name: str
+async def _enter_provider(
+    stack: AsyncExitStack, provider: AbstractAsyncContextManager[PortT], port: str, name: str
 ) -> PortT:
     try:
-        return await stack.enter_async_context(opening)
+        return await stack.enter_async_context(provider)
     except ImportError as error:
         if isinstance(error, MissingDependencyError):
             raise

@@ -1,4 +1,4 @@
-"""What a microservice has to be told: by keyword, by `MICROSERVICE_*` in the environment."""
+"""A service's settings: keyword arguments over `MICROSERVICE_*` variables over a settings file."""
 
 from __future__ import annotations
 
@@ -6,46 +6,59 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from microservice_core import ConfigResult, InvalidValueError, content_type_of
 
-from .config.parsing import deep_merge, parse
+from .config.data import deep_merge
+from .config.parsing import parse
+from .outages import OnUnavailable
 
 __all__ = ("MicroserviceSettings", "read_settings")
 
-SETTINGS_FILE = "MICROSERVICE_SETTINGS_FILE"
+_FILE_VARIABLE = "MICROSERVICE_SETTINGS_FILE"
 
 
 class MicroserviceSettings(BaseSettings):
     """One service's settings; keyword arguments win over the environment.
 
     Attributes:
-        service_name: the name it registers under; also names its configuration document.
-        host: the address others reach it at; detected when empty.
-        port: the port it listens on; without one it does not register.
-        version, lane, zone: labels others choose it by; a lane is a DNS label (RFC 1035).
-        weight: its share of the traffic, above 0.
-        metadata: further labels.
-        group_name, namespace_id: where it registers and reads; empty = the provider's default.
+        service_name: the name to register under; it also names the configuration document.
+        host: the address that other services use to reach this one; detected when empty.
+        port: the port the service listens on; without one it does not register.
+        version, lane, zone: labels that callers select instances by; a lane is a DNS label
+            (RFC 1035).
+        weight: this instance's share of the traffic relative to the others; 0 takes none.
+        metadata: more labels of the instance.
+        config_center: the name of the configuration center's provider; empty = none.
+        config_center_settings: settings of that provider.
+        service_registry: the name of the service registry's provider; empty = none.
+        service_registry_settings: settings of that provider.
+        group_name, namespace_id: where to register and to read configuration; empty = the
+            provider's default.
         documents: data ids to merge, a later one wins; `<service_name>.yaml` when empty.
-        profiles: each document is followed by its variant for each: `app.yaml`, `app-dev.yaml`.
-        on_config_unavailable: when the configuration center cannot be read at the start, `fail`,
-            `wait` up to `config_wait_seconds`, or `degrade`: begin with the snapshot or defaults.
-        config_snapshot: a file that keeps the documents seen last for that.
-        env_prefix: environment variables with it fill the configuration model.
-        on_registry_unavailable: when the registry cannot be told at the start, `fail`, `wait` up to
-            `registry_wait_seconds`, or `degrade`: start, and go on trying.
+        profiles: adds a variant of each document for each profile: `app.yaml`, `app-dev.yaml`.
+        on_config_unavailable: what to do at start-up while the configuration center cannot be
+            read: `fail`, `wait` up to `config_wait_seconds`, or `degrade` to the snapshot or the
+            defaults.
+        config_wait_seconds: how long `wait` waits for the configuration center.
+        config_snapshot: a file that keeps the documents read last, for `degrade`.
+        env_prefix: environment variables with this prefix fill the configuration model.
+        on_registry_unavailable: what to do at start-up while the registry cannot be reached:
+            `fail`, `wait` up to `registry_wait_seconds`, or `degrade`: start, and keep trying.
+        registry_wait_seconds: how long `wait` waits for the registry.
         warm_up_seconds: how long a new instance takes less than its share of the traffic.
-        health_seconds: how often health is looked at to take the instance out and back in.
-        leave_seconds: how long callers get to learn that the instance has left, before it stops.
-        instance_metrics: count calls by instance of the called service, too, and show who is well.
-        redis_url: a Redis that the service needs; `/health` shows whether it answers.
-        management_token: shows the details of `/health` to who sends it as a bearer token.
-        status_page: serve `/microservice` in an ASGI application, to who has `management_token`.
+        health_seconds: how often the health checks decide whether the instance takes calls.
+        leave_seconds: how long callers get to notice that the instance was deregistered, before
+            it stops.
+        instance_metrics: also count calls by instance of the called service, and report which
+            instances are healthy.
+        redis_url: a Redis that the service needs; `/health` reports whether it responds.
+        management_token: requests that carry it as a bearer token see the details of `/health`.
+        status_page: serve `/microservice` in an ASGI application, to requests that carry the
+            `management_token`.
     """
 
     model_config = SettingsConfigDict(
@@ -68,11 +81,11 @@ class MicroserviceSettings(BaseSettings):
     service_registry_settings: dict[str, object] = Field(default_factory=dict)
     documents: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
-    on_config_unavailable: Literal["fail", "wait", "degrade"] = "fail"
+    on_config_unavailable: OnUnavailable = "fail"
     config_wait_seconds: float = Field(default=60.0, gt=0)
     config_snapshot: Path | None = None
     env_prefix: str = "APP_"
-    on_registry_unavailable: Literal["fail", "wait", "degrade"] = "fail"
+    on_registry_unavailable: OnUnavailable = "fail"
     registry_wait_seconds: float = Field(default=60.0, gt=0)
     warm_up_seconds: float = Field(default=0.0, ge=0)
     health_seconds: float = Field(default=5.0, gt=0)
@@ -84,26 +97,28 @@ class MicroserviceSettings(BaseSettings):
 
     @field_validator("weight")
     @classmethod
-    def _finite(cls, weight: float) -> float:
+    def _require_finite(cls, weight: float) -> float:
         if not math.isfinite(weight):
             raise ValueError("must be a finite number")
         return weight
 
 
-def read_settings(given: Mapping[str, object]) -> MicroserviceSettings:
-    """The settings from what was given, the environment, and the file that `settings_file` names.
+def read_settings(arguments: Mapping[str, object]) -> MicroserviceSettings:
+    """Merge arguments, the environment, and the file that `settings_file` names.
 
-    The file is TOML, JSON or YAML; `MICROSERVICE_SETTINGS_FILE` names it as well.
+    The file is TOML, JSON or YAML; `MICROSERVICE_SETTINGS_FILE` may name it as well. An argument
+    that is None counts as absent.
 
     Raises:
         InvalidValueError: the first field that breaks a rule, with its rule.
     """
-    told = {name: value for name, value in given.items() if value is not None}
-    file = told.pop("settings_file", None) or os.environ.get(SETTINGS_FILE)
-    written = _from_file(Path(str(file))) if file else {}
+    values = {name: value for name, value in arguments.items() if value is not None}
+    file = values.pop("settings_file", None) or os.environ.get(_FILE_VARIABLE)
+    file_values = _read_file(Path(str(file))) if file else {}
     try:
         environment = EnvSettingsSource(MicroserviceSettings)()
-        return MicroserviceSettings(**deep_merge(deep_merge(written, environment), told))  # type: ignore[arg-type]
+        merged = deep_merge(deep_merge(file_values, environment), values)
+        return MicroserviceSettings(**merged)  # type: ignore[arg-type] # pydantic validates them
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "settings"
@@ -111,7 +126,7 @@ def read_settings(given: Mapping[str, object]) -> MicroserviceSettings:
         raise InvalidValueError(field, first.get("input"), f"valid ({rule})") from None
 
 
-def _from_file(path: Path) -> Mapping[str, object]:
+def _read_file(path: Path) -> Mapping[str, object]:
     try:
         content = path.read_text(encoding="utf-8")
     except OSError as error:

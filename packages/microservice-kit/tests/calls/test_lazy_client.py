@@ -11,7 +11,7 @@ import pytest
 from microservice_client import AsyncServiceClient, ClientClosedError, NoInstanceCallError
 from microservice_core import InMemoryConfigCenter, InMemoryServiceRegistry, ServiceInstance
 from microservice_core.testing import eventually
-from microservice_kit import MicroserviceModule, Services
+from microservice_kit import MicroserviceModule, OpenModule
 from microservice_kit.calls.lazy_client import LazyServiceClient
 
 
@@ -29,13 +29,13 @@ class OwnRegistry(InMemoryServiceRegistry):
         self.closed = True
 
 
-def module(**settings: object) -> MicroserviceModule:
+def build_module(**settings: object) -> MicroserviceModule:
     return MicroserviceModule(service_registry=InMemoryServiceRegistry(), **settings)  # type: ignore[arg-type]
 
 
-def lazy_of(services: Services) -> LazyServiceClient:  # type: ignore[type-arg]
-    assert services.lazy_service_client is not None
-    return services.lazy_service_client
+def lazy_client_of(module: OpenModule) -> LazyServiceClient:
+    assert module.parts.service_client is not None
+    return module.parts.service_client
 
 
 def test_start_up_imports_no_client_and_soon_after_it_is_there() -> None:
@@ -83,27 +83,27 @@ async def until(check: Callable[[], object]) -> None:
 
 
 async def test_it_is_opened_unasked_and_is_the_one_that_is_asked_for() -> None:
-    async with module() as services:
-        await until(lambda: lazy_of(services).is_open)
-        assert services.service_client is services.service_client
+    async with build_module() as module:
+        await until(lambda: lazy_client_of(module).is_open)
+        assert module.service_client is module.service_client
 
 
 async def test_whoever_asks_at_once_gets_it_at_once() -> None:
-    async with module() as services:
-        client = services.service_client
+    async with build_module() as module:
+        client = module.service_client
         assert isinstance(client, AsyncServiceClient)
-        await lazy_of(services).prepare()
-        assert services.service_client is client
+        await lazy_client_of(module).prepare()
+        assert module.service_client is client
         with pytest.raises(NoInstanceCallError):
             await client.get("nobody", "/")
 
 
 async def test_threads_get_the_same_one() -> None:
-    async with module() as services:
-        found = await asyncio.gather(
-            *(asyncio.to_thread(lambda: services.service_client) for _ in range(8))
+    async with build_module() as module:
+        clients = await asyncio.gather(
+            *(asyncio.to_thread(lambda: module.service_client) for _ in range(8))
         )
-        assert set(map(id, found)) == {id(services.service_client)}
+        assert set(map(id, clients)) == {id(module.service_client)}
 
 
 async def test_a_policy_published_before_it_was_opened_counts() -> None:
@@ -112,29 +112,29 @@ async def test_a_policy_published_before_it_was_opened_counts() -> None:
         service_registry=InMemoryServiceRegistry(),
         config_center=center,
         documents=["application.json"],
-    ) as services:
+    ) as module:
         await center.publish_config("application.json", '{"calls": {"default": {"attempts": 1}}}')
-        await until(lambda: services.config.current.model_extra)
-        await services.service_registry.register(ServiceInstance("orders", "127.0.0.1", 1))
-        with pytest.raises(Exception, match="no instance answered") as caught:
-            await services.service_client.get("orders", "/")
+        await until(lambda: module.config.current.model_extra)
+        await module.service_registry.register(ServiceInstance("orders", "127.0.0.1", 1))
+        with pytest.raises(Exception, match="every attempt failed") as caught:
+            await module.service_client.get("orders", "/")
         assert len(caught.value.attempts) == 1  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("opened", [False, True])
-async def test_after_the_end_it_refuses_every_call(opened: bool) -> None:
+@pytest.mark.parametrize("prepared", [False, True])
+async def test_after_the_end_it_refuses_every_call(prepared: bool) -> None:
     before = asyncio.all_tasks()
-    async with module() as services:
-        if opened:
-            await lazy_of(services).prepare()
+    async with build_module() as module:
+        if prepared:
+            await lazy_client_of(module).prepare()
     with pytest.raises(ClientClosedError):
-        await services.service_client.get("orders", "/")
+        await module.service_client.get("orders", "/")
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
 
 
 async def test_a_registry_that_was_handed_in_stays_as_it_was() -> None:
     registry = OwnRegistry()
-    async with MicroserviceModule(service_registry=registry) as services:
-        await lazy_of(services).prepare()
+    async with MicroserviceModule(service_registry=registry) as module:
+        await lazy_client_of(module).prepare()
     assert (registry.entered, registry.closed) == (False, False)

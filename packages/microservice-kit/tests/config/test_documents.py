@@ -20,7 +20,7 @@ from microservice_kit.config.documents import (
     ConfigSnapshot,
     DocumentId,
     DocumentReader,
-    with_profiles,
+    add_profiles,
 )
 from microservice_kit.module import AnyConfig
 
@@ -38,12 +38,12 @@ class Outage(InMemoryConfigCenter):
         super().__init__(documents)
         self.back = asyncio.Event()
         self.denied = denied
-        self.asked = 0
+        self.reads = 0
 
     async def get_config(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> ConfigResult:
-        self.asked += 1
+        self.reads += 1
         if not self.back.is_set():
             kind = ConfigCenterAccessDeniedError if self.denied else ConfigCenterUnavailableError
             raise kind(
@@ -73,8 +73,8 @@ class Outage(InMemoryConfigCenter):
 
         def stop() -> None:
             task.cancel()
-            for one in stops:
-                one()
+            for stop_watch in stops:
+                stop_watch()
 
         return stop
 
@@ -89,7 +89,7 @@ async def test_by_default_a_center_that_is_down_ends_the_start() -> None:
     center = Outage({})
     with pytest.raises(ConfigCenterUnavailableError, match="no answer; start it"):
         await service_of(center, DocumentReader(center)).open()
-    assert center.asked == 1
+    assert center.reads == 1
 
 
 async def test_waiting_asks_again_with_growing_pauses_until_the_center_is_back() -> None:
@@ -134,7 +134,7 @@ async def test_a_refusal_is_an_error_under_every_policy(policy: str) -> None:
     reader = DocumentReader(center, on_unavailable=policy)  # type: ignore[arg-type]
     with pytest.raises(ConfigCenterAccessDeniedError):
         await service_of(center, reader).open()
-    assert center.asked == 1
+    assert center.reads == 1
 
 
 async def test_without_a_snapshot_degrading_starts_with_defaults_and_heals() -> None:
@@ -231,18 +231,18 @@ def test_a_snapshot_is_private_and_whole(tmp_path: Path) -> None:
 def test_each_profile_adds_a_variant_behind_its_document(
     data_ids: list[str], profiles: list[str], expected: tuple[str, ...]
 ) -> None:
-    assert with_profiles(data_ids, profiles) == expected
+    assert add_profiles(data_ids, profiles) == expected
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"on_unavailable": "ignore"}, "on_unavailable must be fail, wait or degrade"),
         ({"wait_seconds": 0}, "wait_seconds must be a number above 0"),
     ],
 )
-def test_what_a_reader_cannot_do_is_refused(options: dict[str, object], told: str) -> None:
-    with pytest.raises(InvalidValueError, match=told):
+def test_what_a_reader_cannot_do_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
         DocumentReader(None, **options)  # type: ignore[arg-type]
 
 
@@ -255,8 +255,8 @@ async def test_a_module_takes_profiles_and_policy_from_its_settings(tmp_path: Pa
         profiles=["dev"],
         on_config_unavailable="degrade",
         config_snapshot=tmp_path / "snapshot.json",
-    ) as services:
-        assert services.config.current.pool == 2
+    ) as module:
+        assert module.config.current.pool == 2
     assert set(ConfigSnapshot(tmp_path / "snapshot.json").load()) == {
         DocumentId("app.json"),
         DocumentId("app-dev.json"),

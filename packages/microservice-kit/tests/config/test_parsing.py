@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from microservice_core import ConfigResult
 from microservice_kit import InvalidConfigError
-from microservice_kit.config.parsing import deep_merge, parse
+from microservice_kit.config.data import deep_merge
+from microservice_kit.config.parsing import parse
 
 
 def document(content: str, content_type: str) -> ConfigResult:
@@ -29,8 +30,8 @@ def test_each_format_gives_the_same_data(content: str, content_type: str) -> Non
 def test_the_type_tells_the_format_and_the_name_where_the_type_says_nothing(
     content_type: str, name: str
 ) -> None:
-    told = ConfigResult('{"a": 1}', "", None, content_type, name, "", "")
-    assert parse(told) == {"a": 1}
+    result = ConfigResult('{"a": 1}', "", None, content_type, name, "", "")
+    assert parse(result) == {"a": 1}
 
 
 def test_a_text_is_no_data() -> None:
@@ -48,7 +49,7 @@ def test_an_empty_document_is_no_data(content_type: str) -> None:
         ('{"a": }', "json", r"not valid JSON in line 1, column 7"),
         ("a = ", "toml", r"not valid TOML"),
         ("just words", "properties", r"line 1 is not `key = value`"),
-        ("[1, 2]", "json", r"its top is a list, it has to be a mapping"),
+        ("[1, 2]", "json", r"its top level is a list, it must be a mapping"),
         ('{"a":' * 5000 + "1" + "}" * 5000, "json", "nested more than 64 levels deep"),
         ('{"a":' * 70 + "1" + "}" * 70, "json", "nested more than 64 levels deep"),
         ("a = " + "[" * 70 + "]" * 70, "toml", "nested more than 64 levels deep"),

@@ -51,7 +51,7 @@ def test_a_chain_is_followed_to_its_end_also_inside_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ({"a": "${a}"}, "a -> a is a circle"),
         ({"a": "${b}", "b": "x${c}", "c": "${a:5}"}, "is a circle"),
@@ -60,8 +60,8 @@ def test_a_chain_is_followed_to_its_end_also_inside_lists() -> None:
         ({"a": "x ${m}", "m": {"k": 1}}, "cannot stand inside a text"),
     ],
 )
-def test_what_cannot_be_filled_in_says_why(data: dict[str, object], told: str) -> None:
-    with pytest.raises(PlaceholderError, match=told):
+def test_what_cannot_be_filled_in_says_why(data: dict[str, object], message: str) -> None:
+    with pytest.raises(PlaceholderError, match=message):
         Resolver(data).resolve_all()
 
 

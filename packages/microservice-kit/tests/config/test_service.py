@@ -49,15 +49,15 @@ async def test_the_document_is_validated_into_the_model(config: ConfigService[Ap
 async def test_a_published_document_reaches_the_readers(
     config: ConfigService[AppConfig], center: InMemoryConfigCenter
 ) -> None:
-    seen: list[int] = []
-    stop = config.on_change(lambda change: seen.append(change.current.db.pool))
+    pools: list[int] = []
+    stop = config.on_change(lambda change: pools.append(change.current.db.pool))
     for pool in (8, 9):
         await center.publish_config("app.json", f'{{"db": {{"pool": {pool}}}}}')
         await settle()
     stop()
     await center.publish_config("app.json", '{"db": {"pool": 10}}')
     await settle()
-    assert (seen, config.current.db.pool) == ([8, 9], 10)
+    assert (pools, config.current.db.pool) == ([8, 9], 10)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ async def test_a_missing_document_is_warned_about_and_followed(
     config = ConfigService(AppConfig, center, ["app.json"])
     with caplog.at_level(logging.WARNING, logger="microservice_kit.config.service"):
         await config.open()
-    assert "'app.json' does not exist yet; defaults are in force" in caplog.text
+    assert "'app.json' does not exist yet; using defaults" in caplog.text
     await center.publish_config("app.json", '{"name": "published"}')
     await settle()
     assert config.current.name == "published"

@@ -13,7 +13,8 @@ from microservice_core import (
 )
 from microservice_core.testing.clock import settle
 from microservice_kit import ConfigChange, ConfigRestoreError, ConfigService, InvalidConfigError
-from microservice_kit.config.versions import MASK, compare, secret_keys
+from microservice_kit.config.secrets import MASK, find_secret_keys
+from microservice_kit.config.versions import compare
 
 
 class Database(BaseModel):
@@ -64,14 +65,26 @@ async def test_versions_count_up_and_only_some_are_kept(
         config.rollback(1)
 
 
+async def test_the_versions_that_were_read_stay_as_they_were(
+    config: ConfigService[Settings], center: InMemoryConfigCenter
+) -> None:
+    versions = config.versions  # perhaps walked in another thread while a new version comes
+    await publish(center, 2)
+    assert [version.id for version in versions] == [1]
+    assert [version.id for version in config.versions] == [2, 1]
+
+
 async def test_the_difference_of_two_versions_names_keys_and_masks_secrets(
     config: ConfigService[Settings], center: InMemoryConfigCenter
 ) -> None:
     await center.publish_config("a.json", '{"db": {"pool": 1, "dsn": "p"}, "api_key": "k"}')
     await center.publish_config("b.json", '{"name": "c"}')
     await settle()
-    told = {(one.key, one.kind, one.old, one.new) for one in config.diff(1, config.version.id)}
-    assert told == {
+    changes = {
+        (change.key, change.kind, change.old, change.new)
+        for change in config.diff(1, config.version.id)
+    }
+    assert changes == {
         ("db.dsn", "added", None, MASK),
         ("api_key", "added", None, MASK),
         ("name", "changed", "b", "c"),
@@ -92,7 +105,7 @@ async def test_a_value_made_of_a_secret_by_a_placeholder_is_masked_too(
     }
     await center.publish_config("a.json", json.dumps(document))
     await settle()
-    changes = {one.key: one.new for one in config.diff(1, config.version.id)}
+    changes = {change.key: change.new for change in config.diff(1, config.version.id)}
     assert changes.pop("plain") == "1 of b, ${login.password}"
     assert changes == {
         "again": MASK,
@@ -105,21 +118,21 @@ async def test_a_value_made_of_a_secret_by_a_placeholder_is_masked_too(
     }
     await center.publish_config("a.json", '{"url": "plain"}')
     await settle()
-    assert {one.old for one in config.diff(2, 3)} == {MASK, 1, "1 of b, ${login.password}"}
+    assert {change.old for change in config.diff(2, 3)} == {MASK, 1, "1 of b, ${login.password}"}
 
 
 async def test_a_listener_hears_which_keys_changed_since_it_last_heard(
     config: ConfigService[Settings], center: InMemoryConfigCenter
 ) -> None:
-    heard: list[ConfigChange[Settings]] = []
-    stop = config.on_change(heard.append)
+    received: list[ConfigChange[Settings]] = []
+    stop = config.on_change(received.append)
     await publish(center, 2)
     await publish(center, 2, "b.json")  # the name falls back to the default
     stop()
     await publish(center, 9)
-    assert [sorted(change.keys) for change in heard] == [["db.pool"], ["name"]]
-    assert (heard[0].keys["db.pool"].old, heard[0].keys["db.pool"].new) == (1, 2)
-    assert heard[1].current.name == "app"
+    assert [sorted(change.keys) for change in received] == [["db.pool"], ["name"]]
+    assert (received[0].keys["db.pool"].old, received[0].keys["db.pool"].new) == (1, 2)
+    assert received[1].current.name == "app"
 
 
 async def test_a_rollback_pins_until_it_is_ended(
@@ -240,6 +253,7 @@ async def test_plain_reads_convert_to_the_type_of_the_default(
     assert config.get("db.pool", 5) == 12
     assert config.get("db.pool") == "12"
     assert config.get("missing", 5) == 5
+    assert config.get("db.pool", None) == "12"  # None gives no type: nothing is validated
     assert config.get("n", None) is None
     with pytest.raises(InvalidConfigError, match="there is no key 'missing'"):
         config.get("missing")
@@ -265,8 +279,8 @@ class Node(BaseModel):
 
 
 def test_secret_fields_are_found_in_nested_and_recursive_models() -> None:
-    assert secret_keys(Settings) == {"db.dsn", "replicas.dsn"}
-    assert secret_keys(Node) == {"token"}
+    assert find_secret_keys(Settings) == {"db.dsn", "replicas.dsn"}
+    assert find_secret_keys(Node) == {"token"}
 
 
 leaf = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers(), max_size=2)
@@ -286,8 +300,8 @@ def test_nothing_differs_from_itself(data: dict[str, object]) -> None:
 def test_a_difference_turned_round_is_the_same_difference(
     old: dict[str, object], new: dict[str, object]
 ) -> None:
-    forth = {(one.key, repr(one.old), repr(one.new)) for one in compare(old, new)}
-    back = {(one.key, repr(one.new), repr(one.old)) for one in compare(new, old)}
+    forth = {(change.key, repr(change.old), repr(change.new)) for change in compare(old, new)}
+    back = {(change.key, repr(change.new), repr(change.old)) for change in compare(new, old)}
     assert forth == back
     assert bool(forth) == (_shape(old) != _shape(new))
 

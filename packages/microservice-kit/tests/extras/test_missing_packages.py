@@ -6,7 +6,7 @@ import pytest
 
 from microservice_core import ConfigResult, MissingDependencyError
 from microservice_kit import MicroserviceModule
-from microservice_kit.calls.lanes import lane_parts
+from microservice_kit.calls.lanes import create_lane_parts
 from microservice_kit.config.parsing import parse
 
 
@@ -20,21 +20,21 @@ def test_yaml_without_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lanes_without_lane_router(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lane_router", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "microservice-kit\[lanes\]"'):
-        lane_parts("permissive")
+        create_lane_parts("permissive")
 
 
 async def test_a_provider_whose_own_packages_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lite_registry.provider", None)
-    module = MicroserviceModule(service_registry="lite")
+    microservice = MicroserviceModule(service_registry="lite")
     with pytest.raises(MissingDependencyError, match=r'pip install "microservice-kit\[lite\]"'):
-        async with module:
+        async with microservice:
             pytest.fail("it must not open")
 
 
 async def test_lite_registry_opens_by_name_and_asks_for_its_url() -> None:
-    module = MicroserviceModule(service_registry="lite")
+    microservice = MicroserviceModule(service_registry="lite")
     with pytest.raises(ValueError, match="url"):
-        async with module:
+        async with microservice:
             pytest.fail("it must not open")
 
 

@@ -16,7 +16,7 @@ from microservice_core import (
 )
 from microservice_core.testing.clock import ManualClock, settle
 from microservice_kit import MicroserviceModule, service_registry
-from microservice_kit.registration.declared_services import _declared
+from microservice_kit.registration.declared_services import clear_declarations
 from microservice_kit.registration.registrar import Registrar, WarmUp
 
 ANY_INSTANCE = InstanceQuery()
@@ -30,9 +30,9 @@ class FlakyRegistry(InMemoryServiceRegistry):
         super().__init__()
         self.refusals = refusals
         self.denied = denied
-        self.told: list[ServiceInstance] = []
-        self.left: list[str] = []
-        self.heard = asyncio.Event()
+        self.writes: list[ServiceInstance] = []
+        self.removals: list[str] = []
+        self.written = asyncio.Event()
 
     def _refuse(self, operation: str) -> None:
         if self.refusals > 0:
@@ -50,17 +50,17 @@ class FlakyRegistry(InMemoryServiceRegistry):
 
     async def register(self, instance: ServiceInstance) -> None:
         self._refuse("register")
-        self.told.append(instance)
-        self.heard.set()
-        self.heard = asyncio.Event()
+        self.writes.append(instance)
+        self.written.set()
+        self.written = asyncio.Event()
         await super().register(instance)
 
-    async def told_enabled(self, enabled: bool) -> None:
-        while self.told[-1].enabled is not enabled:
-            await self.heard.wait()
+    async def wait_for_enabled(self, enabled: bool) -> None:
+        while self.writes[-1].enabled is not enabled:
+            await self.written.wait()
 
     async def deregister(self, instance: ServiceInstance) -> None:
-        self.left.append(instance.address)
+        self.removals.append(instance.address)
         self._refuse("deregister")
         await super().deregister(instance)
 
@@ -88,7 +88,7 @@ async def test_degrading_starts_at_once_and_registers_when_the_registry_is_back(
     for _ in range(8):
         await clock.run(16)
     assert registration.registered
-    assert [one.address for one in registry.told] == ["10.0.0.7:8000"]
+    assert [instance.address for instance in registry.writes] == ["10.0.0.7:8000"]
     await registrar.aclose()
     assert await registry.get_instances("orders") == ()
 
@@ -120,10 +120,10 @@ async def test_waiting_ends_in_time_with_the_error() -> None:
 async def test_a_registry_is_asked_before_there_is_anything_to_tell_it() -> None:
     clock = ManualClock()
     with pytest.raises(ServiceRegistryUnavailableError):
-        await Registrar(FlakyRegistry(1)).reach("orders")
-    await Registrar(FlakyRegistry(1), on_unavailable="degrade").reach("orders")
+        await Registrar(FlakyRegistry(1)).check_reachable("orders")
+    await Registrar(FlakyRegistry(1), on_unavailable="degrade").check_reachable("orders")
     waiting = Registrar(FlakyRegistry(3), on_unavailable="wait", sleep=clock.sleep)
-    reaching = asyncio.ensure_future(waiting.reach("orders"))
+    reaching = asyncio.ensure_future(waiting.check_reachable("orders"))
     await clock.run(30)
     await reaching
 
@@ -144,7 +144,7 @@ async def test_a_young_instance_takes_its_share_step_by_step() -> None:
     await registrar.add(INSTANCE)
     for _ in range(12):
         await clock.run(10)
-    assert [one.weight for one in registry.told] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert [instance.weight for instance in registry.writes] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     await registrar.aclose()
 
 
@@ -162,7 +162,7 @@ async def test_bad_health_takes_it_out_and_good_health_back_in() -> None:
     await registrar.add(INSTANCE)
     for well in (False, False, True, True):
         await registrar.set_in_rotation(well)
-    assert [one.enabled for one in registry.told] == [True, False, True]
+    assert [instance.enabled for instance in registry.writes] == [True, False, True]
     await registrar.aclose()
 
 
@@ -175,9 +175,9 @@ async def test_a_change_the_registry_misses_is_told_with_the_next_one(
     registry.refusals = 1
     with caplog.at_level(logging.WARNING):
         await registrar.set_in_rotation(False)
-    assert "the registry learns of it with the next change" in caplog.text
+    assert "it is written with the next change" in caplog.text
     await clock.run(1)
-    assert registry.told[-1].enabled is False
+    assert registry.writes[-1].enabled is False
     await registrar.aclose()
 
 
@@ -189,7 +189,7 @@ async def test_nothing_is_registered_after_it_has_left() -> None:
     await registration.set_in_rotation(False)
     await registration.register()
     await clock.run(20)
-    assert len(registry.told) == 1
+    assert len(registry.writes) == 1
     assert await registry.get_instances("orders") == ()
 
 
@@ -200,18 +200,18 @@ async def test_one_that_cannot_leave_does_not_keep_the_others_in() -> None:
     await registrar.add(ServiceInstance("admin", "10.0.0.7", 9000))
     registry.refusals = 1
     await registrar.aclose()
-    assert registry.left == ["10.0.0.7:8000", "10.0.0.7:9000"]
+    assert registry.removals == ["10.0.0.7:8000", "10.0.0.7:9000"]
     await registrar.aclose()
-    assert len(registry.left) == 2
+    assert len(registry.removals) == 2
 
 
 async def test_several_services_of_one_process_leave_together() -> None:
     registry = InMemoryServiceRegistry()
     async with MicroserviceModule(
         service_name="orders", host="10.0.0.7", port=8000, service_registry=registry
-    ) as services:
-        await services.register(ServiceInstance("orders-admin", "10.0.0.7", 9000))
-        assert len(services.registrations) == 2
+    ) as module:
+        await module.register(ServiceInstance("orders-admin", "10.0.0.7", 9000))
+        assert len(module.registrations) == 2
         assert len(await registry.get_instances("orders-admin")) == 1
     assert await registry.get_instances("orders-admin") == ()
 
@@ -225,13 +225,13 @@ async def test_a_declared_service_is_registered_with_the_module_s_own() -> None:
     registry = InMemoryServiceRegistry()
     try:
         async with MicroserviceModule(host="10.0.0.7", service_registry=registry):
-            (found,) = await registry.get_instances("reports")
+            (instance,) = await registry.get_instances("reports")
     finally:
-        _declared.clear()
-    assert (found.address, found.version, found.zone) == ("10.0.0.7:9100", "3", "a")
-    assert found.metadata["team"] == "x"
-    assert found.metadata["started_at"].startswith("20")
-    assert found.metadata["kit"]
+        clear_declarations()
+    assert (instance.address, instance.version, instance.zone) == ("10.0.0.7:9100", "3", "a")
+    assert instance.metadata["team"] == "x"
+    assert instance.metadata["started_at"].startswith("20")
+    assert instance.metadata["kit"]
     assert await registry.get_instances("reports") == ()
 
 
@@ -249,12 +249,12 @@ async def test_leaving_takes_it_out_and_leaves_it_answering() -> None:
         port=8000,
         service_registry=registry,
         leave_seconds=0,
-    ) as services:
-        assert await services.health.ready()
-        await services.leave()
+    ) as module:
+        assert await module.health.ready()
+        await module.leave()
         assert await registry.get_instances("orders") == ()
-        assert not await services.health.ready()
-        assert services.config.current is not None
+        assert not await module.health.ready()
+        assert module.config.current is not None
 
 
 async def test_a_module_takes_its_instance_out_while_a_critical_check_fails() -> None:
@@ -270,11 +270,11 @@ async def test_a_module_takes_its_instance_out_while_a_critical_check_fails() ->
         port=8000,
         service_registry=registry,
         health_seconds=0.01,
-    ) as services:
-        services.health._cache_seconds = 0.0
-        services.health.add("disk", disk)
+    ) as module:
+        module.health.cache_seconds = 0.0
+        module.health.add("disk", disk)
         async with asyncio.timeout(5):
-            await registry.told_enabled(False)
+            await registry.wait_for_enabled(False)
             well = True
-            await registry.told_enabled(True)
-    assert [one.enabled for one in registry.told] == [True, False, True]
+            await registry.wait_for_enabled(True)
+    assert [instance.enabled for instance in registry.writes] == [True, False, True]

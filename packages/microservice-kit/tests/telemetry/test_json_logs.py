@@ -10,9 +10,9 @@ from microservice_kit import JsonFormatter, json_logs
 
 
 def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
-    made = logging.LogRecord("shop", logging.WARNING, "f.py", 1, message, arguments, None)
-    vars(made).update(extra)
-    return made
+    log_record = logging.LogRecord("shop", logging.WARNING, "f.py", 1, message, arguments, None)
+    vars(log_record).update(extra)
+    return log_record
 
 
 def test_a_line_says_when_how_bad_who_and_what() -> None:

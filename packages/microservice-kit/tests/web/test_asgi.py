@@ -19,7 +19,7 @@ async def test_the_lifespan_registers_on_start_and_deregisters_on_stop() -> None
         service_name="orders", host="10.0.0.7", port=8000, service_registry=registry
     )
     async with micro.lifespan(None) as state:
-        assert state == {"services": micro.services}
+        assert state == {"module": micro.module}
         assert len(await registry.get_instances("orders")) == 1
     assert await registry.get_instances("orders") == ()
 
@@ -28,9 +28,9 @@ async def test_the_open_parts_are_at_hand_while_the_application_runs() -> None:
     micro = Microservice(service_registry="memory", config=AppConfig)
     async with micro.lifespan(None):
         assert micro.config.current.greeting == "hello"
-        assert micro.client is micro.services.service_client
+        assert micro.client is micro.module.service_client
     with pytest.raises(NotEnabledError, match="use it while the application runs"):
-        micro.services  # noqa: B018
+        micro.module  # noqa: B018
 
 
 async def test_a_broken_setting_is_told_when_the_application_is_built() -> None:
@@ -41,7 +41,7 @@ async def test_a_broken_setting_is_told_when_the_application_is_built() -> None:
 async def test_httpx_errors_of_the_client_are_errors_of_the_toolkit() -> None:
     micro = Microservice(service_registry="memory")
     async with micro.lifespan(None):
-        with pytest.raises(httpx.TransportError, match="none is registered"):
+        with pytest.raises(httpx.TransportError, match="no instances registered"):
             await micro.client.get("orders", "/")
 
 
@@ -57,7 +57,7 @@ class Inner:
         if scope["type"] == "lifespan":
             assert self._lifespan, "it knows no lifespan"
             await receive()
-            self.events.append(f"up with {scope['state']['services'].instance.service_name}")
+            self.events.append(f"up with {scope['state']['module'].instance.service_name}")
             if self._fails:
                 await send({"type": "lifespan.startup.failed", "message": "no disk"})
                 return
@@ -75,19 +75,19 @@ class Server:
 
     def __init__(self, app: Microservice) -> None:
         self._app = app
-        self.said: asyncio.Queue[Any] = asyncio.Queue()
-        self._told: asyncio.Queue[Any] = asyncio.Queue()
+        self.sent: asyncio.Queue[Any] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Any] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.ensure_future(
-            self._app({"type": "lifespan"}, self._told.get, self.said.put)
+            self._app({"type": "lifespan"}, self._inbox.get, self.sent.put)
         )
-        await self._told.put({"type": "lifespan.startup"})
-        self.started = await self.said.get()
+        await self._inbox.put({"type": "lifespan.startup"})
+        self.started = await self.sent.get()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._told.put({"type": "lifespan.shutdown"})
+        await self._inbox.put({"type": "lifespan.shutdown"})
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def get(self, path: str) -> httpx.Response:
@@ -114,7 +114,7 @@ async def test_any_application_is_wrapped_with_its_own_lifespan_inside() -> None
         assert len(await registry.get_instances("orders")) == 1
         assert (await server.get("/anything")).text == "inner"
         assert (await server.get("/health/ready")).json() == {"status": "up"}
-    assert (await server.said.get())["type"] == "lifespan.shutdown.complete"
+    assert (await server.sent.get())["type"] == "lifespan.shutdown.complete"
     assert inner.events == ["up with orders", "down"]
     assert await registry.get_instances("orders") == ()
 
@@ -124,7 +124,7 @@ async def test_an_application_without_a_lifespan_is_fine() -> None:
     async with Server(wrapped(inner, registry, management=False)) as server:
         assert server.started["type"] == "lifespan.startup.complete"
         assert (await server.get("/health/ready")).text == "inner"
-    assert (await server.said.get())["type"] == "lifespan.shutdown.complete"
+    assert (await server.sent.get())["type"] == "lifespan.shutdown.complete"
 
 
 async def test_an_application_that_fails_to_start_leaves_nothing_registered() -> None:

@@ -24,14 +24,14 @@ from microservice_core import (
     ServiceInstance,
 )
 from microservice_core.testing.clock import ManualClock, settle
-from microservice_kit import Microservice, MicroserviceModule, Services, circuit_breaker
-from microservice_kit.web.responses import path_within
+from microservice_kit import Microservice, MicroserviceModule, OpenModule, circuit_breaker
+from microservice_kit.web.responses import strip_root_path
 from microservice_kit.web.status_page.page import LARGEST_BODY, StatusPage
 from microservice_kit.web.status_page.state import (
-    LONGEST_TEXT,
-    MOST_CHANGES,
-    MOST_INSTANCES,
-    MOST_SERVICES,
+    MAX_CHANGES,
+    MAX_INSTANCES,
+    MAX_SERVICES,
+    MAX_TEXT,
 )
 
 TOKEN = "schlüssel-7"
@@ -45,8 +45,8 @@ class Settings(BaseModel):
     dsn: SecretStr = SecretStr("")
 
 
-def page_of(services: Services[Any], **options: Any) -> StatusPage:
-    return StatusPage(services, token=TOKEN, **options)
+def page_of(module: OpenModule[Any], **options: Any) -> StatusPage:
+    return StatusPage(module, token=TOKEN, **options)
 
 
 async def nothing(scope: Any, receive: Any, send: Any) -> None:
@@ -115,7 +115,7 @@ def test_a_page_that_is_off_is_not_even_imported() -> None:
         "import asyncio, sys, microservice_kit\n"
         "async def main():\n"
         "    async with microservice_kit.Microservice(service_registry='memory').lifespan(None):\n"
-        "        print([one for one in sys.modules if 'status_' in one and 'kit' in one])\n"
+        "        print([name for name in sys.modules if 'status_' in name and 'kit' in name])\n"
         "asyncio.run(main())"
     )
     answer = subprocess.run(
@@ -143,7 +143,7 @@ async def test_an_application_that_cannot_mount_it_is_told_so(
 ) -> None:
     micro = Microservice(status_page=True, management_token=TOKEN)
     async with micro.lifespan(nothing):
-        assert "function cannot take in /health, " in caplog.text
+        assert "no routes can be added to function for /health, " in caplog.text
         assert "/microservice" in caplog.text
         assert "wrap it: Microservice(app=...)" in caplog.text
     caplog.clear()
@@ -173,10 +173,10 @@ async def test_the_page_itself_holds_nothing_and_may_do_nothing_else(stage: Stag
     assert "https://" not in answer.text
 
 
-@pytest.mark.parametrize("given", ["", "Bearer ", "Bearer guessed", f"Basic {TOKEN}", TOKEN])
+@pytest.mark.parametrize("header", ["", "Bearer ", "Bearer guessed", f"Basic {TOKEN}", TOKEN])
 @pytest.mark.parametrize("path", ["state", "diff?old=1&new=1", "rollback", "resume"])
-async def test_without_the_token_there_is_nothing(stage: Stage, given: str, path: str) -> None:
-    own = {b"authorization": given.encode(), b"content-type": b"application/json"}
+async def test_without_the_token_there_is_nothing(stage: Stage, header: str, path: str) -> None:
+    own = {b"authorization": header.encode(), b"content-type": b"application/json"}
     for method in ("GET", "POST"):
         answer = await stage.http.request(
             method, f"{API}/{path}", content=b'{"version": 1}', headers=own
@@ -190,15 +190,19 @@ async def test_without_the_token_there_is_nothing(stage: Stage, given: str, path
 
 async def test_who_guesses_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock()
-    async with MicroserviceModule() as services:
-        page = page_of(services, clock=clock)
+    async with MicroserviceModule() as module:
+        page = page_of(module, clock=clock)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(page)) as http:
             for _ in range(100):
                 await http.get("http://t/api/state")
             clock.advance(60)
             await http.get("http://t/api/state")
-    told = [one.getMessage() for one in caplog.records if "without the management" in one.message]
-    assert [one.split()[0] for one in told] == ["1", "100"]
+    lines = [
+        record.getMessage()
+        for record in caplog.records
+        if "without the management" in record.message
+    ]
+    assert [line.split()[0] for line in lines] == ["1", "100"]
 
 
 async def test_wrong_methods_and_paths_are_said(stage: Stage) -> None:
@@ -211,8 +215,8 @@ async def test_wrong_methods_and_paths_are_said(stage: Stage) -> None:
 
 
 async def test_mounted_by_hand_it_says_what_there_is() -> None:
-    async with MicroserviceModule() as services:
-        transport = httpx.ASGITransport(page_of(services), root_path="/status")
+    async with MicroserviceModule() as module:
+        transport = httpx.ASGITransport(page_of(module), root_path="/status")
         async with httpx.AsyncClient(transport=transport, headers=BEARER) as http:
             assert (await http.get("http://t/status")).text.startswith("<!doctype html>")
             assert (await http.get("http://t/status/api/state")).status_code == 200
@@ -230,7 +234,7 @@ async def test_a_websocket_is_closed(stage: Stage) -> None:
     async def receive() -> Any:
         return {"type": "websocket.connect"}
 
-    page = page_of(stage.micro.services)
+    page = page_of(stage.micro.module)
     await page({"type": "websocket", "path": "/microservice"}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
@@ -247,7 +251,7 @@ async def test_a_websocket_is_closed(stage: Stage) -> None:
     ],
 )
 def test_the_path_below_the_mount_is_found(path: str, root: str, below: str) -> None:
-    assert path_within({"path": path, "root_path": root}) == below
+    assert strip_root_path({"path": path, "root_path": root}) == below
 
 
 async def test_behind_a_root_path_the_page_is_where_it_was(stage: Stage) -> None:
@@ -261,8 +265,8 @@ async def test_behind_a_root_path_the_page_is_where_it_was(stage: Stage) -> None
 
 
 async def test_the_state_of_a_process_that_has_nothing() -> None:
-    async with MicroserviceModule() as services:
-        page = page_of(services, name="worker")
+    async with MicroserviceModule() as module:
+        page = page_of(module, name="worker")
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(page), headers=BEARER, base_url="http://t"
         ) as http:
@@ -277,10 +281,13 @@ async def test_versions_and_what_differs_between_them(stage: Stage) -> None:
     await stage.publish(greeting="hi", dsn="hunter2", api_key="hunter2", sizes=[1, "1"], none=None)
     config = (await stage.state())["config"]
     assert (config["current"], config["pinned"], config["problem"]) == (2, None, None)
-    assert [one["id"] for one in config["versions"]] == [2, 1]
+    assert [version["id"] for version in config["versions"]] == [2, 1]
     assert config["versions"][0]["documents"][0]["data_id"] == "orders.json"
-    told = (await stage.diff(1, 2)).json()
-    assert {one["key"]: (one["kind"], one["old"], one["new"]) for one in told["changes"]} == {
+    differences = (await stage.diff(1, 2)).json()
+    assert {
+        change["key"]: (change["kind"], change["old"], change["new"])
+        for change in differences["changes"]
+    } == {
         "api_key": ("added", None, "******"),
         "dsn": ("added", None, "******"),
         "greeting": ("changed", '"hello"', '"hi"'),
@@ -292,11 +299,11 @@ async def test_versions_and_what_differs_between_them(stage: Stage) -> None:
 
 async def test_an_invalid_document_and_a_check_that_fails_show(stage: Stage) -> None:
     await stage.publish(greeting={"secret": "hunter2"})
-    stage.micro.services.health.add("disk", lambda: 1 / 0)
+    stage.micro.module.health.add("disk", lambda: 1 / 0)
     state = await stage.state()
     assert "greeting" in state["config"]["problem"]
     assert "hunter2" not in json.dumps(state)
-    (disk,) = [one for one in state["health"]["checks"] if one["name"] == "disk"]
+    (disk,) = [check for check in state["health"]["checks"] if check["name"] == "disk"]
     assert (disk["status"], disk["detail"]) == ("down", "ZeroDivisionError")
     assert state["health"]["status"] == "down"
 
@@ -304,8 +311,8 @@ async def test_an_invalid_document_and_a_check_that_fails_show(stage: Stage) -> 
 async def test_instances_lanes_breakers_and_calls_show(stage: Stage) -> None:
     circuit_breaker("status-payments")
     labels = {"version": "2", "lane": "dev", "zone": "eu", "api_token": "hunter2"}
-    one = ServiceInstance("stock", "127.0.0.1", 1, metadata=labels, instance_id="b")
-    await stage.registry.register(one)
+    instance = ServiceInstance("stock", "127.0.0.1", 1, metadata=labels, instance_id="b")
+    await stage.registry.register(instance)
     await stage.registry.register(
         ServiceInstance("stock", "::1", 1, healthy=False, instance_id="a")
     )
@@ -334,7 +341,7 @@ async def test_what_is_registered_shows_with_its_state() -> None:
     labels = {"team": "checkout", "api_token": "hunter2"}
     options = {"service_name": "orders", "host": "10.0.0.7", "port": 8000, "metadata": labels}
     async with Stage(lane="dev", **options).open() as stage:
-        await stage.micro.services.registrations[0].set_in_rotation(False)
+        await stage.micro.module.registrations[0].set_in_rotation(False)
         (orders,) = (await stage.state())["registrations"]
     assert (orders["service"], orders["address"], orders["lane"]) == (
         "orders",
@@ -356,10 +363,10 @@ async def test_the_last_200_calls_are_kept_and_looking_asks_no_registry(stage: S
 
 async def test_the_times_of_calls_stay_until_the_clock_jumps() -> None:
     now, clock = datetime(2026, 1, 1, tzinfo=UTC), ManualClock()
-    async with MicroserviceModule(service_registry="memory") as services:
-        page = page_of(services, clock=clock, wall_clock=lambda: now)
+    async with MicroserviceModule(service_registry="memory") as module:
+        page = page_of(module, clock=clock, wall_clock=lambda: now)
         with pytest.raises(NoInstanceCallError):
-            await services.service_client.get("nobody", "/")
+            await module.service_client.get("nobody", "/")
 
         async def time_of_the_call() -> str:
             async with httpx.AsyncClient(
@@ -376,29 +383,29 @@ async def test_the_times_of_calls_stay_until_the_clock_jumps() -> None:
 
 
 async def test_the_state_is_bounded_however_much_there_is(stage: Stage) -> None:
-    for number in range(MOST_SERVICES + 10):
+    for number in range(MAX_SERVICES + 10):
         await stage.registry.register(ServiceInstance(f"s{number:03}", "10.0.0.1", 1))
-    for number in range(MOST_INSTANCES + 10):
+    for number in range(MAX_INSTANCES + 10):
         labels = {f"k{label}": "x" * 10_000 for label in range(50)} if number < 3 else {}
         instance = ServiceInstance("a", "10.0.0.1", 1, instance_id=f"{number:05}", metadata=labels)
         await stage.registry.register(instance)
-    names = [f"s{number:03}" for number in range(MOST_SERVICES + 10)]
+    names = [f"s{number:03}" for number in range(MAX_SERVICES + 10)]
     await stage.micro.client.warm_up(["a", *names])
     state = await stage.state()
-    assert (len(state["services"]), state["services_left_out"]) == (MOST_SERVICES, 11)
+    assert (len(state["services"]), state["services_left_out"]) == (MAX_SERVICES, 11)
     first, second = state["services"][:2]
-    assert (len(first["instances"]), first["instances_left_out"]) == (MOST_INSTANCES, 10)
+    assert (len(first["instances"]), first["instances_left_out"]) == (MAX_INSTANCES, 10)
     assert (second["instances"], second["instances_left_out"], second["lanes"]) == ([], 1, {"": 1})
-    assert len(json.dumps(first["instances"][0])) < 20 * (LONGEST_TEXT + 20) + 200
+    assert len(json.dumps(first["instances"][0])) < 20 * (MAX_TEXT + 20) + 200
 
 
 async def test_a_difference_is_bounded_however_large_it_is(stage: Stage) -> None:
     await stage.publish(
-        **{f"k{number:04}": number for number in range(MOST_CHANGES + 3)}, a="x" * 9999
+        **{f"k{number:04}": number for number in range(MAX_CHANGES + 3)}, a="x" * 9999
     )
-    told = (await stage.diff(1, 2)).json()
-    assert (len(told["changes"]), told["left_out"]) == (MOST_CHANGES, 5)
-    assert len(told["changes"][0]["new"]) == LONGEST_TEXT + 3
+    differences = (await stage.diff(1, 2)).json()
+    assert (len(differences["changes"]), differences["left_out"]) == (MAX_CHANGES, 5)
+    assert len(differences["changes"][0]["new"]) == MAX_TEXT + 3
 
 
 # going back
@@ -435,7 +442,7 @@ async def test_a_rollback_goes_back_and_resume_ends_it(
         (
             '{"version": 1, "process": "other"}',
             409,
-            "this is not the process that was looked at; look again",
+            "the state came from another process; load it again",
         ),
         (" " * (LARGEST_BODY + 1), 413, f"send at most {LARGEST_BODY} bytes"),
     ],
@@ -491,4 +498,6 @@ async def test_any_configuration_can_be_shown(values: dict[str, object]) -> None
     async with Stage().open() as stage:
         await stage.publish(greeting="hi", extra=values)
         answer = await stage.diff(1, 2)
-        json.loads(answer.content.decode(), parse_constant=pytest.fail)
+        shown = json.loads(answer.content.decode(), parse_constant=pytest.fail)
+        keys = {change["key"].partition(".")[0] for change in shown["changes"]}
+        assert keys == {"greeting", "extra"}

@@ -1,4 +1,4 @@
-"""Nacos 3 as configuration center and service registry of the microservice toolkit."""
+"""Nacos 3 as configuration center and service registry of the toolkit."""
 
 from __future__ import annotations
 

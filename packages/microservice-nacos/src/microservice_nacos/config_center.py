@@ -7,47 +7,47 @@ from microservice_core import (
     ConfigListener,
     ConfigResult,
     Unsubscribe,
+    Watchers,
     content_type_of,
 )
-from microservice_core.delivery import Watchers
 from nacos_client import AsyncNacosClient, Config
 from nacos_client import ConfigDeleted as NacosConfigDeleted
 
-from .errors import as_config_errors
+from .errors import translate_config_errors
 
 __all__ = ("NacosConfigCenter",)
 
-Key = tuple[str, str, str]
-State = ConfigResult | ConfigDeleted
+DocumentKey = tuple[str, str, str]
+DocumentState = ConfigResult | ConfigDeleted
 
 
 class NacosConfigCenter:
     """The port `ConfigCenter` on a nacos-client; also a `ConfigPublisher`.
 
     Args:
-        client: stays open when this is closed.
+        client: stays open when the configuration center is closed.
     """
 
     def __init__(self, client: AsyncNacosClient) -> None:
         self._client = client
-        self._watchers: Watchers[Key, State] = Watchers()
+        self._watchers: Watchers[DocumentKey, DocumentState] = Watchers()
 
     async def get_config(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> ConfigResult:
-        """The document now.
+        """Read a document.
 
         Raises:
-            ConfigNotFoundError: there is none.
+            ConfigNotFoundError: it does not exist.
             ConfigCenterAccessDeniedError: user, password or permission.
-            ConfigCenterUnavailableError: no server answered.
+            ConfigCenterUnavailableError: no server responded.
             InvalidValueError: Nacos allows no such name.
         """
-        with as_config_errors("get_config", data_id):
+        with translate_config_errors("get_config", data_id):
             config = await self._client.config.get(
                 data_id, group=group_name or None, namespace=namespace_id or None
             )
-        return _result(config)
+        return _convert_config(config)
 
     def watch_config(
         self, data_id: str, listener: ConfigListener, group_name: str = "", namespace_id: str = ""
@@ -57,23 +57,25 @@ class NacosConfigCenter:
         Raises:
             InvalidValueError: Nacos allows no such name.
         """
-        delivery, forget = self._watchers.add((namespace_id, group_name, data_id), listener)
+        delivery, remove_delivery = self._watchers.add(
+            (namespace_id, group_name, data_id), listener
+        )
         try:
-            with as_config_errors("watch_config", data_id):
-                stop = self._client.config.watch(
+            with translate_config_errors("watch_config", data_id):
+                stop_watch = self._client.config.watch(
                     data_id,
-                    lambda config: delivery.offer(_result(config)),
-                    on_deleted=lambda gone: delivery.offer(_deleted(gone)),
+                    lambda config: delivery.notify(_convert_config(config)),
+                    on_deleted=lambda deletion: delivery.notify(_convert_deletion(deletion)),
                     group=group_name or None,
                     namespace=namespace_id or None,
                 )
         except BaseException:
-            forget()
+            remove_delivery()
             raise
 
         def unsubscribe() -> None:
-            stop()
-            forget()
+            stop_watch()
+            remove_delivery()
 
         return unsubscribe
 
@@ -90,9 +92,11 @@ class NacosConfigCenter:
         """Create or replace the document; needs a user with admin permissions.
 
         Raises:
-            ConfigConflictError: another version than `expected_md5` is there.
+            ConfigConflictError: the present version is another than `expected_md5`.
+            ConfigCenterAccessDeniedError: user, password or permission.
+            ConfigCenterUnavailableError: no server responded.
         """
-        with as_config_errors("publish_config", data_id):
+        with translate_config_errors("publish_config", data_id):
             await self._client.admin.publish(
                 data_id,
                 content,
@@ -105,8 +109,13 @@ class NacosConfigCenter:
     async def delete_config(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> None:
-        """Remove the document; one that is not there is no error."""
-        with as_config_errors("delete_config", data_id):
+        """Delete the document; an absent one is no error. Needs admin permissions.
+
+        Raises:
+            ConfigCenterAccessDeniedError: user, password or permission.
+            ConfigCenterUnavailableError: no server responded.
+        """
+        with translate_config_errors("delete_config", data_id):
             await self._client.admin.delete(
                 data_id, group=group_name or None, namespace=namespace_id or None
             )
@@ -116,7 +125,7 @@ class NacosConfigCenter:
         await self._watchers.aclose()
 
 
-def _result(config: Config) -> ConfigResult:
+def _convert_config(config: Config) -> ConfigResult:
     return ConfigResult(
         content=config.content,
         md5=config.md5,
@@ -128,5 +137,5 @@ def _result(config: Config) -> ConfigResult:
     )
 
 
-def _deleted(gone: NacosConfigDeleted) -> ConfigDeleted:
-    return ConfigDeleted(gone.data_id, gone.group, gone.namespace)
+def _convert_deletion(deletion: NacosConfigDeleted) -> ConfigDeleted:
+    return ConfigDeleted(deletion.data_id, deletion.group, deletion.namespace)

@@ -1,4 +1,4 @@
-"""nacos-client's errors in the words of the ports."""
+"""Translates nacos-client's errors into those of the ports."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from nacos_client import (
     ServerUnavailableError,
 )
 
-__all__ = ("as_config_errors", "as_invalid_values", "as_registry_errors")
+__all__ = ("translate_config_errors", "translate_invalid_values", "translate_registry_errors")
 
-PROVIDER = "nacos"
+_PROVIDER = "nacos"
 
-Kinds = Sequence[tuple[type[NacosError], type[ProviderError]]]
+ErrorTable = Sequence[tuple[type[NacosError], type[ProviderError]]]
 
-# The first that fits counts: the special before the general.
-_CONFIG: Kinds = (
+# The first match counts: subclasses stand before their bases.
+_CONFIG_ERRORS: ErrorTable = (
     (ConfigNotFound, ConfigNotFoundError),
     (ConflictError, ConfigConflictError),
     (AuthenticationError, ConfigCenterAccessDeniedError),
@@ -46,7 +46,7 @@ _CONFIG: Kinds = (
     (ServerError, ConfigCenterUnavailableError),
     (NacosError, ConfigCenterError),
 )
-_REGISTRY: Kinds = (
+_REGISTRY_ERRORS: ErrorTable = (
     (InstanceNotFound, InstanceNotFoundError),
     (AuthenticationError, ServiceRegistryAccessDeniedError),
     (PermissionDeniedError, ServiceRegistryAccessDeniedError),
@@ -57,34 +57,36 @@ _REGISTRY: Kinds = (
 
 
 @contextmanager
-def as_invalid_values() -> Iterator[None]:
-    """A value nacos-client refuses is one of the toolkit's `InvalidValueError`s."""
+def translate_invalid_values() -> Iterator[None]:
+    """Raise a value that nacos-client refuses as the toolkit's `InvalidValueError`."""
     try:
         yield
     except InvalidArgumentError as error:
         raise InvalidValueError(error.field, error.value, error.rule) from error
 
 
-def as_config_errors(operation: str, target: str) -> AbstractContextManager[None]:
-    """Raise what nacos-client raises as a `ConfigCenterError`, the cause chained."""
-    return _translated(_CONFIG, operation, target)
+def translate_config_errors(operation: str, target: str) -> AbstractContextManager[None]:
+    """Raise an error of nacos-client as a `ConfigCenterError`, with its cause."""
+    return _translate(_CONFIG_ERRORS, operation, target)
 
 
-def as_registry_errors(operation: str, target: str) -> AbstractContextManager[None]:
-    """Raise what nacos-client raises as a `ServiceRegistryError`, the cause chained."""
-    return _translated(_REGISTRY, operation, target)
+def translate_registry_errors(operation: str, target: str) -> AbstractContextManager[None]:
+    """Raise an error of nacos-client as a `ServiceRegistryError`, with its cause."""
+    return _translate(_REGISTRY_ERRORS, operation, target)
 
 
 @contextmanager
-def _translated(kinds: Kinds, operation: str, target: str) -> Iterator[None]:
+def _translate(table: ErrorTable, operation: str, target: str) -> Iterator[None]:
     try:
-        with as_invalid_values():
+        with translate_invalid_values():
             yield
     except NacosError as error:
-        kind = next(ours for theirs, ours in kinds if isinstance(error, theirs))
-        raise kind(
+        port_error = next(
+            core_type for nacos_type, core_type in table if isinstance(error, nacos_type)
+        )
+        raise port_error(
             str(error),
-            provider=PROVIDER,
+            provider=_PROVIDER,
             operation=operation,
             target=target,
             retryable=error.retryable,

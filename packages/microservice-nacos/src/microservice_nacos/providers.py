@@ -1,4 +1,4 @@
-"""The providers named `nacos`: each opens a nacos-client of its own and closes it."""
+"""The providers named `nacos`: each opens its own nacos-client and closes it."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import cast
 
-from microservice_core.providers import refuse_unknown_settings
+from microservice_core import refuse_unknown_settings
 from nacos_client import AsyncNacosClient, ClientOptions, Settings
 
 from .config_center import NacosConfigCenter
-from .errors import as_invalid_values
+from .errors import translate_invalid_values
 from .service_registry import NacosServiceRegistry
 
 __all__ = ("config_center", "service_registry")
 
-KNOWN = tuple(sorted(Settings.model_fields))
+_SETTING_NAMES = tuple(sorted(Settings.model_fields))
 
 
 @asynccontextmanager
 async def config_center(settings: Mapping[str, object]) -> AsyncIterator[NacosConfigCenter]:
-    """Provider `nacos` of the port `config_center`.
+    """Open the provider `nacos` of the port `config_center`.
 
-    Settings are nacos-client's (`server_addr`, `username`, `password`, `namespace`, ...); what is
-    missing comes from `NACOS_*` in the environment.
+    The settings are nacos-client's (`server_addr`, `username`, `password`, `namespace`, ...);
+    missing ones come from `NACOS_*` in the environment.
 
     Raises:
         InvalidValueError: a setting is unknown or breaks a rule.
     """
-    async with _client(settings) as client:
+    async with _create_client(settings) as client:
         center = NacosConfigCenter(client)
         try:
             yield center
@@ -38,12 +38,12 @@ async def config_center(settings: Mapping[str, object]) -> AsyncIterator[NacosCo
 
 @asynccontextmanager
 async def service_registry(settings: Mapping[str, object]) -> AsyncIterator[NacosServiceRegistry]:
-    """Provider `nacos` of the port `service_registry`; settings as for `config_center`.
+    """Open the provider `nacos` of the port `service_registry`; settings as for `config_center`.
 
     Raises:
         InvalidValueError: a setting is unknown or breaks a rule.
     """
-    async with _client(settings) as client:
+    async with _create_client(settings) as client:
         registry = NacosServiceRegistry(client)
         try:
             yield registry
@@ -51,9 +51,9 @@ async def service_registry(settings: Mapping[str, object]) -> AsyncIterator[Naco
             await registry.close()
 
 
-def _client(settings: Mapping[str, object]) -> AsyncNacosClient:
-    refuse_unknown_settings("nacos", settings, KNOWN)
+def _create_client(settings: Mapping[str, object]) -> AsyncNacosClient:
+    refuse_unknown_settings("nacos", settings, _SETTING_NAMES)
     options = dict(settings)
     server_addr = options.pop("server_addr", None)
-    with as_invalid_values():
+    with translate_invalid_values():
         return AsyncNacosClient(cast(str | None, server_addr), **cast(ClientOptions, options))

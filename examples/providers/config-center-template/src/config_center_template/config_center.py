@@ -17,42 +17,45 @@ from microservice_core import (
     ConfigNotFoundError,
     ConfigResult,
     ConfigVersion,
+    Delivery,
     InvalidValueError,
     Unsubscribe,
+    Watchers,
     content_type_of,
     md5_of,
 )
-from microservice_core.delivery import Delivery, Watchers
 
-from .errors import PROVIDER, as_config_center_errors
-from .json_folder import MOST_BYTES, DocumentKey, JsonFolder, StoredVersion, check_names
+from .errors import PROVIDER, translate_engine_errors
+from .json_folder import MAX_BYTES, DocumentKey, JsonFolder, StoredVersion, check_names
 
 __all__ = ("JsonFolderConfigCenter",)
 
 logger = logging.getLogger(__name__)
 
-State = ConfigResult | ConfigDeleted
+DocumentState = ConfigResult | ConfigDeleted
 
 
-class _Seen(NamedTuple):
+class _Reading(NamedTuple):
+    """A document as it was read last."""
+
     number: int
-    state: State
+    state: DocumentState
 
 
 class JsonFolderConfigCenter:
     """Documents in a folder of JSON files; a change reaches its watchers within one poll.
 
-    Nothing is touched before the first call, so that the policy of whoever opens it decides what
-    happens when the folder is not there.
+    Nothing is touched before the first call, so that the caller's policy decides what happens when
+    the folder does not exist.
 
     Args:
-        folder: where the documents lie; it has to exist when something is asked.
-        poll_seconds: time between two looks at a watched document.
+        folder: where the documents are; it has to exist at the first call.
+        poll_seconds: time between two polls of a watched document.
         sleep: waits that many seconds.
-        now: the time, for what is published.
+        now: the time of a publication.
 
     Raises:
-        InvalidValueError: naming the argument and its rule.
+        InvalidValueError: an argument breaks a rule.
     """
 
     def __init__(
@@ -69,25 +72,25 @@ class JsonFolderConfigCenter:
         self._poll_seconds = poll_seconds
         self._sleep = sleep
         self._now = now
-        self._watchers: Watchers[DocumentKey, State] = Watchers()
-        self._seen: dict[DocumentKey, _Seen] = {}
-        self._followers: dict[DocumentKey, asyncio.Task[None]] = {}
+        self._watchers: Watchers[DocumentKey, DocumentState] = Watchers()
+        self._readings: dict[DocumentKey, _Reading] = {}
+        self._pollers: dict[DocumentKey, asyncio.Task[None]] = {}
         self._closed = False
 
     async def get_config(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> ConfigResult:
-        """The document now.
+        """Read a document.
 
         Raises:
-            ConfigNotFoundError: there is none.
+            ConfigNotFoundError: it does not exist.
             ConfigCenterError: it cannot be read.
             InvalidValueError: a name breaks a rule.
         """
-        key = self._usable((namespace_id, group_name, data_id))
+        key = self._require_usable((namespace_id, group_name, data_id))
         state = (await self._read("get_config", key)).state
         if isinstance(state, ConfigDeleted):
-            raise _not_found("get_config", data_id)
+            raise _create_not_found_error("get_config", data_id)
         return state
 
     def watch_config(
@@ -95,23 +98,23 @@ class JsonFolderConfigCenter:
     ) -> Unsubscribe:
         """Call the listener with the present state, then on each change.
 
-        While the folder cannot be read, the listener keeps what it was told last.
+        While the folder cannot be read, the listener is not called.
 
         Raises:
             InvalidValueError: a name breaks a rule.
         """
-        key = self._usable((namespace_id, group_name, data_id))
-        delivery: Delivery[State]
-        delivery, remove = self._watchers.add(key, listener)
-        if key in self._seen:
-            delivery.offer(self._seen[key].state)
-        if key not in self._followers:
-            self._followers[key] = asyncio.get_running_loop().create_task(self._follow(key))
+        key = self._require_usable((namespace_id, group_name, data_id))
+        delivery: Delivery[DocumentState]
+        delivery, remove_delivery = self._watchers.add(key, listener)
+        if key in self._readings:
+            delivery.notify(self._readings[key].state)
+        if key not in self._pollers:
+            self._pollers[key] = asyncio.get_running_loop().create_task(self._poll(key))
 
         def unsubscribe() -> None:
-            remove()
+            remove_delivery()
             if key not in self._watchers.keys():  # noqa: SIM118 - not a mapping
-                self._stop_following(key)
+                self._stop_polling(key)
 
         return unsubscribe
 
@@ -128,44 +131,44 @@ class JsonFolderConfigCenter:
         """Create or replace the document.
 
         Raises:
-            ConfigConflictError: another version than `expected_md5` is there.
+            ConfigConflictError: the present version is another than `expected_md5`.
             ConfigCenterError: it cannot be written.
             InvalidValueError: a name breaks a rule, or the content is larger than 10 MiB.
         """
-        key = self._usable((namespace_id, group_name, data_id))
+        key = self._require_usable((namespace_id, group_name, data_id))
         size = len(content.encode())
-        if size > MOST_BYTES:
-            raise InvalidValueError("content", f"{size} bytes", f"at most {MOST_BYTES} bytes")
+        if size > MAX_BYTES:
+            raise InvalidValueError("content", f"{size} bytes", f"at most {MAX_BYTES} bytes")
         kind = content_type or content_type_of(data_id)
         await self._write("publish_config", key, content, kind, expected_md5)
 
     async def delete_config(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> None:
-        """Remove the document; its versions stay known.
+        """Delete the document; its versions are kept.
 
         Raises:
             ConfigCenterError: it cannot be written.
             InvalidValueError: a name breaks a rule.
         """
-        key = self._usable((namespace_id, group_name, data_id))
+        key = self._require_usable((namespace_id, group_name, data_id))
         if isinstance((await self._read("delete_config", key)).state, ConfigResult):
             await self._write("delete_config", key, None, "")
 
     async def config_versions(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> Sequence[ConfigVersion]:
-        """The versions kept, newest first; deletions are none.
+        """Return the versions that are kept, newest first, without deletions.
 
         Raises:
             ConfigCenterError: they cannot be read.
             InvalidValueError: a name breaks a rule.
         """
-        key = self._usable((namespace_id, group_name, data_id))
+        key = self._require_usable((namespace_id, group_name, data_id))
         return [
-            ConfigVersion(str(one.number), md5_of(one.content), one.published_at)
-            for one in await self._history("config_versions", key)
-            if one.content is not None
+            ConfigVersion(str(version.number), md5_of(version.content), version.published_at)
+            for version in await self._read_history("config_versions", key)
+            if version.content is not None
         ]
 
     async def restore_config(
@@ -178,21 +181,21 @@ class JsonFolderConfigCenter:
             ConfigCenterError: it cannot be read or written.
             InvalidValueError: a name breaks a rule.
         """
-        key = self._usable((namespace_id, group_name, data_id))
-        for one in await self._history("restore_config", key):
-            if str(one.number) == version_id and one.content is not None:
-                await self._write("restore_config", key, one.content, one.content_type)
+        key = self._require_usable((namespace_id, group_name, data_id))
+        for version in await self._read_history("restore_config", key):
+            if str(version.number) == version_id and version.content is not None:
+                await self._write("restore_config", key, version.content, version.content_type)
                 return
-        raise _not_found("restore_config", f"{data_id} version {version_id}")
+        raise _create_not_found_error("restore_config", f"{data_id} version {version_id}")
 
     async def close(self) -> None:
-        """End every watch; twice is fine."""
+        """End every watch; closing twice is fine."""
         self._closed = True
-        followers = [self._stop_following(key) for key in tuple(self._followers)]
-        await asyncio.gather(*filter(None, followers), return_exceptions=True)
+        pollers = [self._stop_polling(key) for key in tuple(self._pollers)]
+        await asyncio.gather(*filter(None, pollers), return_exceptions=True)
         await self._watchers.aclose()
 
-    def _usable(self, key: DocumentKey) -> DocumentKey:
+    def _require_usable(self, key: DocumentKey) -> DocumentKey:
         if self._closed:
             raise ConfigCenterError(
                 "it is closed; open another one", provider=PROVIDER, operation="use"
@@ -200,38 +203,40 @@ class JsonFolderConfigCenter:
         check_names(key)
         return key
 
-    async def _follow(self, key: DocumentKey) -> None:
-        # With an engine that tells of changes, wait for its event here instead of sleeping.
+    async def _poll(self, key: DocumentKey) -> None:
+        # An engine that reports changes itself: wait for its event here instead of sleeping.
         failing = False
         while True:
             try:
-                seen = await self._read("watch_config", key, self._seen.get(key))
+                reading = await self._read("watch_config", key, self._readings.get(key))
             except ConfigCenterError as error:
                 if not failing:
-                    logger.warning("%s; what was seen last stays in force", error)
+                    logger.warning("%s; keeping the last known document", error)
                 failing = True
             else:
                 failing = False
-                self._seen[key] = seen
-                self._watchers.offer(key, seen.state)
+                self._readings[key] = reading
+                self._watchers.notify(key, reading.state)
             await self._sleep(self._poll_seconds)
 
-    def _stop_following(self, key: DocumentKey) -> asyncio.Task[None] | None:
-        self._seen.pop(key, None)
-        follower = self._followers.pop(key, None)
-        if follower is not None:
-            follower.cancel()
-        return follower
+    def _stop_polling(self, key: DocumentKey) -> asyncio.Task[None] | None:
+        self._readings.pop(key, None)
+        poller = self._pollers.pop(key, None)
+        if poller is not None:
+            poller.cancel()
+        return poller
 
-    async def _read(self, operation: str, key: DocumentKey, seen: _Seen | None = None) -> _Seen:
-        """What is in force; `seen` itself when that is still it."""
-        with as_config_center_errors(operation, key[2]):
-            if seen and seen.number == await asyncio.to_thread(self._engine.newest_number, key):
-                return seen
-            return _seen(key, await asyncio.to_thread(self._engine.newest, key))
+    async def _read(
+        self, operation: str, key: DocumentKey, last: _Reading | None = None
+    ) -> _Reading:
+        """Read the newest version; `last` itself when it is still the newest."""
+        with translate_engine_errors(operation, key[2]):
+            if last and last.number == await asyncio.to_thread(self._engine.newest_number, key):
+                return last
+            return _create_reading(key, await asyncio.to_thread(self._engine.newest, key))
 
-    async def _history(self, operation: str, key: DocumentKey) -> list[StoredVersion]:
-        with as_config_center_errors(operation, key[2]):
+    async def _read_history(self, operation: str, key: DocumentKey) -> list[StoredVersion]:
+        with translate_engine_errors(operation, key[2]):
             return await asyncio.to_thread(self._engine.versions, key)
 
     async def _write(
@@ -242,11 +247,11 @@ class JsonFolderConfigCenter:
         content_type: str,
         expected_md5: str | None = None,
     ) -> None:
-        """Write the next version, on top of `expected_md5` when that is given."""
-        written = False
-        while not written:  # somebody else was faster: look again
+        """Write the next version, on top of `expected_md5` if one is passed."""
+        is_written = False
+        while not is_written:  # another writer was faster: read again
             before = await self._read(operation, key)
-            if expected_md5 is not None and _md5(before.state) != expected_md5:
+            if expected_md5 is not None and _md5_of_state(before.state) != expected_md5:
                 raise ConfigConflictError(
                     "the document changed since it was read; read it again and publish on top",
                     provider=PROVIDER,
@@ -254,14 +259,14 @@ class JsonFolderConfigCenter:
                     target=key[2],
                 )
             version = StoredVersion(before.number + 1, content, content_type, self._now())
-            with as_config_center_errors(operation, key[2]):
-                written = await asyncio.to_thread(self._engine.add, key, version)
+            with translate_engine_errors(operation, key[2]):
+                is_written = await asyncio.to_thread(self._engine.add, key, version)
 
 
-def _seen(key: DocumentKey, stored: StoredVersion | None) -> _Seen:
+def _create_reading(key: DocumentKey, stored: StoredVersion | None) -> _Reading:
     namespace_id, group_name, data_id = key
     if stored is None or stored.content is None:
-        return _Seen(
+        return _Reading(
             stored.number if stored else 0, ConfigDeleted(data_id, group_name, namespace_id)
         )
     result = ConfigResult(
@@ -273,16 +278,16 @@ def _seen(key: DocumentKey, stored: StoredVersion | None) -> _Seen:
         group_name=group_name,
         namespace_id=namespace_id,
     )
-    return _Seen(stored.number, result)
+    return _Reading(stored.number, result)
 
 
-def _md5(state: State) -> str:
+def _md5_of_state(state: DocumentState) -> str:
     return state.md5 if isinstance(state, ConfigResult) else ""
 
 
-def _not_found(operation: str, target: str) -> ConfigNotFoundError:
+def _create_not_found_error(operation: str, target: str) -> ConfigNotFoundError:
     return ConfigNotFoundError(
-        "it is not there; publish it, or check data id, group and namespace",
+        "it does not exist; publish it, or check data id, group and namespace",
         provider=PROVIDER,
         operation=operation,
         target=target,

@@ -1,7 +1,7 @@
-"""The engine's exceptions as the toolkit's. REPLACE `OSError` and `ValueError` by your engine's.
+"""Translates the engine's exceptions. REPLACE `OSError` and `ValueError` by your engine's.
 
-What matters to users: `retryable` errors are tried again by policy (`on_config_unavailable`), the
-others end the start. No message may hold a document's content.
+What matters to users: `retryable` errors are retried by policy (`on_config_unavailable`), the
+others end the start-up. No message may contain a document's content.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from microservice_core import (
     ConfigCenterUnavailableError,
 )
 
-__all__ = ("PROVIDER", "as_config_center_errors")
+__all__ = ("PROVIDER", "translate_engine_errors")
 
 PROVIDER = "json-folder"
 
 
 @contextmanager
-def as_config_center_errors(operation: str, target: str) -> Iterator[None]:
+def translate_engine_errors(operation: str, target: str) -> Iterator[None]:
     """Translate what the engine raises inside the block."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the entry point names: settings in, an open configuration center out."""
+"""The entry point: opens a configuration center from its settings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from microservice_core import InvalidValueError
-from microservice_core.providers import refuse_unknown_settings
+from microservice_core import InvalidValueError, refuse_unknown_settings
 
 from .config_center import JsonFolderConfigCenter
 from .errors import PROVIDER
@@ -17,7 +16,7 @@ __all__ = ("config_center",)
 
 @asynccontextmanager
 async def config_center(settings: Mapping[str, object]) -> AsyncIterator[JsonFolderConfigCenter]:
-    """Provider `json-folder` of the port `config_center`; settings: `folder`, `poll_seconds`.
+    """Open the provider `json-folder` of the port `config_center`; settings: `folder`, `poll_seconds`.
 
     Raises:
         InvalidValueError: a setting is unknown or breaks a rule; nothing was opened.

@@ -1,7 +1,7 @@
-"""The engine's exceptions as the toolkit's. REPLACE `OSError` by what your engine raises.
+"""Translates the engine's exceptions. REPLACE `OSError` by what your engine raises.
 
-What matters to users: `retryable` errors are tried again by policy (`on_registry_unavailable`), the
-others end the start.
+What matters to users: `retryable` errors are retried by policy (`on_registry_unavailable`), the
+others end the start-up.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ from microservice_core import (
     ServiceRegistryUnavailableError,
 )
 
-__all__ = ("PROVIDER", "as_registry_errors", "not_registered", "target_of")
+__all__ = (
+    "PROVIDER",
+    "create_not_registered_error",
+    "describe_instance",
+    "translate_engine_errors",
+)
 
 PROVIDER = "json-folder"
 
 
 @contextmanager
-def as_registry_errors(operation: str, target: str) -> Iterator[None]:
+def translate_engine_errors(operation: str, target: str) -> Iterator[None]:
     """Translate what the engine raises inside the block."""
     try:
         yield
@@ -43,16 +48,16 @@ def as_registry_errors(operation: str, target: str) -> Iterator[None]:
         ) from error
 
 
-def not_registered(instance: ServiceInstance) -> InstanceNotFoundError:
-    """The answer to a renewal of what nobody registered."""
+def create_not_registered_error(instance: ServiceInstance) -> InstanceNotFoundError:
+    """Create the error for renewing an instance that is not registered."""
     return InstanceNotFoundError(
         "the instance is not registered (any more); register it again",
         provider=PROVIDER,
         operation="renew",
-        target=target_of(instance),
+        target=describe_instance(instance),
     )
 
 
-def target_of(instance: ServiceInstance) -> str:
-    """How errors name an instance."""
+def describe_instance(instance: ServiceInstance) -> str:
+    """Name an instance in an error."""
     return f"{instance.service_name} {instance.instance_id}"

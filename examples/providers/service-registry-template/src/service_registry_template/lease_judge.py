@@ -1,4 +1,4 @@
-"""Who still lives, where the engine does not say so itself. DELETE it when yours ends leases."""
+"""Which leases have expired, for an engine that does not say so. DELETE it when yours does."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from .json_folder import Record, Service
 
 __all__ = ("LeaseJudge", "Verdict")
 
-BURIED_AFTER_TTLS = 10
+REMOVED_AFTER_TTLS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Who lives, and who has been silent for so long that the record may go."""
+    """The live instances, and those whose lease expired so long ago that the record is removed."""
 
-    living: tuple[ServiceInstance, ...]
-    buried: tuple[ServiceInstance, ...]
+    live: tuple[ServiceInstance, ...]
+    expired: tuple[ServiceInstance, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Sign:
+class _Heartbeat:
     beat_ns: int
     silent_since: float
 
 
 class LeaseJudge:
-    """An instance lives while signs of life go on coming, by this process's monotonic clock.
+    """Judges leases by this process's monotonic clock: live is what was renewed in time.
 
-    The wall clock is asked once per instance, at first sight: when it jumps, or when that of another
-    machine is wrong, nobody who goes on beating is lost for longer than one beat.
+    The wall clock is read once per instance, at first sight: when it jumps, or when another machine's
+    is wrong, an instance that keeps renewing is missing for one heartbeat at most.
 
     Args:
         clock: monotonic seconds.
@@ -42,33 +42,43 @@ class LeaseJudge:
     def __init__(self, clock: Callable[[], float], wall_clock: Callable[[], float]) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
-        self._signs: dict[Service, dict[str, _Sign]] = {}
+        self._heartbeats: dict[Service, dict[str, _Heartbeat]] = {}
 
     def judge(self, service: Service, records: Sequence[Record]) -> Verdict:
-        """Compare with what was seen before; remembers only what is there now."""
-        before = self._signs.pop(service, {})
-        signs = {
-            record.instance.instance_id: self._sign(record, before.get(record.instance.instance_id))
+        """Compare the records with those of the last call, and remember only the present ones."""
+        before = self._heartbeats.pop(service, {})
+        heartbeats = {
+            record.instance.instance_id: self._note_heartbeat(
+                record, before.get(record.instance.instance_id)
+            )
             for record in records
         }
-        if signs:
-            self._signs[service] = signs
-        silent = [(one, self._silence(one, signs[one.instance.instance_id])) for one in records]
+        if heartbeats:
+            self._heartbeats[service] = heartbeats
+        silences = [
+            (
+                record.instance,
+                self._measure_silence(record, heartbeats[record.instance.instance_id]),
+            )
+            for record in records
+        ]
         return Verdict(
-            living=tuple(one.instance for one, silence in silent if silence < 1),
-            buried=tuple(one.instance for one, silence in silent if silence > BURIED_AFTER_TTLS),
+            live=tuple(instance for instance, silence in silences if silence < 1),
+            expired=tuple(
+                instance for instance, silence in silences if silence > REMOVED_AFTER_TTLS
+            ),
         )
 
-    def _sign(self, record: Record, before: _Sign | None) -> _Sign:
+    def _note_heartbeat(self, record: Record, before: _Heartbeat | None) -> _Heartbeat:
         if before is None:
             age = max(0.0, self._wall_clock() - record.beat_ns / 1e9)
-            return _Sign(record.beat_ns, self._clock() - min(age, record.ttl_seconds))
+            return _Heartbeat(record.beat_ns, self._clock() - min(age, record.ttl_seconds))
         if before.beat_ns != record.beat_ns:
-            return _Sign(record.beat_ns, self._clock())
+            return _Heartbeat(record.beat_ns, self._clock())
         return before
 
-    def _silence(self, record: Record, sign: _Sign) -> float:
-        """For how many of its times to live it has been silent; persistent ones never are."""
+    def _measure_silence(self, record: Record, heartbeat: _Heartbeat) -> float:
+        """Return how many TTLs ago the last heartbeat was; 0 for a persistent instance."""
         if not record.instance.ephemeral:
             return 0.0
-        return (self._clock() - sign.silent_since) / record.ttl_seconds
+        return (self._clock() - heartbeat.silent_since) / record.ttl_seconds

@@ -1,4 +1,4 @@
-"""What the entry point names: settings in, an open service registry out."""
+"""The entry point: opens a service registry from its settings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from microservice_core import InvalidValueError
-from microservice_core.providers import refuse_unknown_settings
+from microservice_core import InvalidValueError, refuse_unknown_settings
 
 from .errors import PROVIDER
 from .service_registry import JsonFolderServiceRegistry
@@ -19,7 +18,7 @@ __all__ = ("service_registry",)
 async def service_registry(
     settings: Mapping[str, object],
 ) -> AsyncIterator[JsonFolderServiceRegistry]:
-    """Provider `json-folder` of the port `service_registry`.
+    """Open the provider `json-folder` of the port `service_registry`.
 
     Settings: `folder`, `ttl_seconds`, `poll_seconds`.
 
@@ -33,8 +32,8 @@ async def service_registry(
         raise InvalidValueError("folder", folder, "the path of a folder")
     registry = JsonFolderServiceRegistry(
         folder,
-        ttl_seconds=_number("ttl_seconds", settings.get("ttl_seconds", 15.0)),
-        poll_seconds=_number("poll_seconds", settings.get("poll_seconds", 1.0)),
+        ttl_seconds=_require_number("ttl_seconds", settings.get("ttl_seconds", 15.0)),
+        poll_seconds=_require_number("poll_seconds", settings.get("poll_seconds", 1.0)),
     )
     try:
         yield registry
@@ -42,7 +41,7 @@ async def service_registry(
         await registry.close()
 
 
-def _number(name: str, value: object) -> float:
+def _require_number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidValueError(name, value, "a number above 0")
     return value

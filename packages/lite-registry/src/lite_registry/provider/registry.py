@@ -148,7 +148,7 @@ class LiteServiceRegistry:
         service = Service(service_name, query.group_name, query.namespace_id)
         delivery, remove = self._watchers.add((service, query), listener)
         if service in self._watched_lists:
-            delivery.offer(_filter(self._watched_lists[service], query))
+            delivery.notify(_filter(self._watched_lists[service], query))
         if service not in self._polls:
             # No supervisor: `_keep_polling` logs every error itself, and ends only when cancelled.
             task = asyncio.get_running_loop().create_task(self._keep_polling(service))
@@ -243,7 +243,7 @@ class LiteServiceRegistry:
         self._watched_lists[service] = instances
         for watched, query in self._watchers.keys():  # noqa: SIM118 - not a mapping
             if watched == service:
-                self._watchers.offer((service, query), _filter(instances, query))
+                self._watchers.notify((service, query), _filter(instances, query))
 
     def _stop_polling(self, service: Service) -> asyncio.Task[None] | None:
         self._watched_lists.pop(service, None)

@@ -4,51 +4,53 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from microservice_client import Policies, policies_of
+from pydantic import BaseModel
+
+from microservice_client import AsyncServiceClient, Policies, ServicePolicy, parse_policies
 from microservice_core import InvalidValueError
-from microservice_kit.config.placeholders import MISSING, lookup
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from microservice_client import AsyncServiceClient, ServicePolicy
-    from microservice_kit.config.service import ConfigService
+from microservice_kit.config.data import MISSING, look_up
+from microservice_kit.config.reader import ConfigReader
 
 __all__ = ("CallPolicies",)
 
 logger = logging.getLogger(__name__)
 
-CALLS = "calls"
+_CALLS_KEY = "calls"
 
 
 class CallPolicies:
-    """Gives a client what the configuration says under `calls`, now and at each change.
+    """Gives a client the policies that the configuration has under `calls`, at each change.
 
-    The form is that of `policies_of`: `{"default": {...}, "services": {"orders": {...}}}`. Without
-    the key the application's own policies hold; settings that are wrong change nothing.
+    The form is that of `parse_policies`: `{"default": {...}, "services": {"orders": {...}}}`. Without
+    the key the policies of the code apply; invalid settings are logged and ignored.
+
+    Args:
+        code_policies: the policies by service name that the application was built with.
     """
 
     def __init__(
         self,
         client: AsyncServiceClient,
-        config: ConfigService[BaseModel],
-        own: Mapping[str, ServicePolicy] | None,
+        config: ConfigReader[BaseModel],
+        code_policies: Mapping[str, ServicePolicy] | None,
     ) -> None:
         self._client = client
         self._config = config
-        self._own = Policies(by_service=dict(own or {}))
-        self._seen: object = MISSING
+        self._code_policies = Policies(by_service=dict(code_policies or {}))
+        self._last_value: object = MISSING
 
     def refresh(self) -> None:
-        """Look at the configuration of now."""
-        found = lookup(self._config.version.data, CALLS)
-        if found == self._seen:
+        """Apply the newest configuration."""
+        value = look_up(self._config.version.data, _CALLS_KEY)
+        if value == self._last_value:
             return
-        self._seen = found
+        self._last_value = value
+        settings = value if isinstance(value, Mapping) else {}
         try:
-            given = found if isinstance(found, Mapping) else {}
-            self._client.apply_policies(self._own if found is MISSING else policies_of(given))
+            policies = self._code_policies if value is MISSING else parse_policies(settings)
+            self._client.apply_policies(policies)
         except InvalidValueError as error:
-            logger.error("configuration %r: %s; calls go on as before", CALLS, error)  # noqa: TRY400
+            logger.error(  # noqa: TRY400 - the reason is in the message
+                "configuration key %r: %s; keeping the previous call policies", _CALLS_KEY, error
+            )

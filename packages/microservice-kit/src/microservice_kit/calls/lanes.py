@@ -1,4 +1,4 @@
-"""What lane-router adds to the service client when the extra `lanes` is asked for."""
+"""The parts that lane-router adds to the service client; needs the extra `lanes`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ if TYPE_CHECKING:
 
     from microservice_client import RequestInterceptor
 
-__all__ = ("lane_parts",)
+__all__ = ("LaneMode", "create_lane_parts")
+
+LaneMode = Literal["permissive", "strict"]
 
 
-def lane_parts(
-    mode: Literal["permissive", "strict"] | None, *, label_calls: bool = False
+def create_lane_parts(
+    mode: LaneMode | None, *, label_calls: bool = False
 ) -> tuple[list[InstanceFilter], list[RequestInterceptor]]:
-    """The instance filter and the interceptor that hands the lane on; nothing without a mode.
+    """Create the instance filter, and the interceptors that send the lane; none without a mode.
 
     Args:
-        label_calls: let the client's recent calls know their lane, for a status page.
+        label_calls: label the client's recent calls with their lane, for the status page.
 
     Raises:
         MissingDependencyError: lane-router is not installed.
@@ -32,12 +34,14 @@ def lane_parts(
     except ImportError as error:
         raise MissingDependencyError("lanes", "microservice-kit[lanes]") from error
 
-    def hand_on(request: httpx.Request) -> None:
+    def add_lane_headers(request: httpx.Request) -> None:
         for name, value in lane_router.lane_headers().items():
             request.headers.setdefault(name, value)
 
-    def label(request: httpx.Request) -> None:
+    def label_call(request: httpx.Request) -> None:
         request.extensions["call_labels"] = {"lane": lane_router.current_lane() or ""}
 
-    interceptors: list[RequestInterceptor] = [label, hand_on] if label_calls else [hand_on]
+    interceptors: list[RequestInterceptor] = [add_lane_headers]
+    if label_calls:
+        interceptors.insert(0, label_call)
     return [lane_router.LaneInstanceFilter(mode=mode)], interceptors

@@ -1,1 +1,1 @@
-"""Configuration: documents, their layers and versions, values that stay current, encryption."""
+"""Configuration: documents, their layers and versions, encryption."""

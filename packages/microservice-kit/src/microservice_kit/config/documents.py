@@ -1,4 +1,4 @@
-"""The documents of a configuration: read at the start whatever the center does, kept for next time."""
+"""The documents of a configuration: read at start-up by policy, kept in a snapshot for the next."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from microservice_core import (
     ConfigCenter,
@@ -21,29 +21,29 @@ from microservice_core import (
     ConfigResult,
     InvalidValueError,
 )
+from microservice_kit.outages import OnUnavailable, retry_pause_seconds
 
-__all__ = ("ConfigSnapshot", "DocumentId", "DocumentReader", "OnUnavailable", "with_profiles")
+__all__ = ("ConfigSnapshot", "DocumentId", "DocumentReader", "DocumentState", "add_profiles")
 
 logger = logging.getLogger(__name__)
 
-OnUnavailable = Literal["fail", "wait", "degrade"]
-State = ConfigResult | ConfigDeleted
+DocumentState = ConfigResult | ConfigDeleted
+"""A document as the configuration center has it now."""
 
-SCHEMA = 1
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 10.0
+_SCHEMA = 1
+_MAX_PAUSE_SECONDS = 10.0
 
 
 class DocumentId(NamedTuple):
-    """Where a document lies; an empty group or namespace is the provider's default."""
+    """Names a document; an empty group or namespace is the provider's default."""
 
     data_id: str
     group_name: str = ""
     namespace_id: str = ""
 
 
-def with_profiles(data_ids: Iterable[str], profiles: Iterable[str]) -> tuple[str, ...]:
-    """Each data id, then its variant for each profile: `app.yaml`, `app-dev.yaml`."""
+def add_profiles(data_ids: Iterable[str], profiles: Iterable[str]) -> tuple[str, ...]:
+    """Insert after each data id its variant for each profile: `app.yaml`, `app-dev.yaml`."""
     names = []
     for data_id in data_ids:
         stem, dot, ending = data_id.rpartition(".")
@@ -53,9 +53,9 @@ def with_profiles(data_ids: Iterable[str], profiles: Iterable[str]) -> tuple[str
 
 
 class ConfigSnapshot:
-    """The documents seen last, in one file that only the owner can read.
+    """The documents read last, in one file that only its owner can read.
 
-    They are kept as they were published: what is encrypted stays so.
+    They are stored as they were published: an encrypted value stays encrypted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,24 +63,25 @@ class ConfigSnapshot:
         self._failing = False
 
     def load(self) -> dict[DocumentId, ConfigResult]:
-        """What was saved last; empty when there is nothing to believe."""
+        """Read the documents saved last; none when the file is absent or cannot be trusted."""
         try:
-            return _documents_in(json.loads(self._path.read_bytes()))
+            return _decode_documents(json.loads(self._path.read_bytes()))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError, TypeError, KeyError) as error:
             logger.warning("configuration snapshot %s is not used: %s", self._path, error)
             return {}
 
-    def save(self, documents: Mapping[DocumentId, State]) -> None:
-        """Replace the file as a whole; a disk that does not take it is logged once."""
-        kept = [
-            (list(where), [state.content, state.md5, state.content_type])
-            for where, state in documents.items()
+    def save(self, documents: Mapping[DocumentId, DocumentState]) -> None:
+        """Replace the whole file; failures of the disk are logged once until one save succeeds."""
+        existing = [
+            (list(document_id), [state.content, state.md5, state.content_type])
+            for document_id, state in documents.items()
             if isinstance(state, ConfigResult)
         ]
         try:
-            _replace(self._path, json.dumps({"schema": SCHEMA, "documents": kept}).encode())
+            content = json.dumps({"schema": _SCHEMA, "documents": existing}).encode()
+            _replace_file(self._path, content)
             self._failing = False
         except OSError as error:
             if not self._failing:
@@ -88,42 +89,44 @@ class ConfigSnapshot:
             self._failing = True
 
 
-def _documents_in(document: Mapping[str, object]) -> dict[DocumentId, ConfigResult]:
-    if document["schema"] != SCHEMA:
-        raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA}")
-    kept = cast("list[tuple[list[str], list[str]]]", document["documents"])
+def _decode_documents(snapshot: Mapping[str, object]) -> dict[DocumentId, ConfigResult]:
+    if snapshot["schema"] != _SCHEMA:
+        raise ValueError(f"its schema is {snapshot['schema']!r}, not {_SCHEMA}")
+    entries = cast("list[tuple[list[str], list[str]]]", snapshot["documents"])
     return {
-        DocumentId(*where): ConfigResult(content, md5, None, content_type, *where)
-        for where, (content, md5, content_type) in kept
+        DocumentId(*name): ConfigResult(content, md5, None, content_type, *name)
+        for name, (content, md5, content_type) in entries
     }
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace_file(path: Path, content: bytes) -> None:
+    # Written beside it, synced, then renamed: a crash leaves the old file or the new one, never half.
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new_path = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
+        descriptor = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(path)
+        new_path.replace(path)
     finally:
         with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
+            new_path.unlink()
 
 
 class DocumentReader:
-    """Reads documents for the first time, by the policy for a center that cannot be reached.
+    """Reads documents for the first time, by the policy for an unreachable configuration center.
 
     Args:
-        on_unavailable: `fail` raises; `wait` asks again for `wait_seconds`, then raises; `degrade`
+        on_unavailable: `fail` raises; `wait` retries for `wait_seconds`, then raises; `degrade`
             takes the snapshot's document, or none. A refusal, such as a wrong password, raises
             under every policy: waiting does not help.
-        snapshot: documents of an earlier run.
+        wait_seconds: how long `wait` retries each document.
+        snapshot: the documents of an earlier run.
 
     Attributes:
-        missed: the documents that could not be read; they come when the center is back.
+        unread: the documents that could not be read yet; removed when the center delivers them.
     """
 
     def __init__(
@@ -142,57 +145,59 @@ class DocumentReader:
         if not wait_seconds > 0:
             raise InvalidValueError("wait_seconds", wait_seconds, "a number above 0")
         self._center = center
-        self._policy = on_unavailable
+        self._on_unavailable = on_unavailable
         self._wait_seconds = wait_seconds
         self._snapshot = snapshot
         self._clock = clock
         self._sleep = sleep
         self._rng = rng or random.Random()
-        self._kept: dict[DocumentId, ConfigResult] | None = None
-        self.missed: set[DocumentId] = set()
+        self._snapshot_documents: dict[DocumentId, ConfigResult] | None = None
+        self.unread: set[DocumentId] = set()
 
-    async def read(self, where: DocumentId) -> State:
-        """The document, or `ConfigDeleted` when there is none.
+    async def read(self, document_id: DocumentId) -> DocumentState:
+        """Read a document; `ConfigDeleted` when it does not exist.
 
         Raises:
             ConfigCenterError: the center cannot be read, and the policy does not cover that.
         """
         if self._center is None:
-            return ConfigDeleted(*where)
+            return ConfigDeleted(*document_id)
         try:
-            return await self._asked(self._center, where)
+            return await self._read_with_retries(self._center, document_id)
         except ConfigNotFoundError:
             logger.warning(
-                "configuration %r does not exist yet; defaults are in force", where.data_id
+                "configuration %r does not exist yet; using defaults", document_id.data_id
             )
-            return ConfigDeleted(*where)
+            return ConfigDeleted(*document_id)
         except ConfigCenterError as error:
-            if self._policy != "degrade" or not error.retryable:
+            if self._on_unavailable != "degrade" or not error.retryable:
                 raise
-            return self._instead(where, error)
+            return self._fall_back(document_id, error)
 
-    async def _asked(self, center: ConfigCenter, where: DocumentId) -> ConfigResult:
-        give_up_at = self._clock() + self._wait_seconds
-        pause = FIRST_PAUSE_SECONDS
+    async def _read_with_retries(
+        self, center: ConfigCenter, document_id: DocumentId
+    ) -> ConfigResult:
+        deadline = self._clock() + self._wait_seconds
+        failures = 0
         while True:
             try:
-                return await center.get_config(*where)
+                return await center.get_config(*document_id)
             except ConfigNotFoundError:
                 raise
             except ConfigCenterError as error:
-                wait = pause * self._rng.uniform(0.5, 1.0)
-                late = self._clock() + wait >= give_up_at
-                if self._policy != "wait" or not error.retryable or late:
+                failures += 1
+                pause = retry_pause_seconds(failures, max_seconds=_MAX_PAUSE_SECONDS, rng=self._rng)
+                is_late = self._clock() + pause >= deadline
+                if self._on_unavailable != "wait" or not error.retryable or is_late:
                     raise
-                logger.warning("%s; asking again in %.1f s", error, wait)
-                await self._sleep(wait)
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                logger.warning("%s; retrying in %.1f s", error, pause)
+                await self._sleep(pause)
 
-    def _instead(self, where: DocumentId, error: ConfigCenterError) -> State:
-        if self._kept is None:
-            self._kept = self._snapshot.load() if self._snapshot else {}
-        kept = self._kept.get(where)
-        source = "the snapshot" if kept else "defaults"
-        logger.warning("%s; starting with %s for %r", error, source, where.data_id)
-        self.missed.add(where)
-        return kept or ConfigDeleted(*where)
+    def _fall_back(self, document_id: DocumentId, error: ConfigCenterError) -> DocumentState:
+        if self._snapshot_documents is None:
+            self._snapshot_documents = self._snapshot.load() if self._snapshot else {}
+        document = self._snapshot_documents.get(document_id)
+        source = "the snapshot" if document else "defaults"
+        logger.warning("%s; starting with %s for %r", error, source, document_id.data_id)
+        self.unread.add(document_id)
+        return document or ConfigDeleted(*document_id)

@@ -1,4 +1,4 @@
-"""Documents that are read besides those that make the configuration."""
+"""Documents that are read besides those that are merged into the configuration."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from functools import partial
 
 from pydantic import BaseModel
 
-from microservice_core import ConfigCenter, ConfigDeleted, ConfigResult, Unsubscribe
+from microservice_core import ConfigCenter, Unsubscribe
 from microservice_kit.errors import InvalidConfigError
 
-from .documents import DocumentId, DocumentReader
+from .data import Data
+from .documents import DocumentId, DocumentReader, DocumentState
 from .layers import ConfigLayers
-from .parsing import Data
 
 __all__ = ("IncludedDocuments",)
 
 logger = logging.getLogger(__name__)
 
-MOST = 256
+_MAX_DOCUMENTS = 256
 
 
 class IncludedDocuments:
-    """Each is followed from the first time it is asked for; an invalid state changes nothing.
+    """Watches each document from its first use; an invalid state keeps the last valid one.
 
     Args:
-        around: the merged configuration, where placeholders may look too.
-        on_change: called when one of them says something new.
+        context: the merged configuration, where placeholders are looked up as well.
+        listener: called when one of the documents changed.
 
     Attributes:
-        problems: what is wrong with the newest state of a document, where something is.
+        problems: for each document whose newest state was refused, why.
     """
 
     def __init__(
@@ -39,65 +39,65 @@ class IncludedDocuments:
         reader: DocumentReader,
         layers: ConfigLayers[BaseModel],
         *,
-        around: Callable[[], Mapping[str, object]],
-        on_change: Callable[[], None],
+        context: Callable[[], Mapping[str, object]],
+        listener: Callable[[], None],
     ) -> None:
         self._center = center
         self._reader = reader
         self._layers = layers
-        self._around = around
-        self._on_change = on_change
+        self._context = context
+        self._listener = listener
         self._parsed: dict[DocumentId, Data] = {}
-        self._stops: list[Unsubscribe] = []
+        self._unsubscribes: list[Unsubscribe] = []
         self.problems: dict[DocumentId, InvalidConfigError] = {}
 
-    def __contains__(self, where: DocumentId) -> bool:
-        return where in self._parsed
+    def get(self, document_id: DocumentId) -> Data:
+        """Return the last valid content of a document; empty when it was not read yet."""
+        return self._parsed.get(document_id, {})
 
-    def __getitem__(self, where: DocumentId) -> Data:
-        return self._parsed[where]
-
-    def follow(self, where: DocumentId) -> None:
-        """Follow it, unless it is followed already or there is no center.
+    def watch(self, document_id: DocumentId) -> None:
+        """Watch a document, unless it is watched already or there is no center.
 
         Raises:
-            InvalidConfigError: too many are followed.
+            InvalidConfigError: too many documents are watched.
         """
-        if self._center is None or where in self._parsed:
+        if self._center is None or document_id in self._parsed:
             return
-        if len(self._parsed) >= MOST:
-            raise InvalidConfigError(where.data_id, f"{MOST} others are followed already")
-        self._parsed[where] = {}
-        stop = self._center.watch_config(where.data_id, partial(self._changed, where), *where[1:])
-        self._stops.append(stop)
+        if len(self._parsed) >= _MAX_DOCUMENTS:
+            problem = f"{_MAX_DOCUMENTS} other documents are watched already"
+            raise InvalidConfigError(document_id.data_id, problem)
+        self._parsed[document_id] = {}
+        listener = partial(self._apply, document_id)
+        unsubscribe = self._center.watch_config(document_id.data_id, listener, *document_id[1:])
+        self._unsubscribes.append(unsubscribe)
 
-    async def load(self, where: DocumentId) -> None:
-        """Read it now, and follow it.
+    async def load(self, document_id: DocumentId) -> None:
+        """Read a document now, and watch it.
 
         Raises:
             ConfigCenterError: the center cannot be read.
         """
-        if self._center is not None and where not in self._parsed:
-            state = await self._reader.read(where)
-            self.follow(where)
-            self._changed(where, state)
+        if self._center is not None and document_id not in self._parsed:
+            state = await self._reader.read(document_id)
+            self.watch(document_id)
+            self._apply(document_id, state)
 
     def close(self) -> None:
-        """Follow none any more; what they said last can still be read."""
-        for stop in self._stops:
-            stop()
-        self._stops.clear()
+        """End every watch; the last contents can still be read."""
+        for unsubscribe in self._unsubscribes:
+            unsubscribe()
+        self._unsubscribes.clear()
 
-    def _changed(self, where: DocumentId, state: ConfigResult | ConfigDeleted) -> None:
-        self._reader.missed.discard(where)
+    def _apply(self, document_id: DocumentId, state: DocumentState) -> None:
+        self._reader.unread.discard(document_id)
         try:
-            parsed = self._layers.parsed(state)
-            self._layers.resolved(where.data_id, parsed, self._around())
+            parsed = self._layers.parse(state)
+            self._layers.resolve(document_id.data_id, parsed, self._context())
         except InvalidConfigError as error:
-            self.problems[where] = error
-            logger.error("%s; what it said last stays", error)  # noqa: TRY400
+            self.problems[document_id] = error
+            logger.error("%s; keeping the last valid content", error)  # noqa: TRY400
             return
-        self.problems.pop(where, None)
-        if parsed != self._parsed[where]:
-            self._parsed[where] = parsed
-            self._on_change()
+        self.problems.pop(document_id, None)
+        if parsed != self._parsed[document_id]:
+            self._parsed[document_id] = parsed
+            self._listener()

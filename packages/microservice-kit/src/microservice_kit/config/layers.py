@@ -1,10 +1,10 @@
-"""Documents over environment over defaults, decrypted, filled in, validated: without any I/O."""
+"""Documents over environment over defaults, decrypted, resolved, validated: without any I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
@@ -12,126 +12,140 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 from microservice_core import ConfigDeleted, ConfigResult
 from microservice_kit.errors import InvalidConfigError
 
-from .documents import DocumentId
-from .encryption import ConfigEncryption, DecryptionError, encrypted_keys
-from .parsing import Data, deep_merge, parse
+from .data import Data, deep_merge
+from .documents import DocumentId, DocumentState
+from .encryption import ConfigEncryption, DecryptionError, find_encrypted_keys
+from .parsing import parse
 from .placeholders import PlaceholderError, Resolver
-from .versions import keys_with_secrets, secret_keys
+from .secrets import find_keys_with_secrets, find_secret_keys
 
-__all__ = ("ConfigLayers", "without_values")
+__all__ = ("ConfigLayers", "ValidConfig", "convert_validation_error")
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
-State = ConfigResult | ConfigDeleted
+ModelT_co = TypeVar("ModelT_co", bound=BaseModel, covariant=True)
 
 
-class ConfigLayers(Generic[ModelT]):
-    """The layers of one configuration; only what validates as a whole gets in.
+class ValidConfig(NamedTuple, Generic[ModelT_co]):
+    """A configuration that passed validation."""
+
+    model: ModelT_co
+    data: Mapping[str, object]
+    """The merged data that the model was validated from."""
+
+
+class ConfigLayers(Generic[ModelT_co]):
+    """The layers of one configuration; only what validates as a whole is accepted.
 
     Attributes:
-        problems: what is wrong with the newest state of a document, where something is.
-        secrets: dotted keys whose values are not to be shown.
+        problems: for each document whose newest state was refused, why.
+        secret_keys: dotted keys whose values must not be shown. Keys are only added: a version that
+            is kept may hold a secret under a key that is none any more.
     """
 
     def __init__(
         self,
-        model: type[ModelT],
-        documents: Iterable[DocumentId],
+        model: type[ModelT_co],
+        document_ids: Iterable[DocumentId],
         *,
         env_prefix: str,
         encryption: ConfigEncryption,
     ) -> None:
         self._model = model
-        self._documents = tuple(documents)
-        self._environment = _environment_of(model, env_prefix)
+        self._document_ids = tuple(document_ids)
+        self._environment = _create_environment_source(model, env_prefix)
         self._encryption = encryption
-        self._good: dict[DocumentId, Data] = {where: {} for where in self._documents}
+        self._accepted: dict[DocumentId, Data] = {name: {} for name in self._document_ids}
         self._pending: dict[DocumentId, Data] = {}
         self.problems: dict[DocumentId, InvalidConfigError] = {}
-        self.secrets = secret_keys(model)
+        self.secret_keys = find_secret_keys(model)
 
     @property
     def name(self) -> str:
-        """What an error about all of it names."""
-        return ", ".join(where.data_id for where in self._documents) or "environment"
+        """The names of all documents, for errors about their sum."""
+        return ", ".join(name.data_id for name in self._document_ids) or "environment"
 
-    def start(self, states: Mapping[DocumentId, State]) -> tuple[ModelT, Data]:
-        """Take these documents as they are.
+    def load(self, states: Mapping[DocumentId, DocumentState]) -> ValidConfig[ModelT_co]:
+        """Take the first state of every document.
 
         Raises:
             InvalidConfigError: one of them, or their sum, is invalid.
         """
-        self._good = {where: self.parsed(state) for where, state in states.items()}
-        return self.validated()
+        self._accepted = {name: self.parse(state) for name, state in states.items()}
+        return self.validate()
 
-    def take(self, where: DocumentId, state: State) -> tuple[ModelT, Data]:
-        """The newest state of one document, together with others that made no sense without it.
+    def update(self, document_id: DocumentId, state: DocumentState) -> ValidConfig[ModelT_co]:
+        """Accept the newest state of one document, with pending ones that need it to be valid.
 
         Raises:
-            InvalidConfigError: it does not go in; it waits for those it may belong to.
+            InvalidConfigError: it is refused; if it can be parsed it stays pending until another
+                document makes it valid.
         """
-        self._pending.pop(where, None)
+        self._pending.pop(document_id, None)
         try:
-            return self._believe({**self._pending, where: self.parsed(state)}, where)
+            return self._accept({**self._pending, document_id: self.parse(state)}, document_id)
         except InvalidConfigError as error:
-            self.problems[where] = error
+            self.problems[document_id] = error
             raise
 
-    def _believe(self, waiting: dict[DocumentId, Data], newest: DocumentId) -> tuple[ModelT, Data]:
-        self._pending, taken = dict(waiting), waiting
+    def _accept(
+        self, candidates: dict[DocumentId, Data], newest: DocumentId
+    ) -> ValidConfig[ModelT_co]:
+        # All candidates first: two documents may only be valid together. Then the newest alone: a
+        # broken document must not hold up a good one.
+        self._pending, accepted = dict(candidates), candidates
         try:
-            result = self.validated({**self._good, **taken})
+            config = self.validate({**self._accepted, **accepted})
         except InvalidConfigError:
-            if len(waiting) == 1:
+            if len(candidates) == 1:
                 raise
-            taken = {newest: waiting[newest]}
-            result = self.validated({**self._good, **taken})
-        self._good |= taken
-        for where in taken:
-            del self._pending[where]
-            self.problems.pop(where, None)
-        return result
+            accepted = {newest: candidates[newest]}
+            config = self.validate({**self._accepted, **accepted})
+        self._accepted |= accepted
+        for document_id in accepted:
+            del self._pending[document_id]
+            self.problems.pop(document_id, None)
+        return config
 
-    def validated(self, parsed: Mapping[DocumentId, Data] | None = None) -> tuple[ModelT, Data]:
-        """The model and the data it was made from; by default of the last good documents.
+    def validate(self, parsed: Mapping[DocumentId, Data] | None = None) -> ValidConfig[ModelT_co]:
+        """Merge and validate parsed documents; by default those accepted last.
 
         Raises:
-            InvalidConfigError: they do not fit.
+            InvalidConfigError: they do not fit the model.
         """
         merged = self._environment()
-        for where in self._documents:
-            merged = deep_merge(merged, (parsed or self._good)[where])
+        for document_id in self._document_ids:
+            merged = deep_merge(merged, (parsed or self._accepted)[document_id])
         try:
-            hidden = encrypted_keys(merged)
+            encrypted_keys = find_encrypted_keys(merged)
             merged = self._encryption.decrypt_all(merged)
             data = Resolver(merged).resolve_all()
         except (DecryptionError, PlaceholderError) as error:
             raise InvalidConfigError(self.name, str(error)) from error
-        model = self._modelled(data)
-        self.secrets |= hidden
-        self.secrets |= keys_with_secrets(merged, self.secrets)
-        return model, data
+        model = self._build_model(data)
+        self.secret_keys |= encrypted_keys
+        self.secret_keys |= find_keys_with_secrets(merged, self.secret_keys)
+        return ValidConfig(model, data)
 
-    def _modelled(self, data: Data) -> ModelT:
+    def _build_model(self, data: Data) -> ModelT_co:
         try:
             return self._model.model_validate(data)
         except ValidationError as error:
-            raise without_values(self.name, error) from None
-        except Exception as error:  # a validator is anybody's code; its message may show a value
+            raise convert_validation_error(self.name, error) from None
+        except Exception as error:  # from a validator of the application; its text may hold a value
             problem = f"a validator failed with {type(error).__name__}"
             raise InvalidConfigError(self.name, problem) from error
 
-    def parsed(self, state: State) -> Data:
-        """What one document says; its values may still be encrypted or hold placeholders.
+    def parse(self, state: DocumentState) -> Data:
+        """Parse one document; its values may still be encrypted or hold placeholders.
 
         Raises:
             InvalidConfigError: it cannot be parsed or, encrypted as a whole, not decrypted.
         """
         if isinstance(state, ConfigDeleted):
             return {}
-        return parse(replace(state, content=self.text(state)))
+        return parse(replace(state, content=self.decrypt_text(state)))
 
-    def text(self, state: ConfigResult) -> str:
-        """The content of a document, decrypted if the whole of it is encrypted.
+    def decrypt_text(self, state: ConfigResult) -> str:
+        """Return the content of a document, decrypted if the whole of it is encrypted.
 
         Raises:
             InvalidConfigError: it cannot be decrypted.
@@ -141,32 +155,37 @@ class ConfigLayers(Generic[ModelT]):
         except DecryptionError as error:
             raise InvalidConfigError(state.data_id, str(error)) from error
 
-    def resolved(self, name: str, parsed: Data, around: Mapping[str, object]) -> Data:
-        """One document decrypted and filled in, with its own keys before those around it.
+    def resolve(self, data_id: str, parsed: Data, context: Mapping[str, object]) -> Data:
+        """Decrypt one document and resolve its placeholders.
+
+        Args:
+            data_id: names the document in an error.
+            context: where placeholders are looked up that the document itself does not define.
 
         Raises:
-            InvalidConfigError: that cannot be done.
+            InvalidConfigError: a value cannot be decrypted, or a placeholder not be resolved.
         """
         try:
-            own = self._encryption.decrypt_all(parsed)
-            resolver = Resolver({**around, **own})
-            return {key: resolver.resolve(value) for key, value in own.items()}
+            decrypted = self._encryption.decrypt_all(parsed)
+            resolver = Resolver({**context, **decrypted})
+            return {key: resolver.resolve(value) for key, value in decrypted.items()}
         except (DecryptionError, PlaceholderError) as error:
-            raise InvalidConfigError(name, str(error)) from error
+            raise InvalidConfigError(data_id, str(error)) from error
 
 
-def _environment_of(model: type[BaseModel], prefix: str) -> EnvSettingsSource:
-    # pydantic-settings reads the environment for settings classes only; the fields are the model's.
-    reader = type("Environment", (model, BaseSettings), {})
+def _create_environment_source(model: type[BaseModel], prefix: str) -> EnvSettingsSource:
+    # pydantic-settings reads the environment for settings classes only: this one has the model's
+    # fields and is never instantiated.
+    settings_class = type("Environment", (model, BaseSettings), {})
     return EnvSettingsSource(
-        reader, env_prefix=prefix, env_nested_delimiter="__", case_sensitive=False
+        settings_class, env_prefix=prefix, env_nested_delimiter="__", case_sensitive=False
     )
 
 
-def without_values(document: str, error: ValidationError) -> InvalidConfigError:
-    """What pydantic found wrong, without the values: they may be secrets."""
+def convert_validation_error(document: str, error: ValidationError) -> InvalidConfigError:
+    """Build our error from pydantic's, without the values: they may be secrets."""
     problems = [
-        f"{'.'.join(str(part) for part in one['loc']) or 'the document'}: {one['msg']}"
-        for one in error.errors(include_url=False, include_input=False, include_context=False)
+        f"{'.'.join(str(part) for part in detail['loc']) or 'the document'}: {detail['msg']}"
+        for detail in error.errors(include_url=False, include_input=False, include_context=False)
     ]
     return InvalidConfigError(document, "; ".join(problems))

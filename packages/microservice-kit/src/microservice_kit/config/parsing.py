@@ -1,34 +1,34 @@
-"""Text documents into plain data, and several of them into one."""
+"""Parses YAML, JSON, TOML and properties documents into plain data."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from microservice_core import ConfigResult, MissingDependencyError, content_type_of
 from microservice_kit.errors import InvalidConfigError
 
+from .data import Data, deep_merge
+
 if TYPE_CHECKING:
     import yaml
 
-__all__ = ("deep_merge", "parse")
+__all__ = ("parse",)
 
-Data = dict[str, object]
-
-DEEPEST = 64
-MOST_VALUES = 100_000
+_MAX_DEPTH = 64
+_MAX_VALUES = 100_000
 
 
 def parse(document: ConfigResult) -> Data:
-    """The data a YAML, JSON, TOML or properties document holds; empty for an empty one or a text.
+    """Parse a YAML, JSON, TOML or properties document; an empty one or a text gives no data.
 
-    A document whose type says nothing (`text`) is read by its name's ending.
+    A document of content type `text` is parsed by the ending of its name, if that names a format.
 
     Raises:
-        InvalidConfigError: it cannot be parsed, holds no mapping at its top, is nested more than 64
-            levels deep, or is YAML whose aliases stand for more than 100,000 values.
+        InvalidConfigError: it cannot be parsed, its top level is no mapping, it is nested more
+            than 64 levels deep, or it is YAML whose aliases expand to more than 100,000 values.
         MissingDependencyError: it is YAML and PyYAML is not installed.
     """
     kind = document.content_type
@@ -40,14 +40,14 @@ def parse(document: ConfigResult) -> Data:
     if parser is None:
         kinds = ", ".join(sorted((*_PARSERS, "text")))
         raise InvalidConfigError(document.data_id, f"content type {kind!r} is none of {kinds}")
-    data = _parsed(parser, document)
+    data = _run_parser(parser, document)
     if not isinstance(data, dict):
-        problem = f"its top is a {type(data).__name__}, it has to be a mapping"
+        problem = f"its top level is a {type(data).__name__}, it must be a mapping"
         raise InvalidConfigError(document.data_id, problem)
     return data
 
 
-def _parsed(parser: Callable[[str, str], object], document: ConfigResult) -> object:
+def _run_parser(parser: Callable[[str, str], object], document: ConfigResult) -> object:
     try:
         data = parser(document.data_id, document.content)
         if _is_shallow(data):
@@ -59,41 +59,26 @@ def _parsed(parser: Callable[[str, str], object], document: ConfigResult) -> obj
     except ValueError:  # whose message would show the value
         problem = "a date or a number in it cannot be read"
         raise InvalidConfigError(document.data_id, problem) from None
-    raise InvalidConfigError(document.data_id, f"nested more than {DEEPEST} levels deep")
+    raise InvalidConfigError(document.data_id, f"nested more than {_MAX_DEPTH} levels deep")
 
 
 def _is_shallow(data: object) -> bool:
+    """Whether it can be walked recursively: level by level here, which needs no stack."""
     level = [data]
-    for _ in range(DEEPEST):
-        level = [child for parent in level for child in _children(parent)]
+    for _ in range(_MAX_DEPTH):
+        level = [child for parent in level for child in _iter_children(parent)]
         if not level:
             return True
     return False
 
 
-def _children(value: object) -> Iterable[object]:
+def _iter_children(value: object) -> Iterable[object]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
 
 
-def deep_merge(low: Mapping[str, object], high: Mapping[str, object]) -> Data:
-    """Both; where both have a mapping they are merged, anywhere else `high` wins whole.
-
-    A list replaces a list, an empty mapping adds nothing, and a None of `high` is a value like any
-    other: it wins.
-    """
-    merged: Data = dict(low)
-    for key, value in high.items():
-        present = merged.get(key)
-        if isinstance(present, Mapping) and isinstance(value, Mapping):
-            merged[key] = deep_merge(present, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _yaml(data_id: str, content: str) -> object:
+def _parse_yaml(data_id: str, content: str) -> object:
     try:
         import yaml
     except ImportError as error:
@@ -103,47 +88,54 @@ def _yaml(data_id: str, content: str) -> object:
         node = loader.get_single_node()
         if node is None:
             return {}
-        if _values_of(node, {}) > MOST_VALUES:
-            problem = f"with its aliases it stands for more than {MOST_VALUES} values"
+        # Counted on the nodes, before a value is built: a few lines of aliases of aliases expand to
+        # more values than fit into memory ("billion laughs").
+        if _count_values(node, {}) > _MAX_VALUES:
+            problem = f"its aliases expand to more than {_MAX_VALUES} values"
             raise InvalidConfigError(data_id, problem)
         return loader.construct_document(node) or {}
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = f"not valid YAML{where} ({error.problem or error.context})"
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = f"not valid YAML{place} ({error.problem or error.context})"
         raise InvalidConfigError(data_id, problem) from error
     except yaml.YAMLError as error:
         raise InvalidConfigError(data_id, "not valid YAML (unreadable characters)") from error
 
 
-def _values_of(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values are built of the node, an alias counted as all it stands for."""
-    if id(node) not in known:
-        known[id(node)] = MOST_VALUES + 1  # what an alias of itself, within itself, stands for
-        below: list[yaml.Node] = []
+def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
+    """Count the values that the node expands to; an alias counts as all that it refers to.
+
+    Args:
+        counts: the results so far, by the node's `id`.
+    """
+    if id(node) not in counts:
+        # Found again below itself, the node is an alias of itself: endless, so above any limit.
+        counts[id(node)] = _MAX_VALUES + 1
+        children: list[yaml.Node] = []
         if isinstance(node.value, list):
             for part in node.value:
-                below += part if isinstance(part, tuple) else (part,)
-        known[id(node)] = 1 + sum(_values_of(each, known) for each in below)
-    return known[id(node)]
+                children += part if isinstance(part, tuple) else (part,)
+        counts[id(node)] = 1 + sum(_count_values(child, counts) for child in children)
+    return counts[id(node)]
 
 
-def _json(data_id: str, content: str) -> object:
+def _parse_json(data_id: str, content: str) -> object:
     try:
         return json.loads(content)
     except json.JSONDecodeError as error:
-        where = f"in line {error.lineno}, column {error.colno} ({error.msg})"
-        raise InvalidConfigError(data_id, f"not valid JSON {where}") from error
+        place = f"in line {error.lineno}, column {error.colno} ({error.msg})"
+        raise InvalidConfigError(data_id, f"not valid JSON {place}") from error
 
 
-def _toml(data_id: str, content: str) -> object:
+def _parse_toml(data_id: str, content: str) -> object:
     try:
         return tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
         raise InvalidConfigError(data_id, f"not valid TOML ({error})") from error
 
 
-def _properties(data_id: str, content: str) -> object:
+def _parse_properties(data_id: str, content: str) -> object:
     data: Data = {}
     for number, line in enumerate(content.splitlines(), start=1):
         text = line.strip()
@@ -152,17 +144,17 @@ def _properties(data_id: str, content: str) -> object:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
             raise InvalidConfigError(data_id, f"line {number} is not `key = value`")
-        data = deep_merge(data, _nested(key.strip().split("."), value.strip()))
+        data = deep_merge(data, _nest(key.strip().split("."), value.strip()))
     return data
 
 
-def _nested(path: list[str], value: object) -> Data:
-    return {path[0]: _nested(path[1:], value) if len(path) > 1 else value}
+def _nest(path: list[str], value: object) -> Data:
+    return {path[0]: _nest(path[1:], value) if len(path) > 1 else value}
 
 
 _PARSERS: dict[str, Callable[[str, str], object]] = {
-    "yaml": _yaml,
-    "json": _json,
-    "toml": _toml,
-    "properties": _properties,
+    "yaml": _parse_yaml,
+    "json": _parse_json,
+    "toml": _parse_toml,
+    "properties": _parse_properties,
 }

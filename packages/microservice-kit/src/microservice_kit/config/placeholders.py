@@ -1,38 +1,21 @@
 """`${other.key:default}` inside the values of a configuration.
 
 Spring's form (https://docs.spring.io/spring-framework/reference/core/beans/environment.html):
-`${key}` stands for the value of another key, `${key:default}` says what to take when there is none,
-and the default may hold placeholders again. `$${` is a plain `${`.
+`${key}` stands for the value of another key, `${key:default}` falls back to the default when there
+is no such key, and the default may contain placeholders itself. `$${` is a literal `${`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
-__all__ = ("MISSING", "PlaceholderError", "Resolver", "lookup")
+from .data import MISSING, Data, look_up
 
-Data = dict[str, object]
-
-
-class _Missing:
-    """Stands for "no such key"; None may be a value."""
-
-
-MISSING: Final = _Missing()
+__all__ = ("PlaceholderError", "Resolver")
 
 
 class PlaceholderError(ValueError):
-    """A placeholder names no key, leads back to itself, or does not end."""
-
-
-def lookup(data: Mapping[str, object], key: str) -> object:
-    """The value at a dotted key, or `MISSING`; a key that holds dots itself is found as well."""
-    if key in data:
-        return data[key]
-    head, dot, rest = key.partition(".")
-    inner = data.get(head, MISSING)
-    return lookup(inner, rest) if dot and isinstance(inner, Mapping) else MISSING
+    """A placeholder names no key, refers back to itself, or is not closed."""
 
 
 class Resolver:
@@ -42,42 +25,42 @@ class Resolver:
         data: where the keys are looked up.
 
     Attributes:
-        used: the keys whose values were put in.
+        used_keys: the dotted keys whose values replaced a placeholder so far.
     """
 
     def __init__(self, data: Mapping[str, object]) -> None:
         self._data = data
-        self.used: set[str] = set()
+        self.used_keys: set[str] = set()
 
     def resolve_all(self) -> Data:
-        """The whole configuration without placeholders.
+        """Resolve the whole configuration.
 
         Raises:
-            PlaceholderError: see there.
+            PlaceholderError: a placeholder names no key, refers back to itself, or is not closed.
         """
         return {key: self.resolve(value) for key, value in self._data.items()}
 
-    def resolve(self, value: object, *, within: tuple[str, ...] = ()) -> object:
-        """The value without placeholders.
+    def resolve(self, value: object, *, parents: tuple[str, ...] = ()) -> object:
+        """Resolve every placeholder in a value.
 
         A text that is one placeholder and nothing else becomes the other key's value, whatever its
-        type; elsewhere the value is put in as text.
+        type; elsewhere the value is inserted as text.
 
         Args:
-            within: the keys that are being resolved, to notice a circle.
+            parents: the keys that are being resolved, to detect a circle.
 
         Raises:
-            PlaceholderError: see there.
+            PlaceholderError: see `resolve_all`.
         """
         if isinstance(value, Mapping):
-            return {key: self.resolve(one, within=within) for key, one in value.items()}
+            return {key: self.resolve(child, parents=parents) for key, child in value.items()}
         if isinstance(value, list):
-            return [self.resolve(one, within=within) for one in value]
+            return [self.resolve(child, parents=parents) for child in value]
         if isinstance(value, str) and "${" in value:
-            return self._text(value, within)
+            return self._resolve_text(value, parents)
         return value
 
-    def _text(self, text: str, within: tuple[str, ...]) -> object:
+    def _resolve_text(self, text: str, parents: tuple[str, ...]) -> object:
         pieces: list[object] = []
         position = 0
         while (begin := text.find("${", position)) >= 0:
@@ -85,31 +68,32 @@ class Resolver:
                 pieces.append(text[position : begin - 1] + "${")
                 position = begin + 2
                 continue
-            end = _closing(text, begin)
+            end = _find_end(text, begin)
             if begin > position:
                 pieces.append(text[position:begin])
-            pieces.append(self._placeholder(text[begin + 2 : end], within))
+            pieces.append(self._resolve_placeholder(text[begin + 2 : end], parents))
             position = end + 1
         if position < len(text):
             pieces.append(text[position:])
-        return pieces[0] if len(pieces) == 1 else "".join(_as_text(one) for one in pieces)
+        # A single piece keeps its type: `"${port}"` is a number, `"${host}:${port}"` a text.
+        return pieces[0] if len(pieces) == 1 else "".join(_to_text(piece) for piece in pieces)
 
-    def _placeholder(self, content: str, within: tuple[str, ...]) -> object:
+    def _resolve_placeholder(self, content: str, parents: tuple[str, ...]) -> object:
         key, colon, default = content.partition(":")
         key = key.strip()
-        if key in within:
-            raise PlaceholderError(f"{' -> '.join((*within, key))} is a circle")
-        found = lookup(self._data, key)
-        if not isinstance(found, _Missing):
-            self.used.add(key)
-            return self.resolve(found, within=(*within, key))
+        if key in parents:
+            raise PlaceholderError(f"{' -> '.join((*parents, key))} is a circle")
+        value = look_up(self._data, key)
+        if value is not MISSING:
+            self.used_keys.add(key)
+            return self.resolve(value, parents=(*parents, key))
         if colon:
-            return self.resolve(default, within=within)
+            return self.resolve(default, parents=parents)
         raise PlaceholderError(f"${{{key}}} names no key; add the key or a default: ${{{key}:...}}")
 
 
-def _closing(text: str, begin: int) -> int:
-    """Where the placeholder that begins there ends; those inside its default are passed over."""
+def _find_end(text: str, begin: int) -> int:
+    """Return the position of the `}` that closes the `${` at `begin`; defaults may nest."""
     depth = 0
     for position in range(begin, len(text)):
         if text.startswith("${", position):
@@ -118,10 +102,10 @@ def _closing(text: str, begin: int) -> int:
             depth -= 1
             if depth == 0:
                 return position
-    raise PlaceholderError("a `${` has no `}`; write `$${` for a plain one")
+    raise PlaceholderError("a `${` has no `}`; write `$${` for a literal one")
 
 
-def _as_text(value: object) -> str:
+def _to_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:

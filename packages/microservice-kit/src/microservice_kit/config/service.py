@@ -1,76 +1,59 @@
-"""The application's configuration: always valid, always the newest, any earlier version at hand."""
+"""The application's configuration: always valid, always the newest, earlier versions at hand."""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, Generic, TypeVar, cast, overload
+from typing import TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
-from microservice_core import (
-    ConfigCenter,
-    ConfigDeleted,
-    ConfigPublisher,
-    ConfigResult,
-    InvalidValueError,
-    Unsubscribe,
-    md5_of,
-)
-from microservice_core.delivery import Watchers
-from microservice_kit.errors import ConfigRestoreError, InvalidConfigError
+from microservice_core import ConfigCenter, ConfigResult, Unsubscribe, Watchers
+from microservice_kit.errors import InvalidConfigError
 from microservice_kit.telemetry.counters import count
 
-from .documents import ConfigSnapshot, DocumentId, DocumentReader
+from .documents import ConfigSnapshot, DocumentId, DocumentReader, DocumentState
 from .encryption import ConfigEncryption
 from .included_documents import IncludedDocuments
-from .layers import ConfigLayers, without_values
-from .parsing import Data
-from .placeholders import MISSING, lookup
-from .versions import ConfigChange, ConfigVersion, KeyChange, Origin, compare
+from .layers import ConfigLayers, ValidConfig
+from .reader import ConfigReader
+from .versions import ConfigChange, ConfigVersion, ConfigVersions, KeyChange, Origin, compare
 
 __all__ = ("ConfigService",)
 
 logger = logging.getLogger(__name__)
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
-PartT = TypeVar("PartT", bound=BaseModel)
-ValueT = TypeVar("ValueT")
-State = ConfigResult | ConfigDeleted
-
-_REQUIRED: Final = object()
+ModelT_co = TypeVar("ModelT_co", bound=BaseModel, covariant=True)
 
 
-class ConfigService(Generic[ModelT]):
-    """Keeps `current` true: configuration center over environment over the model's defaults.
+class ConfigService(ConfigReader[ModelT_co]):
+    """Keeps `current` up to date: configuration center over environment over the model's defaults.
 
     Documents are merged in their order, a later one wins (`deep_merge` has the rules); then
-    `ENC(...)` is decrypted and `${other.key:default}` is filled in, then the model validates.
+    `ENC(...)` is decrypted and `${other.key:default}` resolved, then the model validates.
 
-    A document that cannot be parsed or does not fit the model changes nothing: `current` stays
-    what it was, `problem` says why, and the next good version ends it. A document that is
-    deleted counts as empty. Belongs to one event loop; reading is safe from any thread.
+    A document that cannot be parsed or does not fit the model changes nothing: `current` keeps its
+    value, and `problem` says why until the next valid version. A document that is deleted counts as
+    empty. Use it from one event loop; reading is safe from any thread.
 
     Args:
         documents: data ids in rising precedence.
         env_prefix: variables that begin with it fill the model's fields, `__` between levels.
-        reader: how the first read goes while the center is down; by default it fails.
-        snapshot: where the documents seen last are kept for the next start.
+        reader: what to do when the center is down at start-up; by default that is an error.
+        snapshot: where the documents read last are kept for the next start.
         encryption: decrypts `ENC(...)`; by default with keys from the environment.
-        keep_versions: how many versions can be gone back to.
+        keep_versions: how many versions can be restored.
 
     Attributes:
         current: the validated model; replaced as a whole, so that one read is consistent.
         version: the version it belongs to.
-        pinned: the id of the version that was gone back to, or None.
     """
 
     def __init__(
         self,
-        model: type[ModelT],
+        model: type[ModelT_co],
         center: ConfigCenter | None = None,
         documents: Sequence[str] = (),
         *,
@@ -83,326 +66,214 @@ class ConfigService(Generic[ModelT]):
         keep_versions: int = 20,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        if keep_versions < 1:
-            raise InvalidValueError("keep_versions", keep_versions, "at least 1")
-        self._center = center
-        self._home = (group_name, namespace_id)
-        self._documents = tuple(DocumentId(one, *self._home) for one in documents)
-        self._reader = reader or DocumentReader(center)
-        self._snapshot = snapshot
-        self._wall_clock = wall_clock
-        self._layers = ConfigLayers(
+        document_ids = tuple(DocumentId(name, group_name, namespace_id) for name in documents)
+        layers = ConfigLayers(
             model,
-            self._documents,
+            document_ids,
             env_prefix=env_prefix,
             encryption=encryption or ConfigEncryption(),
         )
-        self._included = IncludedDocuments(
+        self._center = center
+        self._document_reader = reader or DocumentReader(center)
+        self._snapshot = snapshot
+        included = IncludedDocuments(
             center,
-            self._reader,
-            cast("ConfigLayers[BaseModel]", self._layers),
-            around=lambda: self.version.data,
-            on_change=self._tell_followers,
+            self._document_reader,
+            layers,
+            context=lambda: self.version.data,
+            listener=self._notify_followers,
         )
-        self._states: dict[DocumentId, State] = {}
-        self._versions: deque[ConfigVersion[ModelT]] = deque(maxlen=keep_versions)
-        self._made = 0
-        self._parts: dict[tuple[type[BaseModel], str], tuple[int, BaseModel]] = {}
-        self._stops: list[Unsubscribe] = []
-        self._watchers: Watchers[str, ConfigVersion[ModelT]] = Watchers()
+        super().__init__(
+            layers, document_ids, included, group_name=group_name, namespace_id=namespace_id
+        )
+        self._states: dict[DocumentId, DocumentState] = {}
+        self._versions: ConfigVersions[ModelT_co] = ConfigVersions(
+            keep=keep_versions, wall_clock=wall_clock
+        )
+        self._unsubscribes: list[Unsubscribe] = []
+        self._watchers: Watchers[str, ConfigVersion[ModelT_co]] = Watchers()
         self._followers: list[Callable[[], None]] = []
-        self.pinned: int | None = None
-        self.current: ModelT
-        self.version: ConfigVersion[ModelT]
 
     async def open(self) -> None:
-        """Read every document, then follow their changes.
+        """Read every document, then watch for changes.
 
         Raises:
-            InvalidConfigError: a document or their sum is invalid; there is no last good one yet.
+            InvalidConfigError: a document or their sum is invalid, and there is no earlier valid
+                version to keep.
             ConfigCenterError: the configuration center cannot be read.
         """
-        for where in self._documents:
-            self._states[where] = await self._reader.read(where)
-        self._enter(*self._layers.start(self._states), self._origin())
-        self._save()
+        for document_id in self._document_ids:
+            self._states[document_id] = await self._document_reader.read(document_id)
+        self._add_version(self._layers.load(self._states), self._find_origin())
+        self._save_snapshot()
         if self._center is not None:
-            for where in self._documents:
-                listener = partial(self._changed, where)
-                self._stops.append(self._center.watch_config(where.data_id, listener, *where[1:]))
+            for document_id in self._document_ids:
+                listener = partial(self._apply, document_id)
+                self._unsubscribes.append(
+                    self._center.watch_config(document_id.data_id, listener, *document_id[1:])
+                )
 
     async def close(self) -> None:
-        """Stop following; `current` stays readable."""
-        for stop in self._stops:
-            stop()
-        self._stops.clear()
+        """Stop watching; `current` can still be read. Closing twice is fine."""
+        for unsubscribe in self._unsubscribes:
+            unsubscribe()
+        self._unsubscribes.clear()
         self._included.close()
         await self._watchers.aclose()
 
-    # reading
-
-    @property
-    def versions(self) -> tuple[ConfigVersion[ModelT], ...]:
-        """The versions kept, newest first."""
-        return tuple(reversed(self._versions))
+    # what is known
 
     @property
     def problem(self) -> InvalidConfigError | None:
-        """What is wrong with the newest documents, or None."""
+        """Why the newest documents were refused, or None."""
         return next(iter((self._layers.problems | self._included.problems).values()), None)
 
     @property
     def degraded(self) -> bool:
-        """Whether the start had to do without a document that has not come since."""
-        return bool(self._reader.missed)
+        """Whether a document could not be read at start-up and has not been read since."""
+        return bool(self._document_reader.unread)
 
-    @overload
-    def get(self, key: str) -> object: ...
-    @overload
-    def get(self, key: str, default: ValueT) -> ValueT: ...
-    def get(self, key: str, default: object = _REQUIRED) -> object:
-        """The value at a dotted key, of the type of the default where there is one.
+    def include(self, document_id: DocumentId) -> None:
+        """Watch a document besides those that are merged; `document` returns it once it was read."""
+        document_id = self._qualify(document_id)
+        if document_id not in self._document_ids:
+            self._included.watch(document_id)
 
-        Raises:
-            InvalidConfigError: there is no such key and no default, or the value is of another
-                type.
-        """
-        found = lookup(self.version.data, key)
-        if found is MISSING:
-            if default is _REQUIRED:
-                raise InvalidConfigError(self._layers.name, f"there is no key {key!r}")
-            return default
-        if default is _REQUIRED or default is None:
-            return found
-        try:
-            return TypeAdapter(type(default)).validate_python(found)
-        except ValidationError as error:
-            raise without_values(f"{self._layers.name} {key}", error) from None
-
-    def text(self, data_id: str) -> str:
-        """The content of one of the documents as it is, decrypted if the whole is encrypted.
-
-        Raises:
-            InvalidConfigError: there is no such document.
-        """
-        for state in self.version.documents:
-            if isinstance(state, ConfigResult) and state.data_id == data_id:
-                return self._layers.text(state)
-        raise InvalidConfigError(data_id, "it does not exist or is none of the documents")
-
-    def properties(self, model: type[PartT], prefix: str = "") -> PartT:
-        """A part of the configuration as a model of its own, always up to date.
-
-        When a later version does not fit the model, that is logged and the last good part stays.
-
-        Args:
-            prefix: the dotted key of the part; by default that of `config_properties`.
-
-        Raises:
-            InvalidConfigError: the part does not fit the model, and never did.
-        """
-        prefix = prefix or getattr(model, "__config_prefix__", "")
-        made, part = self._parts.get((model, prefix), (0, None))
-        if part is None or made != self.version.id:
-            part = self._part(model, prefix, part)
-            self._parts[model, prefix] = (self.version.id, part)
-        return cast(PartT, part)
-
-    def _part(self, model: type[BaseModel], prefix: str, last_good: BaseModel | None) -> BaseModel:
-        found = lookup(self.version.data, prefix) if prefix else self.version.data
-        try:
-            return model.model_validate({} if found is MISSING else found)
-        except ValidationError as error:
-            problem = without_values(prefix or self._layers.name, error)
-            if last_good is None:
-                raise problem from None
-            logger.error("%s; the last good values of %s stay", problem, model.__name__)  # noqa: TRY400
-            return last_good
-
-    def document(self, where: DocumentId) -> Mapping[str, object]:
-        """What one document says, without the others; empty when there is none.
-
-        An empty group or namespace is the one of the configuration.
-
-        Raises:
-            InvalidConfigError: it cannot be decrypted or filled in.
-        """
-        where = self._at_home(where)
-        parsed: Data = {}
-        if where in self._documents:
-            state = self.version.documents[self._documents.index(where)]
-            parsed = self._layers.parsed(state)
-        elif where in self._included:
-            parsed = self._included[where]
-        return self._layers.resolved(where.data_id, parsed, self.version.data)
-
-    def include(self, where: DocumentId) -> None:
-        """Follow a document besides those that are merged; `document` shows it once it is here."""
-        where = self._at_home(where)
-        if where not in self._documents:
-            self._included.follow(where)
-
-    async def load(self, where: DocumentId) -> None:
-        """Read a document besides those that are merged, and follow it.
+    async def load(self, document_id: DocumentId) -> None:
+        """Read a document besides those that are merged, and watch it.
 
         Raises:
             ConfigCenterError: see `open`.
         """
-        where = self._at_home(where)
-        if where not in self._documents:
-            await self._included.load(where)
+        document_id = self._qualify(document_id)
+        if document_id not in self._document_ids:
+            await self._included.load(document_id)
 
     # changes
 
     def on_change(
-        self, listener: Callable[[ConfigChange[ModelT]], Awaitable[None] | None]
+        self, listener: Callable[[ConfigChange[ModelT_co]], Awaitable[None] | None]
     ) -> Unsubscribe:
-        """Call the listener after each change; the returned callable ends it.
+        """Call the listener after each change; the returned callable ends that.
 
-        Changes that follow each other faster than the listener are told as one.
+        Changes that come faster than the listener returns are reported as one.
         """
-        seen = self.version
+        last_version = self.version
 
-        def tell(version: ConfigVersion[ModelT]) -> Awaitable[None] | None:
-            nonlocal seen
-            told = {change.key: change for change in self._compared(seen, version)}
-            seen = version
-            return listener(ConfigChange(version.model, version, told)) if told else None
+        def notify(version: ConfigVersion[ModelT_co]) -> Awaitable[None] | None:
+            nonlocal last_version
+            changes = {change.key: change for change in self._compare(last_version, version)}
+            last_version = version
+            return listener(ConfigChange(version.model, version, changes)) if changes else None
 
-        return self._watchers.add("config", tell)[1]
+        return self._watchers.add("config", notify)[1]
 
     def follow(self, follower: Callable[[], None]) -> Unsubscribe:
-        """Call `follower` with each new version before anything else runs."""
+        """Call `follower` with each new version, before the event loop runs anything else."""
         self._followers.append(follower)
         return lambda: self._followers.remove(follower) if follower in self._followers else None
 
+    # versions
+
+    @property
+    def versions(self) -> tuple[ConfigVersion[ModelT_co], ...]:
+        """The versions kept, newest first."""
+        return self._versions.newest_first
+
+    @property
+    def pinned(self) -> int | None:
+        """The id of the version that was rolled back to, or None."""
+        return self._versions.pinned
+
     def diff(self, old: int, new: int) -> tuple[KeyChange, ...]:
-        """What differs between two versions, by their ids; secrets are masked.
+        """Return what differs between two versions, by their ids; secrets are masked.
 
         Raises:
             InvalidValueError: a version is not kept.
         """
-        return self._compared(self._find(old), self._find(new))
+        return self._compare(self._versions.find(old), self._versions.find(new))
 
-    def rollback(self, version: int) -> ConfigVersion[ModelT]:
-        """Go back to an earlier version, here only, and stay there until `resume`.
+    def rollback(self, version: int) -> ConfigVersion[ModelT_co]:
+        """Go back to an earlier version, in this process only, until `resume`.
 
         Raises:
             InvalidValueError: it is not kept.
         """
-        earlier = self._find(version)
-        self.pinned = version
-        logger.warning("configuration pinned to version %d; resume() ends that", version)
-        return self._enter(earlier.model, earlier.data, "rollback", earlier.documents)
+        return self._use(self._versions.roll_back(version))
 
-    def resume(self) -> ConfigVersion[ModelT]:
-        """Follow the documents again, after a `rollback`."""
-        if self.pinned is None:
+    def resume(self) -> ConfigVersion[ModelT_co]:
+        """Use the newest documents again, after a `rollback`."""
+        if self._versions.pinned is None:
             return self.version
-        self.pinned = None
-        return self._enter(*self._layers.validated(), "center")
+        self._versions.pinned = None
+        return self._add_version(self._layers.validate(), "center")
 
     async def publish_back(self, version: int) -> None:
-        """Publish an earlier version's documents to the configuration center, for everyone.
+        """Publish an earlier version's documents to the configuration center, for every process.
 
-        Documents that did not exist then are deleted. Each is written only on top of the state
-        known here. Ends a pin.
+        Documents that did not exist in that version are deleted. A document is written only on top
+        of the state known here. Ends a pin.
 
         Raises:
             InvalidValueError: it is not kept.
             ConfigRestoreError: the center cannot be written to.
-            ConfigConflictError: somebody else published meanwhile.
+            ConfigConflictError: a document was published by another writer meanwhile.
         """
-        earlier, center = self._find(version), self._center
-        if not isinstance(center, ConfigPublisher):
-            raise ConfigRestoreError(version)
-        for where, state in zip(self._documents, earlier.documents, strict=True):
-            await _restore(center, where, self._states[where], state)
+        await self._versions.publish_back(version, self._center, self._document_ids, self._states)
         self.resume()
 
-    # what comes from the center
+    # following the center
 
-    def _changed(self, where: DocumentId, state: State) -> None:
-        self._reader.missed.discard(where)
-        if state == self._states[where]:
+    def _apply(self, document_id: DocumentId, state: DocumentState) -> None:
+        self._document_reader.unread.discard(document_id)
+        if state == self._states[document_id]:
             return
-        self._states[where] = state
-        self._save()
+        self._states[document_id] = state
+        self._save_snapshot()
         try:
-            model, data = self._layers.take(where, state)
+            config = self._layers.update(document_id, state)
         except InvalidConfigError as error:
             count("microservice.config.reloads", outcome="invalid")
-            logger.error("%s; the last good version stays in force", error)  # noqa: TRY400
+            logger.error("%s; keeping the last valid version", error)  # noqa: TRY400
             return
         outcome = "applied" if self.pinned is None else "pinned"
         count("microservice.config.reloads", outcome=outcome)
-        if self.pinned is None and data != self.version.data:
-            self._enter(model, data, "center")
-            logger.info("configuration %r changed", where.data_id)
+        if self.pinned is None and config.data != self.version.data:
+            self._add_version(config, "center")
+            logger.info("configuration %r changed", document_id.data_id)
 
-    def _enter(
-        self,
-        model: ModelT,
-        data: Mapping[str, object],
-        origin: Origin,
-        documents: tuple[State, ...] | None = None,
-    ) -> ConfigVersion[ModelT]:
-        states = documents or tuple(self._states[where] for where in self._documents)
-        sources = {state.data_id: getattr(state, "md5", "") for state in states}
-        self._made += 1
-        md5, now = md5_of("\n".join(sources.values())), self._wall_clock()
-        self.version = ConfigVersion(self._made, md5, sources, now, origin, model, data, states)
-        self._versions.append(self.version)
-        self.current = model
-        self._tell_followers()
-        self._watchers.offer("config", self.version)
-        return self.version
+    def _add_version(
+        self, config: ValidConfig[ModelT_co], origin: Origin
+    ) -> ConfigVersion[ModelT_co]:
+        documents = [self._states[document_id] for document_id in self._document_ids]
+        return self._use(self._versions.add(config, documents, origin))
 
-    def _tell_followers(self) -> None:
+    def _use(self, version: ConfigVersion[ModelT_co]) -> ConfigVersion[ModelT_co]:
+        self.version = version
+        self.current = version.model
+        self._notify_followers()
+        self._watchers.notify("config", version)
+        return version
+
+    def _notify_followers(self) -> None:
         for follower in tuple(self._followers):
             try:
                 follower()
             except Exception:
-                logger.exception("a follower of the configuration failed; it stays")
+                logger.exception("a follower of the configuration failed; it stays subscribed")
 
-    def _origin(self) -> Origin:
-        if self._center is not None and self._reader.missed != set(self._documents):
+    def _find_origin(self) -> Origin:
+        if self._center is not None and self._document_reader.unread != set(self._document_ids):
             return "center"
-        found = any(isinstance(state, ConfigResult) for state in self._states.values())
-        return "snapshot" if found else "defaults"
+        is_read = any(isinstance(state, ConfigResult) for state in self._states.values())
+        return "snapshot" if is_read else "defaults"
 
-    def _save(self) -> None:
-        if self._snapshot is not None and not self._reader.missed:
+    def _save_snapshot(self) -> None:
+        # Not while a document is unread: the snapshot of an earlier run still has it.
+        if self._snapshot is not None and not self._document_reader.unread:
             self._snapshot.save(self._states)
 
-    def _at_home(self, where: DocumentId) -> DocumentId:
-        group, namespace = self._home
-        return DocumentId(where.data_id, where.group_name or group, where.namespace_id or namespace)
-
-    def _compared(
-        self, old: ConfigVersion[ModelT], new: ConfigVersion[ModelT]
+    def _compare(
+        self, old: ConfigVersion[ModelT_co], new: ConfigVersion[ModelT_co]
     ) -> tuple[KeyChange, ...]:
-        return compare(old.data, new.data, self._layers.secrets)
-
-    def _find(self, version: int) -> ConfigVersion[ModelT]:
-        for kept in self._versions:
-            if kept.id == version:
-                return kept
-        ids = ", ".join(str(kept.id) for kept in self._versions)
-        raise InvalidValueError("version", version, f"one that is kept: {ids}")
-
-
-async def _restore(
-    center: ConfigPublisher, where: DocumentId, present: State, earlier: State
-) -> None:
-    if isinstance(earlier, ConfigDeleted):
-        if isinstance(present, ConfigResult):
-            await center.delete_config(*where)
-    elif isinstance(present, ConfigDeleted) or present.md5 != earlier.md5:
-        await center.publish_config(
-            where.data_id,
-            earlier.content,
-            *where[1:],
-            content_type=earlier.content_type,
-            expected_md5=present.md5 if isinstance(present, ConfigResult) else None,
-        )
+        return compare(old.data, new.data, self._layers.secret_keys)

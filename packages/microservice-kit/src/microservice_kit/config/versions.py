@@ -1,46 +1,46 @@
-"""Versions of a configuration: where each came from, and what differs between two of them."""
+"""Versions of a configuration: where each came from, what differs, and how to go back."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Generic, Literal, TypeVar, get_args
+from datetime import UTC, datetime
+from typing import Generic, Literal, TypeVar
 
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import BaseModel
 
-from microservice_core import ConfigDeleted, ConfigResult
-
-from .placeholders import Resolver
-
-__all__ = (
-    "MASK",
-    "ConfigChange",
-    "ConfigVersion",
-    "KeyChange",
-    "compare",
-    "keys_with_secrets",
-    "secret_keys",
-    "shown",
+from microservice_core import (
+    ConfigCenter,
+    ConfigDeleted,
+    ConfigPublisher,
+    ConfigResult,
+    InvalidValueError,
+    md5_of,
 )
+from microservice_kit.errors import ConfigRestoreError
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
+from .data import iter_leaves
+from .documents import DocumentId, DocumentState
+from .layers import ValidConfig
+from .secrets import mask_secrets
+
+__all__ = ("ConfigChange", "ConfigVersion", "ConfigVersions", "KeyChange", "Origin", "compare")
+
+logger = logging.getLogger(__name__)
+
 ModelT_co = TypeVar("ModelT_co", bound=BaseModel, covariant=True)
 Origin = Literal["center", "snapshot", "defaults", "rollback"]
-
-MASK = "******"
-_SECRET = re.compile(r"(?i)passw|secret|token|credential|api_?key|private_?key|access_?key")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """One key that differs.
+    """One key that differs between two versions.
 
     Attributes:
         key: with dots, such as `db.pool`.
-        old, new: the values, None where there is none; `******` for a secret.
+        old, new: the values, None where the key is absent; `******` for a secret.
     """
 
     key: str
@@ -56,11 +56,13 @@ class ConfigVersion(Generic[ModelT_co]):
     Attributes:
         id: counts up from 1 in this process.
         md5: the fingerprint of all documents together.
-        sources: the fingerprint of each document by data id; empty where there is none.
-        time: when it came into force here, UTC.
+        sources: the fingerprint of each document by data id; empty for an absent document.
+        time: when this process started to use it, UTC.
         origin: `center`, `snapshot` (the center was down), `defaults` (and no snapshot either) or
             `rollback`.
         model: the validated configuration.
+        data: the merged data that the model was validated from.
+        documents: the state of each document, in the order in which they are merged.
     """
 
     id: int
@@ -70,17 +72,17 @@ class ConfigVersion(Generic[ModelT_co]):
     origin: Origin
     model: ModelT_co = field(repr=False, compare=False)
     data: Mapping[str, object] = field(repr=False, compare=False)
-    documents: tuple[ConfigResult | ConfigDeleted, ...] = field(repr=False, compare=False)
+    documents: tuple[DocumentState, ...] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange(Generic[ModelT_co]):
-    """What a listener is told: the configuration of now, and what differs from what it saw last.
+    """What a listener receives: the present configuration, and what changed since its last call.
 
     Attributes:
         current: the validated configuration.
         version: the version it belongs to.
-        keys: what changed, by key; secrets are masked.
+        keys: the changes by dotted key; secrets are masked.
     """
 
     current: ModelT_co
@@ -89,100 +91,129 @@ class ConfigChange(Generic[ModelT_co]):
 
 
 def compare(
-    old: Mapping[str, object], new: Mapping[str, object], secret: AbstractSet[str] = frozenset()
+    old: Mapping[str, object],
+    new: Mapping[str, object],
+    secret_keys: AbstractSet[str] = frozenset(),
 ) -> tuple[KeyChange, ...]:
-    """The keys that differ, sorted; a list is one value.
+    """Return the keys that differ, sorted; a list is one value.
 
     Args:
-        secret: dotted keys whose values are masked with all below them, besides those whose name
-            sounds like a secret.
+        secret_keys: dotted keys whose values are masked with everything below them, besides the
+            keys whose name suggests a secret.
     """
-    before, after = dict(_leaves(old)), dict(_leaves(new))
+    before, after = dict(iter_leaves(old)), dict(iter_leaves(new))
     changes = []
     for key in sorted(before.keys() | after.keys()):
         if key not in before:
-            changes.append(KeyChange(key, "added", None, shown(key, after[key], secret)))
+            value = mask_secrets(key, after[key], secret_keys)
+            changes.append(KeyChange(key, "added", None, value))
         elif key not in after:
-            changes.append(KeyChange(key, "removed", shown(key, before[key], secret), None))
+            value = mask_secrets(key, before[key], secret_keys)
+            changes.append(KeyChange(key, "removed", value, None))
+        # The types as well: True == 1 == 1.0 in Python, but not in a document.
         elif before[key] != after[key] or type(before[key]) is not type(after[key]):
-            both = shown(key, before[key], secret), shown(key, after[key], secret)
-            changes.append(KeyChange(key, "changed", *both))
+            values = (mask_secrets(key, side[key], secret_keys) for side in (before, after))
+            changes.append(KeyChange(key, "changed", *values))
     return tuple(changes)
 
 
-def secret_keys(model: type[BaseModel]) -> frozenset[str]:
-    """The dotted keys of the model's fields that are `SecretStr` or `SecretBytes`."""
-    return frozenset(_secret_fields(model, "", (model,)))
+class ConfigVersions(Generic[ModelT_co]):
+    """The last versions of one configuration, and the one it is pinned to.
 
-
-def _secret_fields(
-    model: type[BaseModel], prefix: str, within: tuple[type[BaseModel], ...]
-) -> Iterator[str]:
-    for name, info in model.model_fields.items():
-        key = f"{prefix}{info.alias or name}"
-        for kind in _kinds(info.annotation):
-            if issubclass(kind, SecretStr | SecretBytes):
-                yield key
-            elif issubclass(kind, BaseModel) and kind not in within:
-                yield from _secret_fields(kind, f"{key}.", (*within, kind))
-
-
-def _kinds(annotation: object) -> Iterator[type]:
-    """The classes an annotation is made of."""
-    if isinstance(annotation, type):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _kinds(part)
-
-
-def _leaves(data: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in data.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def keys_with_secrets(data: Mapping[str, object], secret: AbstractSet[str]) -> frozenset[str]:
-    """The keys whose value is made of a secret by a placeholder, such as a URL with a password.
+    Written from one event loop; safe to read from any thread: `newest_first` is replaced, never changed.
 
     Args:
-        data: before its placeholders are replaced; they lead to something.
-        secret: as for `compare`.
+        keep: how many versions are kept.
+        wall_clock: UTC.
+
+    Attributes:
+        newest_first: the versions that are kept.
+        pinned: the id of the version that was rolled back to, or None.
     """
-    return frozenset(key for key, value in _leaves(data) if _uses_secret(value, data, secret))
+
+    def __init__(
+        self, *, keep: int, wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        if keep < 1:
+            raise InvalidValueError("keep_versions", keep, "at least 1")
+        self._keep = keep
+        self._wall_clock = wall_clock
+        self._last_id = 0
+        self.newest_first: tuple[ConfigVersion[ModelT_co], ...] = ()
+        self.pinned: int | None = None
+
+    def add(
+        self, config: ValidConfig[ModelT_co], documents: Sequence[DocumentState], origin: Origin
+    ) -> ConfigVersion[ModelT_co]:
+        """Make a version of this configuration and keep it as the newest."""
+        sources = {state.data_id: getattr(state, "md5", "") for state in documents}
+        md5, now = md5_of("\n".join(sources.values())), self._wall_clock()
+        self._last_id += 1
+        version = ConfigVersion(
+            self._last_id, md5, sources, now, origin, config.model, config.data, tuple(documents)
+        )
+        self.newest_first = (version, *self.newest_first[: self._keep - 1])
+        return version
+
+    def find(self, version_id: int) -> ConfigVersion[ModelT_co]:
+        """Return the version with this id.
+
+        Raises:
+            InvalidValueError: it is not kept.
+        """
+        for version in self.newest_first:
+            if version.id == version_id:
+                return version
+        ids = ", ".join(str(version.id) for version in reversed(self.newest_first))
+        raise InvalidValueError("version", version_id, f"one that is kept: {ids}")
+
+    def roll_back(self, version_id: int) -> ConfigVersion[ModelT_co]:
+        """Pin an earlier version: it becomes the newest again.
+
+        Raises:
+            InvalidValueError: it is not kept.
+        """
+        earlier = self.find(version_id)
+        self.pinned = version_id
+        logger.warning("configuration pinned to version %d until resume()", version_id)
+        return self.add(ValidConfig(earlier.model, earlier.data), earlier.documents, "rollback")
+
+    async def publish_back(
+        self,
+        version_id: int,
+        center: ConfigCenter | None,
+        document_ids: Sequence[DocumentId],
+        present: Mapping[DocumentId, DocumentState],
+    ) -> None:
+        """Publish an earlier version's documents to the configuration center.
+
+        Args:
+            document_ids: the merged documents, in the order of the version's `documents`.
+            present: their newest known states; a document is only written on top of this state.
+
+        Raises:
+            InvalidValueError: the version is not kept.
+            ConfigRestoreError: the center cannot be written to.
+            ConfigConflictError: a document was published by another writer meanwhile.
+        """
+        earlier = self.find(version_id)
+        if not isinstance(center, ConfigPublisher):
+            raise ConfigRestoreError(version_id)
+        for document_id, target in zip(document_ids, earlier.documents, strict=True):
+            await _restore_document(center, document_id, present[document_id], target)
 
 
-def _uses_secret(value: object, data: Mapping[str, object], secret: AbstractSet[str]) -> bool:
-    if "${" not in str(value):
-        return False
-    resolver = Resolver(data)
-    resolver.resolve(value)
-    return any(
-        _is_secret(key, secret) or any(one.startswith(f"{key}.") for one in secret)
-        for key in resolver.used
-    )
-
-
-def _is_secret(key: str, secret: AbstractSet[str]) -> bool:
-    """Whether it, or what it lies in, is one."""
-    parts = key.split(".")
-    within = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-    return bool(_SECRET.search(key)) or any(one in secret for one in within)
-
-
-def shown(key: str, value: object, secret: AbstractSet[str] = frozenset()) -> object:
-    """The value at a key as people may see it; `compare` has the rules."""
-    if _is_secret(key, secret):
-        return MASK
-    return _without_secrets(value)
-
-
-def _without_secrets(value: object) -> object:
-    """The value with whatever sounds like a secret inside its lists and mappings masked."""
-    if isinstance(value, Mapping):
-        return {
-            key: MASK if _SECRET.search(str(key)) else _without_secrets(one)
-            for key, one in value.items()
-        }
-    return [_without_secrets(one) for one in value] if isinstance(value, list) else value
+async def _restore_document(
+    center: ConfigPublisher, document_id: DocumentId, present: DocumentState, target: DocumentState
+) -> None:
+    if isinstance(target, ConfigDeleted):
+        if isinstance(present, ConfigResult):
+            await center.delete_config(*document_id)
+    elif isinstance(present, ConfigDeleted) or present.md5 != target.md5:
+        await center.publish_config(
+            document_id.data_id,
+            target.content,
+            *document_id[1:],
+            content_type=target.content_type,
+            expected_md5=present.md5 if isinstance(present, ConfigResult) else None,
+        )

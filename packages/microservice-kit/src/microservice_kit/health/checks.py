@@ -1,4 +1,4 @@
-"""Health: is the process alive, is it ready for traffic, and what is wrong where it is not."""
+"""Health: is the process alive, is it ready for traffic, and which check fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from microservice_core import InvalidValueError
+from microservice_core import InvalidValueError, MicroserviceError
 
 __all__ = ("CheckResult", "Health", "HealthCheck", "Status")
 
@@ -19,17 +19,17 @@ logger = logging.getLogger(__name__)
 Status = Literal["up", "down", "out_of_service"]
 HealthCheck = Callable[[], Awaitable[object] | object]
 
-MOST_CHECKS = 64
+_MAX_CHECKS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        detail: what it says; for a failed check the error's kind, and its text if it is one of the
-            toolkit's own, which hold no secrets.
-        seconds: how long it took.
+        detail: the text that the check returned; for a failed check the kind of the error, and its
+            text if it is one of the toolkit's own, which contain no secrets.
+        seconds: how long the check took.
     """
 
     status: Status
@@ -39,7 +39,8 @@ class CheckResult:
 
 @dataclass(slots=True)
 class _Check:
-    run: HealthCheck
+    name: str
+    function: HealthCheck
     timeout_seconds: float
     critical: bool
     result: CheckResult | None = None
@@ -48,19 +49,21 @@ class _Check:
 
 
 class Health:
-    """The checks of one process, each asked at most once per `cache_seconds`.
+    """The checks of one process, each run at most once per `cache_seconds`.
 
     A check is a plain or async callable: raising means down, a returned text is shown. A plain one
-    runs in a thread, so that a slow one holds nobody up.
+    runs in a thread, so that a slow one does not block the event loop.
 
     Attributes:
+        cache_seconds: how long a result is used before the check runs again.
+        started: the start-up has ended; before that the process is not ready.
         draining: the process is about to end: it is not ready, whatever the checks say.
     """
 
     def __init__(
         self, *, cache_seconds: float = 5.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._cache_seconds = cache_seconds
+        self.cache_seconds = cache_seconds
         self._clock = clock
         self._checks: dict[str, _Check] = {}
         self.started = False
@@ -80,13 +83,13 @@ class Health:
             critical: False shows its result but leaves the process ready.
 
         Raises:
-            InvalidValueError: there are too many checks, or the time is not above 0.
+            InvalidValueError: there are too many checks, or the timeout is not above 0.
         """
         if not timeout_seconds > 0:
             raise InvalidValueError("timeout_seconds", timeout_seconds, "a number above 0")
-        if name not in self._checks and len(self._checks) >= MOST_CHECKS:
-            raise InvalidValueError("name", name, f"one of at most {MOST_CHECKS} checks")
-        self._checks[name] = _Check(check, timeout_seconds, critical)
+        if name not in self._checks and len(self._checks) >= _MAX_CHECKS:
+            raise InvalidValueError("name", name, f"one of at most {_MAX_CHECKS} checks")
+        self._checks[name] = _Check(name, check, timeout_seconds, critical)
 
     async def ready(self) -> bool:
         """Whether traffic may come: started, not draining, every critical check up."""
@@ -98,67 +101,71 @@ class Health:
         )
 
     async def status(self) -> Status:
-        """The process as a whole; `out_of_service` before its start has ended and while it drains."""
+        """Return the status of the whole process.
+
+        It is `out_of_service` before the start-up has ended and while the process drains.
+        """
         if await self.ready():
             return "up"
         return "out_of_service" if self.draining or not self.started else "down"
 
     async def check(self) -> Mapping[str, CheckResult]:
-        """The result of every check, by name; a fresh enough one is not asked again."""
+        """Return the result of every check, by name; one that is fresh enough is not run again."""
         names = tuple(self._checks)
-        results = await asyncio.gather(*(self._result(self._checks[name]) for name in names))
+        results = await asyncio.gather(*(self._get_result(self._checks[name]) for name in names))
         return dict(zip(names, results, strict=True))
 
     async def aclose(self) -> None:
-        """End the checks that still run."""
-        running = [one.running for one in self._checks.values() if one.running is not None]
+        """Cancel the checks that still run."""
+        running = [check.running for check in self._checks.values() if check.running is not None]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    async def _result(self, check: _Check) -> CheckResult:
+    async def _get_result(self, check: _Check) -> CheckResult:
         if check.result is not None and self._clock() < check.due_at:
             return check.result
         if check.running is None:
-            # One run for everybody who asks meanwhile.
+            # One run for every caller meanwhile. No supervisor: `_run` raises nothing, and every
+            # caller waits for its end.
             check.running = asyncio.ensure_future(self._run(check))
+        # Shielded: a caller that is cancelled does not cancel the run that others wait for.
         return await asyncio.shield(check.running)
 
     async def _run(self, check: _Check) -> CheckResult:
-        began = self._clock()
+        started_at = self._clock()
         status: Status = "up"
         try:
             async with asyncio.timeout(check.timeout_seconds):
-                detail = str(await _called(check.run) or "")
+                detail = str(await _call(check.function) or "")
         except TimeoutError:
-            status, detail = "down", f"no answer within {check.timeout_seconds:g} s"
+            status, detail = "down", f"no result within {check.timeout_seconds:g} s"
         except Exception as error:  # noqa: BLE001 - whatever it is, the check failed
-            status, detail = "down", _told(error)
+            status, detail = "down", _describe_error(error)
         finally:
             check.running = None
-        result = CheckResult(status, detail, self._clock() - began)
-        _log_change(check.result, result)
-        check.result, check.due_at = result, self._clock() + self._cache_seconds
+        result = CheckResult(status, detail, self._clock() - started_at)
+        _log_change(check, result)
+        check.result, check.due_at = result, self._clock() + self.cache_seconds
         return result
 
 
-async def _called(check: HealthCheck) -> object:
-    if inspect.iscoroutinefunction(check) or inspect.iscoroutinefunction(
-        getattr(check, "__call__", None)  # noqa: B004 - an object with an async __call__
+async def _call(function: HealthCheck) -> object:
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
     ):
-        answer = check()
+        result = function()
     else:
-        answer = await asyncio.to_thread(check)
-    return await answer if inspect.isawaitable(answer) else answer
+        result = await asyncio.to_thread(function)
+    return await result if inspect.isawaitable(result) else result
 
 
-def _told(error: Exception) -> str:
-    from microservice_core import MicroserviceError
-
-    own = isinstance(error, MicroserviceError)
-    return f"{type(error).__name__}: {error}" if own else type(error).__name__
+def _describe_error(error: Exception) -> str:
+    is_ours = isinstance(error, MicroserviceError)
+    return f"{type(error).__name__}: {error}" if is_ours else type(error).__name__
 
 
-def _log_change(before: CheckResult | None, now: CheckResult) -> None:
-    if now.status != (before.status if before else "up"):
-        logger.warning("a health check is %s now: %s", now.status, now.detail)
+def _log_change(check: _Check, result: CheckResult) -> None:
+    last_status = check.result.status if check.result else "up"
+    if result.status != last_status:
+        logger.warning("health check %r is %s now: %s", check.name, result.status, result.detail)

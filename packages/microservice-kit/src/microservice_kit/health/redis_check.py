@@ -11,15 +11,15 @@ from .checks import HealthCheck
 
 __all__ = ("redis_check",)
 
-PATIENCE_SECONDS = 2.0
+_TIMEOUT_SECONDS = 2.0
 
 
 @asynccontextmanager
 async def redis_check(url: str) -> AsyncIterator[HealthCheck]:
-    """A check that pings the server over one connection of its own, closed at the end.
+    """Open a check that pings the server over its own connection, closed at the end.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`; it may hold a password and is never shown.
+        url: `redis://`, `rediss://` or `unix://`; it may contain a password and is never shown.
 
     Raises:
         InvalidValueError: it is no address of a Redis.
@@ -32,8 +32,8 @@ async def redis_check(url: str) -> AsyncIterator[HealthCheck]:
     try:
         client = Redis.from_url(
             url,
-            socket_timeout=PATIENCE_SECONDS,
-            socket_connect_timeout=PATIENCE_SECONDS,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
             max_connections=1,
         )
     except ValueError:
@@ -43,7 +43,7 @@ async def redis_check(url: str) -> AsyncIterator[HealthCheck]:
 
     async def ping() -> str:
         await client.ping()
-        return "answers"
+        return "responds"
 
     try:
         yield ping

@@ -1,23 +1,23 @@
-"""Health decides over rotation: an instance that is not well takes no calls until it is."""
+"""Health decides over rotation: an instance that is not ready takes no calls until it is."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
 
-from microservice_core import MicroserviceError
+from pydantic import BaseModel
 
-if TYPE_CHECKING:
-    from microservice_kit.services import AnyServices
+from microservice_core import MicroserviceError, TaskSupervisor
+from microservice_kit.config.service import ConfigService
+from microservice_kit.health.checks import Health
+
+from .registrar import Registrar
 
 __all__ = ("watch_health",)
 
 
 class ConfigDegradedError(MicroserviceError):
-    """The configuration in force is not the center's."""
+    """The configuration in use is not the configuration center's."""
 
 
 class NotRegisteredError(MicroserviceError):
@@ -25,57 +25,55 @@ class NotRegisteredError(MicroserviceError):
 
 
 def watch_health(
-    stack: AsyncExitStack,
-    services: AnyServices,
+    health: Health,
+    config: ConfigService[BaseModel],
+    registrar: Registrar | None,
+    tasks: TaskSupervisor,
     *,
     every_seconds: float,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Add the module's own checks, and let the critical ones decide over rotation."""
-    health = services.health
-    health.add("config", lambda: _config(services), critical=False)
-    if services.opened_registrar is not None:
-        health.add("service_registry", lambda: _registration(services), critical=False)
+    """Add the module's own checks, and let the critical ones decide over rotation.
+
+    Args:
+        tasks: the owner of the background task.
+        every_seconds: how often they decide.
+    """
+    health.add("config", lambda: _check_config(config), critical=False)
+    if registrar is not None:
+        health.add("service_registry", lambda: _check_registrations(registrar), critical=False)
     health.started = True
-    task = asyncio.ensure_future(_follow(services, every_seconds, sleep))
-    stack.push_async_callback(_ended, task)
+
+    async def update_rotation() -> None:
+        while True:
+            await sleep(every_seconds)
+            is_ready = await health.ready()
+            # While it drains the instance is deregistered: a write would bring it back.
+            if registrar is not None and not health.draining:
+                await registrar.set_in_rotation(is_ready)
+
+    tasks.start("health", update_rotation)
 
 
-async def _follow(
-    services: AnyServices,
-    every_seconds: float,
-    sleep: Callable[[float], Awaitable[None]],
-) -> None:
-    while True:
-        await sleep(every_seconds)
-        well = await services.health.ready()
-        registrar = services.opened_registrar
-        if registrar is not None and not services.health.draining:
-            await registrar.set_in_rotation(well)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-async def _config(services: AnyServices) -> str:
-    config = services.config
+async def _check_config(config: ConfigService[BaseModel]) -> str:
     if config.problem is not None:
         raise config.problem
     if config.degraded:
         raise ConfigDegradedError(
-            f"the configuration center could not be read; {config.version.origin} is in force"
+            "a document could not be read from the configuration center; "
+            f"the configuration in use comes from: {config.version.origin}"
         )
     return f"version {config.version.id}"
 
 
-async def _registration(services: AnyServices) -> str:
-    here = [one for one in services.registrations if one.turn.held]
-    missing = [one for one in here if not one.registered]
+async def _check_registrations(registrar: Registrar) -> str:
+    registrations = registrar.registrations
+    own_registrations = [registration for registration in registrations if registration.lock.held]
+    missing = [registration for registration in own_registrations if not registration.registered]
     if missing:
-        names = ", ".join(one.instance.service_name for one in missing)
+        names = ", ".join(registration.instance.service_name for registration in missing)
         raise NotRegisteredError(f"not registered yet: {names}")
-    elsewhere = len(services.registrations) - len(here)
-    return f"{len(here)} registered" + (f", {elsewhere} by another process" if elsewhere else "")
+    others = len(registrations) - len(own_registrations)
+    return f"{len(own_registrations)} registered" + (
+        f", {others} by another process" if others else ""
+    )

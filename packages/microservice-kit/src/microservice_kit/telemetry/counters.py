@@ -12,12 +12,12 @@ __all__ = ("count",)
 
 
 def count(name: str, **labels: str) -> None:
-    """Add one to the counter of that name; label values come from small fixed sets."""
-    _counter(name).add(1, labels)
+    """Add one to the counter of that name; label values must come from small fixed sets."""
+    _get_counter(name).add(1, labels)
 
 
 @cache
-def _counter(name: str) -> Counter:
+def _get_counter(name: str) -> Counter:
     from opentelemetry import metrics
 
     return metrics.get_meter("microservice_kit").create_counter(name)

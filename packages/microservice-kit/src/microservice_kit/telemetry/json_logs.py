@@ -10,18 +10,18 @@ from typing import TextIO
 
 __all__ = ("JsonFormatter", "json_logs")
 
-LARGEST_FIELD = 8192
-_KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_MAX_FIELD = 8192
+_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`.
 
-    Where they are known `trace_id` and `span_id` (hex, as in `traceparent`), `lane` and
-    `exception`; then what `extra=` added. A text longer than 8 KiB is cut.
+    Then `trace_id` and `span_id` (hex, as in `traceparent`), `lane` and `exception`, where there is
+    one, and the fields of `extra=`. A text longer than 8 KiB is cut.
 
     Args:
-        fields: put into every line, such as the service's name.
+        fields: added to every line, such as the service's name.
     """
 
     def __init__(self, **fields: str) -> None:
@@ -29,20 +29,21 @@ class JsonFormatter(logging.Formatter):
         self._fields = fields
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the line, without its end."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage()[:LARGEST_FIELD],
+            "message": record.getMessage()[:_MAX_FIELD],
             **self._fields,
-            **_trace(),
-            **_lane(),
+            **_trace_fields(),
+            **_lane_fields(),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)[-LARGEST_FIELD:]
-        extra = {key: value for key, value in vars(record).items() if key not in _KNOWN}
-        return json.dumps({**extra, **line}, default=_shortened, ensure_ascii=False)
+            # The end of a traceback says what happened.
+            line["exception"] = self.formatException(record.exc_info)[-_MAX_FIELD:]
+        extra = {key: value for key, value in vars(record).items() if key not in _STANDARD_FIELDS}
+        return json.dumps({**extra, **line}, default=_shorten, ensure_ascii=False)
 
 
 def json_logs(
@@ -61,7 +62,10 @@ def json_logs(
     return handler
 
 
-def _trace() -> dict[str, str]:
+# Without the module there is no span, and no lane: a log line imports neither.
+
+
+def _trace_fields() -> dict[str, str]:
     opentelemetry = sys.modules.get("opentelemetry.trace")
     if opentelemetry is None:
         return {}
@@ -71,11 +75,11 @@ def _trace() -> dict[str, str]:
     return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
 
 
-def _lane() -> dict[str, str]:
+def _lane_fields() -> dict[str, str]:
     lane_router = sys.modules.get("lane_router")
     lane = lane_router.current_lane() if lane_router is not None else None
     return {"lane": lane} if lane else {}
 
 
-def _shortened(value: object) -> str:
-    return str(value)[:LARGEST_FIELD]
+def _shorten(value: object) -> str:
+    return str(value)[:_MAX_FIELD]

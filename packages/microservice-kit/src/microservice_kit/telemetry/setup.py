@@ -1,4 +1,4 @@
-"""OpenTelemetry in one line, for an application that has not set it up otherwise."""
+"""OpenTelemetry in one line, for an application that has not set it up already."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 __all__ = ("Telemetry", "setup_telemetry")
 
-OTLP = "opentelemetry.exporter.otlp.proto.http"
-PROMETHEUS = "opentelemetry.exporter.prometheus"
+_OTLP = "opentelemetry.exporter.otlp.proto.http"
+_PROMETHEUS = "opentelemetry.exporter.prometheus"
 
 
 @dataclass(slots=True)
 class Telemetry:
-    """What was set up; a context manager, whose end sends what is still waiting to be sent."""
+    """The providers that were set up; leaving the context sends what is still queued.
+
+    Attributes:
+        registry: what `prometheus_text` reads; None without `prometheus=True`.
+    """
 
     tracer_provider: TracerProvider
     meter_provider: MeterProvider
@@ -43,12 +47,12 @@ class Telemetry:
         self.close()
 
     def close(self) -> None:
-        """Send what waits, and stop; closing twice is fine."""
+        """Send what is queued, and stop; closing twice is fine."""
         self.tracer_provider.shutdown()
         self.meter_provider.shutdown()
 
     def prometheus_text(self) -> bytes:
-        """All metrics in Prometheus' text format.
+        """Return all metrics in Prometheus' text format.
 
         Raises:
             InvalidValueError: it was set up without `prometheus=True`.
@@ -69,12 +73,13 @@ def setup_telemetry(
     prometheus: bool = False,
     install: bool = True,
 ) -> Telemetry:
-    """Providers for traces and metrics, sent by OTLP over HTTP when an endpoint is configured.
+    """Set up traces and metrics, exported by OTLP over HTTP when an endpoint is configured.
 
     The endpoint comes from `OTEL_EXPORTER_OTLP_ENDPOINT` as everywhere in OpenTelemetry; without
-    one nothing is sent. Spans follow their parent's sampling decision.
+    one nothing is exported. Spans follow their parent's sampling decision.
 
     Args:
+        version: the service's version.
         attributes: further attributes of the resource.
         sample_ratio: the share of new traces that is recorded, 0 to 1.
         prometheus: also keep metrics for `prometheus_text`; needs the extra `prometheus`.
@@ -93,39 +98,39 @@ def setup_telemetry(
         from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
     except ImportError as error:
         raise MissingDependencyError("setup_telemetry", "microservice-kit[otel]") from error
-    named = {"service.name": service_name, "service.version": version, **(attributes or {})}
-    resource = Resource.create({key: value for key, value in named.items() if value})
-    readers, registry = _metric_readers(prometheus)
+    labels = {"service.name": service_name, "service.version": version, **(attributes or {})}
+    resource = Resource.create({key: value for key, value in labels.items() if value})
+    readers, registry = _create_metric_readers(prometheus)
     telemetry = Telemetry(
         TracerProvider(resource=resource, sampler=ParentBasedTraceIdRatio(sample_ratio)),
         MeterProvider(readers, resource=resource),
         registry,
     )
-    for processor in _span_processors():
+    for processor in _create_span_processors():
         telemetry.tracer_provider.add_span_processor(processor)
     if install:
-        _install(telemetry)
+        _set_global_providers(telemetry)
     return telemetry
 
 
-def _install(telemetry: Telemetry) -> None:
+def _set_global_providers(telemetry: Telemetry) -> None:
     from opentelemetry import metrics, trace
 
     trace.set_tracer_provider(telemetry.tracer_provider)
     metrics.set_meter_provider(telemetry.meter_provider)
 
 
-def _exports(signal: str) -> bool:
+def _is_export_configured(signal: str) -> bool:
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
     if not any(os.environ.get(name) for name in endpoints):
         return False
-    if _is_missing(OTLP):
+    if _is_missing(_OTLP):
         raise MissingDependencyError("OTLP", "microservice-kit[otel]")
     return True
 
 
-def _span_processors() -> list[SpanProcessor]:
-    if not _exports("TRACES"):
+def _create_span_processors() -> list[SpanProcessor]:
+    if not _is_export_configured("TRACES"):
         return []
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -133,16 +138,16 @@ def _span_processors() -> list[SpanProcessor]:
     return [BatchSpanProcessor(OTLPSpanExporter())]
 
 
-def _metric_readers(prometheus: bool) -> tuple[list[MetricReader], CollectorRegistry | None]:
+def _create_metric_readers(prometheus: bool) -> tuple[list[MetricReader], CollectorRegistry | None]:
     readers: list[MetricReader] = []
     registry = None
-    if _exports("METRICS"):
+    if _is_export_configured("METRICS"):
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
         readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
     if prometheus:
-        if _is_missing(PROMETHEUS):
+        if _is_missing(_PROMETHEUS):
             raise MissingDependencyError("prometheus=True", "microservice-kit[prometheus]")
         from opentelemetry.exporter.prometheus import PrometheusMetricReader
         from prometheus_client import CollectorRegistry

@@ -2,31 +2,29 @@
 
 Spans: https://opentelemetry.io/docs/specs/semconv/http/http-spans/, metrics:
 https://opentelemetry.io/docs/specs/semconv/http/http-metrics/. A request costs next to nothing
-while no SDK is there; a caller's trace context is handed on all the same.
+while no SDK is installed; a caller's trace context is propagated all the same.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import cast
 
 from opentelemetry import metrics, propagate, trace
 
+from microservice_kit.asgi_types import App, Message, Receive, Send
+
 __all__ = ("TracingMiddleware",)
 
-Message = MutableMapping[str, object]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 Attributes = dict[str, str | int]
 
-METHODS = frozenset(
+_METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 )
-LOOK_SECONDS = 1.0
-# The boundaries that the conventions advise, in seconds.
-BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_SDK_CHECK_SECONDS = 1.0
+# The boundaries that the conventions recommend, in seconds.
+_BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
 
 class TracingMiddleware:
@@ -47,20 +45,21 @@ class TracingMiddleware:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._app = app
-        # Servers look at this attribute to learn that it is ASGI 3, a coroutine function; calls go
-        # by the class's method, which is none: what nobody listens to takes no turn through it.
+        # Servers inspect this attribute to learn that the application is ASGI 3: a coroutine
+        # function. A call of the object uses the class's method instead, which is no coroutine
+        # function: a request that is not observed costs no coroutine of its own.
         self.__call__ = self._asgi  # type: ignore[method-assign]
         self._clock = clock
-        self._look_at = float("-inf")
-        self._listened = False
-        self._given = tracer_provider is not None or meter_provider is not None
+        self._next_check_at = float("-inf")
+        self._has_sdk = False
+        self._has_own_providers = tracer_provider is not None or meter_provider is not None
         self._tracer = trace.get_tracer("microservice_kit", tracer_provider=tracer_provider)
         meter = metrics.get_meter("microservice_kit", meter_provider=meter_provider)
         self._duration = meter.create_histogram(
             "http.server.request.duration",
             unit="s",
             description="Duration of HTTP server requests.",
-            explicit_bucket_boundaries_advisory=BOUNDARIES,
+            explicit_bucket_boundaries_advisory=_BOUNDARIES,
         )
         self._active = meter.create_up_down_counter(
             "http.server.active_requests", description="Number of active HTTP server requests."
@@ -68,23 +67,23 @@ class TracingMiddleware:
 
     def __call__(self, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve the request inside a span."""
-        if scope["type"] != "http" or self._nobody_listens(scope) or self._is_measured(scope):
+        if scope["type"] != "http" or self._is_unobserved(scope) or self._is_measured(scope):
             return self._app(scope, receive, send)
-        return self._observed(_Request(scope, self._clock()), receive, send)
+        return self._observe(_Request(scope, self._clock()), receive, send)
 
     async def _asgi(self, scope: Message, receive: Receive, send: Send) -> None:
         await type(self).__call__(self, scope, receive, send)
 
-    async def _observed(self, request: _Request, receive: Receive, send: Send) -> None:
-        self._active.add(1, request.known)
+    async def _observe(self, request: _Request, receive: Receive, send: Send) -> None:
+        self._active.add(1, request.request_attributes)
         try:
-            await self._in_span(request, receive, send)
+            await self._run_in_span(request, receive, send)
         finally:
-            self._active.add(-1, request.known)
-            self._duration.record(self._clock() - request.began, request.measured)
+            self._active.add(-1, request.request_attributes)
+            self._duration.record(self._clock() - request.started_at, request.response_attributes)
 
-    async def _in_span(self, request: _Request, receive: Receive, send: Send) -> None:
-        caller = propagate.extract(_headers_of(request.scope))
+    async def _run_in_span(self, request: _Request, receive: Receive, send: Send) -> None:
+        caller = propagate.extract(_decode_headers(request.scope))
         with self._tracer.start_as_current_span(
             request.method, context=caller, kind=trace.SpanKind.SERVER
         ) as span:
@@ -92,74 +91,77 @@ class TracingMiddleware:
             span.set_attribute("url.scheme", request.scheme)
             span.set_attribute("url.path", str(request.scope["path"]))
 
-            async def observed(message: Message) -> None:
+            async def send_and_record(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     request.status = int(str(message["status"]))
-                    _answered(span, request)
+                    _record_response(span, request)
                 await send(message)
 
-            await self._app(request.scope, receive, observed)
+            await self._app(request.scope, receive, send_and_record)
 
     def _is_measured(self, scope: Message) -> bool:
-        """Whether the framework itself does it, as newer versions of FastAPI do."""
-        return not self._given and scope.get("fastapi.telemetry") is not None
+        """Whether the framework itself measures it, as newer versions of FastAPI do."""
+        return not self._has_own_providers and scope.get("fastapi.telemetry") is not None
 
-    def _nobody_listens(self, scope: Message) -> bool:
+    def _is_unobserved(self, scope: Message) -> bool:
         now = self._clock()
-        if now >= self._look_at:
-            # An SDK may come after the middleware; asking for it costs more than the rest.
-            self._look_at = now + LOOK_SECONDS
+        if now >= self._next_check_at:
+            # An SDK may be installed after this middleware. Checked rarely: the check costs more
+            # than the rest of a request that is not observed.
+            self._next_check_at = now + _SDK_CHECK_SECONDS
             provider = trace.get_tracer_provider()
-            self._listened = self._given or not isinstance(provider, trace.ProxyTracerProvider)
-        if self._listened:
+            self._has_sdk = self._has_own_providers or not isinstance(
+                provider, trace.ProxyTracerProvider
+            )
+        if self._has_sdk:
             return False
         headers: Iterable[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]
-        for name, _ in headers:  # noqa: SIM110 - a generator costs a quarter of it all
+        for name, _ in headers:  # noqa: SIM110 - a generator costs a quarter of the whole
             if name == b"traceparent":
                 return False
         return True
 
 
 class _Request:
-    """What is known of one request, and after a while of its answer."""
+    """One request, and its response once that has started."""
 
-    __slots__ = ("began", "method", "scheme", "scope", "status")
+    __slots__ = ("method", "scheme", "scope", "started_at", "status")
 
-    def __init__(self, scope: Message, began: float) -> None:
+    def __init__(self, scope: Message, started_at: float) -> None:
         method = str(scope["method"])
         self.scope = scope
-        self.began = began
-        self.method = method if method in METHODS else "_OTHER"
+        self.started_at = started_at
+        self.method = method if method in _METHODS else "_OTHER"
         self.scheme = str(scope.get("scheme", "http"))
-        self.status = 500  # what the server answers when the application raises
+        self.status = 500  # what the server responds when the application raises
 
     @property
     def route(self) -> str:
-        """The pattern that matched, never the path: it would be a label without bounds."""
+        """The pattern that matched; never the path, which would be an unbounded label."""
         return str(getattr(self.scope.get("route"), "path", ""))
 
     @property
-    def known(self) -> Attributes:
-        """Before the answer."""
+    def request_attributes(self) -> Attributes:
+        """The labels that are known before the response."""
         return {"http.request.method": self.method, "url.scheme": self.scheme}
 
     @property
-    def measured(self) -> Attributes:
-        """After it."""
-        measured = {**self.known, "http.response.status_code": self.status}
+    def response_attributes(self) -> Attributes:
+        """The labels of a finished request."""
+        attributes = {**self.request_attributes, "http.response.status_code": self.status}
         if self.route:
-            measured["http.route"] = self.route
+            attributes["http.route"] = self.route
         if self.status >= 500:
-            measured["error.type"] = str(self.status)
-        return measured
+            attributes["error.type"] = str(self.status)
+        return attributes
 
 
-def _headers_of(scope: Message) -> dict[str, str]:
+def _decode_headers(scope: Message) -> dict[str, str]:
     headers = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
 
 
-def _answered(span: trace.Span, request: _Request) -> None:
+def _record_response(span: trace.Span, request: _Request) -> None:
     if request.route:
         span.update_name(f"{request.method} {request.route}")
         span.set_attribute("http.route", request.route)

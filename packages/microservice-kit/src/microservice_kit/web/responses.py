@@ -1,22 +1,19 @@
-"""What the kit's own small ASGI applications have in common: a token, an answer, a path."""
+"""What the kit's own small ASGI applications share: a path, a token, a response."""
 
 from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import cast
 
-__all__ = ("Message", "Receive", "Send", "answer", "answer_json", "carries_token", "path_within")
+from microservice_kit.asgi_types import RawHeaders, Send
 
-Message = MutableMapping[str, object]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-RawHeaders = Iterable[tuple[bytes, bytes]]
+__all__ = ("has_token", "read_header", "send_json", "send_response", "strip_root_path")
 
 
-def path_within(scope: Mapping[str, object]) -> str:
-    """The path below where the application is mounted.
+def strip_root_path(scope: Mapping[str, object]) -> str:
+    """Return the path below where the application is mounted.
 
     Servers and frameworks disagree on whether `path` repeats `root_path`.
     """
@@ -27,40 +24,40 @@ def path_within(scope: Mapping[str, object]) -> str:
     return below if below.startswith("/") or not below else path
 
 
-def header_of(scope: Mapping[str, object], name: bytes) -> bytes:
-    """A request header, the last one of that name; empty where there is none."""
-    found = b""
-    for given, value in cast(RawHeaders, scope["headers"]):
-        if given == name:
-            found = bytes(value)
-    return found
+def read_header(scope: Mapping[str, object], name: bytes) -> bytes:
+    """Return a request header, the last one of that name; empty when it is absent."""
+    last = b""
+    for header_name, value in cast(RawHeaders, scope["headers"]):
+        if header_name == name:
+            last = bytes(value)
+    return last
 
 
-def carries_token(scope: Mapping[str, object], token: str) -> bool:
+def has_token(scope: Mapping[str, object], token: str) -> bool:
     """Whether the request's `Authorization: Bearer` is this token; never for an empty one."""
     expected = f"Bearer {token}".encode()
-    return bool(token) and hmac.compare_digest(header_of(scope, b"authorization"), expected)
+    return bool(token) and hmac.compare_digest(read_header(scope, b"authorization"), expected)
 
 
-async def answer_json(
+async def send_json(
     send: Send,
     status: int,
     body: Mapping[str, object],
-    kind: bytes = b"application/json",
+    content_type: bytes = b"application/json",
     headers: RawHeaders = (),
 ) -> None:
-    """A JSON document."""
-    await answer(send, status, json.dumps(body).encode(), kind, headers)
+    """Send a JSON document as the response."""
+    await send_response(send, status, json.dumps(body).encode(), content_type, headers)
 
 
-async def answer(
-    send: Send, status: int, content: bytes, kind: bytes, headers: RawHeaders = ()
+async def send_response(
+    send: Send, status: int, content: bytes, content_type: bytes, headers: RawHeaders = ()
 ) -> None:
-    """Content that nobody stores on the way."""
-    own = [
-        (b"content-type", kind),
+    """Send a whole response that no cache may store."""
+    common = [
+        (b"content-type", content_type),
         (b"content-length", str(len(content)).encode()),
         (b"cache-control", b"no-store"),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+    await send({"type": "http.response.start", "status": status, "headers": [*common, *headers]})
     await send({"type": "http.response.body", "body": content})

@@ -1,4 +1,4 @@
-"""Puts `/health`, `/metrics` and `/microservice` among the routes of a running application."""
+"""Adds `/health`, `/metrics` and `/microservice` to the routes of a running application."""
 
 from __future__ import annotations
 
@@ -6,48 +6,58 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from .responses import Message, Receive, Send
+from microservice_kit.asgi_types import App, Message, Receive, Send
 
-__all__ = ("OwnApp", "add_routes")
+__all__ = ("OperatorApp", "add_routes")
 
 
-class OwnApp(Protocol):
-    """An ASGI application that answers a few paths."""
+class OperatorApp(Protocol):
+    """An ASGI application of the kit that serves a few paths, for operators."""
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """What it answers."""
+        """The paths it serves."""
+
+    def serves(self, path: str) -> bool:
+        """Whether this path is one of its own."""
 
     def __call__(self, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-        """Answer one request."""
+        """Serve one request."""
 
 
-def add_routes(app: object, own_apps: Iterable[OwnApp]) -> bool:
-    """Add them to an application of Starlette, FastAPI or Litestar; whether it is one."""
-    add = _adder(app)
-    if add is None:
+def add_routes(app: object, operator_apps: Iterable[OperatorApp]) -> bool:
+    """Add their paths to an application of Starlette, FastAPI or Litestar.
+
+    Returns:
+        False when `app` is none of these; nothing was added.
+    """
+    add_route = _find_add_route(app)
+    if add_route is None:
         return False
-    for own in own_apps:
-        for path in own.paths:
-            add(path, own)
+    for operator_app in operator_apps:
+        for path in operator_app.paths:
+            add_route(path, operator_app)
     return True
 
 
-def _adder(app: object) -> Callable[[str, OwnApp], None] | None:
+def _find_add_route(app: object) -> Callable[[str, OperatorApp], None] | None:
     add_route = getattr(app, "add_route", None)
     if callable(add_route):
         # As a mount, `/metrics` would be answered with a redirect to `/metrics/`.
-        return lambda path, own: add_route(path, own, include_in_schema=False)
+        return lambda path, operator_app: add_route(path, operator_app, include_in_schema=False)
+    # An application of Litestar has imported it; the kit does not depend on it.
     litestar = sys.modules.get("litestar")
     if litestar is not None and isinstance(app, litestar.Litestar):
-        return lambda path, own: app.register(litestar.asgi(path, copy_scope=True)(_function(own)))
+        return lambda path, operator_app: app.register(
+            litestar.asgi(path, copy_scope=True)(_wrap_in_function(operator_app))
+        )
     return None
 
 
-def _function(own: OwnApp) -> Callable[[Message, Receive, Send], Awaitable[None]]:
-    """Litestar reads the signature, and takes no objects."""
+def _wrap_in_function(operator_app: OperatorApp) -> App:
+    """Wrap it in a function: Litestar reads the signature, and takes no objects."""
 
-    async def answer(scope: Message, receive: Receive, send: Send) -> None:
-        await own(scope, receive, send)
+    async def serve(scope: Message, receive: Receive, send: Send) -> None:
+        await operator_app(scope, receive, send)
 
-    return answer
+    return serve

@@ -1,7 +1,8 @@
 """The port of the server that runs this application, and whether it listens yet.
 
-A server binds its sockets after the application's start-up, and tells it neither. Its own objects
-are asked: whoever is loaded in this process, whichever way it was started.
+A server binds its sockets after the application's start-up, and hands the application neither the
+port nor a signal that it listens. So the server's own objects are read: those of gunicorn, uvicorn
+or hypercorn in this process, however it was started.
 """
 
 from __future__ import annotations
@@ -10,116 +11,124 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
-__all__ = ("listening", "only_server_port", "server_is_known", "server_ports")
+__all__ = ("find_server_port", "find_server_ports", "has_known_server", "wait_until_listening")
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.02
-# Every look goes through all objects of the process, and the event loop waits for it.
-LONGEST_POLL_SECONDS = 2.0
-DEEPEST_MIDDLEWARE = 50
+_POLL_SECONDS = 0.02
+# Each poll walks all objects of the process, and blocks the event loop meanwhile.
+_MAX_POLL_SECONDS = 2.0
+_MAX_MIDDLEWARE = 50
 
 
-def server_ports(app: object = None) -> tuple[int, ...]:
-    """The TCP ports that gunicorn, uvicorn or hypercorn serve in this process; none = not yet.
+def find_server_ports(app: object = None) -> tuple[int, ...]:
+    """Find the TCP ports that gunicorn, uvicorn or hypercorn serve in this process.
 
-    Of several uvicorn servers, those that run `app` count, wherever that can be told.
+    Of several uvicorn servers only those that run `app` count, where that is known. Empty
+    while there is none yet.
     """
-    for module, name, read in _SERVERS:
-        servers = list(_objects(module, name))
-        own = [one for one in servers if _runs(one, app)]
-        found = {port for one in own or servers for port in read(one)}
-        if found:
-            return tuple(sorted(found))
+    for module, class_name, read_ports in _SERVERS:
+        servers = list(_iter_objects(module, class_name))
+        own_servers = [server for server in servers if _runs_app(server, app)]
+        ports = {port for server in own_servers or servers for port in read_ports(server)}
+        if ports:
+            return tuple(sorted(ports))
     return ()
 
 
-async def only_server_port(app: object = None) -> int:
-    """The one port `app` is served on, once there is one; to be bounded by the caller.
+async def find_server_port(
+    app: object = None, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> int:
+    """Wait until there is exactly one port that `app` is served on; the caller sets a time limit.
 
-    Where there are several it says so, and looks again ever more rarely.
+    Several ports are logged, once; then it polls more and more rarely.
     """
-    pause = POLL_SECONDS
-    said = False
-    while len(ports := server_ports(app)) != 1:
-        if ports and not said:
-            said = True
+    pause = _POLL_SECONDS
+    has_warned = False
+    while len(ports := find_server_ports(app)) != 1:
+        if ports and not has_warned:
+            has_warned = True
             logger.warning(
-                "this process serves on the ports %s: give `port`, the one to register",
+                "this process serves on the ports %s: set `port`, the one to register",
                 ", ".join(map(str, ports)),
             )
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_POLL_SECONDS)
+        await sleep(pause)
+        pause = min(2 * pause, _MAX_POLL_SECONDS)
     return ports[0]
 
 
-def server_is_known() -> bool:
-    """Whether one of the servers that can be asked runs in this process."""
-    return any(True for module, name, _ in _SERVERS for _ in _objects(module, name))
+def has_known_server() -> bool:
+    """Whether a server whose port can be found runs in this process."""
+    return any(
+        True for module, class_name, _ in _SERVERS for _ in _iter_objects(module, class_name)
+    )
 
 
-async def listening(port: int, *, host: str = "127.0.0.1") -> None:
-    """Return as soon as somebody accepts connections there; to be bounded by the caller."""
+async def wait_until_listening(port: int, *, host: str = "127.0.0.1") -> None:
+    """Return as soon as connections are accepted there; the caller sets a time limit."""
     while True:
         try:
             _, writer = await asyncio.open_connection(host, port)
         except OSError:
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         else:
             writer.close()
             return
 
 
-def _objects(module: str, name: str) -> Iterator[object]:
-    kind = getattr(sys.modules.get(module), name, None)
+def _iter_objects(module: str, class_name: str) -> Iterator[object]:
+    # Only a server that is already imported can run here.
+    kind = getattr(sys.modules.get(module), class_name, None)
     if isinstance(kind, type):
-        # Subclasses too: a gunicorn worker is always one.
-        for one in gc.get_objects():
-            if issubclass(type(one), kind) and not getattr(one, "should_exit", False):
-                yield one
+        for candidate in gc.get_objects():
+            # Subclasses too: a gunicorn worker is always one. `type()`, because `isinstance` would
+            # run the `__class__` of any object, such as a lazy proxy's.
+            if issubclass(type(candidate), kind) and not getattr(candidate, "should_exit", False):
+                yield candidate
 
 
-def _runs(server: object, app: object) -> bool:
-    """Whether uvicorn's server has loaded `app`, as it is or within middleware."""
+def _runs_app(server: object, app: object) -> bool:
+    """Whether uvicorn's server has loaded `app`, directly or inside middleware."""
     inner = getattr(getattr(server, "config", None), "loaded_app", None)
-    for _ in range(DEEPEST_MIDDLEWARE):
+    for _ in range(_MAX_MIDDLEWARE):
         if inner is None or inner is app:
             break
         inner = getattr(inner, "app", None)
     return inner is not None and inner is app
 
 
-def _of_uvicorn(server: object) -> Iterator[int]:
-    for bound in getattr(server, "servers", ()):
-        for socket in bound.sockets:
-            yield from _port_of(socket.getsockname())
+def _read_uvicorn_ports(server: object) -> Iterator[int]:
+    for asyncio_server in getattr(server, "servers", ()):
+        for socket in asyncio_server.sockets:
+            yield from _iter_port(socket.getsockname())
     config = getattr(server, "config", None)
     if config is not None and config.fd is None and config.uds is None and config.port:
         yield int(config.port)
 
 
-def _of_hypercorn(config: object) -> Iterator[int]:
+def _read_hypercorn_ports(config: object) -> Iterator[int]:
     for bind in getattr(config, "bind", ()):
         port = str(bind).rpartition(":")[2]
         if port.isdigit() and int(port):
             yield int(port)
 
 
-def _of_gunicorn(worker: object) -> Iterator[int]:
+def _read_gunicorn_ports(worker: object) -> Iterator[int]:
     for listener in getattr(worker, "sockets", ()):
-        yield from _port_of(listener.getsockname())
+        yield from _iter_port(listener.getsockname())
 
 
-def _port_of(name: object) -> Iterator[int]:
-    if isinstance(name, tuple) and len(name) >= 2 and name[1]:
-        yield int(name[1])
+def _iter_port(address: object) -> Iterator[int]:
+    """Yield the port of an IP address; a Unix socket has none."""
+    if isinstance(address, tuple) and len(address) >= 2 and address[1]:
+        yield int(address[1])
 
 
-# A gunicorn worker may run a uvicorn server whose own port means nothing: it is asked first.
+# gunicorn first: its worker may run a uvicorn server whose own port means nothing.
 _SERVERS: tuple[tuple[str, str, Callable[[object], Iterator[int]]], ...] = (
-    ("gunicorn.workers.base", "Worker", _of_gunicorn),
-    ("uvicorn.server", "Server", _of_uvicorn),
-    ("hypercorn.config", "Config", _of_hypercorn),
+    ("gunicorn.workers.base", "Worker", _read_gunicorn_ports),
+    ("uvicorn.server", "Server", _read_uvicorn_ports),
+    ("hypercorn.config", "Config", _read_hypercorn_ports),
 )

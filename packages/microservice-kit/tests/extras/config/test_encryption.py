@@ -13,7 +13,7 @@ from microservice_core import InMemoryConfigCenter
 from microservice_core.testing.clock import settle
 from microservice_kit import ConfigEncryption, ConfigService, DecryptionError, InvalidConfigError
 from microservice_kit.config.documents import ConfigSnapshot
-from microservice_kit.config.encryption import encrypted_keys
+from microservice_kit.config.encryption import find_encrypted_keys
 from microservice_kit.module import AnyConfig
 
 KEYS = {"": b"k" * 32, "2026": b"n" * 32}
@@ -44,46 +44,46 @@ def test_a_single_changed_bit_is_noticed(position: int, bit: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("ENC(abc)", "it is not of the form"),
         ("ENC(v1..!!)", "it is not of the form"),
         ("ENC(v1..AAAA)", "another key"),
     ],
 )
-def test_what_is_no_encrypted_value_is_refused(text: str, told: str) -> None:
-    with pytest.raises(DecryptionError, match=told) as refused:
+def test_what_is_no_encrypted_value_is_refused(text: str, message: str) -> None:
+    with pytest.raises(DecryptionError, match=message) as refused:
         encryption.decrypt(text)
     assert text not in str(refused.value)
 
 
 def test_a_key_of_the_wrong_length_is_named_without_being_shown() -> None:
     weak = ConfigEncryption(lambda _: b"short-key")
-    with pytest.raises(DecryptionError, match="the key has 9 bytes, it has to have 32") as refused:
+    with pytest.raises(DecryptionError, match="the key has 9 bytes, it must have 32") as refused:
         weak.encrypt("x")
     assert "short-key" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         (None, "set MICROSERVICE_CONFIG_KEY_2026_A to 32 random bytes in base64"),
-        ("not base64!", "MICROSERVICE_CONFIG_KEY_2026_A is no base64"),
+        ("not base64!", "MICROSERVICE_CONFIG_KEY_2026_A is not valid base64"),
     ],
 )
 def test_the_variable_that_holds_the_key_is_named(
-    value: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+    value: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if value:
         monkeypatch.setenv("MICROSERVICE_CONFIG_KEY_2026_A", value)
-    with pytest.raises(DecryptionError, match=told):
+    with pytest.raises(DecryptionError, match=message):
         ConfigEncryption().encrypt("x", "2026-a")
 
 
 def test_encrypted_keys_are_found_in_mappings_and_lists() -> None:
     sealed = encryption.encrypt("x")
     data = {"a": {"b": sealed, "c": 1}, "d": [sealed], "e": "plain"}
-    assert encrypted_keys(data) == {"a.b", "d"}
+    assert find_encrypted_keys(data) == {"a.b", "d"}
 
 
 async def opened(

@@ -25,13 +25,13 @@ def test_a_document_without_content_is_no_data(content: str) -> None:
         ("a: 1\n b: 2\n", r"not valid YAML in line 2"),
         ("a: \x00", r"not valid YAML \(unreadable characters\)"),
         ("!!python/object/apply:os.system ['true']", r"not valid YAML"),
-        ("just words", r"its top is a str"),
+        ("just words", r"its top level is a str"),
         ("--- {a: 1}\n--- {a: 2}", r"not valid YAML in line 2"),
         ("- " * 2000 + "a", r"nested more than 64 levels deep"),
         ("a: " + "[" * 70 + "]" * 70, r"nested more than 64 levels deep"),
         ("day: 2026-13-45", r"a date or a number in it cannot be read"),
-        ("a: &a [*a]", r"with its aliases it stands for more than 100000 values"),
-        ("a: &a {b: *a}", r"with its aliases it stands for more than 100000 values"),
+        ("a: &a [*a]", r"its aliases expand to more than 100000 values"),
+        ("a: &a {b: *a}", r"its aliases expand to more than 100000 values"),
     ],
 )
 def test_broken_yaml_says_where(content: str, message: str) -> None:
@@ -45,7 +45,7 @@ def test_aliases_of_aliases_are_refused_before_they_are_built(fan: str) -> None:
     for level in range(1, 12):
         aliases = ", ".join([f"*a{level - 1}"] * 10)
         lines.append(f"a{level}: &a{level} {fan.format(aliases)}")
-    with pytest.raises(InvalidConfigError, match="stands for more than 100000 values"):
+    with pytest.raises(InvalidConfigError, match="expand to more than 100000 values"):
         parse(document("\n".join(lines)))
 
 

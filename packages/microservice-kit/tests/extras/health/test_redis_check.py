@@ -28,9 +28,9 @@ async def redis_server(answer: bytes = b"+PONG\r\n") -> AsyncIterator[str]:
 
 
 async def test_a_redis_that_answers_is_up() -> None:
-    async with redis_server() as url, MicroserviceModule(redis_url=url) as services:
-        told = (await services.health.check())["redis"]
-        assert (told.status, told.detail) == ("up", "answers")
+    async with redis_server() as url, MicroserviceModule(redis_url=url) as module:
+        result = (await module.health.check())["redis"]
+        assert (result.status, result.detail) == ("up", "responds")
 
 
 async def test_a_redis_that_does_not_is_shown_without_its_password_and_the_service_stays_ready() -> (
@@ -38,12 +38,12 @@ async def test_a_redis_that_does_not_is_shown_without_its_password_and_the_servi
 ):
     async with (
         redis_server(b"-LOADING hunter2\r\n") as url,
-        MicroserviceModule(redis_url=url) as services,
+        MicroserviceModule(redis_url=url) as module,
     ):
-        told = (await services.health.check())["redis"]
-        assert told.status == "down"
-        assert "hunter2" not in told.detail
-        assert await services.health.ready()
+        result = (await module.health.check())["redis"]
+        assert result.status == "down"
+        assert "hunter2" not in result.detail
+        assert await module.health.ready()
 
 
 async def test_what_is_no_address_is_refused_without_being_shown() -> None:

@@ -49,13 +49,13 @@ async def test_durations_carry_the_route_and_the_status_and_never_the_path() -> 
         for path in ("/orders/7", "/orders/8", "/orders/0", "/nowhere"):
             await client.get(path)
         await client.request("BREW", "/orders/7")
-    found = {
+    counts = {
         (p.attributes["http.response.status_code"], p.attributes.get("http.route")): p.count
         for p in measured(reader, "http.server.request.duration")
     }
-    assert found[200, "/orders/{order_id}"] == 2
-    assert found[500, "/orders/{order_id}"] == 1
-    assert found[404, None] == 1
+    assert counts[200, "/orders/{order_id}"] == 2
+    assert counts[500, "/orders/{order_id}"] == 1
+    assert counts[404, None] == 1
     methods = {
         p.attributes["http.request.method"]
         for p in measured(reader, "http.server.request.duration")
@@ -67,21 +67,21 @@ async def test_durations_carry_the_route_and_the_status_and_never_the_path() -> 
 async def test_a_caller_s_trace_context_is_handed_on_without_an_sdk() -> None:
     from opentelemetry import propagate
 
-    seen: dict[str, str] = {}
+    headers: dict[str, str] = {}
     app = FastAPI()
     app.add_middleware(TracingMiddleware)
 
     @app.get("/")
     async def handler() -> None:
-        propagate.inject(seen)
+        propagate.inject(headers)
 
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as client:
         await client.get("/", headers={"traceparent": parent})
-        assert seen["traceparent"] == parent
-        seen.clear()
+        assert headers["traceparent"] == parent
+        headers.clear()
         await client.get("/")
-        assert seen == {}
+        assert headers == {}
 
 
 async def test_metrics_are_served_in_prometheus_text() -> None:
@@ -138,8 +138,8 @@ asyncio.run(main())
 def test_a_framework_that_measures_itself_is_not_measured_twice() -> None:
     done = subprocess.run([sys.executable, "-c", ONCE], capture_output=True, text=True, check=True)
     count = "http_server_request_duration_seconds_count{"
-    found = [line for line in done.stdout.splitlines() if line.startswith(count)]
-    assert [line.rpartition(" ")[2] for line in found if "/orders/{number}" in line] == ["3.0"]
+    samples = [line for line in done.stdout.splitlines() if line.startswith(count)]
+    assert [line.rpartition(" ")[2] for line in samples if "/orders/{number}" in line] == ["3.0"]
 
 
 INSTANCE_METRICS = """
@@ -151,8 +151,8 @@ async def main():
     telemetry = setup_telemetry("orders", prometheus=True)
     registry = InMemoryServiceRegistry()
     await registry.register(ServiceInstance("stock", "127.0.0.1", 9))
-    async with MicroserviceModule(service_registry=registry) as services:
-        await services.service_client.instances("stock")
+    async with MicroserviceModule(service_registry=registry) as module:
+        await module.service_client.instances("stock")
         print(telemetry.prometheus_text().decode())
     telemetry.close()
 
@@ -170,9 +170,9 @@ def test_instances_of_called_services_are_measured_on_demand(wanted: str, lines:
         check=True,
     )
     health = "microservice_client_instance_health{"
-    found = [line for line in done.stdout.splitlines() if line.startswith(health)]
-    assert len(found) == lines
-    assert all('id="127.0.0.1:9"' in line and line.endswith(" 1.0") for line in found)
+    samples = [line for line in done.stdout.splitlines() if line.startswith(health)]
+    assert len(samples) == lines
+    assert all('id="127.0.0.1:9"' in line and line.endswith(" 1.0") for line in samples)
 
 
 def test_without_prometheus_there_is_no_text() -> None:

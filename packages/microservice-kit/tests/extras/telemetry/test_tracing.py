@@ -74,22 +74,22 @@ async def test_a_failed_request_marks_its_span(
 
 
 async def test_the_lifespan_goes_through_untouched(provider: TracerProvider) -> None:
-    seen: list[str] = []
+    scope_types: list[str] = []
 
     async def app(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
-        seen.append(scope["type"])
+        scope_types.append(scope["type"])
 
     middleware = TracingMiddleware(app, tracer_provider=provider)
     await middleware({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
-    assert seen == ["lifespan"]
+    assert scope_types == ["lifespan"]
 
 
 async def test_servers_see_an_asgi_3_application(
     provider: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
-    seen = TracingMiddleware(application(provider)).__call__
-    assert inspect.iscoroutinefunction(seen)
-    transport = httpx.ASGITransport(seen)
+    wrapped = TracingMiddleware(application(provider)).__call__
+    assert inspect.iscoroutinefunction(wrapped)
+    transport = httpx.ASGITransport(wrapped)
     async with httpx.AsyncClient(transport=transport, base_url="http://orders") as client:
         assert (await client.get("/orders/7")).status_code == 200
     assert [span.name for span in exporter.get_finished_spans()] == ["GET /orders/{order_id}"]

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from itertools import pairwise
 
 import httpx
 import pytest
@@ -14,7 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from microservice_core import InMemoryServiceRegistry, ServiceInstance
 from microservice_kit import Microservice
 from microservice_kit.web import server_port
-from microservice_kit.web.server_port import only_server_port, server_is_known, server_ports
+from microservice_kit.web.server_port import find_server_port, find_server_ports, has_known_server
 
 
 class ListeningRegistry(InMemoryServiceRegistry):
@@ -58,15 +57,15 @@ async def running(app: object, port: int = 0) -> AsyncIterator[QuietServer]:
 
 
 async def appears(registry: InMemoryServiceRegistry) -> ServiceInstance:
-    found: asyncio.Queue[ServiceInstance] = asyncio.Queue()
+    instances: asyncio.Queue[ServiceInstance] = asyncio.Queue()
 
-    def note(seen: Sequence[ServiceInstance]) -> None:
-        for one in seen:
-            found.put_nowait(one)
+    def note(present: Sequence[ServiceInstance]) -> None:
+        for instance in present:
+            instances.put_nowait(instance)
 
     stop = registry.watch_instances("orders", note)
     async with asyncio.timeout(10):
-        instance = await found.get()
+        instance = await instances.get()
     stop()
     return instance
 
@@ -79,8 +78,8 @@ async def test_the_service_registers_on_the_server_s_port_once_it_listens(
     micro = Microservice(service_name="orders", service_registry=registry, host="127.0.0.1")
     async with served(micro, port=free_tcp_port if port is None else port):
         instance = await appears(registry)
-        assert server_is_known()
-        assert instance.port in server_ports()
+        assert has_known_server()
+        assert instance.port in find_server_ports()
         assert registry.answered == [True]
         async with httpx.AsyncClient() as client:
             answer = await client.get(f"http://127.0.0.1:{instance.port}/health/ready")
@@ -112,22 +111,22 @@ async def test_of_two_servers_in_one_process_it_registers_the_one_that_runs_it(
     app = GZipMiddleware(micro) if wrapped else FastAPI(lifespan=micro.lifespan)
     async with running(FastAPI(), free_tcp_port) as other, running(app) as own:
         port = (await appears(registry)).port
-        assert [port] == [one.sockets[0].getsockname()[1] for one in own.servers]
+        assert [port] == [bound.sockets[0].getsockname()[1] for bound in own.servers]
         assert port != free_tcp_port == other.config.port
 
 
 async def test_where_it_cannot_tell_which_it_asks_and_looks_ever_more_rarely(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loop = asyncio.get_running_loop()
-    looks: list[float] = []
+    pauses: list[float] = []
 
-    def two_then_one(_: object) -> tuple[int, ...]:
-        looks.append(loop.time())
-        return (8000, 9000) if len(looks) < 5 else (8000,)
+    def find_two_then_one(_: object) -> tuple[int, ...]:
+        return (8000, 9000) if len(pauses) < 9 else (8000,)
 
-    monkeypatch.setattr(server_port, "server_ports", two_then_one)
-    assert await only_server_port() == 8000
-    for turn, (before, after) in enumerate(pairwise(looks)):
-        assert after - before > 0.019 * 2**turn
-    assert caplog.text.count("serves on the ports 8000, 9000: give `port`") == 1
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(server_port, "find_server_ports", find_two_then_one)
+    assert await find_server_port(sleep=sleep) == 8000
+    assert pauses == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.0, 2.0]
+    assert caplog.text.count("serves on the ports 8000, 9000: set `port`") == 1

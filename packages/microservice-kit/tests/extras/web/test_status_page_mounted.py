@@ -60,7 +60,7 @@ async def test_values_that_json_does_not_know_are_shown_as_text() -> None:
         await center.publish_config("a.yaml", "day: 2026-01-02\nodd: [{2026-01-02: .nan}]\nn: .inf")
         await settle()
         answer = await http.get("/microservice/api/diff", params={"old": 1, "new": 2})
-        told = {one["key"]: one["new"] for one in answer.json()["changes"]}
-    assert told["day"] == '"2026-01-02"'
-    assert "2026, 1, 2" in told["odd"]
-    assert (told["n"], told["x"]) == ("Infinity", None)
+        values = {change["key"]: change["new"] for change in answer.json()["changes"]}
+    assert values["day"] == '"2026-01-02"'
+    assert "2026, 1, 2" in values["odd"]
+    assert (values["n"], values["x"]) == ("Infinity", None)

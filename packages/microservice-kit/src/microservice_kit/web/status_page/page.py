@@ -1,4 +1,4 @@
-"""The page `/microservice`: what one process knows, for people, behind the management token."""
+"""The page `/microservice`: the state of one process, for people, behind the management token."""
 
 from __future__ import annotations
 
@@ -14,25 +14,23 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import parse_qs
 
+from pydantic import BaseModel
+
 from microservice_core import InvalidValueError
+from microservice_kit.asgi_types import Message, Receive, Send
+from microservice_kit.open_module import OpenModule
 from microservice_kit.web.responses import (
-    Message,
-    Receive,
-    Send,
-    answer,
-    answer_json,
-    carries_token,
-    header_of,
-    path_within,
+    has_token,
+    read_header,
+    send_json,
+    send_response,
+    strip_root_path,
 )
 
-from .state import differences, state_of
-
-if TYPE_CHECKING:
-    from microservice_kit.services import AnyServices
+from .state import build_differences, build_state
 
 __all__ = ("ROOT", "StatusPage")
 
@@ -40,14 +38,15 @@ logger = logging.getLogger(__name__)
 
 ROOT = "/microservice"
 LARGEST_BODY = 4096
-REFUSALS_LOGGED_EVERY_SECONDS = 60.0
-CLOCK_JUMP = timedelta(seconds=1)  # less is drift: the times of calls do not tremble with it
+_REFUSALS_LOGGED_EVERY_SECONDS = 60.0
+# The two clocks drift apart slowly; correcting that would make the shown times of calls flicker.
+_CLOCK_JUMP = timedelta(seconds=1)
 
 Handler = Callable[[Message, Receive], Awaitable[Mapping[str, object]]]
 
 
 class ProblemError(Exception):
-    """Answered as `application/problem+json`.
+    """Sent as `application/problem+json`.
 
     (https://www.rfc-editor.org/rfc/rfc9457)
     """
@@ -59,31 +58,31 @@ class ProblemError(Exception):
 
 
 class StatusPage:
-    """A page without data, and the data for who sends the token.
+    """A page without data, and the data for requests that carry the token.
 
     `GET /microservice` is the page; it asks for the token and keeps it for its tab. With
     `Authorization: Bearer <token>`: `GET /microservice/api/state`, `GET /microservice/api/diff`
     with `old` and `new`, `POST /microservice/api/rollback` with `{"version": 3}`, and
     `POST /microservice/api/resume` with `{}`. A `process` in a posted document has to be that of
-    the state: another process behind the same address is told nothing by mistake.
+    the state: another process behind the same address refuses it.
 
     Args:
         token: not empty.
         name: the title of the page.
-        clock: the one the service client goes by, monotonic seconds.
+        clock: the clock of the service client, monotonic seconds.
         wall_clock: UTC.
     """
 
     def __init__(
         self,
-        services: AnyServices,
+        module: OpenModule[BaseModel],
         *,
         token: str,
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._services = services
+        self._module = module
         self._token = token
         self._process = {
             "id": secrets.token_hex(8),
@@ -93,148 +92,158 @@ class StatusPage:
         }
         self._clock = clock
         self._wall_clock = wall_clock
-        self._zero = self._when_clock_said_zero()
+        self._clock_start = self._compute_clock_start()
         self._page = files(__package__).joinpath("status_page.html").read_bytes()
-        self._page_headers = _page_headers(self._page.decode())
-        self._refusals = _Refusals(clock)
+        self._page_headers = _build_page_headers(self._page.decode())
+        self._refusals = _RefusalLog(clock)
         self._handlers: dict[str, tuple[str, Handler]] = {
-            "/api/state": ("GET", self._state),
-            "/api/diff": ("GET", self._diff),
-            "/api/rollback": ("POST", self._rollback),
+            "/api/state": ("GET", self._get_state),
+            "/api/diff": ("GET", self._get_differences),
+            "/api/rollback": ("POST", self._roll_back),
             "/api/resume": ("POST", self._resume),
         }
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Its own paths."""
+        """The paths it serves."""
         return (ROOT, f"{ROOT}/", *(f"{ROOT}{path}" for path in self._handlers))
 
-    def answers(self, path: str) -> bool:
+    def serves(self, path: str) -> bool:
         """Whether this path is one of its own."""
         return path.startswith(ROOT) and path in self.paths
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Serve one request."""
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
         try:
-            await self._answer(scope, receive, send)
+            await self._serve(scope, receive, send)
         except ProblemError as problem:
-            extra = _WHAT_TO_SEND.get(problem.status, ())
-            await answer_json(
-                send, problem.status, problem.body, b"application/problem+json", [*extra, *_PLAIN]
+            headers = [*_HEADERS_OF_STATUS.get(problem.status, ()), *_COMMON_HEADERS]
+            await send_json(
+                send, problem.status, problem.body, b"application/problem+json", headers
             )
 
-    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
-        path = path_within(scope).removeprefix(ROOT).rstrip("/")
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        path = strip_root_path(scope).removeprefix(ROOT).rstrip("/")
         if path:
-            await answer_json(send, 200, await self._told(path, scope, receive), headers=_PLAIN)
+            body = await self._call_handler(path, scope, receive)
+            await send_json(send, 200, body, headers=_COMMON_HEADERS)
             return
-        _allow(scope, "GET")
-        await answer(send, 200, self._page, b"text/html; charset=utf-8", self._page_headers)
+        _require_method(scope, "GET")
+        await send_response(send, 200, self._page, b"text/html; charset=utf-8", self._page_headers)
 
-    async def _told(self, path: str, scope: Message, receive: Receive) -> Mapping[str, object]:
-        if not carries_token(scope, self._token):
-            self._refusals.note(scope)
-            raise ProblemError(401, "Who are you?", "send Authorization: Bearer <management_token>")
+    async def _call_handler(
+        self, path: str, scope: Message, receive: Receive
+    ) -> Mapping[str, object]:
+        if not has_token(scope, self._token):
+            self._refusals.add(scope)
+            raise ProblemError(401, "Unauthorized", "send Authorization: Bearer <management_token>")
         if path not in self._handlers:
             raise ProblemError(404, "No such page", f"there are: {', '.join(self._handlers)}")
         method, handler = self._handlers[path]
-        _allow(scope, method)
+        _require_method(scope, method)
         try:
             return await handler(scope, receive)
         except InvalidValueError as error:
             raise ProblemError(404, "No such version", str(error)) from error
 
-    async def _state(self, scope: Message, receive: Receive) -> Mapping[str, object]:
-        zero = self._when_clock_said_zero()
-        if abs(zero - self._zero) > CLOCK_JUMP:
-            self._zero = zero
-        return {"process": self._process, **await state_of(self._services, zero=self._zero)}
+    async def _get_state(self, scope: Message, receive: Receive) -> Mapping[str, object]:
+        clock_start = self._compute_clock_start()
+        if abs(clock_start - self._clock_start) > _CLOCK_JUMP:
+            self._clock_start = clock_start
+        state = await build_state(self._module, clock_start=self._clock_start)
+        return {"process": self._process, **state}
 
-    def _when_clock_said_zero(self) -> datetime:
+    def _compute_clock_start(self) -> datetime:
+        """Return the time of day at which the monotonic clock was 0."""
         return self._wall_clock() - timedelta(seconds=self._clock())
 
-    async def _diff(self, scope: Message, receive: Receive) -> Mapping[str, object]:
-        asked = parse_qs(cast("bytes", scope["query_string"]).decode("latin-1"))
-        old, new = (_version(asked.get(name, [""])[-1], name) for name in ("old", "new"))
-        return differences(self._services.config, old, new)
+    async def _get_differences(self, scope: Message, receive: Receive) -> Mapping[str, object]:
+        query = parse_qs(cast("bytes", scope["query_string"]).decode("latin-1"))
+        old, new = (_parse_version_id(query.get(name, [""])[-1], name) for name in ("old", "new"))
+        return build_differences(self._module.config, old, new)
 
-    async def _rollback(self, scope: Message, receive: Receive) -> Mapping[str, object]:
-        wanted = await self._posted(scope, receive)
-        version = _version(wanted.get("version"), "version")
-        made = self._services.config.rollback(version)
-        logger.warning("rolled back to version %d on the status page by %s", version, _who(scope))
-        return {"version": made.id, "pinned": version}
+    async def _roll_back(self, scope: Message, receive: Receive) -> Mapping[str, object]:
+        document = await self._read_document(scope, receive)
+        version_id = _parse_version_id(document.get("version"), "version")
+        version = self._module.config.rollback(version_id)
+        logger.warning(
+            "rolled back to version %d on the status page by %s", version_id, _client_host(scope)
+        )
+        return {"version": version.id, "pinned": version_id}
 
     async def _resume(self, scope: Message, receive: Receive) -> Mapping[str, object]:
-        await self._posted(scope, receive)
-        made = self._services.config.resume()
-        logger.warning("a rollback was ended on the status page by %s", _who(scope))
-        return {"version": made.id, "pinned": None}
+        await self._read_document(scope, receive)
+        version = self._module.config.resume()
+        logger.warning("a rollback was ended on the status page by %s", _client_host(scope))
+        return {"version": version.id, "pinned": None}
 
-    async def _posted(self, scope: Message, receive: Receive) -> Mapping[str, object]:
-        """The document sent, meant for this process."""
-        if header_of(scope, b"content-type").partition(b";")[0].strip() != b"application/json":
+    async def _read_document(self, scope: Message, receive: Receive) -> Mapping[str, object]:
+        """Read the posted document; it must be meant for this process."""
+        content_type = read_header(scope, b"content-type").partition(b";")[0].strip()
+        # A form of another site can post text, but no JSON without the browser's preflight.
+        if content_type != b"application/json":
             raise ProblemError(415, "Not JSON", "send Content-Type: application/json")
         try:
-            document = json.loads(await _body(receive))
+            document = json.loads(await _read_body(receive))
         except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
             raise ProblemError(400, "Not JSON", 'send a JSON object such as {"version": 3}')
         if document.get("process", self._process["id"]) != self._process["id"]:
             raise ProblemError(
-                409, "Another process", "this is not the process that was looked at; look again"
+                409, "Another process", "the state came from another process; load it again"
             )
         return document
 
 
-class _Refusals:
-    """Logs wrong tokens, a line a minute at most: who guesses must not fill the disk."""
+class _RefusalLog:
+    """Logs wrong tokens, at most one line a minute: guessing must not fill the disk."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._count = 0
         self._due_at = float("-inf")
 
-    def note(self, scope: Message) -> None:
-        """One more."""
+    def add(self, scope: Message) -> None:
+        """Count a refused request."""
         self._count += 1
         now = self._clock()
         if now >= self._due_at:
             logger.warning(
                 "%d requests to the status page without the management token, the last from %s",
                 self._count,
-                _who(scope),
+                _client_host(scope),
             )
-            self._count, self._due_at = 0, now + REFUSALS_LOGGED_EVERY_SECONDS
+            self._count, self._due_at = 0, now + _REFUSALS_LOGGED_EVERY_SECONDS
 
 
-_PLAIN = (
+_COMMON_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_WHAT_TO_SEND = {401: ((b"www-authenticate", b'Bearer realm="microservice"'),)}
+_HEADERS_OF_STATUS = {401: ((b"www-authenticate", b'Bearer realm="microservice"'),)}
 
 
-def _allow(scope: Message, method: str) -> None:
-    given = scope["method"]
-    if given != method and not (method == "GET" and given == "HEAD"):
+def _require_method(scope: Message, method: str) -> None:
+    request_method = scope["method"]
+    if request_method != method and not (method == "GET" and request_method == "HEAD"):
         raise ProblemError(405, "Wrong method", f"use {method}")
 
 
-def _version(given: object, name: str) -> int:
-    """The id of a version, as a number or its digits."""
-    if isinstance(given, str) and given.isascii() and given.isdigit():
-        given = int(given[:18])
-    if type(given) is not int:
+def _parse_version_id(value: object, name: str) -> int:
+    """Return the id of a version, given as a number or its digits."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:18])  # the conversion of a longer text is slow, and no id is that large
+    # Not isinstance: True is an int, too.
+    if type(value) is not int:
         raise ProblemError(400, "No version", f"{name} must be the id of a version, a whole number")
-    return given
+    return value
 
 
-async def _body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive) -> bytes:
     body = b""
     while True:
         message = await receive()
@@ -245,17 +254,17 @@ async def _body(receive: Receive) -> bytes:
             return body
 
 
-def _who(scope: Message) -> str:
+def _client_host(scope: Message) -> str:
     client = scope.get("client")
-    return str(client[0]) if isinstance(client, list | tuple) and client else "somebody"
+    return str(client[0]) if isinstance(client, list | tuple) and client else "an unknown client"
 
 
-def _page_headers(page: str) -> list[tuple[bytes, bytes]]:
-    """The page's own script and style may run, and nothing else; no text becomes markup."""
+def _build_page_headers(page: str) -> list[tuple[bytes, bytes]]:
+    """Allow the page's own script and style, and nothing else; no text becomes markup."""
     policy = (
         "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        f"frame-ancestors 'none'; script-src {_hash_of('script', page)}; "
-        f"style-src {_hash_of('style', page)}; "
+        f"frame-ancestors 'none'; script-src {_hash_element('script', page)}; "
+        f"style-src {_hash_element('style', page)}; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     )
     return [
@@ -263,16 +272,15 @@ def _page_headers(page: str) -> list[tuple[bytes, bytes]]:
         (b"referrer-policy", b"no-referrer"),
         (b"x-frame-options", b"DENY"),
         (b"cross-origin-opener-policy", b"same-origin"),
-        *_PLAIN,
+        *_COMMON_HEADERS,
     ]
 
 
-def _hash_of(tag: str, page: str) -> str:
-    """What allows an inline element to a policy: the hash of its text.
+def _hash_element(tag: str, page: str) -> str:
+    """Return the hash by which a policy allows the page's one inline element of this tag.
 
     (https://www.w3.org/TR/CSP3/#grammardef-hash-source)
     """
-    found = re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-    assert found is not None  # noqa: S101 - the page is ours
-    digest = hashlib.sha256(found[1].encode()).digest()
+    (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+    digest = hashlib.sha256(content.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
