@@ -86,10 +86,10 @@ class ServerUnavailableError(NacosError):
 
     retryable = True
 
-    def __init__(self, operation: str, attempts: tuple[str, ...], why: str = "") -> None:
+    def __init__(self, operation: str, attempts: tuple[str, ...], reason: str = "") -> None:
         details = "; ".join(attempts) or "no attempt was made"
         super().__init__(
-            f"{operation}: {why or 'no Nacos server responded'} ({details}); "
+            f"{operation}: {reason or 'no Nacos server responded'} ({details}); "
             "check the address and that the server is up"
         )
         self.operation = operation

@@ -182,24 +182,24 @@ class NacosContract(ClientContract):
         nacos: Any,
         data_id: str,
     ) -> None:
-        seen: list[str] = []
+        contents: list[str] = []
         stop = nacos.config.watch(
             data_id,
-            lambda config: _append_state(seen, config),
-            on_deleted=lambda deleted: _append_state(seen, deleted),
+            lambda config: _append_state(contents, config),
+            on_deleted=lambda deleted: _append_state(contents, deleted),
         )
-        await wait_until(lambda: seen == ["deleted"])
+        await wait_until(lambda: contents == ["deleted"])
         for content in ("a: 1", "a: 2"):
             await nacos.admin.publish(data_id, content)
-            await wait_until(_ends_with(seen, content))
+            await wait_until(_ends_with(contents, content))
         await nacos.admin.delete(data_id)
-        await wait_until(lambda: seen[-1] == "deleted")
-        assert seen == ["deleted", "a: 1", "a: 2", "deleted"]
+        await wait_until(lambda: contents[-1] == "deleted")
+        assert contents == ["deleted", "a: 1", "a: 2", "deleted"]
         stop()
         stop()
         await nacos.admin.publish(data_id, "a: 3")
         await wait_until(lambda: _has_content(nacos, data_id, "a: 3"))
-        assert seen[-1] == "deleted"
+        assert contents[-1] == "deleted"
 
     async def test_a_registered_instance_is_listed_with_its_data_until_deregistered(
         self,
@@ -372,12 +372,12 @@ class NacosContract(ClientContract):
                 await nacos.config.get("anything")
 
 
-def _append_state(seen: list[str], state: Config | ConfigDeleted) -> None:
-    seen.append(state.content if isinstance(state, Config) else "deleted")
+def _append_state(contents: list[str], state: Config | ConfigDeleted) -> None:
+    contents.append(state.content if isinstance(state, Config) else "deleted")
 
 
-def _ends_with(seen: list[str], content: str) -> Callable[[], bool]:
-    return lambda: seen[-1] == content
+def _ends_with(contents: list[str], content: str) -> Callable[[], bool]:
+    return lambda: contents[-1] == content
 
 
 async def _read_config(nacos: Any, data_id: str) -> Config | None:
