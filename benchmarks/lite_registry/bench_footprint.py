@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, fo
 from benchmarks.lite_registry.running import Program, connect, registry
 from benchmarks.report import Report, arguments
 
-from lite_registry.http import Answer, Request
 from lite_registry.http_client import HttpClient
-from lite_registry.listener import HttpListener
-from lite_registry.response import StreamResponse, json_response
+from lite_registry.http_listener import HttpListener
+from lite_registry.request import Request
+from lite_registry.response import AnyResponse, StreamResponse, build_json_response
 
 
 class StandIn:
@@ -62,7 +62,7 @@ class StandIn:
         name = f"s{n}"
         return {"name": name, "namespace": "shop", "uid": f"{n:036}", "labels": labels}
 
-    def handle(self, request: Request) -> Answer:
+    def handle(self, request: Request) -> AnyResponse:
         url = urlsplit(request.target.decode())
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         if "watch" in query:
@@ -73,7 +73,7 @@ class StandIn:
         if begin + limit < len(items):
             meta["continue"] = str(begin + limit)
         page = items[begin : begin + limit]
-        return json_response(200, {"metadata": meta, "items": page})
+        return build_json_response(200, {"metadata": meta, "items": page})
 
     async def _silence(self) -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
@@ -95,7 +95,7 @@ def kubeconfig(folder: Path, port: int) -> str:
 
 async def ready(program: Program) -> float:
     client, began = HttpClient(f"http://{program.host}:{program.port}"), time.perf_counter()
-    while (await client.ask("GET", "/readyz")).status != 200:
+    while (await client.request("GET", "/readyz")).status != 200:
         await asyncio.sleep(0.01)
     return time.perf_counter() - began
 
@@ -106,11 +106,11 @@ async def memory(report: Report, folder: Path, services: int, endpoints: int) ->
     config = kubeconfig(folder, port)
     with registry("--source", "kubernetes", "--kubeconfig", config, "--store", "none") as program:
         await ready(program)
-        await HttpClient(f"http://{program.host}:{program.port}").ask("GET", "/v1/routes")
+        await HttpClient(f"http://{program.host}:{program.port}").request("GET", "/v1/routes")
         await asyncio.sleep(1)
         name = f"resident with {services} services, {services * endpoints} endpoints"
         report.add(name, [program.resident_mib], unit="MiB")
-    await stand_in.listener.close(0)
+    await stand_in.listener.aclose(0)
 
 
 async def start_with_a_snapshot(report: Report, folder: Path) -> None:
@@ -121,7 +121,7 @@ async def start_with_a_snapshot(report: Report, folder: Path) -> None:
     with registry(*arguments) as program:
         await ready(program)
         await asyncio.sleep(0.5)
-    await stand_in.listener.close(0)
+    await stand_in.listener.aclose(0)
     took = []
     for _ in range(report.count(5, 1)):
         began = time.perf_counter()
@@ -138,7 +138,7 @@ async def refused(report: Report, folder: Path, seconds: float) -> None:
         await asyncio.sleep(seconds)
         spent = program.processor_seconds - before
         url = f"http://{program.host}:{program.port}"
-        metrics = (await HttpClient(url).ask("GET", "/metrics")).body.decode()
+        metrics = (await HttpClient(url).request("GET", "/metrics")).body.decode()
         attempts = sum(
             int(n) for n in re.findall(r"(?:list_failures|watch_restarts)_total.* (\d+)", metrics)
         )
@@ -152,17 +152,17 @@ async def watchers(report: Report, count: int) -> None:
         url = f"http://{program.host}:{program.port}"
         client = HttpClient(url)
         document = {"ip": "10.0.0.1", "port": 80, "ttl_seconds": 600}
-        await client.ask("PUT", "/v1/instances/orders/a", document=document)
+        await client.request("PUT", "/v1/instances/orders/a", document=document)
         before = program.resident_mib
-        version = (await client.ask("GET", "/v1/instances/orders")).json()["version"]
+        version = (await client.request("GET", "/v1/instances/orders")).json()["version"]
         target = f"/v1/instances/orders?watch=1&version={version}&timeout=300s"
         waiting = await connect(program, target, count)
         asked = asyncio.gather(*(one.ask() for one in waiting))
-        while b"watchers %d" % count not in (await client.ask("GET", "/metrics")).body:
+        while b"watchers %d" % count not in (await client.request("GET", "/metrics")).body:
             await asyncio.sleep(0.05)
         each = (program.resident_mib - before) * 1024 / count
         began = time.perf_counter()
-        await client.ask("PUT", "/v1/instances/orders/a", document=document | {"weight": 2})
+        await client.request("PUT", "/v1/instances/orders/a", document=document | {"weight": 2})
         await asked
         took = time.perf_counter() - began
         report.add(f"{count} watchers, each", [each], unit="KiB")
@@ -174,7 +174,9 @@ async def leases(report: Report, count: int, seconds: float) -> None:
         client = HttpClient(f"http://{program.host}:{program.port}")
         for number in range(count):
             document = {"ip": "10.0.0.1", "port": 80, "ttl_seconds": 60}
-            await client.ask("PUT", f"/v1/instances/s{number % 500}/i{number}", document=document)
+            await client.request(
+                "PUT", f"/v1/instances/s{number % 500}/i{number}", document=document
+            )
         connections = await connect(program, "/healthz", 50)
         rate = count / seconds
         before, began, tasks = program.processor_seconds, time.perf_counter(), []

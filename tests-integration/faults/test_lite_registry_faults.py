@@ -22,7 +22,7 @@ from required_servers import servers_command, skip_without
 
 from lite_registry import FileRoutes, LiteRegistryServer
 from lite_registry.http_client import HttpClient, HttpClientError
-from lite_registry.kubernetes.access import read_kubeconfig
+from lite_registry.kubernetes.kubeconfig import read_kubeconfig
 from lite_registry.kubernetes.source import KubernetesRoutes
 
 pytestmark = pytest.mark.timeout(240)
@@ -164,7 +164,7 @@ class Witness:
     async def _watch(self) -> None:
         while True:
             with contextlib.suppress(HttpClientError):
-                answer = await self.client.ask("GET", "/v1/routes")
+                answer = await self.client.request("GET", "/v1/routes")
                 if answer.status == 200:
                     self._note(answer.json())
             await asyncio.sleep(0.02)
@@ -493,5 +493,5 @@ async def until(condition: Callable[[], bool]) -> None:
 async def says(client: HttpClient, target: str, piece: bytes) -> None:
     """Wait until the server's answer holds this."""
     async with asyncio.timeout(20):
-        while piece not in (await client.ask("GET", target)).body:
+        while piece not in (await client.request("GET", target)).body:
             await asyncio.sleep(0.02)

@@ -17,7 +17,7 @@ from required_servers import read_variable
 from lite_registry import LiteRegistryServer
 from lite_registry.command import main
 from lite_registry.http_client import HttpClient
-from lite_registry.kubernetes.access import read_kubeconfig
+from lite_registry.kubernetes.kubeconfig import read_kubeconfig
 from lite_registry.kubernetes.source import KubernetesRoutes
 
 MANIFESTS = Path(__file__).parents[2] / "packages/lite-registry/deploy/kustomize"
@@ -112,7 +112,7 @@ async def server(cluster: Cluster) -> AsyncIterator[LiteRegistryServer]:
 async def shows(server: LiteRegistryServer, accept: Callable[[dict[str, object]], bool]) -> None:
     client, seen = HttpClient(server.url), {}
     for _ in range(500):
-        answer = await client.ask("GET", "/v1/routes")
+        answer = await client.request("GET", "/v1/routes")
         seen = answer.json()
         if answer.status == 200 and not seen["stale"] and accept(seen["services"]):  # type: ignore[arg-type]
             return
@@ -159,18 +159,18 @@ async def test_a_change_is_answered_within_300_ms_at_the_median(
 ) -> None:
     cluster.apply(service("orders-dev", app="orders", lane="dev"))
     await shows(server, knows("dev"))
-    admin = await read_kubeconfig(Path(os.environ["KUBECONFIG"])).client()
+    admin = await read_kubeconfig(Path(os.environ["KUBECONFIG"])).create_client()
     target = f"/api/v1/namespaces/{cluster.namespace}/services/orders-dev"
     client, took = HttpClient(server.url), []
     for number in range(11):
-        version = (await client.ask("GET", "/v1/routes")).json()["version"]
+        version = (await client.request("GET", "/v1/routes")).json()["version"]
         watch = asyncio.create_task(
-            client.ask("GET", f"/v1/routes?watch=1&version={version}&timeout=20s")
+            client.request("GET", f"/v1/routes?watch=1&version={version}&timeout=20s")
         )
         await asyncio.sleep(0.05)
         patch = {"spec": {"ports": [{"name": "http", "port": 8001 + number}]}}
         began = time.perf_counter()
-        answer = await admin.ask(
+        answer = await admin.request(
             "PATCH",
             target,
             document=patch,

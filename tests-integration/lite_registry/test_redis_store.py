@@ -98,9 +98,9 @@ async def test_a_wire_that_is_cut_and_comes_back_loses_nothing(url: str, prefix:
         writer.transport.abort()
     await until(lambda: not far.reachable)
     await near.put(ORDERS, Instance("b", "10.0.0.8", 8000))
-    assert [one.id for one in far.instances(ORDERS)] == ["a"]
+    assert [one.id for one in far.list_instances(ORDERS)] == ["a"]
     wire = await asyncio.start_server(carry, "127.0.0.1", behind)
-    await until(lambda: [one.id for one in far.instances(ORDERS)] == ["a", "b"])
+    await until(lambda: [one.id for one in far.list_instances(ORDERS)] == ["a", "b"])
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

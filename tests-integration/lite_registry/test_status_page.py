@@ -22,10 +22,10 @@ async def test_the_page_follows_what_happens_and_fits_a_phone_in_the_dark(
         await browser.open(server.url + "/")
         await browser.shows("up to date", "orders-dev:8000", "No instances.", "Nothing changed.")
         hostile = {"ip": "10.0.0.7", "port": 8000, "metadata": {"lane": "<img/src=x>"}}
-        await client.ask("PUT", "/v1/instances/orders/%3Cb%3Ex", document=hostile)
+        await client.request("PUT", "/v1/instances/orders/%3Cb%3Ex", document=hostile)
         await browser.shows("<b>x [<img/src=x>]", "up, weight 1", "registered")
         assert await browser.value("document.querySelectorAll('#instances b, img').length") == 0
-        await client.ask("DELETE", "/v1/instances/orders/%3Cb%3Ex")
+        await client.request("DELETE", "/v1/instances/orders/%3Cb%3Ex")
         await browser.shows("No instances.", "gone")
 
         await browser.size(360, 740, mobile=True)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from lite_registry import FileRoutes, LiteRegistryServer, SettingsError, StaticRoutes
-from lite_registry.http_client import Answer, HttpClient
+from lite_registry.http_client import HttpClient, HttpResponse
 from lite_registry.routes import parse_routes
 
 DOCUMENT = {"ip": "10.0.0.7", "port": 8000, "metadata": {"lane": "dev"}, "ttl_seconds": 30}
@@ -15,39 +15,39 @@ ROUTES = {"services": {"orders": {"lanes": ["prod", "dev"], "port": 8000}}}
 
 
 class Client(HttpClient):
-    """The client of the package with its words in test order."""
+    """The client of the package, with methods that are short to write in tests."""
 
     def __init__(self, server: LiteRegistryServer) -> None:
         super().__init__(server.url)
         self.server = server
 
-    async def get(self, target: str, **headers: str) -> Answer:
+    async def get(self, target: str, **headers: str) -> HttpResponse:
         return await self.send("GET", target, **headers)
 
-    async def put(self, target: str, document: object, **headers: str) -> Answer:
+    async def put(self, target: str, document: object, **headers: str) -> HttpResponse:
         return await self.send("PUT", target, document, **headers)
 
     async def send(
         self, method: str, target: str, document: object = None, **headers: str
-    ) -> Answer:
+    ) -> HttpResponse:
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.ask(method, target, document=document, headers=fields)
+        return await self.request(method, target, document=document, headers=fields)
 
 
-async def waiting(server: LiteRegistryServer, count: int) -> None:
-    """Let the loop run until so many wait for a change."""
+async def wait_for_watchers(server: LiteRegistryServer, count: int) -> None:
+    """Let the loop run until so many requests wait for a change."""
     for _ in range(1000):
-        if server._changes.waiting == count:
+        if server.watchers == count:
             return
         await asyncio.sleep(0.005)
     raise AssertionError("not within 5 s")
 
 
 async def instances(client: Client, query: str = "") -> list[dict[str, object]]:
-    """What is listed of the service `orders`."""
-    listed = (await client.get("/v1/instances/orders" + query)).json()["instances"]
-    assert isinstance(listed, list)
-    return listed
+    """The listed instances of the service `orders`."""
+    document = (await client.get("/v1/instances/orders" + query)).json()
+    assert isinstance(document["instances"], list)
+    return document["instances"]
 
 
 @pytest.fixture
@@ -76,46 +76,46 @@ async def test_a_single_route_is_found_by_name(routed: Client) -> None:
     assert (route["service"], route["lanes"], route["port"]) == ("orders", ["dev", "prod"], 8000)
 
 
-async def test_an_unknown_service_is_told_in_the_published_and_in_the_standard_form(
+async def test_an_unknown_service_is_reported_in_the_published_and_in_the_standard_form(
     routed: Client,
 ) -> None:
-    answer = await routed.get("/v1/routes/nobody")
-    assert answer.status == 404
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["error"] == "service not found"
-    assert answer.json()["title"] == "Service not found"
+    response = await routed.get("/v1/routes/unknown")
+    assert response.status == 404
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["error"] == "service not found"
+    assert response.json()["title"] == "Service not found"
 
 
-async def test_two_servers_with_the_same_content_say_the_same_version(routed: Client) -> None:
+async def test_two_servers_with_the_same_content_have_the_same_version(routed: Client) -> None:
     async with LiteRegistryServer(port=0, source=StaticRoutes(parse_routes(ROUTES))) as twin:
-        answers = [await client.get("/v1/routes") for client in (routed, Client(twin))]
-    assert answers[0].headers["etag"] == answers[1].headers["etag"]
+        responses = [await client.get("/v1/routes") for client in (routed, Client(twin))]
+    assert responses[0].headers["etag"] == responses[1].headers["etag"]
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
-async def test_who_has_the_version_gets_304(routed: Client, form: str) -> None:
+async def test_a_client_that_has_the_version_gets_304(routed: Client, form: str) -> None:
     etag = (await routed.get("/v1/routes")).headers["etag"]
-    answer = await routed.get("/v1/routes", if_none_match=form.format(etag.removeprefix("W/")))
-    assert (answer.status, answer.body) == (304, b"")
-    assert answer.headers["etag"] == etag
+    response = await routed.get("/v1/routes", if_none_match=form.format(etag.removeprefix("W/")))
+    assert (response.status, response.body) == (304, b"")
+    assert response.headers["etag"] == etag
 
 
-async def test_head_says_what_get_would(routed: Client) -> None:
+async def test_head_has_the_headers_of_get(routed: Client) -> None:
     get, head = await routed.get("/v1/routes"), await routed.send("HEAD", "/v1/routes")
     assert head.body == b""
     assert head.headers["content-length"] == str(len(get.body))
 
 
-async def test_an_instance_is_registered_listed_renewed_and_gone(client: Client) -> None:
+async def test_an_instance_is_registered_listed_renewed_and_deregistered(client: Client) -> None:
     path = "/v1/instances/orders/" + quote("10.0.0.7:8000", safe="")
     created = await client.put(path, DOCUMENT)
     assert created.status == 201
     assert (await client.put(path, DOCUMENT)).status == 200
-    (seen,) = await instances(client)
-    assert seen["id"] == "10.0.0.7:8000"
-    assert seen["etag"] == created.headers["etag"].strip('"')
+    (instance,) = await instances(client)
+    assert instance["id"] == "10.0.0.7:8000"
+    assert instance["etag"] == created.headers["etag"].strip('"')
     assert (await client.send("POST", path + "/renew")).status == 204
-    assert (await client.get(path)).json() == seen
+    assert (await client.get(path)).json() == instance
     assert (await client.send("DELETE", path)).status == 204
     assert (await client.send("DELETE", path)).status == 204
     assert (await client.send("POST", path + "/renew")).status == 404
@@ -140,7 +140,7 @@ async def test_a_write_on_top_of_a_stale_registration_is_refused(client: Client)
     assert (await client.send("DELETE", path, if_match=etag)).status == 412
 
 
-async def test_a_watch_answers_as_soon_as_something_changes(client: Client) -> None:
+async def test_a_watch_ends_as_soon_as_something_changes(client: Client) -> None:
     version = (await client.get("/v1/instances/orders")).json()["version"]
     target = f"/v1/instances/orders?watch=1&version={version}&timeout=60s"
     watch = asyncio.create_task(client.get(target))
@@ -148,34 +148,34 @@ async def test_a_watch_answers_as_soon_as_something_changes(client: Client) -> N
     assert '"id":"a"' in (await watch).body.decode()
 
 
-async def test_a_watch_from_another_version_answers_at_once(client: Client) -> None:
-    answer = await client.get("/v1/instances/orders?watch=1&version=old&timeout=60s")
-    assert answer.status == 200
+async def test_a_watch_from_another_version_ends_at_once(client: Client) -> None:
+    response = await client.get("/v1/instances/orders?watch=1&version=old&timeout=60s")
+    assert response.status == 200
 
 
 async def test_a_watch_without_a_change_ends_with_304(client: Client) -> None:
     version = (await client.get("/v1/routes")).json()["version"]
-    answer = await client.get(f"/v1/routes?watch=1&version={version}&timeout=20ms")
-    assert answer.status == 304
+    response = await client.get(f"/v1/routes?watch=1&version={version}&timeout=20ms")
+    assert response.status == 304
 
 
-async def test_those_who_wait_are_answered_when_the_server_stops(client: Client) -> None:
+async def test_waiting_requests_get_their_responses_when_the_server_stops(client: Client) -> None:
     etag = (await client.get("/v1/routes")).headers["etag"]
     watch = asyncio.create_task(client.get("/v1/routes?watch=1", if_none_match=etag))
-    await waiting(client.server, 1)
+    await wait_for_watchers(client.server, 1)
     await client.server.aclose()
     assert (await watch).status == 304
 
 
-async def test_a_watcher_who_goes_away_is_forgotten(client: Client) -> None:
+async def test_a_watcher_that_disconnects_is_removed(client: Client) -> None:
     version = (await client.get("/v1/routes")).json()["version"]
     watch = asyncio.create_task(client.get(f"/v1/routes?watch=1&version={version}"))
-    await waiting(client.server, 1)
+    await wait_for_watchers(client.server, 1)
     watch.cancel()
-    await waiting(client.server, 0)
+    await wait_for_watchers(client.server, 0)
 
 
-async def test_health_and_readiness_are_told_apart(client: Client) -> None:
+async def test_health_and_readiness_are_two_things(client: Client) -> None:
     assert (await client.get("/healthz")).json() == {"status": "ok"}
     assert (await client.get("/readyz")).status == 200
 
@@ -215,15 +215,31 @@ async def test_a_server_that_has_no_routes_yet_is_alive_but_not_ready() -> None:
 async def test_strange_paths_end_in_a_status_and_a_document(
     client: Client, method: str, target: str, status: int
 ) -> None:
-    answer = await client.send(method, target)
-    assert answer.status == status
+    response = await client.send(method, target)
+    assert response.status == status
     if status != 200:
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["status"] == status
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["status"] == status
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("method", "target", "allowed"),
+    [
+        ("PATCH", "/v1/instances/a/b", "GET, HEAD, PUT, DELETE"),
+        ("GET", "/v1/instances/a/b/renew", "POST"),
+        ("POST", "/v1/routes/orders", "GET, HEAD"),
+        ("DELETE", "/nothing", "GET, HEAD"),
+    ],
+)
+async def test_a_method_that_is_not_allowed_gets_the_allowed_ones(
+    client: Client, method: str, target: str, allowed: str
+) -> None:
+    response = await client.send(method, target)
+    assert (response.status, response.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
     [
         ({"ip": ""}, "ip must be a text of 1 to 255 characters, not ''"),
         ({"ip": "a b"}, "ip must be a text without spaces"),
@@ -241,11 +257,11 @@ async def test_strange_paths_end_in_a_status_and_a_document(
     ],
 )
 async def test_a_wrong_field_is_named_with_its_value_and_rule(
-    client: Client, change: dict[str, object], told: str
+    client: Client, change: dict[str, object], message: str
 ) -> None:
-    answer = await client.put("/v1/instances/orders/a", {**DOCUMENT, **change})
-    assert answer.status == 400
-    assert told in str(answer.json()["detail"])
+    response = await client.put("/v1/instances/orders/a", {**DOCUMENT, **change})
+    assert response.status == 400
+    assert message in str(response.json()["detail"])
     assert await instances(client) == []
 
 
@@ -258,7 +274,7 @@ async def test_a_body_that_is_no_object_is_refused(client: Client, body: bytes) 
     writer.close()
 
 
-async def test_only_who_has_a_token_may_write_and_any_of_them_will_do() -> None:
+async def test_writing_needs_one_of_the_tokens() -> None:
     async with LiteRegistryServer(port=0, tokens=["first-token", "second-token"]) as server:
         client = Client(server)
         path = "/v1/instances/orders/a"
@@ -269,8 +285,8 @@ async def test_only_who_has_a_token_may_write_and_any_of_them_will_do() -> None:
         assert (await client.send("DELETE", path)).status == 401
         assert (await client.send("POST", path + "/renew")).status == 401
         for token in ("first-token", "second-token"):
-            answer = await client.put(path, DOCUMENT, authorization=f"Bearer {token}")
-            assert answer.status in {200, 201}
+            response = await client.put(path, DOCUMENT, authorization=f"Bearer {token}")
+            assert response.status in {200, 201}
         assert (await client.get("/v1/instances/orders")).status == 200
 
 
@@ -282,22 +298,22 @@ async def test_a_broken_route_file_leaves_the_last_good_routes_and_is_marked(
     async with LiteRegistryServer(port=0, source=FileRoutes(file, poll_seconds=0.01)) as server:
         client = Client(server)
 
-        async def until(accept: Callable[[dict[str, object]], bool]) -> dict[str, object]:
+        async def wait_until(accept: Callable[[dict[str, object]], bool]) -> dict[str, object]:
             for _ in range(1000):
                 if accept(whole := (await client.get("/v1/routes")).json()):
                     return whole
                 await asyncio.sleep(0.005)
             raise AssertionError("not within 5 s")
 
-        good = await until(lambda whole: not whole["stale"])
+        good = await wait_until(lambda whole: not whole["stale"])
         file.write_text("{")
-        stale = await until(lambda whole: bool(whole["stale"]))
+        stale = await wait_until(lambda whole: bool(whole["stale"]))
         assert stale["services"] == good["services"]
         assert stale["version"] == good["version"]
         file.unlink()
-        await until(lambda whole: bool(whole["stale"]))
+        await wait_until(lambda whole: bool(whole["stale"]))
         file.write_text('{"services": {"users": {"port": 80}}}')
-        fresh = await until(lambda whole: not whole["stale"])
+        fresh = await wait_until(lambda whole: not whole["stale"])
         assert fresh["version"] != good["version"]
         assert '"users"' in json.dumps(fresh)
 
@@ -316,7 +332,7 @@ async def test_a_watch_of_one_service_sleeps_through_changes_of_others(tmp_path:
             path: asyncio.create_task(client.get(f"{path}?watch=1", if_none_match=etag))
             for path, etag in etags.items()
         }
-        await waiting(server, 3)
+        await wait_for_watchers(server, 3)
         file.write_text(json.dumps({"services": {**ROUTES["services"], "users": {"port": 81}}}))
         assert (await waits["/v1/routes"]).status == 200
         assert (await waits["/v1/routes/users"]).json()["port"] == 81
@@ -326,7 +342,7 @@ async def test_a_watch_of_one_service_sleeps_through_changes_of_others(tmp_path:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.test"])
-def test_only_loopback_may_be_open_to_everybody(host: str) -> None:
+def test_only_loopback_may_be_open_to_every_client(host: str) -> None:
     with pytest.raises(SettingsError, match="give a --token-file, or say --insecure"):
         LiteRegistryServer(host, port=0)
     assert LiteRegistryServer(host, port=0, insecure=True).host == host

@@ -21,7 +21,7 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_it_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
+def test_it_serves_until_a_signal_stops_it(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("# rotated monthly\nlong-enough-token\n")
     command = [sys.executable, "-m", "lite_registry", "serve", "--port", "0"]
@@ -29,9 +29,9 @@ def test_it_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
         [*command, "--token-file", str(tokens)], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        told = process.stdout.readline()
-        url = re.search(r"http://(127\.0\.0\.1:\d+)", told)
-        assert url is not None, told
+        message = process.stdout.readline()
+        url = re.search(r"http://(127\.0\.0\.1:\d+)", message)
+        assert url is not None, message
         connection = http.client.HTTPConnection(url[1], timeout=5)
         connection.request("GET", "/healthz")
         assert connection.getresponse().status == 200
@@ -59,14 +59,14 @@ def test_an_interrupt_ends_it_like_a_request_to_stop(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--port", "65536"], "--port must be a number from 0 to 65535, not '65536'"),
-        (["--host", "0.0.0.0"], "give a --token-file, or say --insecure if that is meant"),
+        (["--host", "0.0.0.0"], "give a --token-file, or say --insecure if that is intended"),
         (["--source", "file"], "--source file needs --file PATH"),
         (["--file", "{tmp}/none.json"], "none.json' cannot be read"),
-        (["--file", "{tmp}/broken.json"], "broken.json' is no JSON"),
-        (["--file", "{tmp}/deep.json"], "deep.json' is no JSON"),
+        (["--file", "{tmp}/broken.json"], "broken.json' is not JSON"),
+        (["--file", "{tmp}/deep.json"], "deep.json' is not JSON"),
         (["--source", "file", "--file", "{tmp}/list.json"], "an object `services`; write one"),
         (["--token-file", "{tmp}/none"], "none' cannot be read"),
         (["--token-file", "{tmp}/empty"], "empty' holds no token; write one per line"),
@@ -75,7 +75,7 @@ def test_an_interrupt_ends_it_like_a_request_to_stop(capsys: pytest.CaptureFixtu
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_code_2(
-    arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, content in (
         ("broken.json", "{"),
@@ -88,7 +88,7 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(
     assert main(["serve", *(word.format(tmp=tmp_path) for word in arguments)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("lite-registry: ")
-    assert told in line
+    assert message in line
 
 
 def test_a_taken_port_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

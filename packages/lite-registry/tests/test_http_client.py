@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from lite_registry.http_client import Answer, HttpClient, HttpClientError, SilenceError
+from lite_registry.http_client import HttpClient, HttpClientError, HttpResponse, SilenceError
 
 
 class Peer:
@@ -40,45 +40,45 @@ async def peer() -> AsyncIterator[Peer]:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, b"ok"),
     ],
 )
-async def test_an_answer_is_read_however_it_is_framed(
+async def test_a_response_is_read_however_it_is_framed(
     peer: Peer, says: bytes, status: int, body: bytes
 ) -> None:
     peer.says = says
-    answer = await HttpClient(peer.url).ask("GET", "/")
-    assert (answer.status, answer.body) == (status, body)
+    response = await HttpClient(peer.url).request("GET", "/")
+    assert (response.status, response.body) == (status, body)
 
 
 @pytest.mark.parametrize(
-    ("says", "told"),
+    ("says", "message"),
     [
-        (b"", "closed before an answer came"),
-        (b"SSH-2.0-x\r\n", "is no HTTP"),
+        (b"", "closed before a response came"),
+        (b"SSH-2.0-x\r\n", "is not HTTP"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", "cut in the middle"),
     ],
 )
-async def test_what_is_no_whole_answer_is_an_error(peer: Peer, says: bytes, told: str) -> None:
+async def test_an_incomplete_response_is_an_error(peer: Peer, says: bytes, message: str) -> None:
     peer.says = says
-    with pytest.raises(HttpClientError, match=told):
-        await HttpClient(peer.url).ask("GET", "/")
+    with pytest.raises(HttpClientError, match=message):
+        await HttpClient(peer.url).request("GET", "/")
 
 
-async def test_a_server_that_says_nothing_is_given_up(peer: Peer) -> None:
+async def test_a_silent_server_is_an_error(peer: Peer) -> None:
     peer.silent = True
-    with pytest.raises(SilenceError, match=r"silence for 0\.02 s"):
-        await HttpClient(peer.url, silence_seconds=0.02).ask("GET", "/")
+    with pytest.raises(SilenceError, match=r"nothing arrived for 0\.02 s"):
+        await HttpClient(peer.url, silence_seconds=0.02).request("GET", "/")
 
 
-async def test_nobody_there_is_told_with_the_address() -> None:
+async def test_an_unreachable_server_is_named() -> None:
     with pytest.raises(HttpClientError, match=r"^127\.0\.0\.1:1: "):
-        await HttpClient("http://127.0.0.1:1").ask("GET", "/")
+        await HttpClient("http://127.0.0.1:1").request("GET", "/")
 
 
-async def test_a_connection_that_does_not_come_about_is_given_up() -> None:
+async def test_a_connection_that_takes_too_long_is_an_error() -> None:
     with pytest.raises(HttpClientError, match="no connection within 0 s"):
-        await HttpClient("http://127.0.0.1:1", connect_seconds=0.0).ask("GET", "/")
+        await HttpClient("http://127.0.0.1:1", connect_seconds=0.0).request("GET", "/")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"[" * 100_000])
-def test_what_is_no_object_is_said(body: bytes) -> None:
-    with pytest.raises(HttpClientError, match="the answer is no JSON"):
-        Answer(200, {}, body).json()
+def test_a_body_that_is_not_an_object_is_an_error(body: bytes) -> None:
+    with pytest.raises(HttpClientError, match=r"the response is not (JSON|a JSON object)"):
+        HttpResponse(200, {}, body).json()

@@ -26,7 +26,7 @@ def instance(instance_id: str = "a", **fields: object) -> Instance:
 
 
 def ids(table: LeaseTable, key: ServiceKey = ORDERS) -> list[str]:
-    return [one.id for one in table.instances(key)]
+    return [one.id for one in table.list_instances(key)]
 
 
 def test_an_instance_lives_for_its_ttl_after_the_last_renewal() -> None:
@@ -40,7 +40,7 @@ def test_an_instance_lives_for_its_ttl_after_the_last_renewal() -> None:
     clock.now = 19
     assert table.expire() == 1
     assert ids(table) == []
-    assert table.services() == []
+    assert table.list_services() == []
     with pytest.raises(Problem, match="has no instance 'a'; register it with PUT"):
         table.renew(ORDERS, "a")
 
@@ -111,14 +111,14 @@ def test_a_write_with_a_precondition_only_happens_on_the_state_it_is_meant_for(
         table.put(ORDERS, instance())
     if refused is None:
         table.put(ORDERS, instance(weight=9.0), precondition)
-        assert table.instances(ORDERS)[0].weight == 9.0
+        assert table.list_instances(ORDERS)[0].weight == 9.0
         return
     with pytest.raises(Problem, match=refused) as caught:
         table.put(ORDERS, instance(weight=9.0), precondition)
     assert caught.value.status == 412
     with pytest.raises(Problem, match=refused):
         table.remove(ORDERS, "a", precondition)
-    assert table.instances(ORDERS) == ([instance()] if registered else [])
+    assert table.list_instances(ORDERS) == ([instance()] if registered else [])
 
 
 def test_memory_does_not_grow_with_arrivals_and_departures() -> None:
@@ -127,7 +127,7 @@ def test_memory_does_not_grow_with_arrivals_and_departures() -> None:
         table.put(ORDERS, instance(ttl_seconds=3600 - ttl / 10))
         table.put(ORDERS, instance("b", ttl_seconds=3600))
         table.remove(ORDERS, "b")
-    assert len(table._lapses) < 100
+    assert table.scheduled_checks < 100
 
 
 MOVES = st.lists(

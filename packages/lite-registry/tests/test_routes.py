@@ -31,11 +31,11 @@ def test_the_long_form_says_it_all() -> None:
     ).routes["orders"]
     assert route.base is None
     assert route.lanes == {"dev": Target("elsewhere", 81, {"http": 81})}
-    assert route.document()["port"] == 81
+    assert route.to_document()["port"] == 81
 
 
 @pytest.mark.parametrize(
-    ("document", "told"),
+    ("document", "message"),
     [
         ([], "an object with an object `services`"),
         ({"services": []}, "an object with an object `services`"),
@@ -53,8 +53,8 @@ def test_the_long_form_says_it_all() -> None:
         (only({"port": True}), "port must be a whole number"),
     ],
 )
-def test_a_rule_that_is_broken_is_named(document: object, told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
+def test_a_rule_that_is_broken_is_named(document: object, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         parse_routes(document)
 
 
@@ -92,7 +92,7 @@ def test_versions_are_equal_exactly_when_contents_are(
     [("a", True), ("a-1", True), ("0", True), ("a" * 63, True)]
     + [(bad, False) for bad in ("", "-a", "a-", "A", "a.b", "a_b", "a" * 64, "a\n", None, 7)],
 )
-def test_a_dns_label_is_told_from_what_only_looks_like_one(value: object, good: bool) -> None:
+def test_a_dns_label_is_recognised(value: object, good: bool) -> None:
     assert is_dns_label(value) is good
 
 

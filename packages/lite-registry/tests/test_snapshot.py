@@ -20,7 +20,7 @@ class Silent(StaticRoutes):
 async def serve_once(snapshot: Path, routes: Path) -> None:
     async with LiteRegistryServer(port=0, source=FileRoutes(routes), snapshot=snapshot) as server:
         client = HttpClient(server.url)
-        await client.ask("PUT", "/v1/instances/orders/a", document=INSTANCE)
+        await client.request("PUT", "/v1/instances/orders/a", document=INSTANCE)
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ async def test_after_a_restart_without_its_source_the_last_good_is_served_and_ma
     await serve_once(snapshot, routes)
     async with LiteRegistryServer(port=0, source=Silent(), snapshot=snapshot) as server:
         client = HttpClient(server.url)
-        ready = await client.ask("GET", "/readyz")
+        ready = await client.request("GET", "/readyz")
         assert (ready.status, ready.json()["source"]) == (200, "disk")
-        whole = (await client.ask("GET", "/v1/routes")).json()
+        whole = (await client.request("GET", "/v1/routes")).json()
         assert whole["stale"] is True
         assert '"dev"' in json.dumps(whole["services"])
-        listed = (await client.ask("GET", "/v1/instances/orders")).json()
+        listed = (await client.request("GET", "/v1/instances/orders")).json()
         assert '"10.0.0.7"' in json.dumps(listed["instances"])
         assert listed["settled"] is True
 
@@ -52,7 +52,7 @@ async def test_the_source_takes_over_as_soon_as_it_publishes(tmp_path: Path, rou
     await serve_once(snapshot, routes)
     routes.write_text('{"services": {"users": {"port": 80}}}')  # noqa: ASYNC240
     async with LiteRegistryServer(port=0, source=FileRoutes(routes), snapshot=snapshot) as server:
-        whole = (await HttpClient(server.url).ask("GET", "/v1/routes")).json()
+        whole = (await HttpClient(server.url).request("GET", "/v1/routes")).json()
         assert whole["stale"] is False
         assert '"users"' in json.dumps(whole["services"])
         assert '"orders"' not in json.dumps(whole["services"])
@@ -86,8 +86,8 @@ async def test_a_snapshot_that_cannot_be_believed_is_left_alone(
     snapshot.write_bytes(content)
     async with LiteRegistryServer(port=0, source=Silent(), snapshot=snapshot) as server:
         client = HttpClient(server.url)
-        assert (await client.ask("GET", "/readyz")).status == 503
-        assert (await client.ask("GET", "/v1/instances/orders")).json()["instances"] == []
+        assert (await client.request("GET", "/readyz")).status == 503
+        assert (await client.request("GET", "/v1/instances/orders")).json()["instances"] == []
 
 
 def test_a_disk_that_does_not_take_it_is_counted_and_the_old_one_stays(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_disk_that_does_not_take_it_is_counted_and_the_old_one_stays(tmp_path:
     assert len(failures) == 2
     folder.mkdir()
     file.write({"a": 2})
-    assert file.load() == {"a": 2}
+    assert file.read() == {"a": 2}
     assert [path.name for path in folder.iterdir()] == ["snapshot"]
 
 
@@ -107,4 +107,4 @@ def test_a_writer_that_died_half_way_leaves_the_last_one_readable(tmp_path: Path
     file = SnapshotFile(tmp_path / "snapshot")
     file.write({"a": 1})
     (tmp_path / ".snapshot.999.new").write_text('{"schema": 1, "writ')
-    assert SnapshotFile(tmp_path / "snapshot").load() == {"a": 1}
+    assert SnapshotFile(tmp_path / "snapshot").read() == {"a": 1}

@@ -1,7 +1,8 @@
-"""Which server is asked, when another one is, and when nothing may be repeated."""
+"""Which server gets a request, when it is sent to another one, and when it may not be."""
 
 import asyncio
 import random
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,6 @@ from nacos_client import (
     ServerUnavailableError,
 )
 from nacos_client._servers import Servers
-from nacos_client._steps import NoAnswer
 from nacos_client.testing import FakeNacosServer, ManualClock
 
 GET = ("GET", "/v3/client/cs/config")
@@ -28,14 +28,14 @@ PUBLISH = ("POST", "/v3/admin/cs/config")
 def pair() -> Iterator[tuple[FakeNacosServer, FakeNacosServer]]:
     """Two servers without authentication that hold the same document."""
     with (
-        FakeNacosServer(auth=False, publish_delay_seconds=0) as one,
-        FakeNacosServer(auth=False, publish_delay_seconds=0) as two,
+        FakeNacosServer(auth=False, publish_delay_seconds=0) as first,
+        FakeNacosServer(auth=False, publish_delay_seconds=0) as second,
     ):
-        for each in (one, two):
+        for each in (first, second):
             with NacosClient(each.address) as nacos:
                 nacos.admin.publish("app.yaml", "a: 1")
             each.requests.clear()
-        yield one, two
+        yield first, second
 
 
 def in_use_first(
@@ -60,7 +60,7 @@ def test_a_server_that_is_gone_is_replaced_by_the_next(
 
 
 @pytest.mark.parametrize("fault", ["drop", "error", "empty"])
-def test_a_faulty_answer_to_a_read_is_asked_for_elsewhere(
+def test_a_read_that_fails_is_retried_on_another_server(
     pair: tuple[FakeNacosServer, FakeNacosServer], fault: Any
 ) -> None:
     with client(*pair) as nacos:
@@ -82,7 +82,7 @@ def test_a_failed_server_rests_until_its_time_is_over(
         assert len(other.requests) == 5
 
 
-def test_when_all_servers_rest_one_is_tried_all_the_same(
+def test_when_all_servers_rest_one_is_used_nevertheless(
     pair: tuple[FakeNacosServer, FakeNacosServer],
 ) -> None:
     with client(*pair, server_rest_seconds=3600) as nacos:
@@ -132,7 +132,7 @@ async def test_one_deadline_holds_for_all_attempts(server: FakeNacosServer, sync
     assert caught.value.attempts
 
 
-async def test_a_crowd_of_calls_waits_its_turn_and_blames_no_server(
+async def test_many_calls_at_once_wait_for_connections_and_blame_no_server(
     server: FakeNacosServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with AsyncNacosClient(
@@ -140,8 +140,8 @@ async def test_a_crowd_of_calls_waits_its_turn_and_blames_no_server(
     ) as nacos:
         await nacos.naming.instances("orders")
         server.inject("delay", "/instance/list", seconds=0.1, times=1000)
-        found = await asyncio.gather(*(nacos.naming.instances("orders") for _ in range(600)))
-    assert [len(each) for each in found] == [0] * 600
+        lists = await asyncio.gather(*(nacos.naming.instances("orders") for _ in range(600)))
+    assert [len(each) for each in lists] == [0] * 600
     assert "lost Nacos server" not in caplog.text
 
 
@@ -172,7 +172,7 @@ def test_a_publish_that_may_have_arrived_is_not_repeated(
         assert not other.requests
 
 
-def test_a_publish_answered_with_a_server_error_is_not_repeated(
+def test_a_publish_that_ends_in_a_server_error_is_not_repeated(
     pair: tuple[FakeNacosServer, FakeNacosServer],
 ) -> None:
     with client(*pair) as nacos:
@@ -203,7 +203,7 @@ def test_a_lost_compare_and_set_is_no_reason_to_leave_the_server(
         assert nacos.server_in_use == first.address
 
 
-def test_no_server_at_all_says_what_each_attempt_met(server: FakeNacosServer) -> None:
+def test_without_any_server_the_error_lists_each_attempt(server: FakeNacosServer) -> None:
     server.stop()
     with client(server) as nacos, pytest.raises(ServerUnavailableError) as caught:
         nacos.config.get("app.yaml")
@@ -249,18 +249,15 @@ def test_lost_and_back_are_logged_once_each(
 def test_want_of_a_connection_is_not_blamed_on_the_server(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with NacosClient("127.0.0.1:1") as nacos:
-        operation = nacos._core.naming.instances(nacos._core.service_key("orders", None, None))
-        busy = NoAnswer("no connection was free", sent=False, ours=True)
+    def find_no_connection(_: httpx.Request) -> httpx.Response:
+        raise httpx.PoolTimeout("no connection was free")
 
-        def never_free() -> None:
-            next(operation)
-            while True:
-                operation.throw(busy)
-                next(operation)
-
-        with pytest.raises(ServerUnavailableError, match="no connection was free"):
-            never_free()
+    transport = httpx.MockTransport(find_no_connection)
+    with (
+        NacosClient("127.0.0.1:1", transport=transport) as nacos,
+        pytest.raises(ServerUnavailableError, match="no connection was free"),
+    ):
+        nacos.naming.instances("orders")
     assert "lost Nacos server" not in caplog.text
 
 
@@ -277,7 +274,7 @@ class TestServers:
     def test_those_that_rest_are_passed_over_until_their_time_is_over(self) -> None:
         clock = ManualClock()
         servers, first, (second, third) = self.three(clock)
-        servers.failed(second, "gone")
+        servers.record_failure(second, "gone")
         assert servers.pick(tried=[first]) == third
         clock.advance(5)
         assert servers.pick(tried=[first]) == second
@@ -286,7 +283,7 @@ class TestServers:
         clock = ManualClock()
         servers, first, (second, third) = self.three(clock)
         for each in (second, third, first):
-            servers.failed(each, "gone")
+            servers.record_failure(each, "gone")
             clock.advance(1)
         assert servers.pick() == second
 
@@ -298,7 +295,7 @@ class TestServers:
         assert servers.pick() == first
         servers.replace(["y"])
         assert servers.pick() == "y"
-        servers.failed("gone-from-the-list", "late news")
+        servers.record_failure("gone-from-the-list", "late news")
         assert servers.pick() == "y"
 
     def test_one_that_comes_and_goes_gets_a_line_in_ten_seconds(
@@ -307,22 +304,42 @@ class TestServers:
         clock = ManualClock()
         servers, first, _ = self.three(clock)
         for _ in range(30):
-            servers.failed(first, "flaps")
-            servers.answered(first)
+            servers.record_failure(first, "flaps")
+            servers.record_success(first)
             clock.advance(1)
         assert sum("lost" in record.message for record in caplog.records) == 3
+
+    def test_after_a_fork_the_lock_of_a_parents_thread_is_not_waited_for(self) -> None:
+        inside, release = threading.Event(), threading.Event()
+
+        def clock() -> float:
+            if threading.current_thread().name == "parent's":
+                inside.set()
+                assert release.wait(30)
+            return 1000.0
+
+        servers = Servers(["a"], clock=clock, rng=random.Random(1), rest_seconds=5)
+        thread = threading.Thread(target=servers.pick, name="parent's")
+        thread.start()
+        try:
+            assert inside.wait(30)
+            servers.after_fork()
+            assert servers.pick() == "a"
+        finally:
+            release.set()
+            thread.join()
 
 
 class TestAddressServer:
     """The servers come from a list over HTTP."""
 
     @staticmethod
-    def transport(*answers: httpx.Response) -> httpx.MockTransport:
-        waiting = list(answers)
+    def transport(*lists: httpx.Response) -> httpx.MockTransport:
+        remaining = list(lists)
 
         def handle(request: httpx.Request) -> httpx.Response:
             if request.url.path == "/nacos/serverlist":
-                return waiting.pop(0)
+                return remaining.pop(0)
             body = {"code": 0, "message": "", "data": []}
             return httpx.Response(200, json=body)
 
@@ -335,19 +352,19 @@ class TestAddressServer:
             assert nacos.server_in_use in {"10.0.0.1:8848", "10.0.0.2:8848"}
 
     @pytest.mark.parametrize(
-        ("answer", "why"),
+        ("response", "reason"),
         [
             (httpx.Response(500), "HTTP 500"),
             (httpx.Response(200, text=""), "an empty list"),
             (httpx.Response(200, text="<html>no list"), "server_addr must be"),
         ],
     )
-    def test_without_any_list_a_call_fails_and_says_why(
-        self, answer: httpx.Response, why: str
+    def test_without_any_list_a_call_fails_with_the_reason(
+        self, response: httpx.Response, reason: str
     ) -> None:
         with (
-            NacosClient(endpoint="10.9.9.9", transport=self.transport(answer)) as nacos,
-            pytest.raises(ServerUnavailableError, match=why),
+            NacosClient(endpoint="10.9.9.9", transport=self.transport(response)) as nacos,
+            pytest.raises(ServerUnavailableError, match=reason),
         ):
             nacos.naming.instances("orders")
 

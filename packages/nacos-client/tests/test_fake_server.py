@@ -107,12 +107,14 @@ def test_forgotten_instances_and_a_restart_on_the_same_port(server: FakeNacosSer
         nacos.naming.register("orders", "10.0.0.1", 80)
 
 
-def test_a_port_in_use_is_an_os_error(server: FakeNacosServer) -> None:
+def test_a_port_in_use_is_an_os_error() -> None:
     other = FakeNacosServer()
-    other._port = server._port
-    with pytest.raises(OSError, match="address already in use"):
-        other.start()
-    other.stop()
+    with other:
+        taken_port = int(other.address.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", taken_port)):
+        with pytest.raises(OSError, match="address already in use"):
+            other.start()
+        other.stop()
 
 
 async def test_it_is_an_async_context_manager_too() -> None:
@@ -146,9 +148,9 @@ async def test_it_is_an_async_context_manager_too() -> None:
 def test_refusals_have_the_real_servers_status_and_words(
     open_server: FakeNacosServer, method: str, path: str, status: int, words: str
 ) -> None:
-    answer = raw(open_server, method, path)
-    assert answer.status_code == status
-    assert words in answer.text
+    response = raw(open_server, method, path)
+    assert response.status_code == status
+    assert words in response.text
 
 
 def test_metadata_may_be_written_as_pairs(open_server: FakeNacosServer) -> None:
@@ -214,12 +216,12 @@ def test_a_client_that_hangs_up_early_or_sends_nonsense_does_no_harm(
     assert raw(open_server, "GET", "/nacos/v3/admin/core/state/readiness").status_code == 200
 
 
-async def test_as_an_asgi_app_it_answers_http_only_and_can_drop_a_connection() -> None:
+async def test_as_an_asgi_app_it_responses_http_only_and_can_drop_a_connection() -> None:
     fake = FakeNacosServer(auth=False)
     transport = httpx.ASGITransport(fake)
     async with httpx.AsyncClient(transport=transport, base_url="http://fake") as client:
-        answer = await client.get("/nacos/v3/admin/core/state/readiness")
-        assert json.loads(answer.text)["code"] == 0
+        response = await client.get("/nacos/v3/admin/core/state/readiness")
+        assert json.loads(response.text)["code"] == 0
         fake.inject("drop")
         with pytest.raises(ConnectionResetError):
             await client.get("/nacos/v3/admin/core/state/readiness")

@@ -10,17 +10,16 @@ import threading
 import time
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any
 
 import httpx
 import pytest
 
 from nacos_client import AsyncNacosClient, ClientClosedError, NacosClient
-from nacos_client._background import Background
+from nacos_client._background import BackgroundLoop
 from nacos_client._steps import Operation, Wait
 from nacos_client._transport import AsyncRunner, SyncRunner, TransportOptions
 from nacos_client.testing import FakeNacosServer
-from nacos_client.testing.contract import eventually
+from nacos_client.testing.contract import wait_until
 
 
 def threads() -> set[str]:
@@ -75,7 +74,7 @@ async def test_a_cancelled_call_comes_out_cancelled_and_the_client_stays_usable(
     async with AsyncNacosClient(server.address, username="nacos", password="nacos") as nacos:
         fault = server.inject("delay", "/login", seconds=60)
         waiting = [asyncio.create_task(nacos.naming.instances("orders")) for _ in range(3)]
-        await eventually(lambda: fault.times == 0)
+        await wait_until(lambda: fault.times == 0)
         waiting[0].cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting[0]
@@ -115,7 +114,7 @@ def test_one_client_serves_one_event_loop_after_the_other(server: FakeNacosServe
         if last:
             await nacos.aclose()
         else:
-            await nacos._runner.aclose()
+            await nacos.close_connections()
         return len(found)
 
     assert [asyncio.run(use(last)) for last in (False, True)] == [0, 0]
@@ -136,7 +135,7 @@ def test_one_client_serves_two_event_loops_at_once(server: FakeNacosServer) -> N
     thread.start()
 
     async def here() -> None:
-        await eventually(lambda: results == [0])
+        await wait_until(lambda: results == [0])
         results.append(len(await nacos.naming.instances("orders")))
         await nacos.aclose()
         loops[0].call_soon_threadsafe(ended.set)
@@ -157,13 +156,13 @@ def test_a_watch_whose_event_loop_has_ended_ends_too(
     async def begin() -> None:
         await nacos.admin.publish("app.yaml", "a: 1")
         nacos.config.watch("app.yaml", heard.append)
-        await eventually(lambda: heard)
-        await nacos._runner.aclose()
+        await wait_until(lambda: heard)
+        await nacos.close_connections()
 
     asyncio.run(begin())
     with NacosClient(server.address, username="nacos", password="nacos") as other:
         other.admin.publish("app.yaml", "a: 2")
-    asyncio.run(eventually(lambda: "the event loop it was started on is closed" in caplog.text))
+    asyncio.run(wait_until(lambda: "the event loop it was started on is closed" in caplog.text))
     asyncio.run(nacos.aclose())
     assert len(heard) == 1
 
@@ -175,9 +174,6 @@ FORK = """
     nacos = NacosClient(sys.argv[1], username="nacos", password="nacos")
     nacos.admin.publish("app.yaml", "a: 1")
     nacos.naming.register("orders", "10.0.0.1", 80)
-    # As if other threads were in the middle of something.
-    nacos._core.session.servers._lock.acquire()
-    nacos._core.session.login._lock.acquire()
     child = os.fork()
     if child == 0:
         code = 1
@@ -200,8 +196,6 @@ FORK = """
             code = 0
         finally:
             os._exit(code)
-    nacos._core.session.servers._lock.release()
-    nacos._core.session.login._lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert [each.ip for each in nacos.naming.instances("orders")] == ["10.0.0.1"]
     nacos.close()
@@ -222,6 +216,33 @@ def test_a_forked_child_reads_but_does_not_take_over_its_parents_watches(
     assert done.returncode == 0, done.stderr
 
 
+FORK_DURING_LOGIN = """
+    import os, sys, threading, time
+    from nacos_client import NacosClient
+    from nacos_client.testing import FakeNacosServer
+
+    with FakeNacosServer() as server:
+        nacos = NacosClient(server.address, username="nacos", password="nacos")
+        fault = server.inject("delay", "/login", seconds=5)
+        thread = threading.Thread(target=lambda: nacos.naming.instances("orders"))
+        thread.start()
+        while fault.times:
+            time.sleep(0.01)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                began = time.monotonic()
+                nacos.naming.instances("orders")
+                code = 0 if time.monotonic() - began < 4 else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        thread.join()
+        nacos.close()
+"""
+
+
 ASYNC_FORK = """
     import asyncio, os, sys
     from nacos_client import AsyncNacosClient
@@ -238,7 +259,7 @@ ASYNC_FORK = """
         if child == 0:
             os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        await nacos._runner.aclose()
+        await nacos.close_connections()
 
     asyncio.run(parent())
     child = os.fork()
@@ -251,6 +272,18 @@ ASYNC_FORK = """
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     asyncio.run(nacos.aclose())
 """
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_does_not_wait_for_a_login_of_its_parent() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FORK_DURING_LOGIN)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -296,13 +329,13 @@ def test_a_clock_set_back_by_an_hour_disturbs_nothing(
         nacos.admin.publish("app.yaml", "a: 1")
         nacos.config.watch("app.yaml", heard.append)
         nacos.naming.register("orders", "10.0.0.1", 80, metadata=labels)
-        asyncio.run(eventually(lambda: heard))
+        asyncio.run(wait_until(lambda: heard))
         now = time.time
         monkeypatch.setattr(time, "time", lambda: now() - 3600)
         sent = nacos.naming.beat_status.sent
         nacos.admin.publish("app.yaml", "a: 2")
-        asyncio.run(eventually(lambda: len(heard) == 2))
-        asyncio.run(eventually(lambda: nacos.naming.beat_status.sent > sent + 3))
+        asyncio.run(wait_until(lambda: len(heard) == 2))
+        asyncio.run(wait_until(lambda: nacos.naming.beat_status.sent > sent + 3))
         assert nacos.naming.beat_status.failed == 0
         assert [path for _, path in server.requests].count("/v3/auth/user/login") == 1
 
@@ -322,24 +355,24 @@ class TestTransport:
             heard: list[object] = []
             await nacos.admin.publish("app.yaml", "a: 1")
             nacos.config.watch("app.yaml", heard.append)
-            await eventually(lambda: heard)
+            await wait_until(lambda: heard)
 
     def test_a_sync_transport_serves_the_background_too(self) -> None:
         def handle(request: httpx.Request) -> httpx.Response:
             return httpx.Response(200, json={"code": 0, "data": "ok"})
 
-        made: list[httpx.MockTransport] = []
+        transports: list[httpx.MockTransport] = []
 
         def factory() -> httpx.MockTransport:
-            made.append(httpx.MockTransport(handle))
-            return made[-1]
+            transports.append(httpx.MockTransport(handle))
+            return transports[-1]
 
         with NacosClient("127.0.0.1:1", transport=factory) as nacos:
             labels = {"preserved.heart.beat.interval": "50"}
             nacos.naming.register("orders", "10.0.0.1", 80, metadata=labels)
-            asyncio.run(eventually(lambda: nacos.naming.beat_status.sent > 2))
+            asyncio.run(wait_until(lambda: nacos.naming.beat_status.sent > 2))
             assert nacos.naming.beat_status.failed == 0
-        assert len(made) == 2
+        assert len(transports) == 2
 
     @pytest.mark.parametrize(
         ("address", "proxied"),
@@ -356,11 +389,10 @@ class TestTransport:
     ) -> None:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
         monkeypatch.setenv("no_proxy", "nacos.internal")
-        with NacosClient(address) as nacos:
-            options: Any = nacos._core.options.for_server(f"http://{address}/nacos")
-        assert (options["proxy"] == "http://127.0.0.1:9") is proxied
-        with NacosClient(address, trust_env=False) as nacos:
-            assert nacos._core.options.for_server(f"http://{address}")["proxy"] is None
+        url = f"http://{address}/nacos"
+        proxy = TransportOptions().build_arguments(url)["proxy"]
+        assert (proxy == "http://127.0.0.1:9") is proxied
+        assert TransportOptions(trust_env=False).build_arguments(url)["proxy"] is None
 
 
 def test_a_client_is_closed_even_where_nothing_was_started() -> None:
@@ -370,8 +402,8 @@ def test_a_client_is_closed_even_where_nothing_was_started() -> None:
         nacos.config.get("a")
 
 
-def test_what_has_not_begun_when_the_thread_ends_begins_before_it_is_cancelled() -> None:
-    """One cancelled earlier drops what it was given to wait for, and Python warns of that."""
+def test_a_task_that_has_not_begun_when_the_thread_ends_begins_before_it_is_cancelled() -> None:
+    """One cancelled earlier drops the coroutine it should await, and Python warns of that."""
 
     async def nothing() -> None:
         await asyncio.sleep(0)
@@ -386,10 +418,10 @@ def test_what_has_not_begun_when_the_thread_ends_begins_before_it_is_cancelled()
             await asyncio.wait([asyncio.create_task(waiting_for(nothing()))])
 
     for _ in range(20):
-        background = Background("nacos-test", nothing)
+        background = BackgroundLoop("nacos-test", nothing)
         for turns in range(4):
             background.submit(starting(turns))
-        background.stop().result(10)
+        background.close().result(10)
         background.join()
     gc.collect()
 
@@ -401,9 +433,9 @@ def waiting_for(future: Future[None]) -> Operation[None]:
 def test_a_call_that_a_close_cuts_off_says_so() -> None:
     cut_off: Future[None] = Future()
     cut_off.cancel()
-    with pytest.raises(ClientClosedError, match="while this call was on"):
+    with pytest.raises(ClientClosedError, match="while this call was under way"):
         SyncRunner(TransportOptions()).run(waiting_for(cut_off))
-    with pytest.raises(ClientClosedError, match="while this call was on"):
+    with pytest.raises(ClientClosedError, match="while this call was under way"):
         asyncio.run(AsyncRunner(TransportOptions()).run(waiting_for(cut_off)))
 
 
@@ -422,28 +454,29 @@ def test_a_caller_that_is_cancelled_stays_cancelled(closed: bool) -> None:
     asyncio.run(main())
 
 
-def test_work_given_while_another_thread_closes_always_ends() -> None:
+def test_work_submitted_while_another_thread_closes_always_ends() -> None:
     async def nothing() -> None:
         """Done at once."""
 
-    def give() -> None:
+    def submit() -> None:
         with pytest.raises(ClientClosedError):  # noqa: PT012 - only one of many is refused
             while True:
                 background.submit(nothing()).result(10)
-                given.set()
+                submitted.set()
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(300):
-            background, given = Background("nacos-test", nothing), threading.Event()
-            givers = [threading.Thread(target=give, daemon=True) for _ in range(4)]
-            for giver in givers:
-                giver.start()
-            assert given.wait(10)
-            background.stop().result(10)
-            for giver in givers:
-                giver.join(10)
-            assert not any(giver.is_alive() for giver in givers)
+            background = BackgroundLoop("nacos-test", nothing)
+            submitted = threading.Event()
+            submitters = [threading.Thread(target=submit, daemon=True) for _ in range(4)]
+            for submitter in submitters:
+                submitter.start()
+            assert submitted.wait(10)
+            background.close().result(10)
+            for submitter in submitters:
+                submitter.join(10)
+            assert not any(submitter.is_alive() for submitter in submitters)
     finally:
         sys.setswitchinterval(before)

@@ -1,9 +1,13 @@
 """Tokens: fetched once, kept in a header, renewed in time, and not fought over."""
 
 import asyncio
+import base64
 import contextlib
+import hashlib
+import hmac
 import logging
 import random
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +23,7 @@ from nacos_client import (
     NacosError,
     PermissionDeniedError,
     ServerUnavailableError,
+    Settings,
 )
 from nacos_client._login import Login, Token
 from nacos_client._steps import Operation, Request, Sleep, Wait
@@ -93,7 +98,7 @@ def test_wrong_credentials_are_not_tried_at_every_call(server: FakeNacosServer) 
     assert logins(server) == 1
 
 
-def test_a_login_nobody_answers_says_so_to_all_who_wait(server: FakeNacosServer) -> None:
+def test_a_login_without_a_response_fails_all_waiting_calls(server: FakeNacosServer) -> None:
     server.stop()
     with connect(server) as nacos, ThreadPoolExecutor(4) as pool:
         for waiting in [pool.submit(nacos.naming.instances, "orders") for _ in range(4)]:
@@ -121,7 +126,7 @@ def test_where_there_is_no_v3_login_the_v1_login_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         httpx.Response(200, json={"code": 23000, "message": "auth type"}),
         httpx.Response(200, json=["token"]),
@@ -129,14 +134,14 @@ def test_where_there_is_no_v3_login_the_v1_login_is_used() -> None:
         httpx.Response(501, json={"code": 501, "message": "no"}),
     ],
 )
-def test_a_login_that_yields_no_token_is_an_error(answer: httpx.Response) -> None:
+def test_a_login_that_yields_no_token_is_an_error(response: httpx.Response) -> None:
     with (
         NacosClient(
             "127.0.0.1:1",
             username="u",
             password="p",
             login_attempts=1,
-            transport=httpx.MockTransport(lambda _: answer),
+            transport=httpx.MockTransport(lambda _: response),
         ) as nacos,
         pytest.raises(NacosError),
     ):
@@ -173,23 +178,29 @@ def test_no_secret_is_in_a_log_a_url_a_repr_or_an_exception(
     nacos = NacosClient(
         "127.0.0.1:1", username="u", password=password, transport=httpx.MockTransport(handle)
     )
-    told = [repr(nacos), str(nacos), repr(nacos._core.settings), str(nacos._core.settings)]
-    told.append(repr(AccessKeyCredentials("key", password)))
+    settings = Settings.load("127.0.0.1:1", {"username": "u", "password": password})
+    texts = [repr(nacos), str(nacos), repr(settings), str(settings)]
+    texts.append(repr(AccessKeyCredentials("key", password)))
     with pytest.raises(AuthenticationError) as caught:
         nacos.config.get("app.yaml")
     error: BaseException | None = caught.value
     while error is not None:
-        told += [str(error), repr(error), repr(vars(error))]
+        texts += [str(error), repr(error), repr(vars(error))]
         error = error.__cause__ or error.__context__
     nacos.close()
-    told += [record.getMessage() for record in caplog.records] + urls
+    texts += [record.getMessage() for record in caplog.records] + urls
     assert len(urls) > 2
-    for text in told:
+    for text in texts:
         assert password not in text
         assert token not in text
     for secret in (Token(token, 0, 0, 0), Request("POST", "/x", form={"password": password})):
         assert password not in repr(secret)
         assert token not in repr(secret)
+
+
+def sign(text: str) -> str:
+    digest = hmac.new(b"secret", text.encode(), hashlib.sha1).digest()
+    return base64.b64encode(digest).decode()
 
 
 class TestSigning:
@@ -217,7 +228,7 @@ class TestSigning:
 
     def test_config_calls_are_signed_over_namespace_and_group(self) -> None:
         headers = self.headers_of(lambda nacos: nacos.config.get("app.yaml", group="G"))
-        expected = AccessKeyCredentials("key", "secret")._sign(f"public+G+{headers['Timestamp']}")
+        expected = sign(f"public+G+{headers['Timestamp']}")
         assert headers["Spas-AccessKey"] == "key"
         assert headers["Spas-Signature"] == expected
 
@@ -225,17 +236,17 @@ class TestSigning:
         headers = self.headers_of(lambda nacos: nacos.naming.instances("orders", group="G"))
         assert headers["ak"] == "key"
         assert headers["data"].endswith("@@G@@orders")
-        assert headers["signature"] == AccessKeyCredentials("key", "secret")._sign(headers["data"])
+        assert headers["signature"] == sign(headers["data"])
 
 
 class Scripted:
-    """Answers logins in virtual time, and counts them."""
+    """Handles logins in virtual time, and counts them."""
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.logins = 0
         self.failure: NacosError | None = None
-        self.seconds = 100
+        self.seconds: Any = 100
         self.slept: list[float] = []
 
     def exchange(self, request: Request, deadline: float) -> Operation[Any]:
@@ -282,33 +293,33 @@ def refused() -> AuthenticationError:
 def test_a_token_is_kept_for_nine_tenths_of_its_life_and_renewed_before_its_end(
     login: Login, scripted: Scripted, clock: ManualClock
 ) -> None:
-    first = scripted.run(login.token(clock() + 10))
+    first = scripted.run(login.get_token(clock() + 10))
     clock.advance(89)
-    assert scripted.run(login.token(clock() + 10)) is first
+    assert scripted.run(login.get_token(clock() + 10)) is first
     clock.advance(5)
-    second = scripted.run(login.token(clock() + 10))
+    second = scripted.run(login.get_token(clock() + 10))
     assert second.text == "token-2"
     assert second.ends_at > first.ends_at
 
 
-def test_while_one_renews_the_others_go_on_with_the_old_token(
+def test_while_one_call_renews_the_token_the_others_use_the_old_one(
     login: Login, scripted: Scripted, clock: ManualClock
 ) -> None:
-    first = scripted.run(login.token(clock() + 10))
+    first = scripted.run(login.get_token(clock() + 10))
     clock.advance(95)
-    renewing = login.token(clock() + 10)
+    renewing = login.get_token(clock() + 10)
     next(renewing)
-    assert scripted.run(login.token(clock() + 10)) is first
+    assert scripted.run(login.get_token(clock() + 10)) is first
     renewing.close()
-    assert scripted.run(login.token(clock() + 10)).text == "token-3"
+    assert scripted.run(login.get_token(clock() + 10)).text == "token-3"
 
 
-def test_without_a_token_the_others_wait_for_whoever_logs_in(
+def test_without_a_token_the_others_wait_for_the_call_that_logs_in(
     login: Login, scripted: Scripted, clock: ManualClock
 ) -> None:
-    leading = login.token(clock() + 10)
+    leading = login.get_token(clock() + 10)
     next(leading)
-    waiting = login.token(clock() + 10)
+    waiting = login.get_token(clock() + 10)
     step = next(waiting)
     assert isinstance(step, Wait)
     assert step.timeout_seconds == 10
@@ -320,24 +331,24 @@ def test_without_a_token_the_others_wait_for_whoever_logs_in(
     assert scripted.logins == 1
 
 
-def test_whoever_waits_too_long_for_another_login_gets_a_timeout(
+def test_a_call_that_waits_too_long_for_another_login_times_out(
     login: Login, clock: ManualClock
 ) -> None:
-    leading = login.token(clock() + 10)
+    leading = login.get_token(clock() + 10)
     next(leading)
-    waiting = login.token(clock() + 10)
+    waiting = login.get_token(clock() + 10)
     next(waiting)
     with pytest.raises(ServerUnavailableError, match="another login is under way"):
         waiting.throw(TimeoutError())
     leading.close()
 
 
-def test_a_cancelled_login_is_taken_over_by_who_waits(
+def test_a_cancelled_login_is_taken_over_by_a_waiting_call(
     login: Login, scripted: Scripted, clock: ManualClock
 ) -> None:
-    leading = login.token(clock() + 10)
+    leading = login.get_token(clock() + 10)
     next(leading)
-    waiting = login.token(clock() + 10)
+    waiting = login.get_token(clock() + 10)
     step = next(waiting)
     assert isinstance(step, Wait)
     leading.close()
@@ -351,35 +362,37 @@ def test_a_cancelled_login_is_taken_over_by_who_waits(
 def test_a_renewal_that_fails_keeps_the_old_token_until_it_ends(
     login: Login, scripted: Scripted, clock: ManualClock
 ) -> None:
-    first = scripted.run(login.token(clock() + 10))
+    first = scripted.run(login.get_token(clock() + 10))
     scripted.failure = ServerUnavailableError("login", ("gone",))
     clock.advance(95)
-    assert scripted.run(login.token(clock() + 10)) is first
-    assert scripted.run(login.token(clock() + 10)) is first
+    assert scripted.run(login.get_token(clock() + 10)) is first
+    assert scripted.run(login.get_token(clock() + 10)) is first
     assert scripted.logins == 2
     clock.advance(6)
     with pytest.raises(ServerUnavailableError):
-        scripted.run(login.token(clock() + 10))
+        scripted.run(login.get_token(clock() + 10))
 
 
-def test_refusals_are_believed_after_four_tries_and_back_off_longer_each_time(
+def test_a_refusal_is_final_after_four_attempts_and_the_next_login_waits_longer_each_time(
     login: Login, scripted: Scripted, clock: ManualClock
 ) -> None:
     scripted.failure = refused()
     waits = []
     for _ in range(5):
         with pytest.raises(AuthenticationError):
-            scripted.run(login.token(clock() + 60))
+            scripted.run(login.get_token(clock() + 60))
         before = scripted.logins
         began = clock()
         while scripted.logins == before:
             with pytest.raises(AuthenticationError):
-                scripted.run(login.token(clock() + 1))
+                scripted.run(login.get_token(clock() + 1))
             if scripted.logins == before:
                 clock.advance(0.5)
         waits.append(clock() - began)
     assert waits[0] < 4 < waits[2] <= max(waits) <= 13
-    assert [round(pause) for pause in scripted.slept if pause][:3] in ([0, 1, 2], [1, 1, 2])
+    first, second, third, *_ = (pause for pause in scripted.slept if pause)
+    assert 0.3 < first < 0.8 < second + first
+    assert 1.3 < third < 3
 
 
 def test_a_token_refused_right_after_its_login_is_not_renewed_over_and_over(
@@ -387,8 +400,8 @@ def test_a_token_refused_right_after_its_login_is_not_renewed_over_and_over(
 ) -> None:
     renewed = 0
     for _ in range(100):
-        token = scripted.run(login.token(clock() + 10))
-        renewed += login.rejected(token)
+        token = scripted.run(login.get_token(clock() + 10))
+        renewed += login.reject_token(token)
         clock.advance(0.1)
     assert 1 < renewed < 8
 
@@ -396,8 +409,70 @@ def test_a_token_refused_right_after_its_login_is_not_renewed_over_and_over(
 def test_a_refused_token_that_was_replaced_meanwhile_is_worth_another_try(
     login: Login, scripted: Scripted, clock: ManualClock
 ) -> None:
-    old = scripted.run(login.token(clock() + 10))
-    assert login.rejected(old)
-    scripted.run(login.token(clock() + 10))
-    assert login.rejected(old)
+    old = scripted.run(login.get_token(clock() + 10))
+    assert login.reject_token(old)
+    scripted.run(login.get_token(clock() + 10))
+    assert login.reject_token(old)
     assert scripted.logins == 2
+
+
+def test_a_token_that_ends_after_a_failed_renewal_leads_to_a_login_at_once(
+    login: Login, scripted: Scripted, clock: ManualClock
+) -> None:
+    scripted.run(login.get_token(clock() + 10))
+    clock.advance(99.8)
+    scripted.failure = ServerUnavailableError("login", ("gone",))
+    scripted.run(login.get_token(clock() + 10))
+    scripted.failure = None
+    clock.advance(0.3)
+    assert scripted.run(login.get_token(clock() + 10)).text == "token-3"
+
+
+@pytest.mark.parametrize("lifetime", [None, "soon", -1, 0, float("nan"), [], 10**400])
+def test_a_lifetime_that_is_none_is_five_hours(
+    login: Login, scripted: Scripted, clock: ManualClock, lifetime: Any
+) -> None:
+    scripted.seconds = lifetime
+    assert scripted.run(login.get_token(clock() + 10)).ends_at == clock() + 18000
+
+
+def test_after_a_fork_neither_the_lock_nor_a_login_of_the_parent_is_waited_for(
+    scripted: Scripted,
+) -> None:
+    clock = BlockingClock()
+    login = Login("u", "p", scripted.exchange, clock=clock, rng=random.Random(7))
+    under_way = login.get_token(scripted.clock() + 10)
+    next(under_way)
+    with clock.blocked(lambda: scripted.run(login.get_token(scripted.clock() + 10))):
+        login.after_fork()
+        assert scripted.run(login.get_token(scripted.clock() + 10)).text == "token-2"
+    under_way.close()
+
+
+class BlockingClock:
+    """A clock that can hold a thread in the middle of what it does."""
+
+    def __init__(self) -> None:
+        self.holds = False
+        self.held = threading.Event()
+        self.released = threading.Event()
+
+    def __call__(self) -> float:
+        if self.holds:
+            self.holds = False
+            self.held.set()
+            assert self.released.wait(30)
+        return 1000.0
+
+    @contextlib.contextmanager
+    def blocked(self, call: Callable[[], object]) -> Iterator[None]:
+        """Another thread is inside the call, with the locks it took."""
+        self.holds = True
+        thread = threading.Thread(target=call)
+        thread.start()
+        assert self.held.wait(30)
+        try:
+            yield
+        finally:
+            self.released.set()
+            thread.join()

@@ -15,9 +15,10 @@ from nacos_client import (
     NacosClient,
     NoInstanceError,
     ServerUnavailableError,
+    WatchStatus,
 )
 from nacos_client.testing import FakeNacosServer
-from nacos_client.testing.contract import eventually
+from nacos_client.testing.contract import wait_until
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ async def test_an_outage_is_bridged_by_the_last_good_list_which_says_its_age(
     assert kept.stale
     assert kept.age_seconds > 0
     with pytest.raises(ServerUnavailableError):
-        await nacos.naming.instances("never-asked-for")
+        await nacos.naming.instances("never-read")
     server.start()
     assert not (await nacos.naming.instances("orders")).stale
 
@@ -155,8 +156,10 @@ class TestPick:
     ) -> None:
         for ip, weight in (("10.0.0.1", 1), ("10.0.0.2", 9), ("10.0.0.3", 0)):
             await nacos.naming.register("orders", ip, 80, weight=weight)
-        found = await nacos.naming.instances("orders")
-        picks = Counter(nacos._core.naming.pick(found).ip for _ in range(3000))
+        lists: list[InstanceList] = []
+        nacos.naming.subscribe("orders", lists.append)
+        await wait_until(lambda: lists)
+        picks = Counter([(await nacos.naming.pick("orders")).ip for _ in range(3000)])
         assert picks["10.0.0.3"] == 0
         assert 6 < picks["10.0.0.2"] / picks["10.0.0.1"] < 13.5
         assert (await nacos.naming.pick("orders")).ip in picks
@@ -173,7 +176,7 @@ class TestPick:
         await nacos.naming.register("orders", "10.0.0.1", 80)
         heard: list[InstanceList] = []
         nacos.naming.subscribe("orders", heard.append)
-        await eventually(lambda: heard)
+        await wait_until(lambda: heard)
         server.stop()
         assert (await nacos.naming.pick("orders")).ip == "10.0.0.1"
 
@@ -188,15 +191,18 @@ class TestSubscription:
         async with AsyncNacosClient(server.address, username="nacos", password="nacos") as other:
             await other.naming.register("orders", "10.0.0.1", 80)
             nacos.naming.subscribe("orders", heard.append)
-            await eventually(lambda: heard and len(heard[-1]) == 1)
+            await wait_until(lambda: heard and len(heard[-1]) == 1)
             server.stop()
-            await eventually(lambda: heard[-1].stale)
+            await wait_until(lambda: heard[-1].stale)
+            assert nacos.naming.subscription_status == WatchStatus(watched=1, failing=1)
             server.start()
-            await eventually(lambda: not heard[-1].stale)
+            await wait_until(lambda: not heard[-1].stale)
+            healthy = WatchStatus(watched=1, failing=0)
+            await wait_until(lambda: nacos.naming.subscription_status == healthy)
         assert [len(each) for each in heard[:3]] == [1, 1, 1]
         assert [each.added != () for each in heard[:3]] == [True, False, False]
 
-    async def test_a_restarted_server_that_forgot_everyone_is_not_believed_at_once(
+    async def test_the_empty_list_of_a_restarted_server_does_not_count_at_once(
         self, nacos: AsyncNacosClient, server: FakeNacosServer
     ) -> None:
         heard: list[InstanceList] = []
@@ -206,39 +212,39 @@ class TestSubscription:
         ) as other:
             await other.naming.register("orders", "10.0.0.1", 80, metadata=labels)
             nacos.naming.subscribe("orders", heard.append)
-            await eventually(lambda: heard and len(heard[-1]) == 1)
+            await wait_until(lambda: heard and len(heard[-1]) == 1)
             server.stop()
-            await eventually(lambda: heard[-1].stale)
+            await wait_until(lambda: heard[-1].stale)
             server.restart()
-            await eventually(lambda: not heard[-1].stale)
+            await wait_until(lambda: not heard[-1].stale)
             assert all(len(each) == 1 for each in heard)
 
-    async def test_after_an_outage_an_empty_list_is_believed_in_the_end(
+    async def test_after_an_outage_an_empty_list_counts_in_the_end(
         self, nacos: AsyncNacosClient, server: FakeNacosServer
     ) -> None:
         heard: list[InstanceList] = []
         await nacos.naming.register("orders", "10.0.0.1", 80)
         nacos.naming.subscribe("orders", heard.append)
-        await eventually(lambda: heard and len(heard[-1]) == 1)
-        await nacos._runner.run(nacos._core.deregister(registration_of(nacos)))
+        await wait_until(lambda: heard and len(heard[-1]) == 1)
+        await nacos.naming.deregister("orders", "10.0.0.1", 80)
         server.inject("error", "/instance/list", times=6)
-        await eventually(lambda: heard[-1].stale)
-        await eventually(lambda: len(heard[-1]) == 0)
+        await wait_until(lambda: heard[-1].stale)
+        await wait_until(lambda: len(heard[-1]) == 0)
         assert [each.ip for each in heard[-1].removed] == ["10.0.0.1"]
 
-    async def test_a_single_empty_answer_is_not_believed(
+    async def test_a_single_empty_list_does_not_count(
         self, nacos: AsyncNacosClient, server: FakeNacosServer
     ) -> None:
         heard: list[InstanceList] = []
         await nacos.naming.register("orders", "10.0.0.1", 80)
         stop = nacos.naming.subscribe("orders", heard.append)
-        await eventually(lambda: heard)
+        await wait_until(lambda: heard)
         polls = count_lists(server)
         await nacos.naming.deregister("orders", "10.0.0.1", 80)
-        await eventually(lambda: count_lists(server) > polls + 1)
+        await wait_until(lambda: count_lists(server) > polls + 1)
         await nacos.naming.register("orders", "10.0.0.1", 80)
         polls = count_lists(server)
-        await eventually(lambda: count_lists(server) > polls + 3)
+        await wait_until(lambda: count_lists(server) > polls + 3)
         assert all(len(each) == 1 for each in heard)
         stop()
         stop()
@@ -247,12 +253,12 @@ class TestSubscription:
         counts: list[int] = []
 
         async def listener(instances: InstanceList) -> None:
-            again = await nacos.naming.instances(instances.service)
-            counts.append(len(again))
+            listing = await nacos.naming.instances(instances.service)
+            counts.append(len(listing))
 
         await nacos.naming.register("orders", "10.0.0.1", 80)
         nacos.naming.subscribe("orders", listener)
-        await eventually(lambda: counts == [1])
+        await wait_until(lambda: counts == [1])
 
     def test_a_sync_listener_may_use_the_client(self, server: FakeNacosServer) -> None:
         counts: list[int] = []
@@ -261,11 +267,7 @@ class TestSubscription:
             nacos.naming.subscribe(
                 "orders", lambda found: counts.append(len(nacos.naming.instances(found.service)))
             )
-            asyncio.run(eventually(lambda: counts == [1]))
-
-
-def registration_of(nacos: AsyncNacosClient) -> Any:
-    return nacos._core.registration("orders", "10.0.0.1", 80, group=None, namespace=None)
+            asyncio.run(wait_until(lambda: counts == [1]))
 
 
 def count_lists(server: FakeNacosServer) -> int:

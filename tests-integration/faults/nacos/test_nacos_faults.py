@@ -25,7 +25,7 @@ from nacos_client import (
     NacosError,
     ServerUnavailableError,
 )
-from nacos_client.testing.contract import eventually
+from nacos_client.testing.contract import wait_until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -101,8 +101,8 @@ async def test_after_a_kill_all_instances_and_watches_are_back_and_nothing_comes
         for number in range(INSTANCES):
             await registering.naming.register(service, f"10.7.0.{number}", 8000)
         watching.naming.subscribe(service, lambda instances: lengths.append(len(instances)))
-        await eventually(lambda: heard.all_ended_with("version: 1", WATCHES))
-        await eventually(lambda: lengths[-1:] == [INSTANCES])
+        await wait_until(lambda: heard.all_ended_with("version: 1", WATCHES))
+        await wait_until(lambda: lengths[-1:] == [INSTANCES])
 
         await asyncio.to_thread(nacos.kill)
         with pytest.raises(ServerUnavailableError):
@@ -115,11 +115,11 @@ async def test_after_a_kill_all_instances_and_watches_are_back_and_nothing_comes
         async def all_listed() -> bool:
             return await listed(watching, service) == INSTANCES
 
-        await eventually(all_listed, 30)
+        await wait_until(all_listed, 30)
         took = time.monotonic() - ready_at
         for name in documents:
             await watching.admin.publish(name, "version: 2")
-        await eventually(lambda: heard.all_ended_with("version: 2", WATCHES))
+        await wait_until(lambda: heard.all_ended_with("version: 2", WATCHES))
         assert set(map(tuple, heard.contents.values())) == {("version: 1", "version: 2")}
         assert min(lengths[lengths.index(INSTANCES) :]) > 0, "an outage emptied the list"
         assert took < 6, f"listed {took:.1f} s after readiness"
@@ -135,7 +135,7 @@ async def test_a_pause_of_20_seconds_loses_no_instance_and_no_change(nacos: OwnS
         ours.config.watch(name, heard.listen)
         for number in range(10):
             await ours.naming.register(service, f"10.7.1.{number}", 8000)
-        await eventually(lambda: heard.all_ended_with("version: 1", 1))
+        await wait_until(lambda: heard.all_ended_with("version: 1", 1))
         await asyncio.to_thread(nacos.pause)
         try:
             until = time.monotonic() + 20
@@ -153,9 +153,9 @@ async def test_a_pause_of_20_seconds_loses_no_instance_and_no_change(nacos: OwnS
                 return False
             return len(found) == 10 and not found.stale
 
-        await eventually(all_healthy, 10)
+        await wait_until(all_healthy, 10)
         await ours.admin.publish(name, "version: 2")
-        await eventually(lambda: heard.all_ended_with("version: 2", 1))
+        await wait_until(lambda: heard.all_ended_with("version: 2", 1))
         assert heard.contents[name] == ["version: 1", "version: 2"]
         await ours.admin.delete(name)
 
@@ -186,7 +186,7 @@ async def test_a_new_secret_key_is_survived_by_logging_in_again(nacos: OwnServer
         await ours.admin.publish(name, "version: 1")
         ours.config.watch(name, heard.listen)
         await ours.naming.register(service, "10.7.3.1", 8000)
-        await eventually(lambda: heard.all_ended_with("version: 1", 1))
+        await wait_until(lambda: heard.all_ended_with("version: 1", 1))
         key = base64.b64encode(os.urandom(48)).decode()
         await asyncio.to_thread(
             lambda: nacos.restart(nacos__core__auth__plugin__nacos__token__secret__key=key)
@@ -195,9 +195,9 @@ async def test_a_new_secret_key_is_survived_by_logging_in_again(nacos: OwnServer
         async def back() -> bool:
             return await listed(ours, service) == 1
 
-        await eventually(back, 30)
+        await wait_until(back, 30)
         await ours.admin.publish(name, "version: 2")
-        await eventually(lambda: heard.all_ended_with("version: 2", 1))
+        await wait_until(lambda: heard.all_ended_with("version: 2", 1))
         assert Counter(heard.contents[name]) == {"version: 1": 1, "version: 2": 1}
         await ours.admin.delete(name)
 
@@ -237,7 +237,7 @@ async def test_a_normal_stop_takes_the_instances_out_within_two_seconds(
         async def gone() -> bool:
             return await listed(observer, service) == 0
 
-        await eventually(gone, 2)
+        await wait_until(gone, 2)
 
 
 async def readable_on(address: str, environment: dict[str, str], name: str) -> None:
@@ -255,7 +255,7 @@ async def readable_on(address: str, environment: dict[str, str], name: str) -> N
             except ConfigNotFound:
                 return False
 
-        await eventually(there, 20)
+        await wait_until(there, 20)
 
 
 async def test_with_one_of_three_servers_down_reads_beats_and_watches_go_on(
@@ -275,7 +275,7 @@ async def test_with_one_of_three_servers_down_reads_beats_and_watches_go_on(
         await nacos.admin.publish(name, "version: 1")
         nacos.config.watch(name, lambda config: heard.append(config.content))
         await nacos.naming.register(service, "10.7.9.1", 8000)
-        await eventually(lambda: heard == ["version: 1"], 20)
+        await wait_until(lambda: heard == ["version: 1"], 20)
         # A node shows a document some time after the one that took it: first all have it.
         for address in addresses.split(","):
             await readable_on(address.strip(), environment, name)
@@ -295,7 +295,7 @@ async def test_with_one_of_three_servers_down_reads_beats_and_watches_go_on(
                 return False
             return len(found) == 1 and not found.stale
 
-        await eventually(registered, 20)
+        await wait_until(registered, 20)
 
         async def published() -> bool:
             try:
@@ -305,8 +305,8 @@ async def test_with_one_of_three_servers_down_reads_beats_and_watches_go_on(
                 return False
             return True
 
-        await eventually(published, 40)
-        await eventually(lambda: heard[-1] == "version: 2", 20)
+        await wait_until(published, 40)
+        await wait_until(lambda: heard[-1] == "version: 2", 20)
         assert heard == ["version: 1", "version: 2"]
         await nacos.admin.delete(name)
         await asyncio.to_thread(nacos_cluster.up)

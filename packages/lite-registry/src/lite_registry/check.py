@@ -1,39 +1,39 @@
-"""`lite-registry check`: what can be reached, and which permission is missing."""
+"""`lite-registry check`: whether servers are reachable, and which permissions are missing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from .http_client import HttpClientError
+from .kubernetes.access import ApiServer
 
-if TYPE_CHECKING:
-    from .kubernetes.access import ApiServer
+__all__ = ("Finding", "run_checks")
 
-__all__ = ("Finding", "check")
-
-NEEDED = (("", "services"), ("discovery.k8s.io", "endpointslices"))
-VERBS = ("list", "watch")
+_RESOURCES = (("", "services"), ("discovery.k8s.io", "endpointslices"))
+_VERBS = ("list", "watch")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
-    good: bool
-    told: str
+    ok: bool
+    message: str
 
     def __str__(self) -> str:
-        return f"{'ok     ' if self.good else 'MISSING'} {self.told}"
+        return f"{'ok     ' if self.ok else 'MISSING'} {self.message}"
 
 
-async def check(api: ApiServer | None, namespaces: tuple[str, ...], store: str) -> list[Finding]:
-    """Look at everything that `serve` would need; the settings themselves are read already.
+async def run_checks(
+    api: ApiServer | None, namespaces: tuple[str, ...], store: str
+) -> list[Finding]:
+    """Check everything that `serve` needs, besides the settings themselves.
 
     Args:
         api: the API server, if routes come from there.
-        namespaces: those to watch; an empty name = all.
-        store: `memory` or the url of Redis.
+        namespaces: the watched ones; an empty name stands for all.
+        store: `memory`, `none` or the URL of Redis.
     """
     findings = [Finding(True, "settings are complete")]
     if api is not None:
@@ -45,15 +45,17 @@ async def check(api: ApiServer | None, namespaces: tuple[str, ...], store: str) 
 
 async def _check_cluster(api: ApiServer, namespaces: tuple[str, ...]) -> list[Finding]:
     try:
-        client = await api.client()
-        answer = await client.ask("GET", "/version")
-        version = answer.json().get("gitVersion", f"HTTP {answer.status}")
+        client = await api.create_client()
+        response = await client.request("GET", "/version")
+        version = response.json().get("gitVersion", f"HTTP {response.status}")
     except HttpClientError as error:
         return [Finding(False, f"API server {api.url}: {error}; check address and certificates")]
-    findings = [Finding(True, f"API server {api.url} answers ({version})")]
+    findings = [Finding(True, f"API server {api.url} responds ({version})")]
     for namespace in namespaces:
-        for group, resource in NEEDED:
-            findings += [await _check_permission(api, namespace, group, resource, v) for v in VERBS]
+        for group, resource in _RESOURCES:
+            findings += [
+                await _check_permission(api, namespace, group, resource, v) for v in _VERBS
+            ]
     return findings
 
 
@@ -66,27 +68,27 @@ async def _check_permission(
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes},
     }
-    where = f"in namespace {namespace}" if namespace else "in all namespaces"
-    what = f"{verb} {resource}{f'.{group}' if group else ''} {where}"
+    scope = f"in namespace {namespace}" if namespace else "in all namespaces"
+    permission = f"{verb} {resource}{f'.{group}' if group else ''} {scope}"
     try:
-        client = await api.client()
+        client = await api.create_client()
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer = await client.ask("POST", path, document=review)
-        status = cast("dict[str, object]", answer.json().get("status") or {})
+        response = await client.request("POST", path, document=review)
+        status = cast("dict[str, object]", response.json().get("status") or {})
     except HttpClientError as error:
-        return Finding(False, f"{what}: {error}")
-    if answer.status == 401:
-        return Finding(False, f"{what}: the credentials are not accepted; get new ones")
+        return Finding(False, f"{permission}: {error}")
+    if response.status == 401:
+        return Finding(False, f"{permission}: the credentials are not accepted; get new ones")
     if status.get("allowed"):
-        return Finding(True, what)
+        return Finding(True, permission)
     kind = "Role" if namespace else "ClusterRole"
-    return Finding(False, f"{what}: not allowed; grant it with a {kind} and its binding")
+    return Finding(False, f"{permission}: not allowed; grant it with a {kind} and its binding")
 
 
 async def _check_redis(url: str) -> Finding:
-    from .redis_store import reach
+    from .redis_store import find_problem
 
-    reason = await reach(url)
+    reason = await find_problem(url)
     if reason:
         return Finding(False, f"the store of leases: {reason}; check the url")
-    return Finding(True, "the store of leases answers")
+    return Finding(True, "the store of leases responds")

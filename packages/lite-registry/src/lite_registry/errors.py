@@ -3,7 +3,7 @@
 LiteRegistryError
 ├── SettingsError          a flag, variable, key or file is wrong; nothing was started
 ├── AddressInUseError      the port is taken
-└── Problem                a request that cannot be served, as RFC 9457 tells it
+└── Problem                a request that fails, as a problem document of RFC 9457
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ __all__ = ("AddressInUseError", "LiteRegistryError", "Problem", "SettingsError")
 
 
 class LiteRegistryError(Exception):
-    """Root of what lite-registry raises on purpose."""
+    """The root of the errors of lite-registry."""
 
 
 class SettingsError(LiteRegistryError, ValueError):
-    """A setting or a file named by one is wrong; nothing was started."""
+    """A setting, or a file named by a setting, is wrong; nothing was started."""
 
 
 class AddressInUseError(LiteRegistryError, OSError):
-    """Somebody else listens on that address."""
+    """Another program listens on the address."""
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
@@ -31,7 +31,7 @@ class AddressInUseError(LiteRegistryError, OSError):
 
 
 class Problem(LiteRegistryError):  # noqa: N818  (the term of RFC 9457)
-    """A request that ends in a problem document.
+    """A request that fails, and the problem document that says why.
 
     Attributes:
         status: the HTTP status.

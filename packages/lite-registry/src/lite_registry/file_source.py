@@ -6,24 +6,21 @@ import asyncio
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .errors import SettingsError
+from .metrics import Metrics
+from .published_routes import PublishedRoutes
 from .routes import NO_ROUTES, RouteTable, parse_routes
-
-if TYPE_CHECKING:
-    from .metrics import Metrics
-    from .published import PublishedRoutes
 
 __all__ = ("FileRoutes", "StaticRoutes", "read_route_file")
 
 logger = logging.getLogger(__name__)
 
-LARGEST_FILE = 16 * 1024 * 1024
+_MAX_FILE_BYTES = 16 * 1024 * 1024
 
 
 class StaticRoutes:
-    """A table that never changes; without one, no routes."""
+    """A route table that never changes; by default an empty one."""
 
     def __init__(self, table: RouteTable = NO_ROUTES) -> None:
         self._table = table
@@ -33,47 +30,47 @@ class StaticRoutes:
         published.publish(self._table, ages=False)
 
     async def run(self) -> None:
-        """Nothing ever happens."""
+        """Return at once: there is nothing to watch."""
 
 
 class FileRoutes:
-    """A file that is read again whenever it changes; a broken one leaves the last good table."""
+    """A route file that is read again when it changes; a broken one leaves the last good table."""
 
     def __init__(self, path: Path, *, poll_seconds: float = 1.0) -> None:
         self._path = path
         self._poll_seconds = poll_seconds
-        self._seen: tuple[int, ...] | None = None
+        self._signature: tuple[int, ...] | None = None
 
     def start(self, published: PublishedRoutes, metrics: Metrics) -> None:
         """Read and publish the file.
 
         Raises:
-            SettingsError: it cannot be read or is no route file.
+            SettingsError: it cannot be read, or is not a route file.
         """
         self._published = published
-        self._seen = self._signature()
+        self._signature = self._read_signature()
         published.publish(read_route_file(self._path))
 
     async def run(self) -> None:
-        """Look at the file every `poll_seconds` until cancelled."""
+        """Check the file every `poll_seconds`, until cancelled."""
         while True:
             await asyncio.sleep(self._poll_seconds)
-            self._look(self._published)
+            self._reload_if_changed(self._published)
 
-    def _look(self, published: PublishedRoutes) -> None:
-        signature = self._signature()
-        if signature == self._seen:
+    def _reload_if_changed(self, published: PublishedRoutes) -> None:
+        signature = self._read_signature()
+        if signature == self._signature:
             if not published.stale:
-                published.confirm()
+                published.mark_fresh()
             return
-        self._seen = signature
+        self._signature = signature
         try:
             published.publish(read_route_file(self._path))
         except SettingsError as error:
-            logger.warning("%s; the last good routes stay", error)
-            published.doubt()
+            logger.warning("%s; keeping the last valid routes", error)
+            published.mark_stale()
 
-    def _signature(self) -> tuple[int, ...] | None:
+    def _read_signature(self) -> tuple[int, ...] | None:
         try:
             status = self._path.stat()
         except OSError:
@@ -82,29 +79,31 @@ class FileRoutes:
 
 
 def read_route_file(path: Path) -> RouteTable:
-    """The table that the file describes.
+    """The table of a route file.
 
     Raises:
-        SettingsError: it cannot be read, is no JSON or YAML, or breaks a rule of `parse_routes`.
+        SettingsError: it cannot be read, is not JSON or YAML, or breaks a rule of `parse_routes`.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise SettingsError(f"route file {str(path)!r} is larger than {LARGEST_FILE} bytes")
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise SettingsError(f"route file {str(path)!r} is larger than {_MAX_FILE_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"route file {str(path)!r} cannot be read: {error}") from error
-    document = _parse_yaml(path, text) if path.suffix in {".yaml", ".yml"} else _parse(path, text)
+    document = (
+        _parse_yaml(path, text) if path.suffix in {".yaml", ".yml"} else _parse_json(path, text)
+    )
     try:
         return parse_routes(document)
     except SettingsError as error:
         raise SettingsError(f"route file {str(path)!r}: {error}") from error
 
 
-def _parse(path: Path, text: str) -> object:
+def _parse_json(path: Path, text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"route file {str(path)!r} is no JSON: {error}") from error
+        raise SettingsError(f"route file {str(path)!r} is not JSON: {error}") from error
 
 
 def _parse_yaml(path: Path, text: str) -> object:
@@ -117,5 +116,5 @@ def _parse_yaml(path: Path, text: str) -> object:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        told = " ".join(str(error).split())
-        raise SettingsError(f"route file {str(path)!r} is no YAML: {told}") from error
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"route file {str(path)!r} is not YAML: {reason}") from error

@@ -1,45 +1,43 @@
-"""HTTP/1.1 as a client, over asyncio streams and httptools: for the API server and the command.
+"""An HTTP/1.1 client over asyncio streams and httptools: for the API server and the command.
 
-One connection per request: what asks through it asks rarely, or streams for minutes.
+One connection per request: its requests are rare, or stream for minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
 
 from .errors import LiteRegistryError
-from .response import json_bytes
+from .response import encode_json
 
-if TYPE_CHECKING:
-    import ssl
+__all__ = ("HttpClient", "HttpClientError", "HttpResponse", "SilenceError", "StreamedHttpResponse")
 
-__all__ = ("Answer", "HttpClient", "HttpClientError", "SilenceError", "StreamedAnswer")
-
-LARGEST_BODY = 256 * 1024 * 1024
-CHUNK_BYTES = 64 * 1024
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_MAX_BODY_BYTES = 256 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class HttpClientError(LiteRegistryError, OSError):
-    """No answer: the server cannot be reached, hangs, or does not speak HTTP."""
+    """No usable response: the server is unreachable, hangs, or does not speak HTTP."""
 
 
 class SilenceError(HttpClientError):
-    """The connection stands, and nothing came over it for too long."""
+    """The connection is open, but nothing arrived for too long."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A complete answer; header names are lower case."""
+class HttpResponse:
+    """A complete response; header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -49,62 +47,66 @@ class Answer:
         """The body as a JSON object.
 
         Raises:
-            HttpClientError: it is none.
+            HttpClientError: it is something else.
         """
         try:
             document = json.loads(self.body)
         except (ValueError, RecursionError) as error:
-            raise HttpClientError(f"the answer is no JSON: {self.body[:80]!r}") from error
+            raise HttpClientError(f"the response is not JSON: {self.body[:80]!r}") from error
         if not isinstance(document, dict):
-            raise HttpClientError(f"the answer is no JSON object: {self.body[:80]!r}")
+            raise HttpClientError(f"the response is not a JSON object: {self.body[:80]!r}")
         return cast("dict[str, object]", document)
 
 
 @dataclass(slots=True)
-class StreamedAnswer:
-    """An answer whose body is still coming."""
+class StreamedHttpResponse:
+    """A response whose body is read in chunks, or as a whole with `read`."""
 
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
 
     async def read(self) -> bytes:
-        """The rest of the body."""
-        pieces, size = [], 0
+        """The rest of the body.
+
+        Raises:
+            HttpClientError: it breaks off, or is too large.
+        """
+        chunks, size = [], 0
         async for chunk in self.chunks:
             size += len(chunk)
-            if size > LARGEST_BODY:
-                raise HttpClientError(f"the answer is larger than {LARGEST_BODY} bytes")
-            pieces.append(chunk)
-        return b"".join(pieces)
+            if size > _MAX_BODY_BYTES:
+                raise HttpClientError(f"the response is larger than {_MAX_BODY_BYTES} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
 
 
 class HttpClient:
-    """Asks one server.
+    """Sends requests to one server.
 
     Args:
-        url: `http://host:port` or `https://host:port`, perhaps with a path in front of all targets.
+        url: `http://host:port` or `https://host:port`, perhaps with a path before all targets.
         headers: sent with every request.
         ssl_context: for https.
-        server_hostname: the name the certificate has to carry, when it is not the host.
-        connect_seconds: how long a connection may take to come about.
-        silence_seconds: how long the server may say nothing before the connection counts as dead.
+        server_hostname: the name in the server's certificate, when it is not the host.
+        connect_seconds: the time limit for connecting.
+        silence_seconds: after how many seconds without a byte the connection counts as dead.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        headers: Mapping[str, str] = NO_HEADERS,
+        headers: Mapping[str, str] = _NO_HEADERS,
         ssl_context: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
         connect_seconds: float = 5.0,
         silence_seconds: float = 30.0,
     ) -> None:
         parts = urlsplit(url)
-        self._secure = parts.scheme == "https"
+        self._is_secure = parts.scheme == "https"
         self._host = parts.hostname or ""
-        self._port = parts.port or (443 if self._secure else 80)
+        self._port = parts.port or (443 if self._is_secure else 80)
         self._authority = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
         self._headers = headers
@@ -113,22 +115,22 @@ class HttpClient:
         self._connect_seconds = connect_seconds
         self._silence_seconds = silence_seconds
 
-    async def ask(
+    async def request(
         self,
         method: str,
         target: str,
         *,
         document: object = None,
-        headers: Mapping[str, str] = NO_HEADERS,
-    ) -> Answer:
-        """Send a request, with a JSON document when given; the complete answer.
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> HttpResponse:
+        """Send a request, with the document as JSON if there is one; the complete response.
 
         Raises:
-            HttpClientError: there is none.
+            HttpClientError: there is no usable response.
         """
         stream = self.stream(method, target, document=document, headers=headers)
-        async with stream as answer:
-            return Answer(answer.status, answer.headers, await answer.read())
+        async with stream as response:
+            return HttpResponse(response.status, response.headers, await response.read())
 
     @asynccontextmanager
     async def stream(
@@ -137,45 +139,45 @@ class HttpClient:
         target: str,
         *,
         document: object = None,
-        headers: Mapping[str, str] = NO_HEADERS,
+        headers: Mapping[str, str] = _NO_HEADERS,
         silence_seconds: float | None = None,
-    ) -> AsyncIterator[StreamedAnswer]:
-        """The same, with the body as it comes.
+    ) -> AsyncIterator[StreamedHttpResponse]:
+        """Send a request; the response, whose body is read as it arrives.
 
         Raises:
-            HttpClientError: no answer, or the body breaks off or falls silent.
+            HttpClientError: there is no usable response, or its body breaks off or falls silent.
         """
         reader, writer = await self._connect()
         try:
-            writer.write(self._request(method, target, document, headers))
-            body = _Body(reader, silence_seconds or self._silence_seconds)
-            status = await body.head()
-            body.complete = body.complete or method == "HEAD"
-            yield StreamedAnswer(status, body.headers, body.chunks())
+            writer.write(self._encode(method, target, document, headers))
+            parsing = _ResponseReader(reader, silence_seconds or self._silence_seconds)
+            status = await parsing.read_head()
+            parsing.complete = parsing.complete or method == "HEAD"
+            yield StreamedHttpResponse(status, parsing.headers, parsing.iterate_body())
         finally:
             writer.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        server_hostname = (self._server_hostname or self._host) if self._secure else None
+        server_hostname = (self._server_hostname or self._host) if self._is_secure else None
         try:
             async with asyncio.timeout(self._connect_seconds):
                 return await asyncio.open_connection(
                     self._host,
                     self._port,
-                    ssl=self._ssl_context if self._secure else None,
+                    ssl=self._ssl_context if self._is_secure else None,
                     server_hostname=server_hostname,
-                    limit=CHUNK_BYTES,
+                    limit=_CHUNK_BYTES,
                 )
         except TimeoutError as error:
-            told = f"no connection within {self._connect_seconds:g} s"
-            raise HttpClientError(f"{self._authority}: {told}") from error
+            reason = f"no connection within {self._connect_seconds:g} s"
+            raise HttpClientError(f"{self._authority}: {reason}") from error
         except OSError as error:
             raise HttpClientError(f"{self._authority}: {error}") from error
 
-    def _request(
+    def _encode(
         self, method: str, target: str, document: object, headers: Mapping[str, str]
     ) -> bytes:
-        body = b"" if document is None else json_bytes(document)
+        body = b"" if document is None else encode_json(document)
         fields = {"host": self._authority, "connection": "close"}
         if document is not None:
             fields["content-type"] = "application/json"
@@ -188,8 +190,8 @@ class HttpClient:
 
 
 @dataclass(slots=True)
-class _Body:
-    """Reads one answer; is called back by the parser."""
+class _ResponseReader:
+    """Reads one response; the parser calls its `on_…` methods."""
 
     reader: asyncio.StreamReader
     silence_seconds: float
@@ -214,13 +216,13 @@ class _Body:
     def on_message_complete(self) -> None:
         self.complete = self.head_complete
 
-    async def head(self) -> int:
+    async def read_head(self) -> int:
         while not self.head_complete:
             if not await self._feed():
-                raise HttpClientError("the connection was closed before an answer came")
+                raise HttpClientError("the connection was closed before a response came")
         return int(self.parser.get_status_code())
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def iterate_body(self) -> AsyncIterator[bytes]:
         while True:
             received, self.received = self.received, []
             if received:
@@ -229,19 +231,19 @@ class _Body:
                 return
             elif not await self._feed():
                 if "content-length" in self.headers or "transfer-encoding" in self.headers:
-                    raise HttpClientError("the connection was cut in the middle of an answer")
+                    raise HttpClientError("the connection was cut in the middle of a response")
                 return
 
     async def _feed(self) -> bool:
         try:
             async with asyncio.timeout(self.silence_seconds):
-                data = await self.reader.read(CHUNK_BYTES)
+                data = await self.reader.read(_CHUNK_BYTES)
         except TimeoutError as error:
-            raise SilenceError(f"silence for {self.silence_seconds:g} s") from error
+            raise SilenceError(f"nothing arrived for {self.silence_seconds:g} s") from error
         except OSError as error:
             raise HttpClientError(f"the connection broke: {error}") from error
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
-            raise HttpClientError(f"the answer is no HTTP: {error}") from error
+            raise HttpClientError(f"the response is not HTTP: {error}") from error
         return bool(data)

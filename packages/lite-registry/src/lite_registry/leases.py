@@ -1,4 +1,4 @@
-"""Leased instances in memory: they live as long as they are renewed, by this server's clock."""
+"""Leased instances in memory: each stays as long as it is renewed, by this server's clock."""
 
 from __future__ import annotations
 
@@ -19,39 +19,47 @@ class Lease:
     """An instance and when it lapses, in seconds of the table's clock.
 
     Attributes:
-        looked_at: when the table looks at it next: never later than `expires_at`, unless overdue.
+        checked_at: the time of its entry in the table's heap: never later than `expires_at`;
+            infinite while it has no entry.
     """
 
     instance: Instance
     expires_at: float
-    looked_at: float = float("inf")
+    checked_at: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """Which state of a registration a write is meant for (RFC 9110, section 13.1).
+    """The state of a registration that a write requires (RFC 9110, section 13.1).
 
     Attributes:
-        if_match: entity tags of which one has to be the present one; `*` = any; empty = no matter.
-        absent: the write is only meant to create.
+        if_match: entity tags, one of which has to be the present one; `*` stands for any, none
+            for no condition.
+        absent: there must be no registration yet.
     """
 
     if_match: tuple[str, ...] = ()
     absent: bool = False
 
     def check(self, present: Instance | None) -> None:
-        """Raise 412 when the present registration is another."""
+        """Compare with the present registration.
+
+        Raises:
+            Problem: 412 when it does not fit.
+        """
         if self.absent and present is not None:
-            raise _conflict("the instance is registered already; leave out If-None-Match")
+            raise _build_conflict("the instance is registered already; leave out If-None-Match")
         if not self.if_match:
             return
         if present is None:
-            raise _conflict("the instance is not registered; leave out If-Match")
+            raise _build_conflict("the instance is not registered; leave out If-Match")
         if "*" not in self.if_match and present.etag not in self.if_match:
-            raise _conflict("the registration has changed; read it again and write on top of that")
+            raise _build_conflict(
+                "the registration has changed; read it again and repeat the write"
+            )
 
 
-def _conflict(detail: str) -> Problem:
+def _build_conflict(detail: str) -> Problem:
     return Problem(412, "Precondition failed", detail)
 
 
@@ -60,14 +68,14 @@ ANY_STATE = Precondition()
 
 @dataclass(frozen=True, slots=True)
 class SelfPreservation:
-    """When lapsed leases are kept: so many at once are rather a broken network than dead instances.
+    """When lapsed leases are kept: many at once mean a broken network rather than dead instances.
 
     The idea and the name are Eureka's.
 
     Attributes:
-        share: of all leases, how many may lapse within `window_seconds`; 1 = no preservation.
-        least: so many may lapse whatever the share.
-        longest_seconds: after that an overdue lease goes, whatever the others do.
+        share: the share of all leases that may lapse within `window_seconds`; 1 turns it off.
+        least: this many may lapse whatever the share.
+        longest_seconds: after that an overdue lease is removed, whatever the others do.
     """
 
     share: float = 0.3
@@ -75,15 +83,22 @@ class SelfPreservation:
     window_seconds: float = 30.0
     longest_seconds: float = 900.0
 
-    def allowed(self, present: int, lapsed_lately: int) -> int:
-        """How many may lapse now, of so many present, after so many in the window."""
+    def count_allowed(self, present: int, lapsed_lately: int) -> int:
+        """The number of leases that may lapse now.
+
+        Args:
+            present: the number of leases.
+            lapsed_lately: how many lapsed within the window.
+        """
         return max(self.least, int(self.share * (present + lapsed_lately))) - lapsed_lately
 
 
 class LeaseTable:
     """Every leased instance of every service; belongs to one thread.
 
-    `on_change` is called with the key of each service whose instances are no longer the same.
+    Args:
+        capacity: the most instances.
+        on_change: called with the key of each service whose instances change.
     """
 
     def __init__(
@@ -100,7 +115,7 @@ class LeaseTable:
         self._clock = clock
         self._on_change = on_change
         self._services: dict[ServiceKey, dict[str, Lease]] = {}
-        self._lapses: list[tuple[float, ServiceKey, str]] = []
+        self._checks: list[tuple[float, ServiceKey, str]] = []
         self._count = 0
         self._preservation = preservation or SelfPreservation()
         self._overdue: dict[tuple[ServiceKey, str], float] = {}
@@ -111,55 +126,60 @@ class LeaseTable:
     def __len__(self) -> int:
         return self._count
 
-    def services(self) -> list[ServiceKey]:
+    @property
+    def scheduled_checks(self) -> int:
+        """The number of scheduled checks for lapses; in proportion to the number of leases."""
+        return len(self._checks)
+
+    def list_services(self) -> list[ServiceKey]:
         """Every service that has an instance, sorted."""
         return sorted(self._services)
 
-    def instances(self, key: ServiceKey) -> list[Instance]:
+    def list_instances(self, key: ServiceKey) -> list[Instance]:
         """The service's instances, sorted by id."""
         leases = self._services.get(key, {})
         return [leases[instance_id].instance for instance_id in sorted(leases)]
 
     def find(self, key: ServiceKey, instance_id: str) -> Lease | None:
-        """The lease of that instance."""
+        """The lease of that instance; None when there is none."""
         return self._services.get(key, {}).get(instance_id)
 
     def put(
         self, key: ServiceKey, instance: Instance, precondition: Precondition = ANY_STATE
     ) -> bool:
-        """Register the instance or renew it with a full document; whether it is new.
+        """Register the instance, or renew it with a full document; returns whether it is new.
 
         Raises:
-            Problem: 412 when the precondition fails, 507 when every place is taken.
+            Problem: 412 when the precondition fails, 507 when the table is full.
         """
         present = self.find(key, instance.id)
         precondition.check(present.instance if present else None)
         if present is None:
             self._add(key, instance)
             return True
-        changed = present.instance != instance
+        is_changed = present.instance != instance
         present.instance = instance
         self._extend(key, present)
-        if changed:
+        if is_changed:
             self._on_change(key)
         return False
 
     def renew(self, key: ServiceKey, instance_id: str) -> Lease:
-        """Start the lease's time anew.
+        """Restart the time of the lease.
 
         Raises:
-            Problem: 404 when there is no such lease (any more).
+            Problem: 404 when there is no such lease, or no longer.
         """
         lease = self.find(key, instance_id)
         if lease is None:
-            raise not_registered(key, instance_id)
+            raise build_not_registered(key, instance_id)
         self._extend(key, lease)
         return lease
 
     def remove(
         self, key: ServiceKey, instance_id: str, precondition: Precondition = ANY_STATE
     ) -> bool:
-        """Take the instance out; whether it was there.
+        """Remove the instance; returns whether it existed.
 
         Raises:
             Problem: 412 when the precondition fails.
@@ -172,15 +192,19 @@ class LeaseTable:
         return True
 
     def expire(self) -> int:
-        """Take out every instance whose lease has lapsed; how many.
+        """Remove every instance whose lease has lapsed; returns how many.
 
-        When more have than `SelfPreservation` allows, none is taken out and `preserving` is set.
+        When more have lapsed than `SelfPreservation` allows, none is removed and `preserving` is
+        set.
         """
         now = self._clock()
         self._collect_overdue(now)
-        while self._lapsed_lately and self._lapsed_lately[0] <= now - self._window:
+        while (
+            self._lapsed_lately
+            and self._lapsed_lately[0] <= now - self._preservation.window_seconds
+        ):
             self._lapsed_lately.popleft()
-        allowed = self._preservation.allowed(self._count, len(self._lapsed_lately))
+        allowed = self._preservation.count_allowed(self._count, len(self._lapsed_lately))
         self.preserving = len(self._overdue) > allowed
         lapsed: dict[ServiceKey, list[str]] = {}
         for (key, instance_id), since in self._overdue.items():
@@ -193,35 +217,31 @@ class LeaseTable:
         self.lapsed += count
         return count
 
-    @property
-    def _window(self) -> float:
-        return self._preservation.window_seconds
-
     def _collect_overdue(self, now: float) -> None:
-        while self._lapses and self._lapses[0][0] <= now:
-            looked_at, key, instance_id = heapq.heappop(self._lapses)
+        while self._checks and self._checks[0][0] <= now:
+            checked_at, key, instance_id = heapq.heappop(self._checks)
             lease = self.find(key, instance_id)
-            if lease is None or lease.looked_at != looked_at:
+            if lease is None or lease.checked_at != checked_at:
                 continue
-            lease.looked_at = float("inf")
+            lease.checked_at = float("inf")
             if lease.expires_at > now:
-                self._look_at(lease.expires_at, key, lease)
+                self._schedule_check(lease.expires_at, key, lease)
             else:
                 self._overdue[key, instance_id] = now
 
     def next_lapse(self) -> float | None:
-        """When to call `expire` next, by the table's clock; it may prove too early."""
-        return self._lapses[0][0] if self._lapses else None
+        """When to call `expire` next, by the table's clock; perhaps too early, never too late."""
+        return self._checks[0][0] if self._checks else None
 
     def _add(self, key: ServiceKey, instance: Instance) -> None:
         if self._count >= self._capacity:
             raise Problem(
                 507, "Registry full", f"{self._capacity} instances are registered; raise --capacity"
             )
-        lease = Lease(instance, self._lapse(instance))
+        lease = Lease(instance, self._compute_expiry(instance))
         self._services.setdefault(key, {})[instance.id] = lease
         self._count += 1
-        self._look_at(lease.expires_at, key, lease)
+        self._schedule_check(lease.expires_at, key, lease)
         self._on_change(key)
 
     def _drop(self, key: ServiceKey, instance_ids: Iterable[str]) -> None:
@@ -235,34 +255,35 @@ class LeaseTable:
         self._on_change(key)
 
     def _extend(self, key: ServiceKey, lease: Lease) -> None:
-        lease.expires_at = self._lapse(lease.instance)
+        lease.expires_at = self._compute_expiry(lease.instance)
         self._overdue.pop((key, lease.instance.id), None)
-        self._look_at(lease.expires_at, key, lease)
+        self._schedule_check(lease.expires_at, key, lease)
 
-    def _lapse(self, instance: Instance) -> float:
+    def _compute_expiry(self, instance: Instance) -> float:
         return self._clock() + instance.ttl_seconds if instance.ephemeral else float("inf")
 
-    def _look_at(self, when: float, key: ServiceKey, lease: Lease) -> None:
-        # Renewals only move `expires_at`: one entry per lease, looked at when its turn comes.
-        if when >= lease.looked_at:
+    def _schedule_check(self, time: float, key: ServiceKey, lease: Lease) -> None:
+        # A renewal only moves `expires_at`, and costs no heap operation: the entry stays where it
+        # is, and when its time comes it is pushed again for the later expiry.
+        if time >= lease.checked_at:
             return
-        lease.looked_at = when
-        heapq.heappush(self._lapses, (when, key, lease.instance.id))
-        if len(self._lapses) > 2 * self._count + 64:
-            self._forget_dead_entries()
+        lease.checked_at = time
+        heapq.heappush(self._checks, (time, key, lease.instance.id))
+        if len(self._checks) > 2 * self._count + 64:
+            self._drop_dead_entries()
 
-    def _forget_dead_entries(self) -> None:
-        self._lapses = [
-            (lease.looked_at, key, instance_id)
+    def _drop_dead_entries(self) -> None:
+        self._checks = [
+            (lease.checked_at, key, instance_id)
             for key, leases in self._services.items()
             for instance_id, lease in leases.items()
-            if lease.looked_at < float("inf")
+            if lease.checked_at < float("inf")
         ]
-        heapq.heapify(self._lapses)
+        heapq.heapify(self._checks)
 
 
-def not_registered(key: ServiceKey, instance_id: str) -> Problem:
-    """404 for an instance the registry does not know."""
+def build_not_registered(key: ServiceKey, instance_id: str) -> Problem:
+    """404 for an instance that is not registered."""
     return Problem(
         404,
         "Not registered",

@@ -6,27 +6,24 @@ import asyncio
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import cast
 
 from .errors import Problem
-from .instance import Instance, ServiceKey, check_name, parse_instance
+from .instance import Instance, ServiceKey, parse_instance, validate_name
 from .leases import ANY_STATE, LeaseTable, Precondition, SelfPreservation
-from .response import json_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .metrics import Metrics
+from .metrics import Metrics
+from .response import encode_json
 
 __all__ = ("MemoryStore",)
 
 logger = logging.getLogger(__name__)
 
-EXPIRE_EVERY_SECONDS = 0.1
+_EXPIRE_INTERVAL_SECONDS = 0.1
 
 
 class MemoryStore:
-    """Leases in memory, expired on time while `run` runs."""
+    """A `LeaseStore` in memory; leases expire while `run` runs."""
 
     def __init__(
         self,
@@ -36,34 +33,37 @@ class MemoryStore:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._table = LeaseTable(
-            capacity=capacity, preservation=preservation, clock=clock, on_change=self._changed
+            capacity=capacity,
+            preservation=preservation,
+            clock=clock,
+            on_change=self._notify_listener,
         )
         self._listener: Callable[[ServiceKey], None] = lambda _: None
         self.epoch = secrets.token_hex(8)
 
     @property
     def preserving(self) -> bool:
-        """Whether lapsed leases are kept, as too many lapsed at once."""
+        """Whether lapsed leases are kept, because too many lapsed at once."""
         return self._table.preserving
 
-    def _changed(self, key: ServiceKey) -> None:
+    def _notify_listener(self, key: ServiceKey) -> None:
         self._listener(key)
 
     def start(self, listener: Callable[[ServiceKey], None], metrics: Metrics) -> None:
-        """Tell `listener` of each service whose instances change."""
+        """Call the listener with the key of each service whose instances change."""
         self._listener = listener
-        metrics.gauge("leases_lapsed", lambda: [({}, self._table.lapsed)])
+        metrics.add_gauge("leases_lapsed", lambda: [({}, self._table.lapsed)])
 
-    def services(self) -> list[ServiceKey]:
+    def list_services(self) -> list[ServiceKey]:
         """Every service that has an instance, sorted."""
-        return self._table.services()
+        return self._table.list_services()
 
-    def instances(self, key: ServiceKey) -> list[Instance]:
+    def list_instances(self, key: ServiceKey) -> list[Instance]:
         """The service's instances, sorted by id."""
-        return self._table.instances(key)
+        return self._table.list_instances(key)
 
     def find(self, key: ServiceKey, instance_id: str) -> Instance | None:
-        """The registration of that instance."""
+        """The registration of that instance; None when there is none."""
         lease = self._table.find(key, instance_id)
         return lease.instance if lease else None
 
@@ -90,27 +90,27 @@ class MemoryStore:
         """Expire leases until cancelled."""
         while True:
             self._table.expire()
-            await asyncio.sleep(EXPIRE_EVERY_SECONDS)
+            await asyncio.sleep(_EXPIRE_INTERVAL_SECONDS)
 
     def dump(self) -> dict[str, object]:
-        """Everything, for a snapshot."""
+        """Everything in the store, for a snapshot."""
         return {
             "epoch": self.epoch,
             "instances": [
-                {"service": list(key), "instance": instance.document()}
-                for key in self.services()
-                for instance in self.instances(key)
+                {"service": list(key), "instance": instance.to_document()}
+                for key in self.list_services()
+                for instance in self.list_instances(key)
             ],
         }
 
-    def restore(self, dumped: dict[str, object]) -> None:
-        """Take back what `dump` gave, each lease as if it was renewed just now."""
-        self.epoch = str(dumped["epoch"])
-        for entry in cast("list[dict[str, object]]", dumped["instances"]):
+    def restore(self, content: dict[str, object]) -> None:
+        """Load what `dump` returned, each lease as if it was renewed just now."""
+        self.epoch = str(content["epoch"])
+        for entry in cast("list[dict[str, object]]", content["instances"]):
             document = cast("dict[str, object]", entry["instance"])
             key = ServiceKey(*cast("list[str]", entry["service"]))
             try:
-                check_name("service", key.name)
-                self._table.put(key, parse_instance(str(document["id"]), json_bytes(document)))
+                validate_name("service", key.name)
+                self._table.put(key, parse_instance(str(document["id"]), encode_json(document)))
             except Problem as problem:
-                logger.warning("an instance of the snapshot is left out: %s", problem)
+                logger.warning("an instance of the snapshot is not restored: %s", problem)

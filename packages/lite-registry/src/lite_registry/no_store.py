@@ -1,41 +1,38 @@
-"""No leases at all: for replicas that only serve routes and have nothing to agree on."""
+"""A store without leases, for replicas that only serve routes and have nothing to agree on."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 from .errors import Problem
+from .instance import Instance, ServiceKey
 from .leases import ANY_STATE, Precondition
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .instance import Instance, ServiceKey
-    from .metrics import Metrics
+from .metrics import Metrics
 
 __all__ = ("NoStore",)
 
 
 class NoStore:
-    """Knows no instance and takes none."""
+    """A `LeaseStore` that is always empty and refuses every write with 501."""
 
     epoch = "none"
     preserving = False
 
     def start(self, listener: Callable[[ServiceKey], None], metrics: Metrics) -> None:
-        """Nothing will ever change."""
+        """Do nothing: there will be no change."""
 
-    def services(self) -> list[ServiceKey]:
-        """None."""
+    def list_services(self) -> list[ServiceKey]:
+        """An empty list."""
         return []
 
-    def instances(self, key: ServiceKey) -> list[Instance]:
-        """None."""
+    def list_instances(self, key: ServiceKey) -> list[Instance]:
+        """An empty list."""
         return []
 
     def find(self, key: ServiceKey, instance_id: str) -> Instance | None:
-        """None."""
+        """Always None."""
         return None
 
     def __len__(self) -> int:
@@ -47,11 +44,19 @@ class NoStore:
         instance: Instance,
         precondition: Precondition = ANY_STATE,
     ) -> bool:
-        """Refused with 501."""
+        """Refuse the registration.
+
+        Raises:
+            Problem: always, 501.
+        """
         _refuse()
 
     async def renew(self, key: ServiceKey, instance_id: str) -> Instance:
-        """Refused with 501."""
+        """Refuse the renewal.
+
+        Raises:
+            Problem: always, 501.
+        """
         _refuse()
 
     async def remove(
@@ -60,7 +65,11 @@ class NoStore:
         instance_id: str,
         precondition: Precondition = ANY_STATE,
     ) -> bool:
-        """Refused with 501."""
+        """Refuse the deregistration.
+
+        Raises:
+            Problem: always, 501.
+        """
         _refuse()
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""What Redis does in one step: each write of a lease, and letting leases lapse, as Lua."""
+"""The Lua scripts that Redis runs in one step: each write of a lease, and the expiry of leases."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Leases on Redis, so that several replicas share one truth.
+"""Leases on Redis, so that several replicas share them.
 
 Redis decides: every write is one Lua script there, and leases lapse by its clock. Each replica holds
-a copy of everything, told by a channel which services changed, so that reading never waits and goes
-on while Redis is away.
+a copy of everything; a channel names the services that changed. So reading never waits, and works
+while Redis is unreachable.
 """
 
 from __future__ import annotations
@@ -11,33 +11,30 @@ import asyncio
 import json
 import logging
 import secrets
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
 from .errors import Problem, SettingsError
 from .instance import Instance, ServiceKey, parse_instance
-from .leases import ANY_STATE, Precondition, SelfPreservation, not_registered
+from .leases import ANY_STATE, Precondition, SelfPreservation, build_not_registered
+from .metrics import Metrics
 from .redis_scripts import EXPIRE, PUT, REMOVE, RENEW
-from .response import json_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from .metrics import Metrics
+from .response import encode_json
 
 __all__ = ("RedisStore",)
 
 logger = logging.getLogger(__name__)
 
-EXPIRE_EVERY_SECONDS = 0.5
-SYNC_EVERY_SECONDS = 30.0
-RETRY_SECONDS = 1.0
-TIMEOUT_SECONDS = 3.0
-CANCEL_AGAIN_SECONDS = 0.2
+_EXPIRE_INTERVAL_SECONDS = 0.5
+_SYNC_INTERVAL_SECONDS = 30.0
+_RETRY_SECONDS = 1.0
+_TIMEOUT_SECONDS = 3.0
+_CANCEL_INTERVAL_SECONDS = 0.2
 
-_REFUSALS = {
+_PROBLEMS = {
     "present": (412, "Precondition failed", "the instance is registered; leave out If-None-Match"),
     "missing": (412, "Precondition failed", "the instance is not registered; leave out If-Match"),
     "other": (412, "Precondition failed", "the registration has changed; read it again"),
@@ -45,29 +42,29 @@ _REFUSALS = {
 }
 
 
-async def reach(url: str) -> str:
-    """Why the Redis at this url cannot be used; empty when it answers."""
+async def find_problem(url: str) -> str:
+    """The reason why the Redis at this URL cannot be used; empty when it responds."""
     store = RedisStore(url)
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             await store.ping()
     except (RedisError, OSError) as error:
-        return str(error) or "it does not answer in time"
+        return str(error) or "it does not respond in time"
     finally:
         await store.aclose()
     return ""
 
 
 class RedisStore:
-    """Leases on one Redis; `run` keeps the copy here and expires what lapsed.
+    """A `LeaseStore` on one Redis; `run` keeps the local copy and expires leases.
 
     Args:
         url: `redis://host:port/db`, `rediss://…` or `unix://…`.
-        prefix: what every key begins with; replicas that share one have the same truth.
-        connect: makes the client from the url; it has to decode responses.
+        prefix: the beginning of every key; replicas with the same prefix share their leases.
+        connect: makes the client from the URL; it has to decode responses.
 
     Raises:
-        SettingsError: the url is none of Redis.
+        SettingsError: the URL is not one of Redis.
     """
 
     def __init__(
@@ -91,12 +88,12 @@ class RedisStore:
         self._copy: dict[ServiceKey, dict[str, Instance]] = {}
         self._listener: Callable[[ServiceKey], None] = lambda _: None
         self._dirty: set[str] = set()
-        self._woken = asyncio.Event()
+        self._wake_refresh = asyncio.Event()
         self._refreshed: asyncio.Future[None] | None = None
-        self._put = self._redis.register_script(PUT)
-        self._renew = self._redis.register_script(RENEW)
-        self._remove = self._redis.register_script(REMOVE)
-        self._expire = self._redis.register_script(EXPIRE)
+        self._put_script = self._redis.register_script(PUT)
+        self._renew_script = self._redis.register_script(RENEW)
+        self._remove_script = self._redis.register_script(REMOVE)
+        self._expire_script = self._redis.register_script(EXPIRE)
         self.epoch = "redis"
         self.preserving = False
         self.reachable = False
@@ -104,24 +101,24 @@ class RedisStore:
         self._failures = 0
 
     def start(self, listener: Callable[[ServiceKey], None], metrics: Metrics) -> None:
-        """Tell `listener` of each service whose instances change."""
+        """Call the listener with the key of each service whose instances change."""
         self._listener = listener
-        metrics.gauge("leases_lapsed", lambda: [({}, self._lapsed)])
-        metrics.gauge("store_failures", lambda: [({}, self._failures)])
+        metrics.add_gauge("leases_lapsed", lambda: [({}, self._lapsed)])
+        metrics.add_gauge("store_failures", lambda: [({}, self._failures)])
 
     # reading, from the copy
 
-    def services(self) -> list[ServiceKey]:
+    def list_services(self) -> list[ServiceKey]:
         """Every service that has an instance, sorted."""
         return sorted(self._copy)
 
-    def instances(self, key: ServiceKey) -> list[Instance]:
+    def list_instances(self, key: ServiceKey) -> list[Instance]:
         """The service's instances, sorted by id."""
         instances = self._copy.get(key, {})
         return [instances[instance_id] for instance_id in sorted(instances)]
 
     def find(self, key: ServiceKey, instance_id: str) -> Instance | None:
-        """The registration of that instance."""
+        """The registration of that instance; None when there is none."""
         return self._copy.get(key, {}).get(instance_id)
 
     def __len__(self) -> int:
@@ -132,42 +129,42 @@ class RedisStore:
     async def put(
         self, key: ServiceKey, instance: Instance, precondition: Precondition = ANY_STATE
     ) -> bool:
-        """Register the instance or renew it with a full document; whether it is new."""
+        """Register the instance, or renew it with a full document; returns whether it is new."""
         arguments: list[str | int] = [
-            json_bytes(instance.document()).decode(),
+            encode_json(instance.to_document()).decode(),
             instance.etag,
             int(instance.ttl_seconds * 1000) if instance.ephemeral else 0,
             self._capacity,
             int(precondition.absent),
             json.dumps(precondition.if_match),
         ]
-        outcome = str(await self._run(self._put, key, instance.id, arguments))
-        if outcome in _REFUSALS:
-            raise Problem(*_REFUSALS[outcome])
+        outcome = str(await self._run_script(self._put_script, key, instance.id, arguments))
+        if outcome in _PROBLEMS:
+            raise Problem(*_PROBLEMS[outcome])
         if outcome != "same" or self.find(key, instance.id) != instance:
-            await self._see(key)
+            await self._wait_for_copy(key)
         return outcome == "created"
 
     async def renew(self, key: ServiceKey, instance_id: str) -> Instance:
-        """Start the lease's time anew."""
-        present = await self._run(self._renew, key, instance_id, [])
+        """Restart the time of the lease."""
+        present = await self._run_script(self._renew_script, key, instance_id, [])
         if present is None:
-            raise not_registered(key, instance_id)
-        return _instance(instance_id, str(present))
+            raise build_not_registered(key, instance_id)
+        return _parse_entry(instance_id, str(present))
 
     async def remove(
         self, key: ServiceKey, instance_id: str, precondition: Precondition = ANY_STATE
     ) -> bool:
-        """Take the instance out; whether it was there."""
+        """Remove the instance; returns whether it existed."""
         arguments: list[str | int] = [json.dumps(precondition.if_match)]
-        outcome = str(await self._run(self._remove, key, instance_id, arguments))
-        if outcome in _REFUSALS:
-            raise Problem(*_REFUSALS[outcome])
+        outcome = str(await self._run_script(self._remove_script, key, instance_id, arguments))
+        if outcome in _PROBLEMS:
+            raise Problem(*_PROBLEMS[outcome])
         if outcome == "removed":
-            await self._see(key)
+            await self._wait_for_copy(key)
         return outcome == "removed"
 
-    async def _run(
+    async def _run_script(
         self,
         script: redis.commands.core.AsyncScript,
         key: ServiceKey,
@@ -175,60 +172,70 @@ class RedisStore:
         arguments: list[str | int],
     ) -> object:
         service = _encode(key)
-        keys = [self._key("lapses"), self._key("services"), self._key(f"service:{service}")]
+        keys = [
+            self._build_key("lapses"),
+            self._build_key("services"),
+            self._build_key(f"service:{service}"),
+        ]
         try:
             return await script(
-                keys=keys, args=[service, instance_id, self._key("changes"), *arguments]
+                keys=keys, args=[service, instance_id, self._build_key("changes"), *arguments]
             )
         except (RedisError, OSError) as error:
             self._failures += 1
             raise Problem(
                 503,
                 "Store unavailable",
-                "the store of leases does not answer; try again",
+                "the store of leases does not respond; try again",
                 headers=(("retry-after", "1"),),
             ) from error
 
-    async def _see(self, key: ServiceKey) -> None:
-        """Wait until the copy holds what was just written."""
+    async def _wait_for_copy(self, key: ServiceKey) -> None:
+        """Wait until the copy holds the write, so that its client can read it at once."""
         self._dirty.add(_encode(key))
-        self._woken.set()
+        self._wake_refresh.set()
         if self._refreshed is None:
             self._refreshed = asyncio.get_running_loop().create_future()
-        async with asyncio.timeout(TIMEOUT_SECONDS):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             await asyncio.shield(self._refreshed)
 
     # the copy
 
     async def run(self) -> None:
-        """Follow Redis until cancelled."""
-        work = self._follow(), self._refresh(), self._expire_lapsed()
+        """Follow Redis and expire leases, until cancelled."""
+        work = self._follow_changes(), self._keep_refreshing(), self._keep_expiring()
+        # The first that ends, ends them all, and this with its error: the server's supervisor logs
+        # it and calls `run` again.
         tasks = [asyncio.ensure_future(each) for each in work]
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
                 task.result()
         finally:
-            await _end(tasks)
+            await _cancel(tasks)
             await self.aclose()
 
     async def ping(self) -> None:
-        """Ask whether Redis is there."""
+        """Check that Redis responds.
+
+        Raises:
+            RedisError, OSError: it does not.
+        """
         await self._redis.ping()
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._redis.aclose()
 
-    async def _follow(self) -> None:
+    async def _follow_changes(self) -> None:
         while True:
             try:
                 async with self._redis.pubsub() as channel:
-                    await channel.subscribe(self._key("changes"))
+                    await channel.subscribe(self._build_key("changes"))
                     await self._listen(channel)
             except (RedisError, OSError) as error:
-                self._lost(error)
-                await asyncio.sleep(RETRY_SECONDS)
+                self._record_loss(error)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _listen(self, channel: redis.asyncio.client.PubSub) -> None:
         loop = asyncio.get_running_loop()
@@ -236,30 +243,30 @@ class RedisStore:
         while True:
             if loop.time() >= sync_at:
                 await self._sync()
-                sync_at = loop.time() + SYNC_EVERY_SECONDS
+                sync_at = loop.time() + _SYNC_INTERVAL_SECONDS
             message = await channel.get_message(ignore_subscribe_messages=True, timeout=1.0)
             if message is not None:
                 self._dirty.add(str(message["data"]))
-                self._woken.set()
+                self._wake_refresh.set()
 
     async def _sync(self) -> None:
-        """Look at every service, also those that only the copy has."""
-        epoch_key = self._key("epoch")
+        """Have every service read again, also those that only the copy has."""
+        epoch_key = self._build_key("epoch")
         await self._redis.set(epoch_key, secrets.token_hex(8), nx=True)
         self.epoch = str(await self._redis.get(epoch_key))
-        names = await self._redis.hkeys(self._key("services"))
+        names = await self._redis.hkeys(self._build_key("services"))
         self._dirty.update(name for name in cast("list[str]", names) if name)
         self._dirty.update(map(_encode, self._copy))
-        self._woken.set()
+        self._wake_refresh.set()
         if not self.reachable:
-            logger.info("the store of leases answers")
+            logger.info("the store of leases responds")
         self.reachable = True
 
-    async def _refresh(self) -> None:
-        """The only writer of the copy, so that nothing old overwrites what is newer."""
+    async def _keep_refreshing(self) -> None:
+        """Read what has changed; the only writer of the copy, so that none overwrites newer data."""
         while True:
-            await self._woken.wait()
-            self._woken.clear()
+            await self._wake_refresh.wait()
+            self._wake_refresh.clear()
             services, self._dirty = sorted(self._dirty), set()
             refreshed, self._refreshed = self._refreshed, None
             try:
@@ -267,8 +274,8 @@ class RedisStore:
             except (RedisError, OSError):
                 self._dirty.update(services)
                 self._failures += 1
-                await asyncio.sleep(RETRY_SECONDS)
-                self._woken.set()
+                await asyncio.sleep(_RETRY_SECONDS)
+                self._wake_refresh.set()
             finally:
                 if refreshed is not None and not refreshed.done():
                     refreshed.set_result(None)
@@ -276,50 +283,57 @@ class RedisStore:
     async def _fetch(self, services: list[str]) -> None:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for service in services:
-                pipeline.hgetall(self._key(f"service:{service}"))  # type: ignore[unused-awaitable]
-            found = await pipeline.execute()
-        for service, entries in zip(services, found, strict=True):
-            self._take(_decode(service), cast("dict[str, str]", entries))
+                pipeline.hgetall(self._build_key(f"service:{service}"))  # type: ignore[unused-awaitable]
+            contents = await pipeline.execute()
+        for service, entries in zip(services, contents, strict=True):
+            self._update_copy(_decode(service), cast("dict[str, str]", entries))
 
-    def _take(self, key: ServiceKey, entries: dict[str, str]) -> None:
+    def _update_copy(self, key: ServiceKey, entries: dict[str, str]) -> None:
         present = self._copy.get(key, {})
-        fresh = {
+        instances = {
             instance_id: present[instance_id]
             if instance_id in present and present[instance_id].etag == entry[:16]
-            else _instance(instance_id, entry)
+            else _parse_entry(instance_id, entry)
             for instance_id, entry in entries.items()
         }
-        if fresh == present:
+        if instances == present:
             return
-        if fresh:
-            self._copy[key] = fresh
+        if instances:
+            self._copy[key] = instances
         else:
             del self._copy[key]
         self._listener(key)
 
-    async def _expire_lapsed(self) -> None:
+    async def _keep_expiring(self) -> None:
         rules = self._preservation
-        keys = [self._key("lapses"), self._key("services"), self._key("lapsed-lately")]
-        arguments: list[str | float] = [self._key("changes"), self._key("service:")]
+        keys = [
+            self._build_key("lapses"),
+            self._build_key("services"),
+            self._build_key("lapsed-lately"),
+        ]
+        arguments: list[str | float] = [self._build_key("changes"), self._build_key("service:")]
         arguments += [rules.share, rules.least]
         arguments += [int(rules.window_seconds * 1000), int(rules.longest_seconds * 1000)]
         while True:
             try:
-                lapsed, preserving = await self._expire(keys=keys, args=arguments)
+                lapsed, preserving = await self._expire_script(keys=keys, args=arguments)
                 self._lapsed += int(lapsed)
                 self.preserving = bool(preserving)
             except (RedisError, OSError):
                 self._failures += 1
-            await asyncio.sleep(EXPIRE_EVERY_SECONDS)
+            await asyncio.sleep(_EXPIRE_INTERVAL_SECONDS)
 
-    # Only who follows the channel says so: what was missed in between is seen by its next look.
-    def _lost(self, error: Exception) -> None:
+    def _record_loss(self, error: Exception) -> None:
+        # Called only by the task that follows the channel, which then reads everything again, with
+        # whatever was missed. The failures of the other tasks are counted.
         self._failures += 1
         if self.reachable:
-            logger.warning("the store of leases does not answer (%s); the copy stays", error)
+            logger.warning(
+                "the store of leases does not respond (%s); serving the local copy", error
+            )
         self.reachable = False
 
-    def _key(self, name: str) -> str:
+    def _build_key(self, name: str) -> str:
         return self._prefix + name
 
 
@@ -327,22 +341,22 @@ def _connect(url: str) -> redis.asyncio.Redis:
     return redis.asyncio.Redis.from_url(
         url,
         decode_responses=True,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
+        socket_timeout=_TIMEOUT_SECONDS,
+        socket_connect_timeout=_TIMEOUT_SECONDS,
     )
 
 
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel them, again where it was lost.
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel the tasks, repeatedly until they end.
 
-    Before Python 3.12 `asyncio.wait_for`, by which the client sends, loses a cancellation that comes
-    in the moment it is done: https://github.com/python/cpython/issues/86296.
+    Before Python 3.12 `asyncio.wait_for`, which the client uses, loses a cancellation that comes at
+    the moment it is done: https://github.com/python/cpython/issues/86296.
     """
     pending = set(tasks)
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_INTERVAL_SECONDS)
 
 
 def _encode(key: ServiceKey) -> str:
@@ -353,5 +367,5 @@ def _decode(service: str) -> ServiceKey:
     return ServiceKey(*json.loads(service))
 
 
-def _instance(instance_id: str, entry: str) -> Instance:
+def _parse_entry(instance_id: str, entry: str) -> Instance:
     return parse_instance(instance_id, entry[16:].encode())

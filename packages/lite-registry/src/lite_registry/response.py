@@ -1,4 +1,4 @@
-"""Responses: serialised once, when they are made."""
+"""Responses: serialised once, when they are made; JSON and problem documents among them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ import time
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
-__all__ = ("Response", "StreamResponse", "http_date", "json_bytes", "json_response")
+from .errors import Problem
+
+__all__ = (
+    "AnyResponse",
+    "Headers",
+    "Response",
+    "StreamResponse",
+    "build_json_response",
+    "build_problem_response",
+    "encode_json",
+    "format_http_date",
+)
 
 Headers = tuple[tuple[str, str], ...]
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
-_BODILESS = (204, 304)
+_STATUSES_WITHOUT_BODY = (204, 304)
 
 
 class Response:
@@ -30,13 +41,13 @@ class Response:
         fields = list(headers)
         if content_type:
             fields.append(("content-type", content_type))
-        if status not in _BODILESS:
+        if status not in _STATUSES_WITHOUT_BODY:
             fields.append(("content-length", str(len(body))))
-        self.head = _head(status, fields)
+        self.head = _encode_head(status, fields)
 
 
 class StreamResponse:
-    """A body that is sent piece by piece, each as soon as it is there."""
+    """A response whose body is sent in chunks, each as soon as it is available."""
 
     __slots__ = ("chunks", "head", "status")
 
@@ -45,28 +56,44 @@ class StreamResponse:
     ) -> None:
         self.status = 200
         self.chunks = chunks
-        self.head = _head(200, [*headers, ("content-type", content_type)])
+        self.head = _encode_head(200, [*headers, ("content-type", content_type)])
 
 
-def _head(status: int, fields: list[tuple[str, str]]) -> bytes:
+AnyResponse = Response | StreamResponse
+
+
+def _encode_head(status: int, fields: list[tuple[str, str]]) -> bytes:
     lines = [_STATUS_LINES[status], *(f"{name}: {value}\r\n" for name, value in fields)]
     return "".join(lines).encode("latin-1")
 
 
-def json_bytes(document: object) -> bytes:
+def encode_json(document: object) -> bytes:
     """Compact JSON with sorted keys, so that equal content is equal bytes."""
     return json.dumps(
         document, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
     ).encode()
 
 
-def json_response(status: int, document: object, headers: Headers = ()) -> Response:
-    """The document as `application/json`."""
-    return Response(status, json_bytes(document), "application/json", headers)
+def build_json_response(status: int, document: object, headers: Headers = ()) -> Response:
+    """A response with the document as `application/json`."""
+    return Response(status, encode_json(document), "application/json", headers)
 
 
-def http_date(seconds: float) -> str:
-    """Seconds since the epoch as RFC 9110's IMF-fixdate, whatever the locale."""
+def build_problem_response(problem: Problem) -> Response:
+    """A response with the problem as `application/problem+json` (RFC 9457)."""
+    document = {
+        "type": "about:blank",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        **problem.extra,
+    }
+    body = encode_json(document)
+    return Response(problem.status, body, "application/problem+json", problem.headers)
+
+
+def format_http_date(seconds: float) -> str:
+    """Seconds since 1970 as RFC 9110's IMF-fixdate, whatever the locale."""
     t = time.gmtime(seconds)
     return (
         f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "

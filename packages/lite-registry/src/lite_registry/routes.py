@@ -1,4 +1,4 @@
-"""The route table: which lanes a service has, and where each of them is."""
+"""The route table: the lanes of each service, and where to reach them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 from .errors import SettingsError
-from .response import json_bytes
+from .response import encode_json
 
 __all__ = ("NO_ROUTES", "Route", "RouteTable", "Target", "is_dns_label", "parse_routes")
 
@@ -23,13 +22,13 @@ def is_dns_label(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one lane of a service, or its base, is reached.
+    """The address of one lane of a service, or of its base.
 
     Attributes:
-        name: the host name, as published by who owns it.
-        ports: every port by name.
-        ready: how many endpoints can answer; None when the source does not know.
-        available: whether a lane counts as there.
+        name: the host name.
+        ports: every named port.
+        ready: the number of endpoints that are ready; None when the source does not know.
+        available: whether the lane can be used now.
     """
 
     name: str
@@ -38,8 +37,8 @@ class Target:
     ready: int | None = None
     available: bool = True
 
-    def document(self) -> dict[str, object]:
-        """The wire form."""
+    def to_document(self) -> dict[str, object]:
+        """The target in the JSON of `/v1/routes`."""
         return {
             "name": self.name,
             "port": self.port,
@@ -55,21 +54,24 @@ class Route:
     base: Target | None
     lanes: Mapping[str, Target]
 
-    def document(self) -> dict[str, object]:
-        """The wire form: `lanes` and `port` as published from the beginning, more beside them."""
+    def to_document(self) -> dict[str, object]:
+        """The route in the JSON of `/v1/routes`.
+
+        `lanes` and `port` are its oldest fields, and all that some clients read.
+        """
         targets = [self.base] if self.base else [self.lanes[lane] for lane in sorted(self.lanes)]
         return {
             "lanes": sorted(lane for lane, target in self.lanes.items() if target.available),
             "port": targets[0].port if targets else 0,
-            "base": self.base.document() if self.base else None,
-            "lane": {lane: target.document() for lane, target in self.lanes.items()},
+            "base": self.base.to_document() if self.base else None,
+            "lane": {lane: target.to_document() for lane, target in self.lanes.items()},
         }
 
 
 class RouteTable:
-    """Every service at one moment; two tables of equal content have equal versions.
+    """The routes of all services at one moment; tables of equal content have equal versions.
 
-    What has not changed since `previous` is taken over from it, ready-made.
+    Unchanged routes are taken from `previous` with their document and version.
     """
 
     __slots__ = ("documents", "json", "routes", "version", "versions")
@@ -83,105 +85,113 @@ class RouteTable:
                 self.documents[name] = previous.documents[name]
                 self.versions[name] = previous.versions[name]
             else:
-                self.documents[name] = routes[name].document()
-                self.versions[name] = fingerprint(self.documents[name])
-        self.version = fingerprint(self.versions)
+                self.documents[name] = routes[name].to_document()
+                self.versions[name] = compute_fingerprint(self.documents[name])
+        self.version = compute_fingerprint(self.versions)
         self.json: bytes | None = None
 
-    def services_json(self) -> bytes:
-        """All documents by name, serialised once."""
+    def encode_services(self) -> bytes:
+        """All documents by service as JSON, serialised once."""
         if self.json is None:
-            self.json = json_bytes(self.documents)
+            self.json = encode_json(self.documents)
         return self.json
 
 
-def fingerprint(document: object) -> str:
-    """16 hex digits that stand for the content, on every replica the same."""
-    return hashlib.sha256(json_bytes(document)).hexdigest()[:16]
+def compute_fingerprint(document: object) -> str:
+    """A hash of the content, 16 hex digits, the same on every replica."""
+    return hashlib.sha256(encode_json(document)).hexdigest()[:16]
 
 
 NO_ROUTES = RouteTable({})
 
 
 def parse_routes(document: object) -> RouteTable:
-    """The table that a route file describes, in the wire form of `/v1/routes`.
+    """The table from a route file, which has the form of `/v1/routes`.
 
-    `{"services": {"orders": {"lanes": ["dev"], "port": 8000}}}` is enough: the base is then called
-    `orders`, the lane `orders-dev`. `base` and `lane` say otherwise.
+    `{"services": {"orders": {"lanes": ["dev"], "port": 8000}}}` is enough: the base is then named
+    `orders`, the lane `orders-dev`, unless `base` and `lane` give other names.
 
     Raises:
-        SettingsError: naming the service, the value and the rule it breaks.
+        SettingsError: with the service, the value and the rule it breaks.
     """
     services = document.get("services") if isinstance(document, dict) else None
     if not isinstance(services, dict):
         raise SettingsError("a route file is an object with an object `services`; write one")
-    return RouteTable({_service_name(name): _route(name, part) for name, part in services.items()})
+    return RouteTable(
+        {_validate_service(name): _parse_route(name, part) for name, part in services.items()}
+    )
 
 
-def _service_name(name: object) -> str:
+def _validate_service(name: object) -> str:
     if not is_dns_label(name):
-        raise _wrong("services", "name", name, "a DNS label: a-z, 0-9 and -, at most 63")
+        raise _build_error("services", "name", name, "a DNS label: a-z, 0-9 and -, at most 63")
     return str(name)
 
 
-def _route(name: str, part: object) -> Route:
+def _parse_route(name: str, part: object) -> Route:
     if not isinstance(part, dict):
-        raise _wrong(name, "route", part, "an object with `lanes` and `port`")
+        raise _build_error(name, "route", part, "an object with `lanes` and `port`")
     lanes = part.get("lanes", [])
     if not isinstance(lanes, list):
-        raise _wrong(name, "lanes", lanes, "a list of lane names")
+        raise _build_error(name, "lanes", lanes, "a list of lane names")
     port = part.get("port")
-    described = part.get("lane", {})
-    if not isinstance(described, dict):
-        raise _wrong(name, "lane", described, "an object of lane names")
-    listed = lanes if "lanes" in part else list(described)
+    lane_parts = part.get("lane", {})
+    if not isinstance(lane_parts, dict):
+        raise _build_error(name, "lane", lane_parts, "an object of lane names")
+    listed = lanes if "lanes" in part else list(lane_parts)
     base = part.get("base", {})
     return Route(
-        base=None if base is None else _target(name, base, name, port),
+        base=None if base is None else _parse_target(name, base, name, port),
         lanes={
-            _lane_name(name, lane): _target(
+            _validate_lane(name, lane): _parse_target(
                 name,
-                described.get(lane, {}),
+                lane_parts.get(lane, {}),
                 f"{name}-{lane}",
                 port,
                 available=lane in listed,
             )
-            for lane in [*listed, *(lane for lane in described if lane not in listed)]
+            for lane in [*listed, *(lane for lane in lane_parts if lane not in listed)]
         },
     )
 
 
-def _lane_name(service: str, lane: object) -> str:
+def _validate_lane(service: str, lane: object) -> str:
     if not is_dns_label(lane) or not is_dns_label(f"{service}-{lane}"):
         rule = f"a DNS label, and `{service}-<lane>` at most 63 characters"
-        raise _wrong(service, "lane", lane, rule)
+        raise _build_error(service, "lane", lane, rule)
     return str(lane)
 
 
-def _target(
+def _parse_target(
     service: str, part: object, name: str, port: object, *, available: bool = True
 ) -> Target:
     if not isinstance(part, dict):
-        raise _wrong(service, "base or lane", part, "an object with `name` and `port`")
+        raise _build_error(service, "base or lane", part, "an object with `name` and `port`")
     ports = part.get("ports", {})
     if not isinstance(ports, dict):
-        raise _wrong(service, "ports", ports, "an object of port numbers")
+        raise _build_error(service, "ports", ports, "an object of port numbers")
     return Target(
         name=str(part.get("name", name)),
-        port=_port(service, part.get("port", port)),
-        ports={str(key): _port(service, value) for key, value in ports.items()},
-        ready=cast("int | None", part.get("ready")),
+        port=_validate_port(service, part.get("port", port)),
+        ports={str(key): _validate_port(service, value) for key, value in ports.items()},
+        ready=_parse_ready(service, part.get("ready")),
         available=available,
     )
 
 
-def _port(service: str, port: object) -> int:
+def _validate_port(service: str, port: object) -> int:
     if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
-        raise _wrong(service, "port", port, "a whole number from 1 to 65535")
+        raise _build_error(service, "port", port, "a whole number from 1 to 65535")
     return port
 
 
-def _wrong(service: str, field_name: str, value: object, rule: str) -> SettingsError:
+def _parse_ready(service: str, ready: object) -> int | None:
+    if ready is not None and (not isinstance(ready, int) or isinstance(ready, bool) or ready < 0):
+        raise _build_error(service, "ready", ready, "a number of endpoints, or null")
+    return ready
+
+
+def _build_error(service: str, field_name: str, value: object, rule: str) -> SettingsError:
     return SettingsError(
         f"service {service!r}: {field_name} must be {rule}, not {value!r}; correct the route file"
     )

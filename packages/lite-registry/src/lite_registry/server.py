@@ -6,46 +6,50 @@ import asyncio
 import errno
 import ipaddress
 import logging
+import random
 import time
-from typing import TYPE_CHECKING, Protocol, Self, cast
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, cast
 
-from .api import Api, LeaseStore
-from .changes import Changes
+from ._supervision import TaskSupervisor
+from .api import Api
+from .change_notifier import ChangeNotifier
 from .errors import AddressInUseError, SettingsError
 from .file_source import StaticRoutes
-from .listener import HttpListener
+from .http_connection import Limits
+from .http_listener import HttpListener
+from .lease_store import LeaseStore
 from .memory_store import MemoryStore
-from .metrics import Metrics
+from .metrics import Metrics, Series
 from .no_store import NoStore
-from .published import PublishedRoutes
+from .published_routes import PublishedRoutes
 from .routes import parse_routes
 from .snapshot import SnapshotFile
-from .tokens import Tokens
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Awaitable, Callable, Iterable
-    from pathlib import Path
-    from types import TracebackType
-
-    from .http import Limits
-    from .metrics import Series
-    from .tokens import TokenSource
+from .tokens import Tokens, TokenSource
 
 __all__ = ("LiteRegistryServer", "RouteSource")
 
 logger = logging.getLogger(__name__)
+
+_TASK_CLOSE_SECONDS = 3.0
 
 
 class RouteSource(Protocol):
     """Where lane routes come from."""
 
     def start(self, published: PublishedRoutes, metrics: Metrics) -> None:
-        """Publish what can be had at once; a wrong setting is a `SettingsError`."""
+        """Publish the routes that are known at once.
+
+        Raises:
+            SettingsError: a setting of the source is wrong.
+        """
         ...
 
     async def run(self) -> None:
-        """Keep publishing until cancelled."""
+        """Keep publishing until cancelled; called again after it failed."""
         ...
 
 
@@ -56,17 +60,17 @@ class LiteRegistryServer:
             print(server.url)
 
     Args:
-        host: where to listen; anything but loopback needs a token or `insecure`.
-        port: 0 = any free one; `port` and `url` say which it became.
+        host: where to listen; any address but loopback needs a token or `insecure`.
+        port: 0 = any free one; `port` and `url` show which it is.
         source: where lane routes come from; none by default.
         store: where leases are kept; in memory by default.
         tokens: bearer tokens that allow writing; several during a rotation.
         insecure: listen on other addresses than loopback without a token.
-        snapshot: a file that what is served is kept in, and taken from after a restart.
-        settle_seconds: after a start with nothing, how long those who were registered before get
-            to come back; until then, lists say `settled: false`.
-        linger_seconds: at the end, how long `/readyz` says 503 before the door is closed.
-        drain_seconds: at the end, how long an answer under way may take.
+        snapshot: a file that keeps the served content, for a restart.
+        settle_seconds: after a start without a snapshot, how long the clients of an earlier server
+            have to register again; until then, lists have `settled: false`.
+        linger_seconds: before shutting down, how long `/readyz` responds 503.
+        drain_seconds: while shutting down, how long a pending response may take.
 
     Raises:
         SettingsError: not loopback, no token, not `insecure`; or a short token.
@@ -100,15 +104,10 @@ class LiteRegistryServer:
         self._linger_seconds = linger_seconds
         self._drain_seconds = drain_seconds
         self._sleep = sleep
-        if not hasattr(tokens, "check"):
+        if not hasattr(tokens, "authorize"):
             tokens = Tokens(tokens)
         tokens = cast("TokenSource", tokens)
-        writable = not isinstance(self._store, NoStore)
-        if writable and not tokens and not insecure and not _is_loopback(host):
-            raise SettingsError(
-                f"listening on {host!r} lets everybody write: give a --token-file, "
-                "or say --insecure if that is meant"
-            )
+        _refuse_open_access(host, insecure=insecure, store=self._store, tokens=tokens)
         self._snapshot = snapshot and SnapshotFile(
             snapshot,
             wall_clock=wall_clock,
@@ -116,8 +115,11 @@ class LiteRegistryServer:
             on_failure=lambda: self.metrics.count("snapshot_failures"),
         )
         self._unsaved = asyncio.Event()
-        self._changes = Changes()
+        self._changes = ChangeNotifier()
         self._published = PublishedRoutes(wall_clock=wall_clock)
+        self._tasks = TaskSupervisor(
+            "lite-registry", close_seconds=_TASK_CLOSE_SECONDS, clock=clock, sleep=sleep
+        )
         self._api = Api(
             self._published,
             self._store,
@@ -125,6 +127,7 @@ class LiteRegistryServer:
             tokens,
             self.metrics,
             settle_seconds=settle_seconds,
+            get_down_tasks=lambda: self._tasks.down,
             on_change=self._unsaved.set,
             wall_clock=wall_clock,
             rng=rng,
@@ -132,27 +135,35 @@ class LiteRegistryServer:
         self._listener = HttpListener(
             self._api.handle, limits=limits, clock=clock, wall_clock=wall_clock
         )
-        self._tasks: list[asyncio.Task[None]] = []
+        self._open = False
 
     @property
     def url(self) -> str:
-        """Where it answers, e.g. `http://127.0.0.1:8080`."""
+        """The address of the server, for example `http://127.0.0.1:8080`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
+    @property
+    def watchers(self) -> int:
+        """The number of requests that wait for a change."""
+        return self._changes.waiters
+
     async def __aenter__(self) -> Self:
         if self._snapshot:
-            self._restore(self._snapshot.load())
+            self._restore(self._snapshot.read())
         self._source.start(self._published, self.metrics)
         self._add_gauges()
         try:
             self.port = await self._listener.listen(self.host, self.port)
         except OSError as error:
-            raise _cannot_listen(self.host, self.port, error) from error
-        work = [self._source.run(), self._store.run(), self._settle()]
+            raise _to_listen_error(self.host, self.port, error) from error
+        self._open = True
+        self._tasks.start("route source", self._source.run)
+        self._tasks.start("lease store", self._store.run)
+        self._tasks.start("settling", self._settle)
         if self._snapshot:
-            work.append(self._snapshot.run(self._sections, self._unsaved))
-        self._tasks = [asyncio.get_running_loop().create_task(one) for one in work]
+            write_changes = partial(self._snapshot.run, self._build_sections, self._unsaved)
+            self._tasks.start("snapshot", write_changes)
         logger.info("listening on %s", self.url)
         return self
 
@@ -165,25 +176,23 @@ class LiteRegistryServer:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Say that it ends, answer those who wait, finish what is under way; twice is fine."""
-        tasks, self._tasks = self._tasks, []
-        if not tasks:
+        """Report not ready, respond to waiting requests, finish pending ones; twice is fine."""
+        if not self._open:
             return
-        self._api.draining = True
+        self._open = False
+        self._api.start_draining()
         await self._sleep(self._linger_seconds)
         self._changes.close()
-        await self._listener.close(self._drain_seconds)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._listener.aclose(self._drain_seconds)
+        await self._tasks.aclose()
         if self._snapshot:
-            await asyncio.to_thread(self._snapshot.write, self._sections())
+            await asyncio.to_thread(self._snapshot.write, self._build_sections())
 
     async def _settle(self) -> None:
         await self._sleep(self._settle_seconds)
-        self._api.announce_settled()
+        self._api.instances.notify_settled()
 
-    def _sections(self) -> dict[str, object]:
+    def _build_sections(self) -> dict[str, object]:
         updated_at, synced_at = self._published.times
         sections: dict[str, object] = {}
         if self._published.ready and self._published.ages:
@@ -203,31 +212,45 @@ class LiteRegistryServer:
                 self._published.restore(parse_routes(routes), *times)
             if (leases := sections.get("leases")) and isinstance(self._store, MemoryStore):
                 self._store.restore(cast("dict[str, object]", leases))
-                self._api.settle()
+                self._api.instances.settle()
         except (SettingsError, KeyError, TypeError, ValueError) as error:
             logger.warning("part of the snapshot is not used: %r", error)
 
     def _add_gauges(self) -> None:
         published, store = self._published, self._store
-        single: dict[str, Callable[[], float]] = {
+        readers: dict[str, Callable[[], float]] = {
             "http_connections": lambda: self._listener.connections,
-            "watchers": lambda: self._changes.waiting,
+            "watchers": lambda: self._changes.waiters,
             "sync_age_seconds": lambda: published.age_seconds,
             "stale": lambda: published.stale,
             "instances": lambda: len(store),
             "self_preservation": lambda: store.preserving,
+            "tasks_down": lambda: len(self._tasks.down),
         }
-        for name, read in single.items():
-            self.metrics.gauge(name, lambda read=read: [({}, float(read()))])  # type: ignore[misc]
-        self.metrics.gauge("routes", self._route_series)
-        self.metrics.gauge("routes_version", lambda: [({"version": published.table.version}, 1.0)])
+        for name, read in readers.items():
+            self.metrics.add_gauge(name, lambda read=read: [({}, float(read()))])  # type: ignore[misc]
+        self.metrics.add_gauge("routes", self._iterate_route_series)
+        self.metrics.add_gauge(
+            "routes_version", lambda: [({"version": published.table.version}, 1.0)]
+        )
 
-    def _route_series(self) -> Series:
+    def _iterate_route_series(self) -> Series:
         for name, route in self._published.table.routes.items():
             if route.base is not None:
                 yield {"service": name, "lane": ""}, float(route.base.ready or 0)
             for lane, target in sorted(route.lanes.items()):
                 yield {"service": name, "lane": lane}, float(target.ready or 0)
+
+
+def _refuse_open_access(
+    host: str, *, insecure: bool, store: LeaseStore, tokens: TokenSource
+) -> None:
+    is_writable = not isinstance(store, NoStore)
+    if is_writable and not tokens and not insecure and not _is_loopback(host):
+        raise SettingsError(
+            f"listening on {host!r} lets every client write: give a --token-file, "
+            "or say --insecure if that is intended"
+        )
 
 
 def _is_loopback(host: str) -> bool:
@@ -237,7 +260,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> Exception:
+def _to_listen_error(host: str, port: int, error: OSError) -> Exception:
     if error.errno == errno.EADDRINUSE:
         return AddressInUseError(host, port)
     return SettingsError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --host")

@@ -1,4 +1,4 @@
-"""`lite-registry routes` and `lite-registry instances`: what a running server says, for people."""
+"""`lite-registry routes` and `lite-registry instances`: a running server's content as tables."""
 
 from __future__ import annotations
 
@@ -8,35 +8,42 @@ from urllib.parse import quote, urlsplit
 from .errors import SettingsError
 from .http_client import HttpClient
 
-__all__ = ("show",)
+__all__ = ("fetch_lines",)
 
 Row = tuple[str, ...]
 
 
-async def show(url: str, what: str, service: str | None, *, as_json: bool) -> list[str]:
+async def fetch_lines(url: str, kind: str, service: str | None, *, as_json: bool) -> list[str]:
     """The lines to print.
 
+    Args:
+        kind: `routes` or `instances`.
+        service: only this one; None for all.
+
     Raises:
-        SettingsError: the server does not answer so, or does not know the service.
+        SettingsError: the address is illegal, or the server does not know the service.
+        HttpClientError: there is no usable response.
     """
     if urlsplit(url).scheme != "http":
         raise SettingsError(f"--url must be an http address such as http://host:8080, not {url!r}")
-    target = f"/v1/{what}" + (f"/{quote(service, safe='')}" if service else "")
-    answer = await HttpClient(url).ask("GET", target)
-    document = answer.json()
-    if answer.status != 200:
-        raise SettingsError(str(document.get("detail", f"HTTP {answer.status}")))
+    target = f"/v1/{kind}" + (f"/{quote(service, safe='')}" if service else "")
+    response = await HttpClient(url).request("GET", target)
+    document = response.json()
+    if response.status != 200:
+        raise SettingsError(str(document.get("detail", f"HTTP {response.status}")))
     if as_json:
-        return [answer.body.decode()]
-    if what == "routes":
+        return [response.body.decode()]
+    if kind == "routes":
         services = {service: document} if service else document["services"]
-        return _table(_route_rows(cast("dict[str, dict[str, object]]", services)))
+        return _format_table(_build_route_rows(cast("dict[str, dict[str, object]]", services)))
     if service:
-        return _table(_instance_rows(cast("list[dict[str, object]]", document["instances"])))
-    return _table(_service_rows(cast("list[dict[str, object]]", document["services"])))
+        return _format_table(
+            _build_instance_rows(cast("list[dict[str, object]]", document["instances"]))
+        )
+    return _format_table(_build_service_rows(cast("list[dict[str, object]]", document["services"])))
 
 
-def _route_rows(services: dict[str, dict[str, object]]) -> list[Row]:
+def _build_route_rows(services: dict[str, dict[str, object]]) -> list[Row]:
     rows: list[Row] = [("SERVICE", "LANE", "HOST", "PORT", "READY")]
     for name, route in sorted(services.items()):
         lanes = cast("dict[str, dict[str, object]]", route["lane"])
@@ -52,24 +59,24 @@ def _route_rows(services: dict[str, dict[str, object]]) -> list[Row]:
     return rows
 
 
-def _instance_rows(instances: list[dict[str, object]]) -> list[Row]:
+def _build_instance_rows(instances: list[dict[str, object]]) -> list[Row]:
     rows: list[Row] = [("INSTANCE", "ADDRESS", "WEIGHT", "STATE", "METADATA")]
-    for one in instances:
-        state = "up" if one["healthy"] and one["enabled"] else "out"
-        labels = cast("dict[str, str]", one["metadata"])
-        told = " ".join(f"{key}={value}" for key, value in sorted(labels.items()))
-        address = f"{one['ip']}:{one['port']}"
-        rows.append((str(one["id"]), address, f"{one['weight']:g}", state, told))
+    for instance in instances:
+        state = "up" if instance["healthy"] and instance["enabled"] else "out"
+        labels = cast("dict[str, str]", instance["metadata"])
+        metadata = " ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        address = f"{instance['ip']}:{instance['port']}"
+        rows.append((str(instance["id"]), address, f"{instance['weight']:g}", state, metadata))
     return rows
 
 
-def _service_rows(services: list[dict[str, object]]) -> list[Row]:
+def _build_service_rows(services: list[dict[str, object]]) -> list[Row]:
     rows: list[Row] = [("SERVICE", "GROUP", "NAMESPACE", "INSTANCES")]
     keys = ("service", "group", "namespace", "instances")
-    return rows + [tuple(str(one[key]) for key in keys) for one in services]
+    return rows + [tuple(str(service[key]) for key in keys) for service in services]
 
 
-def _table(rows: list[Row]) -> list[str]:
+def _format_table(rows: list[Row]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

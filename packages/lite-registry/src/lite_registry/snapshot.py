@@ -1,6 +1,6 @@
-"""What is served, on disk: so that a restart during an outage has something to show.
+"""A copy of what is served, on disk, for a restart during an outage.
 
-One JSON file, replaced as a whole. It is read at the start only, and believed only when complete,
+One JSON file, replaced as a whole. It is read at the start only, and used only when it is complete,
 of a known schema and not too old.
 """
 
@@ -16,22 +16,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import cast
 
-from .response import json_bytes
+from .response import encode_json
 
 __all__ = ("SnapshotFile",)
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
-LARGEST_FILE = 256 * 1024 * 1024
+_SCHEMA = 1
+_MAX_FILE_BYTES = 256 * 1024 * 1024
 
 
 class SnapshotFile:
-    """A file that keeps sections of JSON.
+    """A file with named sections of JSON.
 
     Args:
-        age_cap_seconds: an older one is not believed.
-        every_seconds: how often it is written at most.
+        age_cap_seconds: an older file is not used.
+        every_seconds: the shortest time between two writes.
     """
 
     def __init__(
@@ -52,33 +52,40 @@ class SnapshotFile:
         self._on_failure = on_failure
         self._failing = False
 
-    def load(self) -> dict[str, object]:
-        """The sections written last; empty when there is nothing to believe."""
+    def read(self) -> dict[str, object]:
+        """The sections that were written last; empty when there is no usable file."""
         try:
-            return self._sections(json.loads(self._read()))
+            return self._parse(json.loads(self._read_bytes()))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError) as error:
             logger.warning("snapshot %s is not used: %s", self._path, error)
             return {}
 
-    def _read(self) -> bytes:
+    def _read_bytes(self) -> bytes:
         with self._path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise ValueError(f"it is larger than {LARGEST_FILE} bytes")
+            content = file.read(_MAX_FILE_BYTES + 1)
+        if len(content) > _MAX_FILE_BYTES:
+            raise ValueError(f"it is larger than {_MAX_FILE_BYTES} bytes")
         return content
 
-    def _sections(self, document: Mapping[str, object]) -> dict[str, object]:
-        if document["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA}")
+    def _parse(self, document: Mapping[str, object]) -> dict[str, object]:
+        if document["schema"] != _SCHEMA:
+            raise ValueError(f"its schema is {document['schema']!r}, not {_SCHEMA}")
         age = self._wall_clock() - float(str(document["written_at"]))
         if age > self._age_cap:
             raise ValueError(f"it is {age:.0f} s old, over {self._age_cap:.0f} s")
         return cast("dict[str, object]", document["sections"])
 
     async def run(self, sections: Callable[[], dict[str, object]], changed: asyncio.Event) -> None:
-        """Write after each change until cancelled; the last state is written by who cancels."""
+        """Write after each change, until cancelled.
+
+        The owner writes the last state after cancelling this.
+
+        Args:
+            sections: returns what to write.
+            changed: set by the owner after each change.
+        """
         while True:
             await changed.wait()
             changed.clear()
@@ -86,17 +93,17 @@ class SnapshotFile:
             await self._sleep(self._every)
 
     def write(self, sections: dict[str, object]) -> None:
-        """Replace the file; a full or read-only disk is told once and changes nothing."""
-        document = {"schema": SCHEMA, "written_at": self._wall_clock(), "sections": sections}
-        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}.new")
+        """Replace the file; a failure, such as a full disk, is logged once and changes nothing."""
+        document = {"schema": _SCHEMA, "written_at": self._wall_clock(), "sections": sections}
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.new")
         try:
-            _write_through(fresh, json_bytes(document))
-            fresh.replace(self._path)
+            _write_through(temporary, encode_json(document))
+            temporary.replace(self._path)
             _sync_folder(self._path.parent)
         except OSError as error:
             self._on_failure()
             with contextlib.suppress(OSError):
-                fresh.unlink()
+                temporary.unlink()
             if not self._failing:
                 logger.warning("snapshot %s cannot be written: %s", self._path, error)
             self._failing = True

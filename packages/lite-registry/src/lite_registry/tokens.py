@@ -15,26 +15,34 @@ __all__ = ("TokenFile", "TokenSource", "Tokens", "read_token_file")
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_SECONDS = 1.0
+_CHECK_INTERVAL_SECONDS = 1.0
 
 
 class TokenSource(Protocol):
-    """What decides who may write."""
+    """Decides which requests may write."""
 
     def __bool__(self) -> bool:
-        """Whether a token is asked for at all."""
+        """Whether writing needs a token at all."""
         ...
 
-    def check(self, authorization: str) -> None:
-        """Let a writer through, or raise a 401 `Problem`."""
+    def authorize(self, authorization: str) -> None:
+        """Accept the value of an `Authorization` field.
+
+        Raises:
+            Problem: 401 when it carries none of the tokens.
+        """
         ...
 
 
 class Tokens:
-    """The tokens in force; with none, everybody may write."""
+    """A fixed set of tokens; without any, every client may write.
+
+    Raises:
+        SettingsError: a token is too short, or holds spaces or other than ASCII.
+    """
 
     def __init__(self, tokens: Iterable[str] = ()) -> None:
-        self._tokens = tuple(_checked(token) for token in tokens)
+        self._tokens = tuple(_validate(token) for token in tokens)
 
     def __bool__(self) -> bool:
         return bool(self._tokens)
@@ -42,18 +50,18 @@ class Tokens:
     def __repr__(self) -> str:
         return f"Tokens(<{len(self._tokens)} tokens>)"
 
-    def check(self, authorization: str) -> None:
-        """Let a writer through.
+    def authorize(self, authorization: str) -> None:
+        """Accept the value of an `Authorization` field.
 
         Raises:
-            Problem: 401 when the `Authorization` field carries none of the tokens.
+            Problem: 401 when it carries none of the tokens.
         """
         if not self._tokens:
             return
-        scheme, _, given = authorization.partition(" ")
-        offered = given.strip().encode("latin-1", "replace")
-        # Every token is compared, so that the time taken says nothing about which came close.
-        matches = [hmac.compare_digest(offered, token.encode()) for token in self._tokens]
+        scheme, _, credentials = authorization.partition(" ")
+        token = credentials.strip().encode("latin-1", "replace")
+        # Every token is compared, so that the time taken reveals nothing about any of them.
+        matches = [hmac.compare_digest(token, valid.encode()) for valid in self._tokens]
         if scheme.lower() != "bearer" or not any(matches):
             raise Problem(
                 401,
@@ -64,7 +72,7 @@ class Tokens:
 
 
 class TokenFile:
-    """Tokens from a file, read again when it changes; one that turns bad leaves the last good ones.
+    """Tokens from a file, read again when it changes; a broken file leaves the last good tokens.
 
     Raises:
         SettingsError: the file cannot be read or holds no token.
@@ -74,30 +82,34 @@ class TokenFile:
         self._path = path
         self._clock = clock
         self._tokens = read_token_file(path)
-        self._seen = self._stamp()
-        self._looked_at = clock()
+        self._signature = self._read_signature()
+        self._checked_at = clock()
 
     def __bool__(self) -> bool:
         return True
 
-    def check(self, authorization: str) -> None:
-        """Let a writer through who has a token that is in the file now."""
-        if self._clock() - self._looked_at >= LOOK_EVERY_SECONDS:
-            self._looked_at = self._clock()
-            self._look()
-        self._tokens.check(authorization)
+    def authorize(self, authorization: str) -> None:
+        """Accept the value of an `Authorization` field with one of the file's tokens.
 
-    def _look(self) -> None:
-        stamp = self._stamp()
-        if stamp == self._seen:
+        Raises:
+            Problem: 401 when it carries none of them.
+        """
+        if self._clock() - self._checked_at >= _CHECK_INTERVAL_SECONDS:
+            self._checked_at = self._clock()
+            self._reload_if_changed()
+        self._tokens.authorize(authorization)
+
+    def _reload_if_changed(self) -> None:
+        signature = self._read_signature()
+        if signature == self._signature:
             return
-        self._seen = stamp
+        self._signature = signature
         try:
             self._tokens = read_token_file(self._path)
         except SettingsError as error:
-            logger.warning("%s; the tokens read last stay in force", error)
+            logger.warning("%s; keeping the last valid tokens", error)
 
-    def _stamp(self) -> tuple[int, ...]:
+    def _read_signature(self) -> tuple[int, ...]:
         try:
             status = self._path.stat()
         except OSError:
@@ -105,7 +117,7 @@ class TokenFile:
         return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def _checked(token: str) -> str:
+def _validate(token: str) -> str:
     if not token.isascii() or not token.isprintable() or " " in token or len(token) < 8:
         raise SettingsError(
             "a token is at least 8 printable ASCII characters without spaces; make another one"
@@ -114,7 +126,7 @@ def _checked(token: str) -> str:
 
 
 def read_token_file(path: Path) -> Tokens:
-    """One token per line; empty lines and those that begin with # do not count.
+    """The tokens of a file, one per line; empty lines and those that begin with # are ignored.
 
     Raises:
         SettingsError: the file cannot be read or holds no token.

@@ -11,11 +11,10 @@ import httpx
 import pytest
 
 from lite_registry import LiteRegistryServer
-from lite_registry.http import Request
-from lite_registry.listener import HttpListener
+from lite_registry.http_listener import HttpListener
 from lite_registry.provider import LiteServiceRegistry, service_registry
-from lite_registry.provider.documents import Service
-from lite_registry.response import Response, StreamResponse, json_response
+from lite_registry.request import Request
+from lite_registry.response import Response, StreamResponse, build_json_response
 from microservice_core import (
     InvalidValueError,
     ServiceInstance,
@@ -64,7 +63,7 @@ async def test_a_lease_is_kept_alive_and_closing_ends_it(server: LiteRegistrySer
         await seen.wait_for(lambda states: not states, within_seconds=0.9)
 
 
-async def test_what_is_handed_over_outlives_its_keeper_until_another_takes_it_out(
+async def test_a_handed_over_instance_outlives_its_keeper_until_another_deregisters_it(
     server: LiteRegistryServer, registry: LiteServiceRegistry
 ) -> None:
     async with LiteServiceRegistry(server.url, token=TOKEN, ttl_seconds=1.0) as keeper:
@@ -89,13 +88,13 @@ async def test_a_busy_event_loop_costs_no_lease() -> None:
             await registry.register(ORDERS)
             until = time.monotonic() + 2.5
             while time.monotonic() < until:  # this loop does nothing else for two lifetimes
-                answer = httpx.get(f"{url}/v1/instances/orders", trust_env=False)  # noqa: ASYNC210
-                listed = answer.json()
+                response = httpx.get(f"{url}/v1/instances/orders", trust_env=False)  # noqa: ASYNC210
+                listed = response.json()
                 assert len(listed["instances"]) == 1
         process.terminate()
 
 
-async def test_what_a_restarted_server_forgot_is_registered_again(
+async def test_instances_that_a_restarted_server_forgot_are_registered_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -118,7 +117,7 @@ async def test_what_a_restarted_server_forgot_is_registered_again(
     assert "the registry forgot 127.0.0.1:9001; registering again" in caplog.text
 
 
-async def test_while_a_restarted_server_is_unsettled_nobody_seen_before_is_missing() -> None:
+async def test_while_a_restarted_server_is_unsettled_no_known_instance_is_missing() -> None:
     other = replace(ORDERS, port=9002, instance_id="other")
     async with LiteRegistryServer(port=0) as first:
         writer = LiteServiceRegistry(first.url, ttl_seconds=30.0)
@@ -130,22 +129,26 @@ async def test_while_a_restarted_server_is_unsettled_nobody_seen_before_is_missi
         await seen.wait_for(lambda states: len(states) == 2)
         assert len(await writer.get_instances("orders")) == 2
     gate = asyncio.Event()
+    hours = 0.0
 
-    async def until_told(_: float) -> None:
+    async def sleep(_: float) -> None:
         await gate.wait()
 
-    async with registry, LiteRegistryServer(port=first.port, sleep=until_told) as second:
-        await eventually(lambda: reads(registry), lambda states: len(states) == 2)
+    def wall_clock() -> float:
+        return time.time() + hours * 3600
+
+    async with registry, LiteRegistryServer(port=first.port, sleep=sleep, wall_clock=wall_clock):
+        await eventually(lambda: read_orders(registry), lambda states: len(states) == 2)
         await writer.deregister(other)
-        assert [one.port for one in await writer.get_instances("orders")] == [9001]
+        assert [each.port for each in await writer.get_instances("orders")] == [9001]
         assert len(seen.states[-1]) == 2
-        second._api.settle()
+        hours = 1.0
         gate.set()
         await seen.wait_for(lambda states: not states)
         await writer.close()
 
 
-async def reads(registry: LiteServiceRegistry) -> Sequence[ServiceInstance]:
+async def read_orders(registry: LiteServiceRegistry) -> Sequence[ServiceInstance]:
     """The instances, none while the server is away."""
     try:
         return await registry.get_instances("orders")
@@ -192,10 +195,10 @@ async def test_the_last_watch_of_a_service_ends_its_polling(
     assert len(asyncio.all_tasks() - before) >= 1
     stops[1]()
 
-    async def left() -> int:
-        return sum("_poll" in str(task) for task in asyncio.all_tasks() - before)
+    async def count_polls() -> int:
+        return sum("_keep_polling" in str(task) for task in asyncio.all_tasks() - before)
 
-    await eventually(left, lambda count: count == 0)
+    await eventually(count_polls, lambda count: count == 0)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +228,9 @@ async def test_neither_url_credentials_nor_tokens_are_ever_shown() -> None:
     assert "hidden" not in repr(LiteServiceRegistry("http://host", token="hidden-token"))
 
 
-async def test_a_second_watch_of_a_service_is_told_at_once(registry: LiteServiceRegistry) -> None:
+async def test_a_second_watch_of_a_service_gets_the_list_at_once(
+    registry: LiteServiceRegistry,
+) -> None:
     await registry.register(ORDERS)
     first: Recorder[Sequence[ServiceInstance]] = Recorder()
     second: Recorder[Sequence[ServiceInstance]] = Recorder()
@@ -244,7 +249,7 @@ async def test_a_closed_registry_refuses_politely(registry: LiteServiceRegistry)
         await registry.get_instances("orders")
 
 
-async def test_while_no_server_answers_renewing_goes_on_and_closing_is_prompt(
+async def test_while_no_server_responds_renewals_continue_and_closing_is_prompt(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with LiteRegistryServer(port=0) as server:
@@ -252,158 +257,178 @@ async def test_while_no_server_answers_renewing_goes_on_and_closing_is_prompt(
         await registry.register(ORDERS)
     await eventually(
         lambda: asyncio.sleep(0, caplog.text),
-        lambda text: "it is tried again until it succeeds" in text,
+        lambda text: "retrying until it succeeds" in text,
     )
     with pytest.raises(ServiceRegistryUnavailableError):
         await registry.deregister(replace(ORDERS, instance_id="other"))
     await asyncio.wait_for(registry.close(), 5)
-    assert "the lease will lapse by itself" in caplog.text
+    assert "the lease will expire" in caplog.text
 
 
-def answering(answer: Response) -> HttpListener:
-    return HttpListener(lambda _: answer)
+def respond_with(response: Response) -> HttpListener:
+    return HttpListener(lambda _: response)
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "told"),
+    ("response", "kind", "message"),
     [
-        (Response(200, b"<html>", "text/html"), ServiceRegistryError, "is no registry document"),
-        (json_response(200, [1]), ServiceRegistryError, "is no registry document"),
-        (json_response(200, {}), ServiceRegistryError, "is no list of instances"),
-        (json_response(200, {"instances": [{"id": 1}]}), ServiceRegistryError, "is no list"),
+        (Response(200, b"<html>", "text/html"), ServiceRegistryError, "is not a registry document"),
+        (build_json_response(200, [1]), ServiceRegistryError, "is not a registry document"),
+        (build_json_response(200, {}), ServiceRegistryError, "is not a list of instances"),
+        (
+            build_json_response(200, {"instances": [{"id": 1}]}),
+            ServiceRegistryError,
+            "is not a list",
+        ),
         (Response(500, b"oops"), ServiceRegistryError, "HTTP 500: no explanation"),
-        (json_response(503, {"detail": "later"}), ServiceRegistryUnavailableError, "503: later"),
-        (json_response(403, {}), ServiceRegistryAccessDeniedError, "HTTP 403"),
+        (
+            build_json_response(503, {"detail": "later"}),
+            ServiceRegistryUnavailableError,
+            "503: later",
+        ),
+        (build_json_response(403, {}), ServiceRegistryAccessDeniedError, "HTTP 403"),
     ],
 )
-async def test_what_is_no_registry_is_told_apart(
-    answer: Response, kind: type[Exception], told: str
+async def test_a_server_that_is_not_a_registry_is_a_named_error(
+    response: Response, kind: type[Exception], message: str
 ) -> None:
-    listener = answering(answer)
+    listener = respond_with(response)
     port = await listener.listen("127.0.0.1", 0)
     async with LiteServiceRegistry(f"http://127.0.0.1:{port}") as registry:
-        with pytest.raises(kind, match=told):
+        with pytest.raises(kind, match=message):
             await registry.get_instances("orders")
-    await listener.close(0.0)
+    await listener.aclose(0.0)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         Response(304),
         Response(503),
-        json_response(200, {"version": "1", "instances": []}),
-        json_response(200, {"instances": []}),
-        json_response(200, {"hello": "proxy"}),
+        build_json_response(200, {"version": "1", "instances": []}),
+        build_json_response(200, {"instances": []}),
+        build_json_response(200, {"hello": "proxy"}),
     ],
 )
-async def test_a_server_that_does_not_wait_is_not_asked_in_a_hot_loop(answer: Response) -> None:
-    asked = 0
+async def test_a_server_that_does_not_wait_is_not_polled_in_a_hot_loop(response: Response) -> None:
+    requests = 0
 
     def count(_: Request) -> Response:
-        nonlocal asked
-        asked += 1
-        return answer
+        nonlocal requests
+        requests += 1
+        return response
 
     listener = HttpListener(count)
     port = await listener.listen("127.0.0.1", 0)
     async with LiteServiceRegistry(f"http://127.0.0.1:{port}") as registry:
         registry.watch_instances("orders", lambda _: None)
-        await eventually(lambda: asyncio.sleep(0, asked), lambda count: count >= 3)
-        assert asked < 10
-    await listener.close(0.0)
+        await eventually(lambda: asyncio.sleep(0, requests), lambda count: count >= 3)
+        assert requests < 10
+    await listener.aclose(0.0)
 
 
 async def test_garbage_does_not_end_a_watch() -> None:
     document = {"id": "1", "ip": "127.0.0.1", "port": 9001, "weight": 1.0, "cluster": ""}
     document |= {"healthy": True, "enabled": True, "ephemeral": True, "metadata": {}}
     garbage = [
-        json_response(200, {"hello": "proxy"}),
-        json_response(200, {"version": "2", "instances": [{"id": 1}]}),
+        build_json_response(200, {"hello": "proxy"}),
+        build_json_response(200, {"version": "2", "instances": [{"id": 1}]}),
         Response(200, b"<html>", "text/html"),
         Response(200, b"no gzip", "application/json", (("content-encoding", "gzip"),)),
         Response(200, b"[" * 100_000, "application/json"),
     ]
-    before = json_response(200, {"version": "1", "instances": []})
-    after = json_response(200, {"version": "3", "instances": [document]})
-    answers = iter([before, *(one for bad in garbage for one in (bad, Response(304))), after])
-    listener = HttpListener(lambda _: next(answers, Response(304)))
+    before = build_json_response(200, {"version": "1", "instances": []})
+    after = build_json_response(200, {"version": "3", "instances": [document]})
+    responses = iter([before, *(each for bad in garbage for each in (bad, Response(304))), after])
+    listener = HttpListener(lambda _: next(responses, Response(304)))
     port = await listener.listen("127.0.0.1", 0)
     async with LiteServiceRegistry(f"http://127.0.0.1:{port}") as registry:
         seen: Recorder[Sequence[ServiceInstance]] = Recorder()
         registry.watch_instances("orders", seen)
         await seen.wait_for(
-            lambda states: [one.port for one in states] == [9001], within_seconds=30
+            lambda states: [each.port for each in states] == [9001], within_seconds=30
         )
-    await listener.close(0.0)
+    await listener.aclose(0.0)
 
 
 async def test_garbage_ends_no_lease() -> None:
     renewals: list[bytes] = []
 
-    def answer(request: Request) -> Response:
+    def response(request: Request) -> Response:
         if request.method != "POST":
-            return json_response(201, {})
+            return build_json_response(201, {})
         renewals.append(request.target)
         return Response(200, b"no gzip", "application/json", (("content-encoding", "gzip"),))
 
-    listener = HttpListener(answer)
+    listener = HttpListener(response)
     port = await listener.listen("127.0.0.1", 0)
     async with LiteServiceRegistry(f"http://127.0.0.1:{port}", ttl_seconds=1.0) as registry:
         await registry.register(ORDERS)
         await eventually(lambda: asyncio.sleep(0, renewals), lambda seen: len(seen) >= 3)
         await registry.deregister(ORDERS)
-    await listener.close(0.0)
+    await listener.aclose(0.0)
 
 
-async def test_an_answer_may_not_be_of_any_size() -> None:
-    listener = answering(Response(200, b" " * (64 * 1024 * 1024 + 1), "application/json"))
+async def test_the_size_of_a_response_is_limited() -> None:
+    listener = respond_with(Response(200, b" " * (64 * 1024 * 1024 + 1), "application/json"))
     port = await listener.listen("127.0.0.1", 0)
     async with LiteServiceRegistry(f"http://127.0.0.1:{port}", timeout_seconds=60) as registry:
         with pytest.raises(ServiceRegistryUnavailableError, match="more than 67108864 bytes"):
             await registry.get_instances("orders")
         with pytest.raises(ServiceRegistryUnavailableError, match="more than 67108864 bytes"):
             await registry.register(ORDERS)
-    await listener.close(0.0)
+    await listener.aclose(0.0)
 
 
-async def drops() -> AsyncIterator[bytes]:
+async def send_drops() -> AsyncIterator[bytes]:
     while True:
         yield b" "
         await asyncio.sleep(0.02)
 
 
-async def test_an_answer_that_comes_drop_by_drop_takes_no_longer_than_a_request_may() -> None:
-    listener = HttpListener(lambda _: StreamResponse(drops(), "application/json"))
+async def test_a_response_that_comes_byte_by_byte_takes_no_longer_than_a_request_may() -> None:
+    listener = HttpListener(lambda _: StreamResponse(send_drops(), "application/json"))
     port = await listener.listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{port}"
     async with LiteServiceRegistry(url, timeout_seconds=0.3) as registry:
-        with pytest.raises(ServiceRegistryUnavailableError, match=r"not answer within 0\.3 s"):
+        with pytest.raises(ServiceRegistryUnavailableError, match=r"not respond within 0\.3 s"):
             await registry.get_instances("orders")
-        with pytest.raises(ServiceRegistryUnavailableError, match=r"not answer within 0\.3 s"):
+        with pytest.raises(ServiceRegistryUnavailableError, match=r"not respond within 0\.3 s"):
             await registry.register(ORDERS)
-    await listener.close(0.0)
+    await listener.aclose(0.0)
 
 
 # anyio, below httpx, leaves a socket to the collector when it is cancelled as the socket connects.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_a_question_cancelled_at_any_moment_leaves_no_connection_behind() -> None:
-    listener = answering(json_response(200, {"version": "1", "instances": []}))
+async def test_a_request_cancelled_at_any_moment_leaves_no_connection_behind() -> None:
+    listener = respond_with(build_json_response(200, {"version": "1", "instances": []}))
     port = await listener.listen("127.0.0.1", 0)
     async with LiteServiceRegistry(f"http://127.0.0.1:{port}") as registry:
         for turns in [*range(60)] * 3:
-            asking = asyncio.create_task(registry.get_instances("orders"))
+            reading = asyncio.create_task(registry.get_instances("orders"))
             for _ in range(turns):
                 await asyncio.sleep(0)
-            asking.cancel()
-            await asyncio.wait([asking])
+            reading.cancel()
+            await asyncio.wait([reading])
         assert await registry.get_instances("orders") == ()
         gc.collect()
         await eventually(lambda: asyncio.sleep(0, listener.connections), lambda count: count <= 1)
-    await listener.close(0.0)
+    await listener.aclose(0.0)
 
 
-async def test_only_so_many_services_are_remembered(registry: LiteServiceRegistry) -> None:
+async def test_the_number_of_remembered_lists_is_bounded(registry: LiteServiceRegistry) -> None:
     for number in range(1030):
-        registry._believe(Service(f"s{number}"), {"instances": [], "epoch": "e"})
-    assert len(registry._before) == 1024
+        await registry.get_instances(f"s{number}")
+    assert registry.remembered_services == 1024
+
+
+async def test_a_poll_that_fails_for_an_unforeseen_reason_is_logged_and_continues(
+    registry: LiteServiceRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    unencodable: Recorder[Sequence[ServiceInstance]] = Recorder()
+    unsubscribe = registry.watch_instances("lone-surrogate-\ud800", unencodable)
+    await eventually(
+        lambda: asyncio.sleep(0, caplog.text), lambda text: "failed; it continues" in text
+    )
+    unsubscribe()
+    assert not unencodable.states

@@ -13,7 +13,7 @@ from lite_registry.http_client import HttpClient
 from lite_registry.instance import Instance, ServiceKey
 from lite_registry.leases import Precondition, SelfPreservation
 from lite_registry.metrics import Metrics
-from lite_registry.redis_store import RedisStore, reach
+from lite_registry.redis_store import RedisStore, find_problem
 
 ORDERS = ServiceKey("orders")
 DOCUMENT = {"ip": "10.0.0.7", "port": 8000, "ttl_seconds": 60}
@@ -50,13 +50,13 @@ class RedisStoreContract:
     async def test_what_one_replica_writes_the_other_shows(self, make_store: MakeStore) -> None:
         async with running(make_store) as one, running(make_store) as other:
             assert await one.put(ORDERS, instance())
-            assert one.instances(ORDERS) == [instance()]
-            await until(lambda: other.instances(ORDERS) == [instance()])
+            assert one.list_instances(ORDERS) == [instance()]
+            await until(lambda: other.list_instances(ORDERS) == [instance()])
             assert not await other.put(ORDERS, instance(weight=2.0))
-            await until(lambda: one.instances(ORDERS) == [instance(weight=2.0)])
+            await until(lambda: one.list_instances(ORDERS) == [instance(weight=2.0)])
             assert await one.remove(ORDERS, "a")
             assert not await one.remove(ORDERS, "a")
-            await until(lambda: other.services() == [])
+            await until(lambda: other.list_services() == [])
             assert (len(one), one.epoch) == (len(other), other.epoch)
 
     async def test_a_lease_lapses_by_the_clock_of_redis_unless_it_is_renewed(
@@ -70,7 +70,7 @@ class RedisStoreContract:
                 assert (await store.renew(ORDERS, "renewed")).id == "renewed"
                 assert (await store.renew(ORDERS, "lasting")).id == "lasting"
                 await asyncio.sleep(0.25)
-            assert [one.id for one in store.instances(ORDERS)] == ["lasting", "renewed"]
+            assert [one.id for one in store.list_instances(ORDERS)] == ["lasting", "renewed"]
             with pytest.raises(Problem, match="has no instance 'short'"):
                 await store.renew(ORDERS, "short")
 
@@ -79,11 +79,11 @@ class RedisStoreContract:
     ) -> None:
         async with running(make_store) as store:
             await store.put(ORDERS, instance(), Precondition(absent=True))
-            for precondition, told in (
+            for precondition, message in (
                 (Precondition(absent=True), "leave out If-None-Match"),
                 (Precondition(("other",)), "has changed"),
             ):
-                with pytest.raises(Problem, match=told):
+                with pytest.raises(Problem, match=message):
                     await store.put(ORDERS, instance(weight=3.0), precondition)
             with pytest.raises(Problem, match="has changed"):
                 await store.remove(ORDERS, "a", Precondition(("other",)))
@@ -104,7 +104,7 @@ class RedisStoreContract:
             ]
             outcomes = await asyncio.gather(*writes, return_exceptions=True)
             assert sum(outcome is True for outcome in outcomes) == 1
-            await until(lambda: one.instances(ORDERS) == other.instances(ORDERS))
+            await until(lambda: one.list_instances(ORDERS) == other.list_instances(ORDERS))
 
     async def test_there_is_room_for_so_many_and_no_more(self, make_store: MakeStore) -> None:
         async with running(make_store, capacity=1) as store:
@@ -121,11 +121,11 @@ class RedisStoreContract:
             for number in range(4):
                 await store.put(ORDERS, instance(str(number), ttl_seconds=1.0))
             await until(lambda: store.preserving)
-            left = store.instances(ORDERS)
+            left = store.list_instances(ORDERS)
             assert len(left) >= 2  # an expiry between the first and the last may take half
             for one in left[1:]:
                 await store.renew(ORDERS, one.id)
-            await until(lambda: left[0] not in store.instances(ORDERS))
+            await until(lambda: left[0] not in store.list_instances(ORDERS))
 
 
 class TestRedisStoreOnTheFake(RedisStoreContract):
@@ -156,20 +156,20 @@ async def test_while_redis_is_away_reading_goes_on_and_writing_says_so(
         await until(lambda: store.reachable)
         client = HttpClient(registry.url)
         path = "/v1/instances/orders/a"
-        assert (await client.ask("PUT", path, document=DOCUMENT)).status == 201
+        assert (await client.request("PUT", path, document=DOCUMENT)).status == 201
         server.connected = False
-        refused = await client.ask("PUT", path, document=DOCUMENT)
+        refused = await client.request("PUT", path, document=DOCUMENT)
         assert (refused.status, refused.headers["retry-after"]) == (503, "1")
         await until(lambda: not store.reachable)
-        assert b'"10.0.0.7"' in (await client.ask("GET", "/v1/instances/orders")).body
-        assert b"store_failures" in (await client.ask("GET", "/metrics")).body
+        assert b'"10.0.0.7"' in (await client.request("GET", "/v1/instances/orders")).body
+        assert b"store_failures" in (await client.request("GET", "/metrics")).body
         server.connected = True
         await until(lambda: store.reachable)
-        assert (await client.ask("POST", path + "/renew")).status == 204
+        assert (await client.request("POST", path + "/renew")).status == 204
 
 
-async def test_what_is_no_redis_is_told() -> None:
-    assert "Connect" in await reach("redis://127.0.0.1:1/0")
+async def test_what_is_not_redis_is_an_error() -> None:
+    assert "Connect" in await find_problem("redis://127.0.0.1:1/0")
     with pytest.raises(SettingsError, match="memory or a url such as redis://host"):
         RedisStore("http://redis")
 

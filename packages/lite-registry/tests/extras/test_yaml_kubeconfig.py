@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lite_registry import SettingsError
-from lite_registry.kubernetes.access import read_kubeconfig
+from lite_registry.kubernetes.kubeconfig import read_kubeconfig
 
 CONFIG = """
 current-context: here
@@ -20,10 +20,13 @@ def test_a_kubeconfig_is_usually_yaml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [("a: [", "it is no YAML: "), ("- 1", "it is no object; write one")]
+    ("content", "message"),
+    [("a: [", "it is not YAML: "), ("- 1", "it is not an object; write one")],
 )
-def test_what_is_no_kubeconfig_is_said(tmp_path: Path, content: str, told: str) -> None:
+def test_a_file_that_is_not_a_kubeconfig_is_named(
+    tmp_path: Path, content: str, message: str
+) -> None:
     file = tmp_path / "config"
     file.write_text(content)
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=message):
         read_kubeconfig(file)

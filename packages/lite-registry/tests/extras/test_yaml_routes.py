@@ -15,6 +15,6 @@ def test_routes_may_be_written_in_yaml(tmp_path: Path) -> None:
 def test_broken_yaml_is_one_clear_line(tmp_path: Path) -> None:
     file = tmp_path / "routes.yml"
     file.write_text("services: [\n")
-    with pytest.raises(SettingsError, match="is no YAML: ") as caught:
+    with pytest.raises(SettingsError, match="is not YAML: ") as caught:
         read_route_file(file)
     assert "\n" not in str(caught.value)

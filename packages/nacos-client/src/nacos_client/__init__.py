@@ -24,7 +24,15 @@ from .errors import (
     SnapshotError,
     UnexpectedAnswerError,
 )
-from .models import BeatStatus, Config, ConfigDeleted, Instance, InstanceList, Registration
+from .models import (
+    BeatStatus,
+    Config,
+    ConfigDeleted,
+    Instance,
+    InstanceList,
+    Registration,
+    WatchStatus,
+)
 from .settings import ClientOptions, Settings
 
 __all__ = (
@@ -60,4 +68,5 @@ __all__ = (
     "SignableRequest",
     "SnapshotError",
     "UnexpectedAnswerError",
+    "WatchStatus",
 )

@@ -1,4 +1,4 @@
-"""One daemon thread with an event loop of its own, for what must go on while user code runs."""
+"""One daemon thread with its own event loop, for work that continues while user code runs."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ import asyncio
 import logging
 import os
 import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from ._loop_wind_up import cancel_all_tasks
 from .errors import ClientClosedError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-__all__ = ("Background",)
+__all__ = ("BackgroundLoop",)
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-JOIN_SECONDS = 0.5
+_JOIN_SECONDS = 0.5
 
 
-class Background:
-    """Starts with the first piece of work; closing cancels and joins all of it.
+class BackgroundLoop:
+    """An event loop in a thread that starts with the first work; closing cancels and joins it.
 
     Args:
-        last: run on the loop at the very end, to close what belongs to it.
+        name: of the thread.
+        on_close: run on the loop at the very end, to close what belongs to the loop.
     """
 
-    def __init__(self, name: str, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, name: str, on_close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._name = name
-        self._last = last
-        self._lock = threading.RLock()  # a signal handler may close in the midst of a call
+        self._on_close = on_close
+        # Reentrant: a signal handler may close the client in the middle of one of its calls.
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ended: Future[None] = Future()
@@ -41,12 +42,12 @@ class Background:
         self._closed = False
 
     @property
-    def running(self) -> bool:
-        """Whether the thread was started."""
+    def started(self) -> bool:
+        """Whether the thread was started, whether or not it has ended since."""
         return self._loop is not None
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run the coroutine on the background loop.
+        """Run the coroutine on the loop, which is started if need be.
 
         Raises:
             ClientClosedError: after close, or in a forked child.
@@ -55,45 +56,45 @@ class Background:
             self._refuse_other_processes()
             with self._lock:
                 # Under the lock it is in the loop's queue before the stop, so it always ends.
-                return asyncio.run_coroutine_threadsafe(work, self._started())
+                return asyncio.run_coroutine_threadsafe(work, self._ensure_started())
         except ClientClosedError:
             work.close()
             raise
 
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The background loop, started if need be.
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop, started if need be.
 
         Raises:
             ClientClosedError: after close, or in a forked child.
         """
         self._refuse_other_processes()
         with self._lock:
-            return self._started()
+            return self._ensure_started()
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Call on the background loop; nothing happens once it is closed."""
+        """Call the function on the loop; nothing happens once it is closed, or after a fork."""
         loop = self._loop
         if loop is not None and not self._closed and self._process == os.getpid():
             loop.call_soon_threadsafe(function)
 
-    def stop(self) -> Future[None]:
-        """Cancel everything; the future is done when the thread has ended."""
+    def close(self) -> Future[None]:
+        """Cancel all work without waiting; the future is done when the thread has ended."""
         if self._process != os.getpid():
-            self._lock = threading.RLock()  # a thread that did not come along may have held it
+            self._lock = threading.RLock()  # a parent's thread may have held it during the fork
             self._loop = None
         with self._lock:
-            first, self._closed = not self._closed, True
+            is_first, self._closed = not self._closed, True
             if self._loop is None:
                 if not self._ended.done():
                     self._ended.set_result(None)
-            elif first:
+            elif is_first:
                 self._loop.call_soon_threadsafe(self._loop.stop)
         return self._ended
 
     def join(self) -> None:
-        """Wait for the thread's last breath, once the future of `stop` is done."""
+        """Wait until the thread is gone; returns at once unless the future of `close` is done."""
         if self._thread is not None and self._process == os.getpid() and self._ended.done():
-            self._thread.join(JOIN_SECONDS)
+            self._thread.join(_JOIN_SECONDS)
 
     def _refuse_other_processes(self) -> None:
         if self._process != os.getpid():
@@ -102,7 +103,7 @@ class Background:
                 "make a new client after the fork"
             )
 
-    def _started(self) -> asyncio.AbstractEventLoop:
+    def _ensure_started(self) -> asyncio.AbstractEventLoop:
         if self._closed:
             raise ClientClosedError("the Nacos client is closed; make a new one")
         if self._loop is None:
@@ -126,14 +127,5 @@ class Background:
             self._ended.set_result(None)
 
     async def _wind_up(self) -> None:
-        known: set[asyncio.Task[object]] = set()
-        told: set[asyncio.Task[object]] = set()
-        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-            # One that has not begun could not clean up, so each has a turn before it is told.
-            for task in known & tasks - told:
-                task.cancel()
-                told.add(task)
-            known |= tasks
-            await asyncio.wait(tasks, timeout=0 if tasks - told else None)
-        await asyncio.gather(*told, return_exceptions=True)
-        await self._last()
+        await cancel_all_tasks()
+        await self._on_close()

@@ -1,47 +1,46 @@
-"""Changes of a document as an iterator, for those who would rather pull than be called."""
+"""Changes of a document as an iterator, for code that would rather pull than be called."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable
+from typing import Self
 
+from ._delivery import Listener
 from .models import Config, ConfigDeleted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ._config import ConfigKey
-    from ._core import Core
 
 __all__ = ("AsyncChanges", "Changes")
 
 State = Config | ConfigDeleted
+StartWatch = Callable[[Listener[State]], Callable[[], None]]
 
 
 class AsyncChanges:
     """The present state of a document, then each newer one; close it or leave `async with`.
 
-    States that were replaced before they were asked for are skipped.
+    A state that is replaced before the iterator reaches it is skipped.
+
+    Args:
+        watch: starts a watch with the listener it is given; returns what ends the watch.
     """
 
-    def __init__(self, core: Core, key: ConfigKey) -> None:
-        self._core = core
-        self._key = key
+    def __init__(self, watch: StartWatch) -> None:
+        self._watch = watch
         self._newest: State | None = None
         self._arrived = asyncio.Event()
         self._closed = False
         self._stop: Callable[[], None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._begin()
+        self._ensure_started()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __aiter__(self) -> Self:
-        self._begin()
+        self._ensure_started()
         return self
 
     async def __anext__(self) -> State:
@@ -56,23 +55,23 @@ class AsyncChanges:
         """The next state.
 
         Raises:
-            TimeoutError: there was none in time.
+            TimeoutError: none came in time.
         """
-        self._begin()
+        self._ensure_started()
         return await asyncio.wait_for(anext(self), timeout_seconds)
 
     async def aclose(self) -> None:
-        """End the watch; whoever waits for the next change is let go."""
+        """End the watch, and the iteration of a task that waits for the next change."""
         self._closed = True
         self._arrived.set()
         if self._stop is not None:
             self._stop()
 
-    def _begin(self) -> None:
+    def _ensure_started(self) -> None:
         if self._stop is None:
-            self._stop = self._core.watch_config(self._key, self._take, self._take)
+            self._stop = self._watch(self._receive)
 
-    def _take(self, state: State) -> None:
+    def _receive(self, state: State) -> None:
         self._newest = state
         self._arrived.set()
 
@@ -80,26 +79,28 @@ class AsyncChanges:
 class Changes:
     """The present state of a document, then each newer one; close it or leave `with`.
 
-    States that were replaced before they were asked for are skipped.
+    A state that is replaced before the iterator reaches it is skipped.
+
+    Args:
+        watch: starts a watch with the listener it is given; returns what ends the watch.
     """
 
-    def __init__(self, core: Core, key: ConfigKey) -> None:
-        self._core = core
-        self._key = key
+    def __init__(self, watch: StartWatch) -> None:
+        self._watch = watch
         self._newest: State | None = None
         self._arrived = threading.Condition()
         self._closed = False
         self._stop: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
-        self._begin()
+        self._ensure_started()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __iter__(self) -> Self:
-        self._begin()
+        self._ensure_started()
         return self
 
     def __next__(self) -> State:
@@ -112,9 +113,9 @@ class Changes:
         """The next state.
 
         Raises:
-            TimeoutError: there was none in time, or the iterator was closed.
+            TimeoutError: none came in time, or the iterator was closed.
         """
-        self._begin()
+        self._ensure_started()
         with self._arrived:
             self._arrived.wait_for(
                 lambda: self._closed or self._newest is not None, timeout_seconds
@@ -125,18 +126,18 @@ class Changes:
         return state
 
     def close(self) -> None:
-        """End the watch; whoever waits for the next change is let go."""
+        """End the watch, and the iteration of a thread that waits for the next change."""
         with self._arrived:
             self._closed = True
             self._arrived.notify_all()
         if self._stop is not None:
             self._stop()
 
-    def _begin(self) -> None:
+    def _ensure_started(self) -> None:
         if self._stop is None:
-            self._stop = self._core.watch_config(self._key, self._take, self._take)
+            self._stop = self._watch(self._receive)
 
-    def _take(self, state: State) -> None:
+    def _receive(self, state: State) -> None:
         with self._arrived:
             self._newest = state
             self._arrived.notify_all()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from . import _names as names
+from ._keys import ConfigKey
+from ._responses import read_milliseconds
+from ._session import Session
+from ._snapshots import FailoverFolder, Snapshots
 from ._steps import Operation, Request, Sleep
-from .ciphers import decrypted
+from .ciphers import ConfigCipher, decrypt_config
 from .errors import (
     ConfigNotFound,
     NacosError,
@@ -20,48 +22,18 @@ from .errors import (
 )
 from .models import Config, ConfigDeleted
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from ._session import Session
-    from ._snapshots import FailoverFolder, Snapshots
-    from .ciphers import ConfigCipher
-
-__all__ = ("ConfigKey", "ConfigOperations")
+__all__ = ("ConfigOperations",)
 
 logger = logging.getLogger(__name__)
 
-CONFIRM_SECONDS = 0.15
-DEFAULT_GROUP = "DEFAULT_GROUP"
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigKey:
-    """Which document."""
-
-    namespace: str
-    group: str
-    data_id: str
-
-    @classmethod
-    def checked(cls, data_id: str, group: str, namespace: str) -> ConfigKey:
-        """A key whose parts Nacos would accept.
-
-        Raises:
-            InvalidArgumentError: one of them is not allowed.
-        """
-        return cls(names.namespace(namespace), names.group(group), names.data_id(data_id))
-
-    def parameters(self) -> dict[str, object]:
-        """As the API wants them."""
-        return {"dataId": self.data_id, "groupName": self.group, "namespaceId": self.namespace}
+_CONFIRM_SECONDS = 0.15
 
 
 class ConfigOperations:
-    """What can be asked about a document.
+    """Reads documents.
 
-    A document of the failover folder wins over the server's. While no server answers, the local
-    snapshot does.
+    A document of the failover folder takes precedence over the server's. While no server
+    responds, the local snapshot is returned.
     """
 
     def __init__(
@@ -75,91 +47,85 @@ class ConfigOperations:
         self._snapshots = snapshots
         self._failover = failover
         self._ciphers = tuple(ciphers)
-        self._on_snapshots = False
+        self._uses_snapshots = False
 
     def get(self, key: ConfigKey) -> Operation[Config]:
-        """The document now.
+        """The document now, decrypted.
 
         Raises:
             ConfigNotFound: two reads in a row did not find it.
-            SnapshotError: no server answered, and the local copy cannot be trusted.
+            SnapshotError: no server responded, and the local copy is damaged.
             CipherError: it is encrypted and cannot be decrypted.
         """
-        stored = self._failover.read(key)
-        if stored is None:
-            stored = yield from self._stored(key)
-        return decrypted(self._ciphers, stored)
+        config = self._failover.read(key)
+        if config is None:
+            config = yield from self._read_or_use_snapshot(key)
+        return decrypt_config(self._ciphers, config)
 
-    def present(self, key: ConfigKey) -> Operation[Config | ConfigDeleted]:
-        """The document now, or that there is none."""
+    def get_state(self, key: ConfigKey) -> Operation[Config | ConfigDeleted]:
+        """The document now, or that it does not exist.
+
+        Raises:
+            NacosError: as `get` does, except for ConfigNotFound.
+        """
         try:
             return (yield from self.get(key))
         except ConfigNotFound:
             return ConfigDeleted(key.data_id, key.group, key.namespace)
 
-    def _stored(self, key: ConfigKey) -> Operation[Config]:
-        """The document as the server has it, or the copy of what it had."""
+    def _read_or_use_snapshot(self, key: ConfigKey) -> Operation[Config]:
         try:
-            config = yield from self._confirmed(key)
+            config = yield from self._read_confirmed(key)
         except ConfigNotFound:
             self._snapshots.remove(key)
             raise
         except (ServerUnavailableError, ServerError) as outage:
-            return self._copy(key, outage)
-        if self._on_snapshots:
-            self._on_snapshots = False
+            return self._read_snapshot(key, outage)
+        if self._uses_snapshots:
+            self._uses_snapshots = False
             logger.info("configuration comes from the server again")
         self._snapshots.write(key, config)
         return config
 
-    def _copy(self, key: ConfigKey, outage: NacosError) -> Config:
+    def _read_snapshot(self, key: ConfigKey, outage: NacosError) -> Config:
         try:
             copy = self._snapshots.read(key)
-        except SnapshotError as damaged:
-            raise damaged from outage
+        except SnapshotError as damage:
+            raise damage from outage
         if copy is None:
             raise outage
-        if not self._on_snapshots:
-            self._on_snapshots = True
-            logger.warning("no Nacos server answers: configuration comes from local snapshots")
+        if not self._uses_snapshots:
+            self._uses_snapshots = True
+            logger.warning("no Nacos server responds: configuration comes from local snapshots")
         return copy
 
-    def _confirmed(self, key: ConfigKey) -> Operation[Config]:
+    def _read_confirmed(self, key: ConfigKey) -> Operation[Config]:
         try:
             return (yield from self._read(key))
         except ConfigNotFound:
-            # 20004 also means "being published right now" and "disk error": ask again.
-            yield Sleep(CONFIRM_SECONDS)
+            # 20004 also means "being published right now" and "disk error": read again.
+            yield Sleep(_CONFIRM_SECONDS)
             return (yield from self._read(key))
 
     def _read(self, key: ConfigKey) -> Operation[Config]:
-        request = Request("GET", "/v3/client/cs/config", query=key.parameters())
+        request = Request("GET", "/v3/client/cs/config", query=key.to_parameters())
         data = yield from self._session.call(request)
-        return config_from(key, data)
+        return _parse_config(key, data, request.operation)
 
 
-def config_from(key: ConfigKey, data: Mapping[str, Any]) -> Config:
-    """A document from the client API's `data`."""
-    content, md5 = (data.get("content"), data.get("md5")) if isinstance(data, dict) else ("", None)
+def _parse_config(key: ConfigKey, data: Any, operation: str) -> Config:
+    fields = data if isinstance(data, dict) else {}
+    content, md5 = fields.get("content"), fields.get("md5")
     if not isinstance(content, str) or not isinstance(md5, str):
-        raise UnexpectedAnswerError(
-            "GET /v3/client/cs/config", status=200, detail="data without content and md5"
-        )
+        raise UnexpectedAnswerError(operation, status=200, detail="data without content and md5")
     return Config(
         data_id=key.data_id,
         group=key.group,
         namespace=key.namespace,
         content=content,
         md5=md5,
-        content_type=data.get("contentType") or "text",
-        last_modified=moment(data.get("lastModified")),
-        beta=bool(data.get("beta")),
-        encrypted_data_key=data.get("encryptedDataKey") or "",
+        content_type=str(fields.get("contentType") or "text"),
+        last_modified=read_milliseconds(fields.get("lastModified")),
+        beta=bool(fields.get("beta")),
+        encrypted_data_key=str(fields.get("encryptedDataKey") or ""),
     )
-
-
-def moment(milliseconds: object) -> datetime | None:
-    """A time in UTC from Nacos' milliseconds; None when there is none."""
-    if not isinstance(milliseconds, int) or milliseconds <= 0:
-        return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,4 +1,4 @@
-"""What both clients share: every part of a client, wired, and nothing that blocks or awaits."""
+"""What both clients share: all parts of a client, wired, and nothing that blocks or awaits."""
 
 from __future__ import annotations
 
@@ -7,47 +7,48 @@ import os
 import random
 import time
 import weakref
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 from ._address_server import AddressServer
-from ._background import Background
-from ._config import ConfigKey, ConfigOperations
-from ._config_watch import ConfigState, ConfigWatches
-from ._config_watch import is_news as is_config_news
+from ._background import BackgroundLoop
+from ._config import ConfigOperations
+from ._config_list import ConfigLists
+from ._config_watch import ConfigState, ConfigWatches, config_differs
 from ._delivery import Delivery, Listener
+from ._failover import Failover
 from ._heartbeat import Heartbeats
-from ._instance_watch import InstanceWatches, ServiceState, list_for
-from ._instance_watch import is_news as is_instance_news
+from ._instance_watch import InstanceWatches, ServiceState, diff_instances, instances_differ
+from ._keys import ConfigKey, ServiceKey
 from ._login import Login
-from ._naming import NamingOperations, ServiceKey, checked_registration
-from ._servers import Servers, base_url
+from ._naming import NamingOperations, validate_registration
+from ._servers import Servers, to_base_url
 from ._session import Session
 from ._snapshots import FailoverFolder, Snapshots
 from ._steps import Operation, Wait
-from ._telemetry import telemetry
+from ._telemetry import create_telemetry
 from ._transport import AsyncRunner, TransportOptions
 from .errors import ClientClosedError, InvalidArgumentError, NacosError
-from .models import BeatStatus, Config, ConfigDeleted, Instance, InstanceList, Registration
+from .models import Config, ConfigDeleted, Instance, InstanceList, Registration
+from .settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from concurrent.futures import Future
-
-    from ._admin import ConfigAdmin
+    from ._config_admin import ConfigAdmin
     from ._server_admin import ServerAdmin
-    from .settings import Settings
 
 __all__ = ("Core",)
 
 S = TypeVar("S")
 
-CLOSE_SECONDS = 2.0
-REFUSAL_PAUSES = (0.5, 1.0, 2.0)
+_CLOSE_SECONDS = 2.0
+_MIN_WAIT_SECONDS = 0.05
 
 
+# A forked child must not wait for locks and logins of threads that exist in its parent only.
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
@@ -61,15 +62,20 @@ if hasattr(os, "register_at_fork"):
 
 
 class Core:
-    """One client's parts. Operations are run by whoever owns it, watches by the background."""
+    """The parts of one client. Its client runs the operations, the background loop the watches.
+
+    Args:
+        sync: the client is a NacosClient: its listeners run in threads.
+    """
 
     def __init__(self, settings: Settings, *, sync: bool) -> None:
         rng = random.Random()
         clock = time.monotonic
         self.settings = settings
-        self.options: TransportOptions = _transport_options(settings)
-        self.session: Session = _session(settings, rng)
+        self.options: TransportOptions = _build_transport_options(settings)
+        self.session: Session = _build_session(settings, rng)
         _sessions.add(self.session)
+        # Two Nacos with the same namespace must not read each other's snapshots.
         origin = (*settings.server_addr, settings.endpoint)
         self.config: ConfigOperations = ConfigOperations(
             self.session,
@@ -79,11 +85,11 @@ class Core:
         )
         self.naming: NamingOperations = NamingOperations(self.session, clock=clock, rng=rng)
         runner = AsyncRunner(self.options)
-        self.background: Background = Background("nacos-client", runner.aclose)
+        self.background: BackgroundLoop = BackgroundLoop("nacos-client", runner.aclose)
         self.heartbeats: Heartbeats = Heartbeats(self.naming, runner.run, clock=clock, rng=rng)
         self.config_watches: ConfigWatches = ConfigWatches(
             self.config,
-            (lambda: self.config_admin) if settings.config_sweep else None,
+            ConfigLists(self.session) if settings.config_sweep else None,
             runner.run,
             self.background,
             poll_seconds=settings.config_poll_seconds,
@@ -99,32 +105,44 @@ class Core:
             rng=rng,
         )
         self._sync = sync
-        self._listeners = Background("nacos-listeners", _nothing)
+        self._listener_loop = BackgroundLoop("nacos-listeners", _close_nothing)
         self._process = os.getpid()
         self._closed = False
 
     @cached_property
     def config_admin(self) -> ConfigAdmin:
-        """The documents' administration; its models cost 0.1 s to import, most never need them."""
-        from ._admin import ConfigAdmin
+        """The administration of documents.
+
+        Imported at the first use: its models take 0.1 s to import, and most clients need none.
+        """
+        from ._config_admin import ConfigAdmin
 
         return ConfigAdmin(self.session, self.settings.ciphers)
 
     @cached_property
     def server_admin(self) -> ServerAdmin:
-        """The administration of services, namespaces and users."""
+        """The administration of services, namespaces and users; imported at the first use."""
         from ._server_admin import ServerAdmin
 
         return ServerAdmin(self.session)
 
-    def namespace(self, namespace: str | None) -> str:
-        """The namespace given, or this client's."""
+    def group_or_default(self, group: str | None) -> str:
+        """The group, or this client's when it is None."""
+        return self.settings.group if group is None else group
+
+    def namespace_or_default(self, namespace: str | None) -> str:
+        """The namespace, or this client's when it is None."""
         return self.settings.namespace if namespace is None else namespace
 
     def config_key(self, data_id: str, group: str | None, namespace: str | None) -> ConfigKey:
-        """A checked key, with this client's defaults filled in."""
-        group = self.settings.group if group is None else group
-        return ConfigKey.checked(data_id, group, self.namespace(namespace))
+        """A valid key, with this client's defaults for what is None.
+
+        Raises:
+            InvalidArgumentError: a part of it is illegal.
+        """
+        return ConfigKey.create(
+            data_id, self.group_or_default(group), self.namespace_or_default(namespace)
+        )
 
     def service_key(
         self,
@@ -133,36 +151,13 @@ class Core:
         namespace: str | None,
         clusters: Sequence[str] = (),
     ) -> ServiceKey:
-        """A checked key, with this client's defaults filled in."""
-        group = self.settings.group if group is None else group
-        return ServiceKey.checked(service, group, self.namespace(namespace), clusters)
+        """A valid key, with this client's defaults for what is None.
 
-    def registration(
-        self,
-        service: str,
-        ip: str,
-        port: int,
-        *,
-        group: str | None,
-        namespace: str | None,
-        cluster: str = "DEFAULT",
-        weight: float = 1.0,
-        enabled: bool = True,
-        ephemeral: bool = True,
-        metadata: Mapping[str, str] | None = None,
-    ) -> Registration:
-        """A checked registration, with this client's defaults filled in."""
-        return checked_registration(
-            service,
-            ip,
-            port,
-            group=self.settings.group if group is None else group,
-            namespace=self.namespace(namespace),
-            cluster=cluster,
-            weight=weight,
-            enabled=enabled,
-            ephemeral=ephemeral,
-            metadata=metadata,
+        Raises:
+            InvalidArgumentError: a part of it is illegal.
+        """
+        return ServiceKey.create(
+            service, self.group_or_default(group), self.namespace_or_default(namespace), clusters
         )
 
     def get_config(self, key: ConfigKey) -> Operation[Config]:
@@ -171,34 +166,37 @@ class Core:
         return self.config.get(key)
 
     def register(self, registration: Registration) -> Operation[Registration]:
-        """Announce the instance, and keep it alive if it is ephemeral."""
+        """Register the instance, and keep it alive if it is ephemeral."""
         self.check_open()
-        earlier = yield Wait(self.background.submit(self.heartbeats.forget(registration.key)))
+        registration = validate_registration(registration)
+        previous = yield Wait(self.background.submit(self.heartbeats.stop(registration.key)))
         try:
             yield from self.naming.register(registration)
         except NacosError:
-            if earlier is not None:
-                yield Wait(self.background.submit(self.heartbeats.keep(earlier)))
+            if previous is not None:
+                yield Wait(self.background.submit(self.heartbeats.start(previous)))
             raise
         if registration.ephemeral:
-            yield Wait(self.background.submit(self.heartbeats.keep(registration)))
+            yield Wait(self.background.submit(self.heartbeats.start(registration)))
         return registration
 
     def deregister(self, registration: Registration) -> Operation[None]:
-        """Stop beating, then take the instance out as it was registered."""
+        """Stop beating, then deregister the instance as it was registered."""
         self.check_open()
-        kept = yield Wait(self.background.submit(self.heartbeats.forget(registration.key)))
-        yield from self.naming.deregister(kept or registration)
+        registration = validate_registration(registration)
+        own = yield Wait(self.background.submit(self.heartbeats.stop(registration.key)))
+        yield from self.naming.deregister(own or registration)
 
     def hand_over(self, registration: Registration) -> Operation[None]:
-        """Stop beating, and leave the instance where it is."""
+        """Stop beating, and leave the instance registered."""
         self.check_open()
-        yield Wait(self.background.submit(self.heartbeats.forget(registration.key)))
+        registration = validate_registration(registration)
+        yield Wait(self.background.submit(self.heartbeats.stop(registration.key)))
 
     def beat(self, registration: Registration) -> Operation[None]:
-        """One beat now."""
+        """Send one beat now."""
         self.check_open()
-        yield from self.naming.beat(registration)
+        yield from self.naming.beat(validate_registration(registration))
 
     def update(
         self,
@@ -208,46 +206,42 @@ class Core:
         weight: float | None,
         enabled: bool | None,
     ) -> Operation[Registration]:
-        """Register an instance again with some of its data changed."""
+        """Register an instance again with some of its data changed; None leaves a value."""
         self.check_open()
-        kept = yield Wait(self.background.submit(self.heartbeats.kept(registration.key)))
-        if kept is None:
-            where = f"{registration.service} at {registration.ip}:{registration.port}"
-            raise InvalidArgumentError("instance", where, "one this client has registered")
-        changed = self.registration(
-            kept.service,
-            kept.ip,
-            kept.port,
-            group=kept.group,
-            namespace=kept.namespace,
-            cluster=kept.cluster,
-            weight=kept.weight if weight is None else weight,
-            enabled=kept.enabled if enabled is None else enabled,
-            metadata=kept.metadata if metadata is None else metadata,
+        registration = validate_registration(registration)
+        own = yield Wait(self.background.submit(self.heartbeats.find(registration.key)))
+        if own is None:
+            address = f"{registration.service} at {registration.ip}:{registration.port}"
+            raise InvalidArgumentError("instance", address, "one this client has registered")
+        updated = replace(
+            own,
+            weight=own.weight if weight is None else weight,
+            enabled=own.enabled if enabled is None else enabled,
+            metadata=own.metadata if metadata is None else metadata,
         )
-        return (yield from self.register(changed))
+        return (yield from self.register(updated))
 
     def instances(
         self, key: ServiceKey, *, healthy_only: bool, metadata: Mapping[str, str]
     ) -> Operation[InstanceList]:
-        """The instances now that pass the filters."""
+        """The present instances that pass the filters."""
         self.check_open()
-        found = yield from self.naming.listed(key)
-        wanted = tuple(
+        listing = yield from self.naming.list_or_last_good(key)
+        matching = tuple(
             each
-            for each in found.instances
+            for each in listing.instances
             if (each.usable or not healthy_only) and metadata.items() <= each.metadata.items()
         )
-        return replace(found, instances=wanted)
+        return replace(listing, instances=matching)
 
     def pick(self, key: ServiceKey) -> Operation[Instance]:
-        """One usable instance by weight."""
+        """One usable instance by weight; without a request when the service is subscribed."""
         self.check_open()
-        known = self.instance_watches.state(key)
-        if known is not None:
-            return self.naming.pick(known.instances)
-        found = yield from self.naming.listed(key)
-        return self.naming.pick(found.instances)
+        state = self.instance_watches.get_state(key)
+        if state is not None:
+            return self.naming.pick(state.instances)
+        listing = yield from self.naming.list_or_last_good(key)
+        return self.naming.pick(listing.instances)
 
     def watch_config(
         self,
@@ -255,7 +249,7 @@ class Core:
         listener: Listener[Config],
         on_deleted: Listener[ConfigDeleted] | None,
     ) -> Callable[[], None]:
-        """Start to watch a document."""
+        """Start to watch a document; returns what ends the watch."""
         self.check_open()
 
         def call(state: ConfigState, _: ConfigState | None) -> Awaitable[None] | None:
@@ -263,43 +257,45 @@ class Core:
                 return listener(state)
             return on_deleted(state) if on_deleted is not None else None
 
-        delivery = self._delivery(f"watch of {key}", call, is_config_news)
+        delivery = self._create_delivery(f"watch of {key}", call, config_differs)
         return self.config_watches.watch(key, delivery)
+
+    def watch_config_states(
+        self, key: ConfigKey, listener: Listener[ConfigState]
+    ) -> Callable[[], None]:
+        """Start to watch a document and its absence; returns what ends the watch."""
+        return self.watch_config(key, listener, listener)
 
     def subscribe(
         self,
         key: ServiceKey,
         listener: Listener[InstanceList],
     ) -> Callable[[], None]:
-        """Start to watch a service."""
+        """Start to watch a service; returns what ends the subscription."""
         self.check_open()
 
         def call(state: ServiceState, before: ServiceState | None) -> Awaitable[None] | None:
-            return listener(list_for(state, before))
+            return listener(diff_instances(state, before))
 
-        delivery = self._delivery(f"subscription to {key}", call, is_instance_news)
+        delivery = self._create_delivery(f"subscription to {key}", call, instances_differ)
         return self.instance_watches.watch(key, delivery)
 
-    def _delivery(
+    def _create_delivery(
         self,
         name: str,
         call: Callable[[S, S | None], Awaitable[None] | None],
-        is_news: Callable[[S | None, S], bool],
+        differs: Callable[[S | None, S], bool],
     ) -> Delivery[S]:
-        # A sync client has no loop of the user's: its listeners get a thread of their own.
-        loop = self._listeners.loop() if self._sync else asyncio.get_running_loop()
-        return Delivery(name, loop, call, is_news=is_news, in_threads=self._sync)
+        # A sync client has no event loop of the user's: its listeners get their own thread.
+        loop = self._listener_loop.get_loop() if self._sync else asyncio.get_running_loop()
+        return Delivery(name, loop, call, differs=differs, in_threads=self._sync)
 
     def services(self, group: str | None, namespace: str | None) -> Operation[list[str]]:
         """The names of all services of a group."""
         self.check_open()
-        group = self.settings.group if group is None else group
-        return self.server_admin.service_names(self.namespace(namespace), group)
-
-    @property
-    def beat_status(self) -> BeatStatus:
-        """How the heartbeats fare."""
-        return self.heartbeats.status
+        return self.server_admin.service_names(
+            self.namespace_or_default(namespace), self.group_or_default(group)
+        )
 
     def check_open(self) -> None:
         """Refuse work after close.
@@ -311,29 +307,30 @@ class Core:
             raise ClientClosedError("the Nacos client is closed; make a new one")
 
     def close(self) -> Operation[None]:
-        """Deregister what was kept alive, end every watch, and join the background thread."""
+        """Deregister what is kept alive, end every watch, and join the background threads."""
         if self._closed:
             return
         self._closed = True
-        ends_at = time.monotonic() + CLOSE_SECONDS
-        if self.background.running and self._process == os.getpid():
-            yield from self._until(ends_at, self.background.submit(self.heartbeats.farewell()))
-        for thread in (self.background, self._listeners):
-            yield from self._until(ends_at, thread.stop())
+        ends_at = time.monotonic() + _CLOSE_SECONDS
+        if self.background.started and self._process == os.getpid():
+            yield from _wait_until(ends_at, self.background.submit(self.heartbeats.aclose()))
+        for thread in (self.background, self._listener_loop):
+            yield from _wait_until(ends_at, thread.close())
             thread.join()
 
-    def _until(self, ends_at: float, future: Future[None]) -> Operation[None]:
-        try:
-            yield Wait(future, max(ends_at - time.monotonic(), 0.05))
-        except TimeoutError:
-            return
+
+def _wait_until(ends_at: float, future: Future[None]) -> Operation[None]:
+    try:
+        yield Wait(future, max(ends_at - time.monotonic(), _MIN_WAIT_SECONDS))
+    except TimeoutError:
+        return
 
 
-async def _nothing() -> None:
-    """The listeners' loop has nothing of its own to close."""
+async def _close_nothing() -> None:
+    """The listeners' loop holds nothing to close."""
 
 
-def _transport_options(settings: Settings) -> TransportOptions:
+def _build_transport_options(settings: Settings) -> TransportOptions:
     return TransportOptions(
         connect_seconds=settings.connect_seconds,
         ca_file=settings.ca_file,
@@ -345,36 +342,49 @@ def _transport_options(settings: Settings) -> TransportOptions:
     )
 
 
-def _session(settings: Settings, rng: random.Random) -> Session:
-    to_url = partial(base_url, context_path=settings.context_path, tls=settings.tls)
-    addresses = [to_url(each) for each in settings.server_addr]
+def _build_session(settings: Settings, rng: random.Random) -> Session:
+    clock = time.monotonic
+    to_url = partial(to_base_url, context_path=settings.context_path, tls=settings.tls)
     number = version("nacos-client")
-    headers = {"User-Agent": f"Nacos-Python-Client:v{number}", "Client-Version": number}
-    if settings.app_name:
-        headers["Client-AppName"] = settings.app_name
-    session = Session(
-        Servers(
-            addresses, clock=time.monotonic, rng=rng, rest_seconds=settings.server_rest_seconds
-        ),
-        clock=time.monotonic,
+    servers = Servers(
+        [to_url(address) for address in settings.server_addr],
+        clock=clock,
         rng=rng,
-        timeout_seconds=settings.timeout_seconds,
-        attempt_seconds=settings.attempt_seconds,
-        headers=headers,
+        rest_seconds=settings.server_rest_seconds,
     )
-    session.provider = settings.credentials
-    session.telemetry = telemetry(number)
+    failover = Failover(
+        servers,
+        clock=clock,
+        rng=rng,
+        attempt_seconds=settings.attempt_seconds,
+        headers=_build_client_headers(number, settings.app_name),
+    )
+    address_server = login = None
     if settings.endpoint:
-        session.address_server = AddressServer(
-            settings.endpoint, session.servers, clock=time.monotonic, to_url=to_url
-        )
+        address_server = AddressServer(settings.endpoint, servers, clock=clock, to_url=to_url)
     if settings.username:
-        session.login = Login(
+        login = Login(
             settings.username,
             settings.password.get_secret_value(),
-            session.anonymous,
-            clock=time.monotonic,
+            failover.call_anonymously,
+            clock=clock,
             rng=rng,
-            refusal_pauses=REFUSAL_PAUSES[: settings.login_attempts - 1],
+            attempts=settings.login_attempts,
         )
-    return session
+    return Session(
+        servers,
+        failover,
+        clock=clock,
+        timeout_seconds=settings.timeout_seconds,
+        address_server=address_server,
+        login=login,
+        provider=settings.credentials,
+        telemetry=create_telemetry(number),
+    )
+
+
+def _build_client_headers(number: str, app_name: str) -> dict[str, str]:
+    headers = {"User-Agent": f"Nacos-Python-Client:v{number}", "Client-Version": number}
+    if app_name:
+        headers["Client-AppName"] = app_name
+    return headers

@@ -1,66 +1,75 @@
-"""Keep registered instances alive: beats on a monotonic schedule, from a thread of their own."""
+"""Keep registered instances alive: beats on a monotonic schedule, on the background loop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import count
 
-from . import _names as names
-from .errors import InstanceNotFound, NacosError
+from ._naming import NamingOperations
+from ._polling import AsyncSleep, RunOperation
+from ._steps import CLOSED_DURING_CALL, Clock
+from ._supervision import TaskSupervisor
+from ._validation import BEAT_INTERVAL, read_beat_milliseconds
+from .errors import ClientClosedError, InstanceNotFound, NacosError
 from .models import BeatStatus, Registration
-
-if TYPE_CHECKING:
-    import random
-
-    from ._naming import NamingOperations
-    from ._polling import Pause, Run
-    from ._steps import Clock
 
 __all__ = ("Heartbeats",)
 
 logger = logging.getLogger(__name__)
 
+RegistrationKey = tuple[str, str, str, str, int]
 
-Key = tuple[str, str, str, str, int]
-
-LONGEST_BEAT = 3.0
-FAREWELL_SECONDS = 1.4
-MOST_FAREWELLS_AT_ONCE = 32
+_MAX_BEAT_SECONDS = 3.0
+_TASK_CLOSE_SECONDS = 0.5
+_DEREGISTER_SECONDS = 1.4
+_MAX_CONCURRENT_DEREGISTRATIONS = 32
 
 
 @dataclass(slots=True)
-class _Pulse:
-    """One instance that is kept alive."""
+class _Heartbeat:
+    """The heartbeat of one instance."""
 
     registration: Registration
-    task: asyncio.Task[None] | None = None
-    in_trouble: bool = False
+    task_name: str
+    failing: bool = False
 
 
 class Heartbeats:
     """All instances one client keeps alive. Lives on the background loop.
 
-    A beat that fails is tried again after a fifth of the interval, for ever; an instance the
-    server has forgotten is registered again with all its data.
+    A beat that fails is repeated after a fifth of the interval, as long as it takes; an instance
+    that the server has forgotten is registered again with all its data.
     """
 
     def __init__(
         self,
         operations: NamingOperations,
-        run: Run,
+        run: RunOperation,
         *,
         clock: Clock,
         rng: random.Random,
-        sleep: Pause = asyncio.sleep,
+        sleep: AsyncSleep = asyncio.sleep,
     ) -> None:
         self._operations = operations
         self._run = run
         self._clock = clock
         self._rng = rng
         self._sleep = sleep
-        self._pulses: dict[Key, _Pulse] = {}
+        self._heartbeats: dict[RegistrationKey, _Heartbeat] = {}
+        self._tasks = TaskSupervisor(
+            "Nacos heartbeats",
+            close_seconds=_TASK_CLOSE_SECONDS,
+            clock=clock,
+            sleep=sleep,
+            random=rng.random,
+        )
+        # Two heartbeats of one address may overlap, while the older one ends.
+        self._task_names = (f"heartbeat {number}" for number in count(1))
+        self._closed = False
         self._sent = 0
         self._failed = 0
         self._reregistered = 0
@@ -68,96 +77,110 @@ class Heartbeats:
 
     @property
     def status(self) -> BeatStatus:
-        """How the beats fare; may be read from any thread."""
+        """Statistics of the beats; may be read from any thread."""
         return BeatStatus(
-            instances=len(self._pulses),
+            instances=len(self._heartbeats),
             sent=self._sent,
             failed=self._failed,
             reregistered=self._reregistered,
             worst_lag_seconds=self._worst_lag,
         )
 
-    async def kept(self, key: Key) -> Registration | None:
-        """What is kept alive under this key."""
-        pulse = self._pulses.get(key)
-        return pulse.registration if pulse is not None else None
+    async def find(self, key: RegistrationKey) -> Registration | None:
+        """The registration that is kept alive under this key; None when there is none."""
+        heartbeat = self._heartbeats.get(key)
+        return heartbeat.registration if heartbeat is not None else None
 
-    async def keep(self, registration: Registration) -> None:
-        """Begin to beat for the instance; it replaces an earlier one of the same address."""
-        await self.forget(registration.key)
-        pulse = self._pulses[registration.key] = _Pulse(registration)
-        pulse.task = asyncio.create_task(self._beat_on(pulse))
+    async def start(self, registration: Registration) -> None:
+        """Begin to beat for the instance; it replaces an earlier one of the same address.
 
-    async def forget(self, key: Key) -> Registration | None:
-        """Stop beating; when this returns no beat or re-registration is under way."""
-        pulse = self._pulses.pop(key, None)
-        if pulse is None:
+        Raises:
+            ClientClosedError: after `aclose`.
+        """
+        key = registration.key
+        while key in self._heartbeats:
+            await self.stop(key)
+        if self._closed:
+            raise ClientClosedError(CLOSED_DURING_CALL)
+        heartbeat = self._heartbeats[key] = _Heartbeat(registration, next(self._task_names))
+        self._tasks.start(heartbeat.task_name, partial(self._keep_beating, heartbeat))
+
+    async def stop(self, key: RegistrationKey) -> Registration | None:
+        """Stop beating; when this returns, no beat or re-registration is under way.
+
+        Returns:
+            what was kept alive; None when nothing was.
+        """
+        heartbeat = self._heartbeats.pop(key, None)
+        if heartbeat is None:
             return None
-        if pulse.task is not None:
-            pulse.task.cancel()
-            await asyncio.wait([pulse.task])
-        return pulse.registration
+        await self._tasks.stop(heartbeat.task_name)
+        return heartbeat.registration
 
-    async def farewell(self) -> None:
-        """Stop all beats and deregister what was kept alive, as far as time allows."""
-        pulses, self._pulses = list(self._pulses.values()), {}
-        beating = [pulse.task for pulse in pulses if pulse.task is not None]
-        for task in beating:
-            task.cancel()
-        if beating:
-            await asyncio.wait(beating)
-        gate = asyncio.Semaphore(MOST_FAREWELLS_AT_ONCE)
-        leaving = [asyncio.create_task(self._leave(each.registration, gate)) for each in pulses]
-        if not leaving:
+    async def aclose(self) -> None:
+        """Stop all beats and deregister the instances, as far as the time limit allows."""
+        self._closed = True
+        heartbeats, self._heartbeats = list(self._heartbeats.values()), {}
+        await self._tasks.aclose()
+        slots = asyncio.Semaphore(_MAX_CONCURRENT_DEREGISTRATIONS)
+        tasks = [
+            asyncio.create_task(self._deregister(each.registration, slots)) for each in heartbeats
+        ]
+        if not tasks:
             return
-        _, late = await asyncio.wait(leaving, timeout=FAREWELL_SECONDS)
+        _, late = await asyncio.wait(tasks, timeout=_DEREGISTER_SECONDS)
         for task in late:
             task.cancel()
         if late:
             logger.warning("%d instances were not deregistered in time; they expire", len(late))
 
-    async def _leave(self, registration: Registration, gate: asyncio.Semaphore) -> None:
-        async with gate:
+    async def _deregister(self, registration: Registration, slots: asyncio.Semaphore) -> None:
+        async with slots:
             try:
-                farewell = self._operations.deregister(
-                    registration, timeout_seconds=FAREWELL_SECONDS
+                await self._run(
+                    self._operations.deregister(registration, timeout_seconds=_DEREGISTER_SECONDS)
                 )
-                await self._run(farewell)
             except NacosError as error:
-                logger.warning("%s expires by itself: %s", registration.service, error)
+                logger.warning(
+                    "%s was not deregistered and will expire: %s", registration.service, error
+                )
 
-    async def _beat_on(self, pulse: _Pulse) -> None:
-        milliseconds = names.beat_milliseconds(pulse.registration.metadata, names.BEAT_INTERVAL)
-        interval = milliseconds / 1000
+    async def _keep_beating(self, heartbeat: _Heartbeat) -> None:
+        metadata = heartbeat.registration.metadata
+        interval = read_beat_milliseconds(metadata, BEAT_INTERVAL) / 1000
         due = self._clock() + interval * self._rng.uniform(0.5, 1.0)
         while True:
             await self._sleep(max(due - self._clock(), 0.0))
             began = self._clock()
             self._worst_lag = max(self._worst_lag, began - due)
-            alive = await self._beat(pulse, min(LONGEST_BEAT, interval * 0.6))
-            step = interval * (self._rng.uniform(0.95, 1.0) if alive else 0.2)
-            due = max(due + step, self._clock()) if alive else self._clock() + step
+            if await self._beat(heartbeat, min(_MAX_BEAT_SECONDS, interval * 0.6)):
+                # From the time it was due, so that a slow beat does not delay all later ones; but
+                # never in the past, or a long pause of the process would end in a burst.
+                due = max(due + interval * self._rng.uniform(0.95, 1.0), self._clock())
+            else:
+                due = self._clock() + interval * 0.2
 
-    async def _beat(self, pulse: _Pulse, timeout_seconds: float) -> bool:
-        """Whether the server knows the instance now."""
+    async def _beat(self, heartbeat: _Heartbeat, timeout_seconds: float) -> bool:
+        """Send one beat; returns whether the server knows the instance now."""
+        service = heartbeat.registration.service
         self._sent += 1
         try:
-            await self._beat_or_register(pulse.registration, timeout_seconds)
+            await self._beat_or_register(heartbeat.registration, timeout_seconds)
         except NacosError as error:
             self._failed += 1
-            if not pulse.in_trouble:
-                logger.warning("beat of %s: %s", pulse.registration.service, error)
-            pulse.in_trouble = True
+            if not heartbeat.failing:
+                logger.warning("beat of %s: %s", service, error)
+            heartbeat.failing = True
         except Exception:
             self._failed += 1
-            if not pulse.in_trouble:
-                logger.exception("beat of %s failed; beats go on", pulse.registration.service)
-            pulse.in_trouble = True
+            if not heartbeat.failing:
+                logger.exception("beat of %s failed; beats continue", service)
+            heartbeat.failing = True
         else:
-            if pulse.in_trouble:
-                logger.info("beats of %s arrive again", pulse.registration.service)
-            pulse.in_trouble = False
-        return not pulse.in_trouble
+            if heartbeat.failing:
+                logger.info("beats of %s arrive again", service)
+            heartbeat.failing = False
+        return not heartbeat.failing
 
     async def _beat_or_register(self, registration: Registration, timeout_seconds: float) -> None:
         try:
@@ -168,7 +191,7 @@ class Heartbeats:
             )
             self._reregistered += 1
             logger.info(
-                "the server had forgotten %s at %s:%d; registered again",
+                "the server had forgotten %s at %s:%d; registered it again",
                 registration.service,
                 registration.ip,
                 registration.port,

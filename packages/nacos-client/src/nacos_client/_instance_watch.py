@@ -1,29 +1,31 @@
-"""Subscribe to a service by polling its instance list: diffs, last good list, confirmed empties."""
+"""Subscribe to a service by polling its instances: differences, last good list, confirmation."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from ._naming import NamingOperations, ServiceKey
-from ._polling import Pause, Poller, Run, Watched
+from ._background import BackgroundLoop
+from ._keys import ServiceKey
+from ._naming import NamingOperations
+from ._polling import AsyncSleep, Poller, RunOperation, Watch
+from ._steps import Clock
 from .models import Instance, InstanceList
 
-if TYPE_CHECKING:
-    import random
+__all__ = ("InstanceWatches", "ServiceState", "diff_instances", "instances_differ")
 
-    from ._background import Background
-    from ._steps import Clock
-
-__all__ = ("InstanceWatches", "ServiceState", "is_news", "list_for")
-
-CONFIRM_SECONDS = 1.0
+_CONFIRM_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """What is known of a service: the last good list, and whether it is still confirmed."""
+    """The last good list of a service's instances.
+
+    Attributes:
+        stale: the server no longer confirms the list.
+        age_seconds: the age of a stale list.
+    """
 
     key: ServiceKey
     instances: tuple[Instance, ...]
@@ -31,106 +33,108 @@ class ServiceState:
     age_seconds: float = 0.0
 
 
-def is_news(before: ServiceState | None, now: ServiceState) -> bool:
-    """Whether a listener that saw `before` has to hear of `now`."""
+def instances_differ(before: ServiceState | None, now: ServiceState) -> bool:
+    """Whether a listener that saw `before` has to be called with `now`."""
     return before is None or (before.instances, before.stale) != (now.instances, now.stale)
 
 
-def list_for(state: ServiceState, before: ServiceState | None) -> InstanceList:
-    """What a listener is handed, with the difference to what it saw before."""
-    old = {_identity(each): each for each in before.instances} if before else {}
-    new = {_identity(each): each for each in state.instances}
+def diff_instances(state: ServiceState, before: ServiceState | None) -> InstanceList:
+    """The list for a listener, with the differences to the one it saw before."""
+    old = {_get_identity(each): each for each in before.instances} if before else {}
+    new = {_get_identity(each): each for each in state.instances}
     return InstanceList(
         service=state.key.service,
         group=state.key.group,
         namespace=state.key.namespace,
         instances=state.instances,
-        added=tuple(each for at, each in new.items() if at not in old),
-        removed=tuple(each for at, each in old.items() if at not in new),
-        changed=tuple(each for at, each in new.items() if at in old and old[at] != each),
+        added=tuple(each for identity, each in new.items() if identity not in old),
+        removed=tuple(each for identity, each in old.items() if identity not in new),
+        changed=tuple(
+            each for identity, each in new.items() if identity in old and old[identity] != each
+        ),
         stale=state.stale,
         age_seconds=state.age_seconds,
     )
 
 
-def _identity(instance: Instance) -> tuple[str, str, int]:
+def _get_identity(instance: Instance) -> tuple[str, str, int]:
     return (instance.cluster, instance.ip, instance.port)
 
 
-class _WatchedService(Watched[ServiceKey, ServiceState]):
-    good_at = 0.0
-    outage = False
+class _ServiceWatch(Watch[ServiceKey, ServiceState]):
+    confirmed_at = 0.0
+    after_outage = False
     empty_since: float | None = None
 
 
-class InstanceWatches(Poller[ServiceKey, ServiceState]):
+class InstanceWatches(Poller[ServiceKey, ServiceState, _ServiceWatch]):
     """All subscribed services of one client.
 
-    An empty answer after a full one is believed when a second look a second later agrees; after
-    an outage, when it stays empty for `empty_hold_seconds`: a restarted server has forgotten all
-    ephemeral instances until their next beat.
+    An empty list after one with instances counts only when a second poll, a second later, agrees;
+    after an outage, only when it stays empty for `empty_hold_seconds`: a restarted server has
+    forgotten all ephemeral instances until their next beat.
     """
 
     def __init__(
         self,
         operations: NamingOperations,
-        run: Run,
-        background: Background,
+        run: RunOperation,
+        background: BackgroundLoop,
         *,
         poll_seconds: float,
         empty_hold_seconds: float,
         clock: Clock,
         rng: random.Random,
-        sleep: Pause = asyncio.sleep,
+        sleep: AsyncSleep = asyncio.sleep,
     ) -> None:
         super().__init__(run, background, poll_seconds=poll_seconds, rng=rng, sleep=sleep)
         self._operations = operations
         self._empty_hold_seconds = empty_hold_seconds
         self._clock = clock
 
-    def _begin(self, key: ServiceKey) -> _WatchedService:
-        return _WatchedService(key)
+    def _create_watch(self, key: ServiceKey) -> _ServiceWatch:
+        return _ServiceWatch(key)
 
-    async def _look(self, watched: Watched[ServiceKey, ServiceState]) -> None:
-        assert isinstance(watched, _WatchedService)  # noqa: S101 - `_begin` makes no other
-        found: tuple[Instance, ...] = await self._run(self._operations.instances(watched.key))
-        if not found and not self._believed(watched):
-            if watched.outage:
-                self._keep_last_good(watched)
+    async def _poll(self, watch: _ServiceWatch) -> None:
+        instances: tuple[Instance, ...] = await self._run(
+            self._operations.list_instances(watch.key)
+        )
+        if not instances and not self._is_credibly_empty(watch):
+            if watch.after_outage:
+                self._mark_stale(watch)
             return
-        watched.empty_since = None
-        watched.outage = False
-        watched.good_at = self._clock()
-        self._tell(watched, ServiceState(watched.key, found))
+        watch.empty_since = None
+        watch.after_outage = False
+        watch.confirmed_at = self._clock()
+        self._set_state(watch, ServiceState(watch.key, instances))
 
-    def _missed(self, watched: Watched[ServiceKey, ServiceState]) -> None:
-        assert isinstance(watched, _WatchedService)  # noqa: S101 - `_begin` makes no other
-        watched.outage = True
-        self._keep_last_good(watched)
+    def _handle_outage(self, watch: _ServiceWatch) -> None:
+        watch.after_outage = True
+        self._mark_stale(watch)
 
-    def _believed(self, watched: _WatchedService) -> bool:
-        """Whether an empty answer has lasted long enough to be the truth."""
-        if watched.state is None or not watched.state.instances:
+    def _pause_seconds(self, watch: _ServiceWatch) -> float:
+        if watch.empty_since is not None:
+            return min(_CONFIRM_SECONDS, self._poll_seconds)
+        return super()._pause_seconds(watch)
+
+    def _is_credibly_empty(self, watch: _ServiceWatch) -> bool:
+        """Whether the service has been empty long enough; notes when it began to be."""
+        if watch.state is None or not watch.state.instances:
             return True
         now = self._clock()
-        if watched.empty_since is None:
-            watched.empty_since = now
-        hold = self._empty_hold_seconds if watched.outage else CONFIRM_SECONDS / 2
-        return now - watched.empty_since >= hold
+        if watch.empty_since is None:
+            watch.empty_since = now
+        # Half of the pause until the next poll: the second empty list is over it, the first not.
+        hold = self._empty_hold_seconds if watch.after_outage else _CONFIRM_SECONDS / 2
+        return now - watch.empty_since >= hold
 
-    def _keep_last_good(self, watched: _WatchedService) -> None:
-        if watched.state is not None:
-            age = self._clock() - watched.good_at
-            self._tell(watched, replace(watched.state, stale=True, age_seconds=age))
+    def _mark_stale(self, watch: _ServiceWatch) -> None:
+        if watch.state is not None:
+            age = self._clock() - watch.confirmed_at
+            self._set_state(watch, replace(watch.state, stale=True, age_seconds=age))
 
-    def _tell(self, watched: _WatchedService, state: ServiceState) -> None:
-        if is_news(watched.state, state):
-            watched.tell(state)
+    def _set_state(self, watch: _ServiceWatch, state: ServiceState) -> None:
+        if instances_differ(watch.state, state):
+            watch.notify(state)
         else:
-            watched.state = state
-
-    def _pause(self, watched: Watched[ServiceKey, ServiceState]) -> float:
-        assert isinstance(watched, _WatchedService)  # noqa: S101 - `_begin` makes no other
-        if watched.empty_since is not None:
-            return min(CONFIRM_SECONDS, self._poll_seconds)
-        return super()._pause(watched)
+            watch.state = state  # only its age differs

@@ -2,153 +2,133 @@
 
 from __future__ import annotations
 
+import random
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import _names as names
+from ._keys import ServiceKey
+from ._session import Session
 from ._steps import Clock, Operation, Request
+from ._validation import (
+    decode_service_name,
+    encode_metadata,
+    validate_cluster,
+    validate_group,
+    validate_ip,
+    validate_metadata,
+    validate_namespace,
+    validate_port,
+    validate_service,
+    validate_weight,
+)
 from .errors import NoInstanceError, ServerError, ServerUnavailableError, UnexpectedAnswerError
-from .models import EMPTY, Instance, InstanceList, Registration
+from .models import EMPTY_METADATA, Instance, InstanceList, Registration
 
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Mapping, Sequence
+__all__ = ("NamingOperations", "parse_instance", "to_identity", "validate_registration")
 
-    from ._session import Session
-
-__all__ = ("NamingOperations", "ServiceKey", "checked_registration")
-
-INSTANCE = "/v3/client/ns/instance"
-MOST_SERVICES_KEPT = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceKey:
-    """Which service, and which of its clusters; none named = what the server takes as default."""
-
-    namespace: str
-    group: str
-    service: str
-    clusters: tuple[str, ...] = ()
-
-    @classmethod
-    def checked(
-        cls, service: str, group: str, namespace: str, clusters: Sequence[str] = ()
-    ) -> ServiceKey:
-        """A key whose parts Nacos would accept.
-
-        Raises:
-            InvalidArgumentError: one of them is not allowed.
-        """
-        return cls(
-            names.namespace(namespace),
-            names.group(group),
-            names.service(service),
-            names.clusters(clusters),
-        )
-
-    def parameters(self) -> dict[str, object]:
-        """As the API wants them."""
-        return {
-            "serviceName": self.service,
-            "groupName": self.group,
-            "namespaceId": self.namespace,
-            "clusterName": ",".join(self.clusters) or None,
-        }
+_INSTANCE = "/v3/client/ns/instance"
+_MAX_LISTS_KEPT = 1024
 
 
 class NamingOperations:
-    """What can be asked about instances through the client API."""
+    """Registers, lists and picks instances through the client API."""
 
     def __init__(self, session: Session, *, clock: Clock, rng: random.Random) -> None:
         self._session = session
         self._clock = clock
         self._rng = rng
-        self._last_good: OrderedDict[ServiceKey, tuple[float, tuple[Instance, ...]]] = OrderedDict()
+        self._last_lists: OrderedDict[ServiceKey, tuple[float, tuple[Instance, ...]]] = (
+            OrderedDict()
+        )
 
     def register(
         self, registration: Registration, *, timeout_seconds: float | None = None
     ) -> Operation[None]:
-        """Announce the instance with all its data; again = replace."""
+        """Register the instance with all its data; doing it again replaces the data."""
         form = {
-            **identity(registration),
+            **to_identity(registration),
             "weight": registration.weight,
             "healthy": True,
             "enabled": registration.enabled,
-            "metadata": names.metadata_text(registration.metadata),
+            "metadata": encode_metadata(registration.metadata),
             "ephemeral": registration.ephemeral,
         }
-        request = Request("POST", INSTANCE, form=form)
+        request = Request("POST", _INSTANCE, form=form)
         yield from self._session.call(request, timeout_seconds=timeout_seconds)
 
     def beat(
         self, registration: Registration, *, timeout_seconds: float | None = None
     ) -> Operation[None]:
-        """Tell the server that the instance lives.
+        """Send one heartbeat of the instance.
 
         Raises:
             InstanceNotFound: the server does not know it: register it again.
         """
-        form = {**identity(registration), "heartBeat": True, "ephemeral": True}
-        request = Request("POST", INSTANCE, form=form)
+        form = {**to_identity(registration), "heartBeat": True, "ephemeral": True}
+        request = Request("POST", _INSTANCE, form=form)
         yield from self._session.call(request, timeout_seconds=timeout_seconds)
 
     def deregister(
         self, registration: Registration, *, timeout_seconds: float | None = None
     ) -> Operation[None]:
-        """Take the instance out; one that is not there is no error."""
-        query = {**identity(registration), "ephemeral": registration.ephemeral}
-        request = Request("DELETE", INSTANCE, query=query)
+        """Deregister the instance; one that the server does not know is no error."""
+        query = {**to_identity(registration), "ephemeral": registration.ephemeral}
+        request = Request("DELETE", _INSTANCE, query=query)
         yield from self._session.call(request, timeout_seconds=timeout_seconds)
 
-    def instances(self, key: ServiceKey) -> Operation[tuple[Instance, ...]]:
-        """The enabled instances, sorted by address; empty for a service nobody registered."""
-        request = Request("GET", f"{INSTANCE}/list", query=key.parameters())
+    def list_instances(self, key: ServiceKey) -> Operation[tuple[Instance, ...]]:
+        """The enabled instances, sorted by address; empty for a service without any."""
+        request = Request("GET", f"{_INSTANCE}/list", query=key.to_parameters())
         data = yield from self._session.call(request)
         if not isinstance(data, list):
             raise UnexpectedAnswerError(
                 request.operation, status=200, detail="data is not a list of instances"
             )
-        found = (instance_from(key, entry) for entry in data)
-        return tuple(sorted(found, key=lambda i: (i.ip, i.port, i.cluster)))
+        instances = (parse_instance(key, entry, request.operation) for entry in data)
+        return tuple(sorted(instances, key=lambda each: (each.ip, each.port, each.cluster)))
 
-    def listed(self, key: ServiceKey) -> Operation[InstanceList]:
-        """The instances now, or while no server answers the last good list, marked stale."""
-        try:
-            found = yield from self.instances(key)
-        except (ServerUnavailableError, ServerError):
-            if key not in self._last_good:
-                raise
-            since, found = self._last_good[key]
-            age = self._clock() - since
-            return InstanceList(
-                key.service, key.group, key.namespace, found, stale=True, age_seconds=age
-            )
-        self._last_good[key] = (self._clock(), found)
-        self._last_good.move_to_end(key)
-        while len(self._last_good) > MOST_SERVICES_KEPT:
-            self._last_good.popitem(last=False)
-        return InstanceList(key.service, key.group, key.namespace, found)
-
-    def pick(self, instances: Sequence[Instance]) -> Instance:
-        """One usable instance, by weight.
+    def list_or_last_good(self, key: ServiceKey) -> Operation[InstanceList]:
+        """The instances now; while no server responds, the last good list, marked stale.
 
         Raises:
-            NoInstanceError: none is healthy, enabled and of some weight.
+            ServerUnavailableError: no server responds, and there is no earlier list.
+        """
+        try:
+            instances = yield from self.list_instances(key)
+        except (ServerUnavailableError, ServerError):
+            if key not in self._last_lists:
+                raise
+            read_at, instances = self._last_lists[key]
+            age = self._clock() - read_at
+            return InstanceList(
+                key.service, key.group, key.namespace, instances, stale=True, age_seconds=age
+            )
+        self._last_lists[key] = (self._clock(), instances)
+        self._last_lists.move_to_end(key)
+        while len(self._last_lists) > _MAX_LISTS_KEPT:
+            self._last_lists.popitem(last=False)
+        return InstanceList(key.service, key.group, key.namespace, instances)
+
+    def pick(self, instances: Sequence[Instance]) -> Instance:
+        """One usable instance, at random by weight.
+
+        Raises:
+            NoInstanceError: none is healthy, enabled and of a weight above 0.
         """
         usable = [each for each in instances if each.usable]
         if not usable:
             raise NoInstanceError(
-                f"none of {len(instances)} instances is healthy, enabled and of some weight; "
+                f"none of {len(instances)} instances is healthy, enabled and of a weight above 0; "
                 "check that the service runs and is registered in this group and cluster"
             )
         return self._rng.choices(usable, [each.weight for each in usable])[0]
 
 
-def identity(registration: Registration) -> dict[str, object]:
-    """What tells the server which instance is meant."""
+def to_identity(registration: Registration) -> dict[str, object]:
+    """The request parameters that identify the instance."""
     return {
         "serviceName": registration.service,
         "groupName": registration.group,
@@ -159,9 +139,40 @@ def identity(registration: Registration) -> dict[str, object]:
     }
 
 
-def instance_from(key: ServiceKey, entry: Mapping[str, Any]) -> Instance:
-    """One instance of the list; `GROUP@@name` is taken apart."""
-    group, service = names.bare_service(entry.get("serviceName") or key.service)
+def validate_registration(registration: Registration) -> Registration:
+    """The same registration with every part as Nacos accepts it.
+
+    Raises:
+        InvalidArgumentError: a part is illegal; the error names it and the rule.
+    """
+    return replace(
+        registration,
+        service=validate_service(registration.service),
+        ip=validate_ip(registration.ip),
+        port=validate_port(registration.port),
+        weight=validate_weight(registration.weight),
+        metadata=MappingProxyType(validate_metadata(registration.metadata)),
+        cluster=validate_cluster(registration.cluster),
+        group=validate_group(registration.group),
+        namespace=validate_namespace(registration.namespace),
+    )
+
+
+def parse_instance(key: ServiceKey, entry: Any, operation: str) -> Instance:
+    """One instance of a server's list.
+
+    Raises:
+        UnexpectedAnswerError: the entry has another shape.
+    """
+    try:
+        return _parse_instance(key, entry)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        detail = f"an entry of the list is not an instance ({type(error).__name__})"
+        raise UnexpectedAnswerError(operation, status=200, detail=detail) from None
+
+
+def _parse_instance(key: ServiceKey, entry: Mapping[str, Any]) -> Instance:
+    group, service = decode_service_name(entry.get("serviceName") or key.service)
     labels = entry.get("metadata")
     return Instance(
         service=service,
@@ -171,40 +182,8 @@ def instance_from(key: ServiceKey, entry: Mapping[str, Any]) -> Instance:
         healthy=bool(entry.get("healthy", True)),
         enabled=bool(entry.get("enabled", True)),
         ephemeral=bool(entry.get("ephemeral", True)),
-        metadata=MappingProxyType(dict(labels)) if labels else EMPTY,
+        metadata=MappingProxyType(dict(labels)) if labels else EMPTY_METADATA,
         cluster=entry.get("clusterName") or "DEFAULT",
         group=group or key.group,
         namespace=key.namespace,
-    )
-
-
-def checked_registration(
-    service: str,
-    ip: str,
-    port: int,
-    *,
-    group: str,
-    namespace: str,
-    cluster: str,
-    weight: float = 1.0,
-    enabled: bool = True,
-    ephemeral: bool = True,
-    metadata: Mapping[str, str] | None = None,
-) -> Registration:
-    """A registration that Nacos would accept.
-
-    Raises:
-        InvalidArgumentError: names the part and the rule.
-    """
-    return Registration(
-        service=names.service(service),
-        ip=names.ip(ip),
-        port=names.port(port),
-        weight=names.weight(weight),
-        enabled=enabled,
-        ephemeral=ephemeral,
-        metadata=MappingProxyType(names.metadata(metadata)),
-        cluster=names.cluster(cluster),
-        group=names.group(group),
-        namespace=names.namespace(namespace),
     )

@@ -1,161 +1,171 @@
-"""Poll what is watched: one poll per key, however many listen; never ends because one failed."""
+"""Poll what is watched: one poll per key, however many listen; a failed poll ends no watch."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from ._background import BackgroundLoop
+from ._delivery import Delivery
 from ._steps import Operation
 from .errors import NacosError
+from .models import WatchStatus
 
-if TYPE_CHECKING:
-    import random
-
-    from ._background import Background
-    from ._delivery import Delivery
-
-__all__ = ("Pause", "Poller", "Run", "Watched")
+__all__ = ("AsyncSleep", "Poller", "RunOperation", "Watch")
 
 logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 S = TypeVar("S")
+W = TypeVar("W", bound="Watch[Any, Any]")
 
-Run = Callable[[Operation[Any]], Awaitable[Any]]
-Pause = Callable[[float], Awaitable[None]]
+RunOperation = Callable[[Operation[Any]], Awaitable[Any]]
+AsyncSleep = Callable[[float], Awaitable[None]]
 
-MOST_READS_AT_ONCE = 16
+_MAX_CONCURRENT_POLLS = 16
 
 
-class Watched(Generic[K, S]):
-    """One watched key, its newest state and those who listen. Lives on the background loop."""
+class Watch(Generic[K, S]):
+    """One watched key, its newest state and its listeners. Lives on the background loop."""
 
     def __init__(self, key: K) -> None:
         self.key = key
         self.deliveries: set[Delivery[S]] = set()
         self.state: S | None = None
-        self.in_trouble = False
-        self.looking = asyncio.Lock()
+        self.failing = False
+        self.poll_lock = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
 
-    def tell(self, state: S) -> None:
-        """Make it the newest state, for those who listen and those who will."""
+    def notify(self, state: S) -> None:
+        """Make it the newest state, for the present listeners and for later ones."""
         self.state = state
         for delivery in tuple(self.deliveries):
-            delivery.offer(state)
+            delivery.notify(state)
 
 
-class Poller(ABC, Generic[K, S]):
-    """All watched keys of one kind.
+class Poller(ABC, Generic[K, S, W]):
+    """All watches of one kind.
 
     Args:
         run: runs an operation on the background loop.
-        poll_seconds: the longest time between two looks at a key; each is up to a fifth shorter,
-            so that many clients do not poll in step.
+        poll_seconds: the longest time between two polls of a key; each interval is up to a fifth
+            shorter, so that many clients do not poll in step.
     """
 
     def __init__(
         self,
-        run: Run,
-        background: Background,
+        run: RunOperation,
+        background: BackgroundLoop,
         *,
         poll_seconds: float,
         rng: random.Random,
-        sleep: Pause,
+        sleep: AsyncSleep,
     ) -> None:
         self._run = run
         self._background = background
         self._poll_seconds = poll_seconds
         self._rng = rng
         self._sleep = sleep
-        self._watched: dict[K, Watched[K, S]] = {}
-        self._gate = asyncio.Semaphore(MOST_READS_AT_ONCE)
+        self._watches: dict[K, W] = {}
+        self._poll_slots = asyncio.Semaphore(_MAX_CONCURRENT_POLLS)
+
+    @property
+    def status(self) -> WatchStatus:
+        """Statistics of the watches; may be read from any thread."""
+        watches = tuple(self._watches.values())
+        return WatchStatus(len(watches), sum(watch.failing for watch in watches))
+
+    def get_state(self, key: K) -> S | None:
+        """The newest state of a watched key; may be called from any thread."""
+        watch = self._watches.get(key)
+        return watch.state if watch is not None else None
 
     def watch(self, key: K, delivery: Delivery[S]) -> Callable[[], None]:
-        """Keep the delivery supplied until the returned callable is called."""
+        """Notify the delivery of the key's states until the returned callable is called."""
         self._background.submit(self._add(key, delivery))
 
         def stop() -> None:
-            delivery.stop()
+            delivery.close()
             self._background.call_soon(lambda: self._remove(key, delivery))
 
         return stop
 
     @abstractmethod
-    async def _look(self, watched: Watched[K, S]) -> None:
-        """Ask the server, and tell what is new.
+    def _create_watch(self, key: K) -> W: ...
+
+    @abstractmethod
+    async def _poll(self, watch: W) -> None:
+        """Read the key's state from the server, and notify the watch if it is new.
 
         Raises:
-            NacosError: it could not be asked; `_missed` is called.
+            NacosError: it could not be read; `_handle_outage` is called.
         """
 
-    def _missed(self, watched: Watched[K, S]) -> None:
-        """A look failed."""
+    def _handle_outage(self, watch: W) -> None:
+        """React to a poll that failed."""
 
-    def _begin(self, key: K) -> Watched[K, S]:
-        return Watched(key)
-
-    def state(self, key: K) -> S | None:
-        """The newest state of a watched key; may be asked from any thread."""
-        watched = self._watched.get(key)
-        return watched.state if watched is not None else None
-
-    def _pause(self, watched: Watched[K, S]) -> float:
-        """How long until the next look."""
+    def _pause_seconds(self, watch: W) -> float:
+        """How long to wait until the next poll of this key."""
         return self._poll_seconds * self._rng.uniform(0.8, 1.0)
 
     async def _add(self, key: K, delivery: Delivery[S]) -> None:
-        watched = self._watched.get(key)
-        if watched is None:
-            watched = self._watched[key] = self._begin(key)
-            watched.task = asyncio.create_task(self._poll(watched))
-        watched.deliveries.add(delivery)
-        if watched.state is not None:
-            delivery.offer(watched.state)
+        watch = self._watches.get(key)
+        if watch is None:
+            watch = self._watches[key] = self._create_watch(key)
+            self._start_polling(watch, 0.0)
+        watch.deliveries.add(delivery)
+        if watch.state is not None:
+            delivery.notify(watch.state)
 
     def _remove(self, key: K, delivery: Delivery[S]) -> None:
-        watched = self._watched.get(key)
-        if watched is None:
+        watch = self._watches.get(key)
+        if watch is None:
             return
-        watched.deliveries.discard(delivery)
-        if not watched.deliveries and watched.task is not None:
-            watched.task.cancel()
-            del self._watched[key]
+        watch.deliveries.discard(delivery)
+        if not watch.deliveries and watch.task is not None:
+            watch.task.cancel()
+            del self._watches[key]
 
-    def _restart(self, watched: Watched[K, S], seconds: float) -> None:
-        """Have the next look in so many seconds, unless one is under way."""
-        if watched.task is not None and not watched.looking.locked():
-            watched.task.cancel()
-            watched.task = asyncio.create_task(self._poll(watched, seconds))
+    def _start_polling(self, watch: W, first_pause: float) -> None:
+        # No supervisor, for the sake of clients that watch thousands of keys: `_try_to_poll`
+        # catches and logs whatever a poll raises, so the task ends only when it is cancelled.
+        watch.task = asyncio.create_task(self._keep_polling(watch, first_pause))
 
-    async def _poll(self, watched: Watched[K, S], first_pause: float = 0.0) -> None:
+    def _poll_again_in(self, watch: W, seconds: float) -> None:
+        """Have the next poll in so many seconds, unless one is under way."""
+        if watch.task is not None and not watch.poll_lock.locked():
+            watch.task.cancel()
+            self._start_polling(watch, seconds)
+
+    async def _keep_polling(self, watch: W, first_pause: float) -> None:
         if first_pause:
             await self._sleep(first_pause)
         while True:
-            await self._look_in_turn(watched)
-            await self._sleep(self._pause(watched))
+            await self._poll_in_turn(watch)
+            await self._sleep(self._pause_seconds(watch))
 
-    async def _look_in_turn(self, watched: Watched[K, S]) -> None:
-        """One look of this key at a time, and not too many of all keys."""
-        async with watched.looking, self._gate:
-            await self._try_to_look(watched)
+    async def _poll_in_turn(self, watch: W) -> None:
+        """Poll once no other poll of this key is under way, nor too many of all keys."""
+        async with watch.poll_lock, self._poll_slots:
+            await self._try_to_poll(watch)
 
-    async def _try_to_look(self, watched: Watched[K, S]) -> None:
+    async def _try_to_poll(self, watch: W) -> None:
         try:
-            await self._look(watched)
+            await self._poll(watch)
         except NacosError as error:
-            if not watched.in_trouble:
-                logger.warning("watch of %s: %s", watched.key, error)
-            watched.in_trouble = True
-            self._missed(watched)
+            if not watch.failing:
+                logger.warning("watch of %s: %s", watch.key, error)
+            watch.failing = True
+            self._handle_outage(watch)
         except Exception:
-            if not watched.in_trouble:
-                logger.exception("watch of %s failed; it goes on", watched.key)
-            watched.in_trouble = True
+            if not watch.failing:
+                logger.exception("watch of %s failed; it continues", watch.key)
+            watch.failing = True
         else:
-            if watched.in_trouble:
-                logger.info("watch of %s works again", watched.key)
-            watched.in_trouble = False
+            if watch.failing:
+                logger.info("watch of %s works again", watch.key)
+            watch.failing = False

@@ -1,26 +1,37 @@
-"""The vocabulary between operations and those who run them.
+"""The vocabulary between operations and the runners that perform them.
 
 An operation is a generator that does no I/O: it yields what it needs done (send a request, sleep,
-wait for someone else) and is handed the outcome. The same operation is thus run by the sync
-client, by the async client, and by a test that scripts the answers.
+wait for a future) and receives the outcome. The same operation is thus run by the sync client, by
+the async client, and by a test that scripts the responses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-__all__ = ("Answer", "Clock", "NoAnswer", "Operation", "Request", "Send", "Sleep", "Step", "Wait")
+__all__ = (
+    "CLOSED_DURING_CALL",
+    "Clock",
+    "NoResponse",
+    "Operation",
+    "Request",
+    "Response",
+    "Send",
+    "Sleep",
+    "Step",
+    "Wait",
+)
 
 T = TypeVar("T")
 
+CLOSED_DURING_CALL = "the Nacos client was closed while this call was under way"
+
 Clock = Callable[[], float]
 Method = Literal["GET", "POST", "PUT", "DELETE"]
-Repeat = Literal["always", "unanswered", "unsent"]
+RetryRule = Literal["always", "unanswered", "unsent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +41,9 @@ class Request:
     Attributes:
         path: below the context path, for example `/v3/client/cs/config`.
         query, form: parameters; those that are None are left out.
-        repeat: when it may be tried again, perhaps elsewhere: `always` (doing it twice does no
-            harm), `unanswered` (an error answer is final) or `unsent` (only while it cannot have
-            reached a server).
+        retry: when the request may be sent again, perhaps to another server: `always` (doing it
+            twice does no harm), `unanswered` (an error response is final) or `unsent` (only while
+            it cannot have reached a server).
         anonymous: sent without credentials.
     """
 
@@ -42,43 +53,43 @@ class Request:
     form: Mapping[str, object] | None = field(default=None, repr=False)
     body: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    repeat: Repeat = "always"
+    retry: RetryRule = "always"
     anonymous: bool = False
 
     @property
     def operation(self) -> str:
-        """`METHOD path`: what errors, logs and spans call it."""
+        """`METHOD path`: the name used in errors, logs and spans."""
         return f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back: whatever the status, read to its end."""
+class Response:
+    """A response of whatever status, read to its end."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
 
-class NoAnswer(Exception):  # noqa: N818 - an outcome of a step, never seen by users
-    """The server could not be reached, or went away before it had answered.
+class NoResponse(Exception):  # noqa: N818 - an outcome of a step, never seen by users
+    """The server could not be reached, or went away before it had responded.
 
     Attributes:
         reason: one line without secrets.
         sent: the request may have reached the server.
-        ours: it never left this process, for want of a free connection: no fault of the server.
+        local: it never left this process, for want of a free connection; not the server's fault.
     """
 
-    def __init__(self, reason: str, *, sent: bool, ours: bool = False) -> None:
+    def __init__(self, reason: str, *, sent: bool, local: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.sent = sent
-        self.ours = ours
+        self.local = local
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request to one server; the outcome is an Answer.
+    """Send a request to one server; the outcome is a Response.
 
     Attributes:
         timeout_seconds: from the moment a connection is free.

@@ -6,13 +6,13 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from ._steps import Operation, Request
+
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram
     from opentelemetry.trace import Span, Tracer
 
-    from ._steps import Operation, Request
-
-__all__ = ("Telemetry", "telemetry")
+__all__ = ("Telemetry", "create_telemetry")
 
 T = TypeVar("T")
 
@@ -28,8 +28,8 @@ class Telemetry:
         self._tracer = tracer
         self._duration = duration
 
-    def observed(self, request: Request, operation: Operation[T]) -> Operation[T]:
-        """The operation, watched."""
+    def instrument(self, request: Request, operation: Operation[T]) -> Operation[T]:
+        """The same operation, recorded as a span and a duration."""
         from opentelemetry.trace import SpanKind
 
         attributes = {"http.request.method": request.method, "url.template": request.path}
@@ -41,28 +41,16 @@ class Telemetry:
             outcome = yield from operation
         except BaseException as error:
             attributes["error.type"] = type(error).__name__
-            self._fail(span, error)
+            _record_error(span, error)
             raise
         finally:
             self._duration.record(time.monotonic() - began, attributes)
             span.end()
         return outcome
 
-    def _fail(self, span: Span, error: BaseException) -> None:
-        from opentelemetry.trace import Status, StatusCode
 
-        span.set_attribute("error.type", type(error).__name__)
-        status = getattr(error, "status", None)
-        server = urlsplit(getattr(error, "server", ""))
-        if isinstance(status, int):
-            span.set_attribute("http.response.status_code", status)
-        if server.hostname:
-            span.set_attribute("server.address", server.hostname)
-        span.set_status(Status(StatusCode.ERROR))
-
-
-def telemetry(version: str) -> Telemetry | None:
-    """Telemetry through whatever the application has set up; None without opentelemetry-api."""
+def create_telemetry(version: str) -> Telemetry | None:
+    """Telemetry through the application's providers; None without opentelemetry-api."""
     try:
         from opentelemetry import metrics, trace
     except ImportError:
@@ -74,3 +62,16 @@ def telemetry(version: str) -> Telemetry | None:
         description="Duration of Nacos operations, retries included.",
     )
     return Telemetry(tracer, duration)
+
+
+def _record_error(span: Span, error: BaseException) -> None:
+    from opentelemetry.trace import Status, StatusCode
+
+    span.set_attribute("error.type", type(error).__name__)
+    status = getattr(error, "status", None)
+    server = urlsplit(getattr(error, "server", ""))
+    if isinstance(status, int):
+        span.set_attribute("http.response.status_code", status)
+    if server.hostname:
+        span.set_attribute("server.address", server.hostname)
+    span.set_status(Status(StatusCode.ERROR))

@@ -1,46 +1,41 @@
-"""The one module that knows httpx: runs operations, sync or async, on pooled connections.
+"""The one module that imports httpx: runs operations, sync or async, on pooled connections.
 
-httpx's transports are used without its clients: no redirects, cookies or environment in the way,
-and a third of the time saved on each call.
+httpx's transports are used without its clients: that avoids redirects, cookies and environment
+settings, and a third of the time of each call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import os
 import socket
 import ssl
-import sys
 import time
 import urllib.request
 import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 
-from ._steps import Answer, NoAnswer, Operation, Send, Sleep, Step
+from ._steps import CLOSED_DURING_CALL, NoResponse, Operation, Response, Send, Sleep, Step
 from .errors import ClientClosedError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
 
 __all__ = ("AsyncRunner", "SyncRunner", "TransportOptions")
 
 T = TypeVar("T")
 
 # Nacos' Tomcat closes idle connections after 60 s (measured on 3.1.0).
-KEEPALIVE_SECONDS = 50.0
-ELSEWHERE_SECONDS = 0.5
-LONGEST_ANSWER = 64 * 1024 * 1024
-CLOSED_MEANWHILE = "the Nacos client was closed while this call was on"
-UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_KEEPALIVE_SECONDS = 50.0
+_OTHER_LOOP_CLOSE_SECONDS = 0.5
+_MAX_BODY_BYTES = 64 * 1024 * 1024
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 AnyTransport = httpx.BaseTransport | httpx.AsyncBaseTransport
 
@@ -50,8 +45,8 @@ class TransportOptions:
     """How connections are made.
 
     Attributes:
-        transport: a transport of the user's, or a callable that makes one.
-        trust_env: proxies come from the environment, never for loopback addresses.
+        transport: a transport given by the user, or a callable that makes one.
+        trust_env: proxies come from the environment, but never for loopback addresses.
     """
 
     connect_seconds: float = 1.0
@@ -63,10 +58,11 @@ class TransportOptions:
     max_connections: int = 16
     transport: AnyTransport | Callable[[], AnyTransport] | None = None
 
-    def tls(self) -> ssl.SSLContext:
+    def build_tls_context(self) -> ssl.SSLContext:
         """The context for https servers."""
         context = ssl.create_default_context(cafile=self.ca_file)
         if self.ca_file is None and not context.get_ca_certs():
+            # A system without CA certificates: httpx brings a bundle.
             context = httpx.create_ssl_context()
         if not self.verify:
             context.check_hostname = False
@@ -75,35 +71,33 @@ class TransportOptions:
             context.load_cert_chain(self.cert_file, self.key_file)
         return context
 
-    def for_server(self, server: str) -> dict[str, Any]:
-        """Arguments of httpx's own transports for this server."""
-        secure = server.startswith("https://")
+    def get_transport(self) -> AnyTransport | None:
+        """The user's transport for one server; None when httpx's own is used."""
+        transport = self.transport
+        # A transport is no callable: httpx defines no __call__ on its transports.
+        return transport() if callable(transport) else transport
+
+    def build_arguments(self, server: str) -> dict[str, Any]:
+        """The arguments of httpx's own transports for this server."""
+        is_secure = server.startswith("https://")
         return {
-            # Loading the CA bundle costs 20 ms and 5 MB: only where TLS is spoken.
-            "verify": self.tls() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            # Loading the CA bundle costs 20 ms and 5 MB: only for servers with TLS.
+            "verify": self.build_tls_context()
+            if is_secure
+            else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             "trust_env": False,
-            "proxy": _proxy(server) if self.trust_env else None,
+            "proxy": _find_proxy(server) if self.trust_env else None,
             "limits": httpx.Limits(
                 max_connections=self.max_connections,
                 max_keepalive_connections=self.max_connections,
-                keepalive_expiry=KEEPALIVE_SECONDS,
+                keepalive_expiry=_KEEPALIVE_SECONDS,
             ),
             "socket_options": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         }
 
 
-def _note_missing_sniffio() -> None:
-    """Let httpcore's `import sniffio`, made several times per request, fail fast.
-
-    httpcore 1.0 tries it again and again where it is not installed, and each try searches the
-    whole path: a third of the time of an async call. A None in sys.modules means just "not there".
-    """
-    if "sniffio" not in sys.modules and importlib.util.find_spec("sniffio") is None:
-        sys.modules["sniffio"] = None  # type: ignore[assignment]
-
-
 class SyncRunner:
-    """Runs operations in the calling thread. Made anew in a forked child."""
+    """Runs operations in the calling thread; a forked child gets its own connections."""
 
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
@@ -111,17 +105,17 @@ class SyncRunner:
         self._process = os.getpid()
 
     def run(self, operation: Operation[T]) -> T:
-        """The operation's outcome."""
+        """Run the operation; returns its outcome."""
         step: Step
         try:
             step = next(operation)
             while True:
                 try:
-                    reply = self._perform(step)
-                except (NoAnswer, TimeoutError) as failure:
+                    outcome = self._perform(step)
+                except (NoResponse, TimeoutError) as failure:
                     step = operation.throw(failure)
                 else:
-                    step = operation.send(reply)
+                    step = operation.send(outcome)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         finally:
@@ -143,100 +137,98 @@ class SyncRunner:
         try:
             return step.future.result(step.timeout_seconds)
         except CancelledError:
-            raise ClientClosedError(CLOSED_MEANWHILE) from None
+            raise ClientClosedError(CLOSED_DURING_CALL) from None
 
-    def _send(self, step: Send) -> Answer:
+    def _send(self, step: Send) -> Response:
         ends_at = time.monotonic() + step.timeout_seconds
         try:
-            response = self._pool(step.server).handle_request(self._request(step))
+            request = _build_request(step, self._options.connect_seconds)
+            response = self._get_pool(step.server).handle_request(request)
             try:
                 body = bytearray()
                 for chunk in response.iter_bytes():
-                    _take(body, chunk)
-                    # A read timeout starts anew with each chunk: this one does not.
+                    _append(body, chunk)
+                    # httpx's read timeout starts again with each chunk; this one does not.
                     if time.monotonic() > ends_at:
-                        raise NoAnswer("the answer came too slowly", sent=True)
+                        raise NoResponse("the response came too slowly", sent=True)
             finally:
                 response.close()
         except httpx.TransportError as failure:
-            raise _no_answer(failure) from failure
+            raise _to_no_response(failure) from failure
         except httpx.DecodingError as failure:
-            raise NoAnswer(f"undecodable body: {failure}", sent=True) from failure
-        return Answer(response.status_code, response.headers, bytes(body))
+            raise NoResponse(f"undecodable body: {failure}", sent=True) from failure
+        return Response(response.status_code, response.headers, bytes(body))
 
-    def _request(self, step: Send) -> httpx.Request:
-        return _httpx_request(step, self._options.connect_seconds)
-
-    def _pool(self, server: str) -> httpx.BaseTransport:
+    def _get_pool(self, server: str) -> httpx.BaseTransport:
         if self._process != os.getpid():
-            # The sockets belong to the parent: forget them without closing anything for it.
+            # The sockets belong to the parent process too: drop them without closing its connections.
             self._process = os.getpid()
             self._pools = {}
         pool = self._pools.get(server)
         if pool is None:
-            pool = self._pools[server] = self._new_pool(server)
+            pool = self._pools[server] = self._create_pool(server)
         return pool
 
-    def _new_pool(self, server: str) -> httpx.BaseTransport:
-        given = self._options.transport
-        made = given() if callable(given) else given
-        if made is None:
-            return httpx.HTTPTransport(**self._options.for_server(server))
-        if not isinstance(made, httpx.BaseTransport):
+    def _create_pool(self, server: str) -> httpx.BaseTransport:
+        transport = self._options.get_transport()
+        if transport is None:
+            return httpx.HTTPTransport(**self._options.build_arguments(server))
+        if not isinstance(transport, httpx.BaseTransport):
             raise TypeError("transport= of NacosClient must be an httpx.BaseTransport")
-        return made
+        return transport
 
 
 class _AsyncPool:
-    """A transport, and a line before it.
+    """A transport, and the queue of calls that wait for one of its connections.
 
-    httpcore's own line costs time quadratic in its length, and its wait would be counted against
+    The time of httpcore's own queue is quadratic in its length, and its wait would count against
     the server.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, places: int) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport, connections: int) -> None:
         self.transport = transport
-        self._places = asyncio.Semaphore(places)
+        self._free_connections = asyncio.Semaphore(connections)
 
     @contextlib.asynccontextmanager
-    async def turn(self, patience_seconds: float) -> AsyncIterator[None]:
-        """Wait for a place, then hold it.
+    async def hold_connection(self, patience_seconds: float) -> AsyncIterator[None]:
+        """Wait for a free connection, then keep it from other calls.
 
         Raises:
-            NoAnswer: none was free in time.
+            NoResponse: none was free in time.
         """
         clock = asyncio.get_running_loop().time
         ends_at = clock() + patience_seconds
         try:
-            if self._places.locked():
-                await asyncio.wait_for(self._places.acquire(), patience_seconds)
+            if self._free_connections.locked():
+                await asyncio.wait_for(self._free_connections.acquire(), patience_seconds)
             else:
-                await self._places.acquire()
+                await self._free_connections.acquire()
         except TimeoutError as failure:
-            raise _none_free(patience_seconds) from failure
+            raise _no_free_connection(patience_seconds) from failure
         try:
-            # Those whose time is up give their places to those whose time is up as well.
+            # In a long queue a call may get its connection in the moment its time is up.
             if clock() >= ends_at:
-                raise _none_free(patience_seconds)
+                raise _no_free_connection(patience_seconds)
             yield
         finally:
-            self._places.release()
+            self._free_connections.release()
 
-    async def exchange(self, request: httpx.Request) -> Answer:
-        """Send the request and take the whole answer."""
-        from ._cancellation import apart  # it needs anyio, as httpx does once it sends
+    async def send(self, request: httpx.Request) -> Response:
+        """Send the request and read the whole response."""
+        # Imported here since it needs anyio, which httpx imports when it sends, too.
+        from ._run_uncancelled import run_uncancelled
 
-        return await apart(partial(self._exchange, request))
+        return await run_uncancelled(partial(self._send, request))
 
-    async def _exchange(self, request: httpx.Request) -> Answer:
+    async def _send(self, request: httpx.Request) -> Response:
         response = await self.transport.handle_async_request(request)
         body = bytearray()
         try:
-            async for chunk in _chunks(response):
-                _take(body, chunk)
+            async for chunk in _iterate_body(response):
+                _append(body, chunk)
         finally:
             await response.aclose()
-        return Answer(response.status_code, response.headers, bytes(body))
+        return Response(response.status_code, response.headers, bytes(body))
 
 
 def _is_cancelled() -> bool:
@@ -244,9 +236,9 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _none_free(patience_seconds: float) -> NoAnswer:
+def _no_free_connection(patience_seconds: float) -> NoResponse:
     reason = f"no connection was free within {patience_seconds:.3g} s"
-    return NoAnswer(reason, sent=False, ours=True)
+    return NoResponse(reason, sent=False, local=True)
 
 
 class AsyncRunner:
@@ -260,36 +252,38 @@ class AsyncRunner:
         self._process = os.getpid()
 
     async def run(self, operation: Operation[T]) -> T:
-        """The operation's outcome. Cancelling it closes the operation."""
+        """Run the operation; returns its outcome. Cancelling the call closes the operation."""
         step: Step
         try:
             step = next(operation)
             while True:
                 try:
-                    reply = await self._perform(step)
-                except (NoAnswer, TimeoutError) as failure:
+                    outcome = await self._perform(step)
+                except (NoResponse, TimeoutError) as failure:
                     step = operation.throw(failure)
                 else:
-                    step = operation.send(reply)
+                    step = operation.send(outcome)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         finally:
             operation.close()
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop, and those of loops that still run elsewhere."""
-        here = asyncio.get_running_loop()
+        """Close the connections of the running loop, and of loops that run in other threads."""
+        running_loop = asyncio.get_running_loop()
         pools, self._pools = self._pools, weakref.WeakKeyDictionary()
         if self._process != os.getpid():
             return
         for loop, by_server in list(pools.items()):
             for pool in by_server.values():
-                if loop is here:
+                if loop is running_loop:
                     await pool.transport.aclose()
                 elif loop.is_running():
                     closing = asyncio.run_coroutine_threadsafe(pool.transport.aclose(), loop)
                     with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                        await asyncio.wait_for(asyncio.wrap_future(closing), ELSEWHERE_SECONDS)
+                        await asyncio.wait_for(
+                            asyncio.wrap_future(closing), _OTHER_LOOP_CLOSE_SECONDS
+                        )
 
     async def _perform(self, step: Step) -> object:
         if isinstance(step, Send):
@@ -302,56 +296,57 @@ class AsyncRunner:
             return await asyncio.wait_for(future, step.timeout_seconds)
         except asyncio.CancelledError:
             if step.future.cancelled() and not _is_cancelled():
-                raise ClientClosedError(CLOSED_MEANWHILE) from None
+                raise ClientClosedError(CLOSED_DURING_CALL) from None
             raise
 
-    async def _send(self, step: Send) -> Answer:
-        pool = self._pool(step.server)
-        request = _httpx_request(step, self._options.connect_seconds)
+    async def _send(self, step: Send) -> Response:
+        pool = self._get_pool(step.server)
+        request = _build_request(step, self._options.connect_seconds)
         ends_at = asyncio.get_running_loop().time() + step.patience_seconds
         try:
-            async with pool.turn(step.patience_seconds), _limit(step.timeout_seconds, ends_at):
-                return await pool.exchange(request)
+            async with (
+                pool.hold_connection(step.patience_seconds),
+                _limit_attempt(step.timeout_seconds, ends_at),
+            ):
+                return await pool.send(request)
         except TimeoutError as failure:
-            reason = f"no answer within {step.timeout_seconds:.3g} s"
-            raise NoAnswer(reason, sent=True) from failure
+            reason = f"no response within {step.timeout_seconds:.3g} s"
+            raise NoResponse(reason, sent=True) from failure
         except httpx.TransportError as failure:
-            raise _no_answer(failure) from failure
+            raise _to_no_response(failure) from failure
         except httpx.DecodingError as failure:
-            raise NoAnswer(f"undecodable body: {failure}", sent=True) from failure
+            raise NoResponse(f"undecodable body: {failure}", sent=True) from failure
 
-    def _pool(self, server: str) -> _AsyncPool:
+    def _get_pool(self, server: str) -> _AsyncPool:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._pools = weakref.WeakKeyDictionary()
         by_server = self._pools.setdefault(asyncio.get_running_loop(), {})
         pool = by_server.get(server)
         if pool is None:
-            transport = self._new_transport(server)
+            transport = self._create_transport(server)
             pool = by_server[server] = _AsyncPool(transport, self._options.max_connections)
         return pool
 
-    def _new_transport(self, server: str) -> httpx.AsyncBaseTransport:
-        given = self._options.transport
-        made = given() if callable(given) else given
-        if made is None:
-            _note_missing_sniffio()
-            return httpx.AsyncHTTPTransport(**self._options.for_server(server))
-        if isinstance(made, httpx.AsyncBaseTransport):
-            return made
-        return _InThreads(made)
+    def _create_transport(self, server: str) -> httpx.AsyncBaseTransport:
+        transport = self._options.get_transport()
+        if transport is None:
+            return httpx.AsyncHTTPTransport(**self._options.build_arguments(server))
+        if isinstance(transport, httpx.AsyncBaseTransport):
+            return transport
+        return _ThreadedTransport(transport)
 
 
-class _InThreads(httpx.AsyncBaseTransport):
-    """A sync transport of the user's, for the background loop of a NacosClient."""
+class _ThreadedTransport(httpx.AsyncBaseTransport):
+    """A sync transport given by the user, for the background loop of a NacosClient."""
 
     def __init__(self, transport: httpx.BaseTransport) -> None:
         self._transport = transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await asyncio.to_thread(self._whole, request)
+        return await asyncio.to_thread(self._send, request)
 
-    def _whole(self, request: httpx.Request) -> httpx.Response:
+    def _send(self, request: httpx.Request) -> httpx.Response:
         response = self._transport.handle_request(request)
         response.read()
         return httpx.Response(
@@ -361,15 +356,15 @@ class _InThreads(httpx.AsyncBaseTransport):
         )
 
 
-def _httpx_request(step: Send, connect_seconds: float) -> httpx.Request:
+def _build_request(step: Send, connect_seconds: float) -> httpx.Request:
     request = step.request
-    url = _url(step.server, request.path)
-    query = _encoded(request.query)
+    url = _parse_url(step.server, request.path)
+    query = _encode_parameters(request.query)
     if query:
         url = url.copy_with(query=query.encode())
     headers, content = step.headers, request.body
     if request.form is not None:
-        content = _encoded(request.form).encode()
+        content = _encode_parameters(request.form).encode()
         headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
     limit = step.timeout_seconds
     timeout = {
@@ -384,49 +379,49 @@ def _httpx_request(step: Send, connect_seconds: float) -> httpx.Request:
 
 
 @lru_cache(maxsize=512)
-def _url(server: str, path: str) -> httpx.URL:
-    """Parsed once: there are a few dozen paths, and parsing costs a tenth of a call."""
+def _parse_url(server: str, path: str) -> httpx.URL:
+    """The URL, cached: there are a few dozen paths, and parsing costs a tenth of a call."""
     return httpx.URL(server + path)
 
 
-def _encoded(parameters: Mapping[str, object]) -> str:
-    return urlencode([(k, _text(v)) for k, v in parameters.items() if v is not None])
+def _encode_parameters(parameters: Mapping[str, object]) -> str:
+    return urlencode([(k, _to_text(v)) for k, v in parameters.items() if v is not None])
 
 
-def _text(value: object) -> str:
+def _to_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _limit(timeout_seconds: float, ends_at: float) -> asyncio.Timeout:
-    """The attempt's own time, counted from now, but never beyond the whole operation's."""
+def _limit_attempt(timeout_seconds: float, ends_at: float) -> asyncio.Timeout:
+    """The time limit of an attempt, from now on, but never beyond the whole operation's."""
     return asyncio.timeout_at(min(asyncio.get_running_loop().time() + timeout_seconds, ends_at))
 
 
-def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body; past httpx's decoders where there is nothing to decode."""
+def _iterate_body(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body's chunks; without httpx's decoders where nothing is encoded."""
     stream = response.stream
     if "content-encoding" in response.headers or not isinstance(stream, httpx.AsyncByteStream):
         return response.aiter_bytes()
     return aiter(stream)
 
 
-def _take(body: bytearray, chunk: bytes) -> None:
+def _append(body: bytearray, chunk: bytes) -> None:
     body += chunk
-    if len(body) > LONGEST_ANSWER:
-        raise NoAnswer(f"an answer of more than {LONGEST_ANSWER} bytes", sent=True)
+    if len(body) > _MAX_BODY_BYTES:
+        raise NoResponse(f"a response of more than {_MAX_BODY_BYTES} bytes", sent=True)
 
 
-def _no_answer(failure: httpx.TransportError) -> NoAnswer:
-    words = str(failure) or type(failure).__name__
-    return NoAnswer(
-        f"{type(failure).__name__}: {words}" if words != type(failure).__name__ else words,
-        sent=not isinstance(failure, UNSENT),
-        ours=isinstance(failure, httpx.PoolTimeout),
+def _to_no_response(failure: httpx.TransportError) -> NoResponse:
+    name, message = type(failure).__name__, str(failure)
+    return NoResponse(
+        f"{name}: {message}" if message and message != name else name,
+        sent=not isinstance(failure, _UNSENT),
+        local=isinstance(failure, httpx.PoolTimeout),
     )
 
 
-def _proxy(server: str) -> str | None:
-    """The environment's proxy for this server; none for loopback or what `no_proxy` names."""
+def _find_proxy(server: str) -> str | None:
+    """The environment's proxy for this server; None for loopback and what `no_proxy` names."""
     parts = urlsplit(server)
     host = parts.hostname or ""
     if _is_loopback(host) or urllib.request.proxy_bypass(host):

@@ -1,4 +1,4 @@
-"""What the admin API tells about documents, services, servers and users."""
+"""The values that the admin API returns: documents, services, servers and users."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as wire_dataclass
 
+from ._responses import read_milliseconds
 from .errors import UnexpectedAnswerError
 
 __all__ = (
@@ -34,33 +35,27 @@ __all__ = (
 T = TypeVar("T")
 
 
-def _moment(value: object) -> datetime | None:
-    from ._config import moment
-
-    return moment(value)
-
-
-def _text(value: object) -> object:
+def _strip(value: object) -> object:
     return "" if value is None else value.strip() if isinstance(value, str) else value
 
 
-def _text_of_number(value: object) -> object:
+def _number_to_text(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
 
-def _labels(value: object) -> object:
+def _fill_labels(value: object) -> object:
     return {} if value is None else value
 
 
-def _tags(value: object) -> object:
+def _split_tags(value: object) -> object:
     return tuple(tag for tag in str(value or "").split(",") if tag)
 
 
-Moment = Annotated[datetime | None, BeforeValidator(_moment)]
-Text = Annotated[str, BeforeValidator(_text)]
-Id = Annotated[str, BeforeValidator(_text_of_number)]
-Labels = Annotated[Mapping[str, str], BeforeValidator(_labels)]
-Tags = Annotated[tuple[str, ...], BeforeValidator(_tags)]
+Moment = Annotated[datetime | None, BeforeValidator(read_milliseconds)]
+Text = Annotated[str, BeforeValidator(_strip)]
+Id = Annotated[str, BeforeValidator(_number_to_text)]
+Labels = Annotated[Mapping[str, str], BeforeValidator(_fill_labels)]
+Tags = Annotated[tuple[str, ...], BeforeValidator(_split_tags)]
 
 _ALIASES = {
     "namespace": "namespaceId",
@@ -80,16 +75,16 @@ _ALIASES = {
 }
 
 
-def _alias(name: str) -> str:
+def _to_alias(name: str) -> str:
     return _ALIASES.get(name) or to_camel(name)
 
 
-_WIRE = ConfigDict(alias_generator=_alias, populate_by_name=True, extra="ignore")
+_WIRE = ConfigDict(alias_generator=_to_alias, populate_by_name=True, extra="ignore")
 
 
 @wire_dataclass(frozen=True, slots=True, config=_WIRE)
 class ConfigSummary:
-    """A document as searches list it: without content."""
+    """A document in the result of a search, without its content."""
 
     config_id: Id
     data_id: str
@@ -102,7 +97,7 @@ class ConfigSummary:
 
 @wire_dataclass(frozen=True, slots=True, config=_WIRE)
 class ConfigDetail:
-    """A document as the database has it; decrypted by the server where it can."""
+    """A document in the database; the server decrypts it where it can."""
 
     config_id: Id
     data_id: str
@@ -133,7 +128,7 @@ class BetaConfig:
     """The beta version of a document.
 
     Attributes:
-        beta_ips: who sees it.
+        beta_ips: the addresses of the clients that see it.
     """
 
     data_id: str
@@ -145,7 +140,7 @@ class BetaConfig:
 
     @property
     def beta_ips(self) -> tuple[str, ...]:
-        """The addresses of the rule."""
+        """The addresses of the clients that see it."""
         try:
             expression = json.loads(self.gray_rule).get("expr", "")
         except (ValueError, AttributeError):
@@ -181,8 +176,7 @@ class ConfigVersion:
 class ConfigVersionDetail:
     """One entry of a document's history with its content.
 
-    Nacos records what was there *before* an update or a deletion, and the content itself for a
-    creation.
+    Nacos records the content *before* an update or a deletion, and for a creation the new content.
     """
 
     version_id: Id
@@ -202,7 +196,7 @@ class ConfigVersionDetail:
 
     @property
     def content_type(self) -> str:
-        """The type it had; empty when the server did not record it."""
+        """The content type of the version; empty when the server did not record it."""
         try:
             return str(json.loads(self.ext_info).get("type") or "")
         except (ValueError, AttributeError):
@@ -217,11 +211,11 @@ class ConfigVersionDetail:
 
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """What an import or a clone did.
+    """The result of an import or a clone.
 
     Attributes:
-        succeeded, skipped: how many documents.
-        failed: those that were in the way, as `group/data_id`.
+        succeeded, skipped: numbers of documents.
+        failed: existing documents that prevented the rest, as `group/data_id`.
     """
 
     succeeded: int
@@ -231,9 +225,9 @@ class TransferResult:
 
 @wire_dataclass(frozen=True, slots=True, config=_WIRE)
 class Namespace:
-    """One namespace; `namespace_id` is what clients are given, not the display name."""
+    """One namespace; clients are configured with its `namespace_id`, not its display name."""
 
-    namespace_id: Annotated[str, BeforeValidator(_text)]
+    namespace_id: Annotated[str, BeforeValidator(_strip)]
     name: Text
     description: Text = ""
     config_count: int = 0
@@ -242,7 +236,7 @@ class Namespace:
 
 @wire_dataclass(frozen=True, slots=True, config=_WIRE)
 class ServiceSummary:
-    """One service as lists show it."""
+    """A service in a list, with counts."""
 
     name: str
     group: str
@@ -253,7 +247,7 @@ class ServiceSummary:
 
 @wire_dataclass(frozen=True, slots=True, config=_WIRE)
 class ServiceDetail:
-    """One service."""
+    """A service with its metadata and clusters."""
 
     service_name: str
     group: str
@@ -261,7 +255,7 @@ class ServiceDetail:
     ephemeral: bool = True
     protect_threshold: float = 0.0
     metadata: Labels = None  # type: ignore[assignment]
-    cluster_map: Annotated[Mapping[str, Any], BeforeValidator(_labels)] = None  # type: ignore[assignment]
+    cluster_map: Annotated[Mapping[str, Any], BeforeValidator(_fill_labels)] = None  # type: ignore[assignment]
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -271,7 +265,7 @@ class ServiceDetail:
 
 @wire_dataclass(frozen=True, slots=True, config=_WIRE)
 class Subscriber:
-    """Who subscribes to a service; only gRPC clients are known to the server."""
+    """A subscriber of a service; the server knows gRPC clients only."""
 
     service_name: Text = ""
     group: Text = ""
@@ -293,7 +287,7 @@ class ClusterNode:
 
 @wire_dataclass(frozen=True, slots=True, config=_WIRE)
 class User:
-    """One user; the password's hash, which the server sends along, is dropped."""
+    """One user; the hash of the password, which the server sends, is dropped."""
 
     username: str
 
@@ -308,7 +302,7 @@ class Role:
 
 @wire_dataclass(frozen=True, slots=True, config=_WIRE)
 class Permission:
-    """What a role may do: `action` is `r`, `w` or `rw`."""
+    """A permission of a role; `action` is `r`, `w` or `rw`."""
 
     role: str
     resource: str
@@ -326,36 +320,36 @@ class Page(Generic[T]):
 _READERS: dict[type, TypeAdapter[Any]] = {}
 
 
-def _reader(wanted: type[T]) -> TypeAdapter[T]:
-    # Made at the first use: most programs never administer anything.
-    if wanted not in _READERS:
-        _READERS[wanted] = TypeAdapter(wanted)
-    return _READERS[wanted]
+def _get_reader(model: type[T]) -> TypeAdapter[T]:
+    # Built at the first use: most programs never administer anything.
+    if model not in _READERS:
+        _READERS[model] = TypeAdapter(model)
+    return _READERS[model]
 
 
-def read(wanted: type[T], data: object, operation: str) -> T:
-    """The value in an answer's data.
+def read(model: type[T], data: object, operation: str) -> T:
+    """A value from a response's data.
 
     Raises:
         UnexpectedAnswerError: the data has another shape.
     """
     try:
-        return _reader(wanted).validate_python(data)
+        return _get_reader(model).validate_python(data)
     except ValidationError as invalid:
         first = invalid.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        detail = f"{wanted.__name__}.{where}: {first['msg']}"
+        field = ".".join(str(part) for part in first["loc"])
+        detail = f"{model.__name__}.{field}: {first['msg']}"
         raise UnexpectedAnswerError(operation, status=200, detail=detail) from None
 
 
-def read_page(wanted: type[T], data: object, operation: str) -> Page[T]:
-    """One page of values.
+def read_page(model: type[T], data: object, operation: str) -> Page[T]:
+    """One page of values from a response's data.
 
     Raises:
         UnexpectedAnswerError: the data has another shape.
     """
     if not isinstance(data, dict) or not isinstance(data.get("pageItems"), list):
         raise UnexpectedAnswerError(operation, status=200, detail="data is not a page")
-    items = tuple(read(wanted, item, operation) for item in data["pageItems"])
+    items = tuple(read(model, item, operation) for item in data["pageItems"])
     last = not items or data.get("pageNumber", 1) >= data.get("pagesAvailable", 1)
     return Page(items, last)

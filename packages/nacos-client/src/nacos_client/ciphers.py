@@ -9,24 +9,22 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import CipherError, MissingDependencyError
+from .models import Config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from cryptography.hazmat.primitives.ciphers import Cipher
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.ciphers.modes import CBC
 
-    from .models import Config
-
 __all__ = ("AesGcmCipher", "ConfigCipher", "NacosAesCipher", "keys_from_environment")
 
-PREFIX = "cipher-"
-NONCE_BYTES = 12
+_PREFIX = "cipher-"
+_NONCE_BYTES = 12
 
 
 class ConfigCipher(Protocol):
@@ -34,27 +32,27 @@ class ConfigCipher(Protocol):
 
     @property
     def algorithm(self) -> str:
-        """The middle part of `cipher-<algorithm>-<name>`; without hyphens."""
+        """The algorithm's part of a data id `cipher-<algorithm>-<name>`; without hyphens."""
         ...
 
     def encrypt(self, data_id: str, content: str) -> tuple[str, str]:
-        """Cipher text and wrapped key of a document."""
+        """The cipher text and the wrapped key of a document."""
         ...
 
     def decrypt(self, data_id: str, content: str, encrypted_data_key: str) -> str:
         """The clear text.
 
         Raises:
-            CipherError: key or content do not fit.
+            CipherError: the key does not fit the content.
         """
         ...
 
 
 def keys_from_environment(name: str = "NACOS_CIPHER_KEYS") -> dict[str, bytes]:
-    """Keys written as `id:base64,id2:base64`; the first one encrypts.
+    """Keys by id, from a variable like `id:base64,id2:base64`; the first one encrypts.
 
     Raises:
-        CipherError: the variable is missing or cannot be read; its value is not repeated.
+        CipherError: the variable is missing or malformed; the error does not show its value.
     """
     text = os.environ.get(name, "")
     try:
@@ -70,9 +68,9 @@ def keys_from_environment(name: str = "NACOS_CIPHER_KEYS") -> dict[str, bytes]:
 class AesGcmCipher:
     """AES-256-GCM with a fresh key per document, wrapped by one of your keys (`cipher-aesgcm-…`).
 
-    The data id is authenticated, so that one document's cipher text is no good under another
-    name. The wrapped key names the key that wrapped it: keys can be rotated, old documents stay
-    readable while their key is still given.
+    The data id is authenticated, so that the cipher text of one document cannot be used under
+    another name. The wrapped key names the key that wrapped it: keys can be rotated, and old
+    documents stay readable as long as their key is given.
 
     Args:
         keys: key id to 16, 24 or 32 bytes, or a callable that returns them (read at each use).
@@ -87,17 +85,17 @@ class AesGcmCipher:
     def __init__(
         self, keys: Mapping[str, bytes] | Callable[[], Mapping[str, bytes]] | None = None
     ) -> None:
-        _need_cryptography()
+        _require_cryptography()
         self._keys = keys_from_environment if keys is None else keys
 
     def encrypt(self, data_id: str, content: str) -> tuple[str, str]:
-        """Cipher text and wrapped key of a document."""
+        """The cipher text and the wrapped key of a document."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        key_id, outer = next(iter(self._present_keys().items()))
+        key_id, outer = next(iter(self._get_keys().items()))
         inner = AESGCM.generate_key(bit_length=256)
-        wrapped = f"{key_id}:{_seal(_aead(outer), inner, data_id)}"
-        return _seal(_aead(inner), content.encode(), data_id), wrapped
+        wrapped = f"{key_id}:{_seal(_create_aead(outer), inner, data_id)}"
+        return _seal(_create_aead(inner), content.encode(), data_id), wrapped
 
     def decrypt(self, data_id: str, content: str, encrypted_data_key: str) -> str:
         """The clear text.
@@ -106,13 +104,13 @@ class AesGcmCipher:
             CipherError: no key of that id, or key, content and data id do not belong together.
         """
         key_id, _, wrapped = encrypted_data_key.partition(":")
-        outer = self._present_keys().get(key_id)
+        outer = self._get_keys().get(key_id)
         if outer is None:
             raise CipherError(f"{data_id} is encrypted under key {key_id!r}: give that key too")
-        inner = _open(_aead(outer), wrapped, data_id)
-        return _open(_aead(inner), content, data_id).decode()
+        inner = _open(_create_aead(outer), wrapped, data_id)
+        return _open(_create_aead(inner), content, data_id).decode()
 
-    def _present_keys(self) -> Mapping[str, bytes]:
+    def _get_keys(self) -> Mapping[str, bytes]:
         keys = self._keys() if callable(self._keys) else self._keys
         if not keys:
             raise CipherError("AesGcmCipher has no key: give at least one")
@@ -120,11 +118,11 @@ class AesGcmCipher:
 
 
 class NacosAesCipher:
-    """What Nacos' own AES plugin writes (`cipher-aes-…`): for reading what Java clients wrote.
+    """The format of Nacos' own AES plugin (`cipher-aes-…`), for documents of Java clients.
 
     That plugin stores the data key unwrapped beside the content and derives the initialisation
-    vector from it: it hides content from a glance, not from whoever can read the document. Use
-    AesGcmCipher for anything new.
+    vector from it: it protects the content from a glance, but not from a reader of the whole
+    document. Use AesGcmCipher for anything new.
 
     Source: `AesEncryptionPluginService` of nacos-group/nacos-plugin.
     """
@@ -132,19 +130,19 @@ class NacosAesCipher:
     algorithm = "aes"
 
     def __init__(self) -> None:
-        _need_cryptography()
+        _require_cryptography()
 
     def encrypt(self, data_id: str, content: str) -> tuple[str, str]:
-        """Cipher text and key of a document, as the Java plugin writes them."""
+        """The cipher text and the key of a document, as the Java plugin writes them."""
         from cryptography.hazmat.primitives.padding import PKCS7
 
         del data_id
         key = os.urandom(16).hex()
         padder = PKCS7(128).padder()
         padded = padder.update(content.encode()) + padder.finalize()
-        encryptor = _cbc(key).encryptor()
-        sealed = encryptor.update(padded) + encryptor.finalize()
-        return sealed.hex(), base64.b64encode(key.encode()).decode()
+        encryptor = _create_cbc(key).encryptor()
+        cipher_text = encryptor.update(padded) + encryptor.finalize()
+        return cipher_text.hex(), base64.b64encode(key.encode()).decode()
 
     def decrypt(self, data_id: str, content: str, encrypted_data_key: str) -> str:
         """The clear text.
@@ -156,7 +154,7 @@ class NacosAesCipher:
 
         try:
             key = base64.b64decode(encrypted_data_key, validate=True).decode("ascii")
-            decryptor = _cbc(key).decryptor()
+            decryptor = _create_cbc(key).decryptor()
             padded = decryptor.update(bytes.fromhex(content)) + decryptor.finalize()
             unpadder = PKCS7(128).unpadder()
             return (unpadder.update(padded) + unpadder.finalize()).decode()
@@ -164,23 +162,23 @@ class NacosAesCipher:
             raise CipherError(f"{data_id} is not encrypted as Nacos' AES plugin does") from error
 
 
-def encrypted(
+def encrypt_content(
     ciphers: Sequence[ConfigCipher], data_id: str, content: str
 ) -> tuple[str, str | None]:
-    """Content and wrapped key to publish; unchanged for what no cipher is named for."""
-    cipher = _cipher_for(ciphers, data_id)
+    """Content and wrapped key to publish; the same content where the data id names no cipher."""
+    cipher = _find_cipher(ciphers, data_id)
     return (content, None) if cipher is None else cipher.encrypt(data_id, content)
 
 
-def decrypted(ciphers: Sequence[ConfigCipher], config: Config) -> Config:
-    """The document in clear; unchanged when it is not encrypted.
+def decrypt_config(ciphers: Sequence[ConfigCipher], config: Config) -> Config:
+    """The document with decrypted content; the same document when it is not encrypted.
 
     Raises:
         CipherError: there is no cipher for it, or it cannot be decrypted.
     """
-    if not config.data_id.startswith(PREFIX) or not config.encrypted_data_key:
+    if not config.data_id.startswith(_PREFIX) or not config.encrypted_data_key:
         return config
-    cipher = _cipher_for(ciphers, config.data_id)
+    cipher = _find_cipher(ciphers, config.data_id)
     if cipher is None:
         algorithm = config.data_id.split("-")[1]
         raise CipherError(
@@ -190,14 +188,14 @@ def decrypted(ciphers: Sequence[ConfigCipher], config: Config) -> Config:
     return replace(config, content=clear)
 
 
-def _cipher_for(ciphers: Sequence[ConfigCipher], data_id: str) -> ConfigCipher | None:
+def _find_cipher(ciphers: Sequence[ConfigCipher], data_id: str) -> ConfigCipher | None:
     for cipher in ciphers:
-        if data_id.startswith(f"{PREFIX}{cipher.algorithm}-"):
+        if data_id.startswith(f"{_PREFIX}{cipher.algorithm}-"):
             return cipher
     return None
 
 
-def _need_cryptography() -> None:
+def _require_cryptography() -> None:
     try:
         import cryptography  # noqa: F401
     except ImportError as error:
@@ -206,7 +204,7 @@ def _need_cryptography() -> None:
         ) from error
 
 
-def _aead(key: bytes) -> AESGCM:
+def _create_aead(key: bytes) -> AESGCM:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     try:
@@ -216,7 +214,7 @@ def _aead(key: bytes) -> AESGCM:
 
 
 def _seal(aead: AESGCM, clear: bytes, data_id: str) -> str:
-    nonce = os.urandom(NONCE_BYTES)
+    nonce = os.urandom(_NONCE_BYTES)
     return base64.b64encode(nonce + aead.encrypt(nonce, clear, data_id.encode())).decode()
 
 
@@ -225,14 +223,14 @@ def _open(aead: AESGCM, sealed: str, data_id: str) -> bytes:
 
     try:
         raw = base64.b64decode(sealed, validate=True)
-        return aead.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], data_id.encode())
+        return aead.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], data_id.encode())
     except (InvalidTag, ValueError) as error:
         raise CipherError(
             f"{data_id} cannot be decrypted: wrong key, or it was written under another name"
         ) from error
 
 
-def _cbc(key: str) -> Cipher[CBC]:
+def _create_cbc(key: str) -> Cipher[CBC]:
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
     return Cipher(algorithms.AES(bytes.fromhex(key)), modes.CBC(key[:16].encode()))

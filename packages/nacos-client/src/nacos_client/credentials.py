@@ -1,4 +1,4 @@
-"""Who is calling: user name and password by default, request signing behind a small protocol."""
+"""How requests are authenticated: by request signing, behind a small protocol."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ("AccessKeyCredentials", "CredentialProvider", "SignableRequest")
 
 @dataclass(frozen=True, slots=True)
 class SignableRequest:
-    """What a credential provider may sign.
+    """The parts of a request that a credential provider may sign.
 
     Attributes:
         kind: `config`, `naming` or `admin`.
-        namespace, group, name: the resource; empty where the call has none.
+        namespace, group, name: the resource; empty where the request has none.
     """
 
     method: str
@@ -33,15 +33,15 @@ class SignableRequest:
 
 
 class CredentialProvider(Protocol):
-    """Proves who is calling by headers, for each request anew; called from several threads."""
+    """Authenticates each attempt of a request by headers; used from several threads at once."""
 
     def headers(self, request: SignableRequest) -> Mapping[str, str]:
-        """The headers to add. Must not block; its errors reach the caller of the client."""
+        """The headers to add. It must not block; what it raises reaches the caller of the client."""
         ...
 
 
 class AccessKeyCredentials:
-    """Access key and secret key, signed as the official Java client does (HMAC-SHA1).
+    """Signs requests with an access key and a secret key, as the Java client does (HMAC-SHA1).
 
     Source: `SpasAdapter` and `NamingSignUtils` of the Nacos Java client.
     """
@@ -54,18 +54,19 @@ class AccessKeyCredentials:
         return f"AccessKeyCredentials({self._access_key!r}, <secret>)"
 
     def headers(self, request: SignableRequest) -> Mapping[str, str]:
-        """Headers for the config or the naming module."""
+        """The signature headers of a request, in the form its kind requires."""
         timestamp = str(int(time.time() * 1000))
         if request.kind == "naming":
-            grouped = f"{request.group}@@{request.name}" if request.name else ""
-            data = f"{timestamp}@@{grouped}" if grouped else timestamp
+            data = timestamp
+            if request.name:
+                data = f"{timestamp}@@{request.group}@@{request.name}"
             return {"ak": self._access_key, "data": data, "signature": self._sign(data)}
         resource = "+".join(part for part in (request.namespace, request.group) if part)
-        signed = f"{resource}+{timestamp}" if resource else timestamp
+        text = f"{resource}+{timestamp}" if resource else timestamp
         return {
             "Spas-AccessKey": self._access_key,
             "Timestamp": timestamp,
-            "Spas-Signature": self._sign(signed),
+            "Spas-Signature": self._sign(text),
         }
 
     def _sign(self, text: str) -> str:

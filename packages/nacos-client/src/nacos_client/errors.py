@@ -1,17 +1,17 @@
-"""What can go wrong, named after what the caller can do about it.
+"""The errors of this package, named after what the caller can do about them.
 
 NacosError
 ├── InvalidArgumentError (ValueError)   refused before the network; names field, value and rule
 ├── ClientClosedError                   the client was closed, or belongs to another process
 ├── MissingDependencyError (ImportError)
-├── ServerUnavailableError              no server answered; `.attempts` says what each one did
+├── ServerUnavailableError              no server responded; `.attempts` says what happened at each
 │   └── DeadlineExceededError (TimeoutError)
-├── AnswerError                         a server answered, and the answer is an error
-│   ├── ServerError                     5xx, an empty 200, a code 30000: worth another try
-│   ├── UnexpectedAnswerError           not a Nacos answer: wrong port, context path, a proxy
+├── AnswerError                         a server responded with an error
+│   ├── ServerError                     5xx, an empty 200, a code 30000: worth a retry
+│   ├── UnexpectedAnswerError           not a Nacos response: wrong port, context path, a proxy
 │   ├── RequestRejectedError            the server refuses a parameter
 │   ├── AuthenticationError             credentials or token refused
-│   ├── PermissionDeniedError           known user, no permission
+│   ├── PermissionDeniedError           the user lacks the permission
 │   ├── ConflictError                   compare-and-set lost
 │   └── NotFoundError
 │       ├── ConfigNotFound
@@ -44,52 +44,52 @@ __all__ = (
     "UnexpectedAnswerError",
 )
 
-LONGEST_DETAIL = 300
+_MAX_DETAIL_CHARACTERS = 300
 
 
 class NacosError(Exception):
-    """Root of everything this package raises."""
+    """The root of all errors of this package."""
 
     retryable: bool = False
 
 
 class InvalidArgumentError(NacosError, ValueError):
-    """A value was refused before anything was sent or changed.
+    """An argument was refused before anything was sent or changed.
 
     Attributes:
         field: the argument's name.
-        value: what was given.
+        value: the refused value.
         rule: what is allowed.
     """
 
     def __init__(self, field: str, value: object, rule: str) -> None:
-        super().__init__(f"{field} must be {rule}, not {_shortened(repr(value))}")
+        super().__init__(f"{field} must be {rule}, not {_shorten(repr(value))}")
         self.field = field
         self.value = value
         self.rule = rule
 
 
 class ClientClosedError(NacosError):
-    """The client can no longer be used: make a new one."""
+    """The client is closed, or belongs to another process: make a new one."""
 
 
 class MissingDependencyError(NacosError, ImportError):
-    """An optional dependency is needed; the message names the install line."""
+    """An optional dependency is not installed; the message names the install line."""
 
 
 class ServerUnavailableError(NacosError):
-    """No server answered.
+    """No server responded.
 
     Attributes:
-        attempts: one line per try: which server, what happened.
+        attempts: one line per attempt: the server, and what happened.
     """
 
     retryable = True
 
-    def __init__(self, operation: str, attempts: tuple[str, ...], why: str = "") -> None:
-        tried = "; ".join(attempts) or "nothing was tried"
+    def __init__(self, operation: str, attempts: tuple[str, ...], reason: str = "") -> None:
+        details = "; ".join(attempts) or "no attempt was made"
         super().__init__(
-            f"{operation}: {why or 'no Nacos server answered'} ({tried}); "
+            f"{operation}: {reason or 'no Nacos server responded'} ({details}); "
             "check the address and that the server is up"
         )
         self.operation = operation
@@ -97,21 +97,21 @@ class ServerUnavailableError(NacosError):
 
 
 class DeadlineExceededError(ServerUnavailableError, TimeoutError):
-    """The operation's time was used up before a server answered."""
+    """The operation's time was used up before a server responded."""
 
     def __init__(self, operation: str, attempts: tuple[str, ...], seconds: float) -> None:
-        super().__init__(operation, attempts, f"no answer within {seconds:g} s")
+        super().__init__(operation, attempts, f"no response within {seconds:g} s")
 
 
 class AnswerError(NacosError):
-    """A server answered with an error.
+    """A server responded with an error.
 
     Attributes:
-        operation: what was asked, as `METHOD path`.
+        operation: the request, as `METHOD path`.
         status: the HTTP status.
-        code: Nacos' own code, or None where the answer carried none.
-        detail: the server's words.
-        server: who answered.
+        code: Nacos' own code, or None where the response carries none.
+        detail: the server's message, shortened.
+        server: the base URL of the server.
     """
 
     advice = "see the server's log"
@@ -128,12 +128,12 @@ class AnswerError(NacosError):
         self.operation = operation
         self.status = status
         self.code = code
-        self.detail: str = _shortened(detail)
+        self.detail: str = _shorten(detail)
         self.server = server
-        where = f" by {server}" if server else ""
+        origin = f" from {server}" if server else ""
         numbers = f"HTTP {status}" + ("" if code is None else f", code {code}")
-        said = f": {self.detail}" if self.detail else ""
-        super().__init__(f"{operation} answered{where} with {numbers}{said}; {self.advice}")
+        message = f": {self.detail}" if self.detail else ""
+        super().__init__(f"{operation} failed with {numbers}{origin}{message}; {self.advice}")
 
 
 class ServerError(AnswerError):
@@ -144,7 +144,7 @@ class ServerError(AnswerError):
 
 
 class UnexpectedAnswerError(AnswerError):
-    """Whoever answered does not speak the Nacos 3 HTTP API."""
+    """The response is none of the Nacos 3 HTTP API: wrong port, wrong path, or a proxy."""
 
     advice = (
         "check host, port and context path (Nacos 3 serves its API on 8848 under /nacos), "
@@ -159,51 +159,53 @@ class RequestRejectedError(AnswerError):
 
 
 class AuthenticationError(AnswerError):
-    """User name, password or token were refused."""
+    """The server refuses the user name, the password or the token."""
 
     advice = "check username and password, and that all servers share one token secret key"
 
 
 class PermissionDeniedError(AnswerError):
-    """The user is known and may not do this."""
+    """The user lacks the permission for this operation."""
 
     advice = "grant the user's role a permission for this resource"
 
 
 class ConflictError(AnswerError):
-    """Someone else changed it first: read it again, then repeat."""
+    """The document was changed meanwhile: read it again, then repeat."""
 
     advice = "read the current version and repeat with its md5"
 
 
 class NotFoundError(AnswerError):
-    """There is no such thing on the server."""
+    """The server has no such document, service, instance or namespace."""
 
     advice = "check the name, the group and the namespace id"
 
 
 class ConfigNotFound(NotFoundError):  # noqa: N818 - the published name
-    """There is no such configuration document."""
+    """The server has no such configuration document."""
 
 
 class InstanceNotFound(NotFoundError):  # noqa: N818 - the published name
-    """The server does not know the instance (any more)."""
+    """The server does not know the instance, or no longer."""
 
     advice = "register it again"
 
 
 class NoInstanceError(NacosError):
-    """A service has no instance that should get traffic."""
+    """The service has no instance that is healthy, enabled and of a weight above 0."""
 
 
 class SnapshotError(NacosError):
-    """A local copy is damaged or belongs to something else; it is not used."""
+    """A local copy is damaged or belongs to another document; it is not used."""
 
 
 class CipherError(NacosError):
-    """Content cannot be encrypted or decrypted with the keys at hand."""
+    """Content cannot be encrypted or decrypted with the given keys."""
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - 1] + "…"
+    if len(text) <= _MAX_DETAIL_CHARACTERS:
+        return text
+    return text[: _MAX_DETAIL_CHARACTERS - 1] + "…"

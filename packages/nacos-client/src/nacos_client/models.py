@@ -1,4 +1,4 @@
-"""The value types that come out of the client: documents, instances, registrations."""
+"""The values that the client returns: documents, instances, registrations, statistics."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ __all__ = (
     "Instance",
     "InstanceList",
     "Registration",
+    "WatchStatus",
 )
 
 ConfigSource = Literal["server", "snapshot", "failover"]
 
-EMPTY: Mapping[str, str] = MappingProxyType({})
+EMPTY_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
-def _no_labels() -> Mapping[str, str]:
-    return EMPTY
+def _empty_metadata() -> Mapping[str, str]:
+    return EMPTY_METADATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,12 @@ class Config:
     """One configuration document.
 
     Attributes:
-        md5: the server's fingerprint; of the cipher text when the document is encrypted.
+        md5: the server's hash of the content; of the cipher text when it is encrypted.
         content_type: `text`, `json`, `yaml`, `properties`, `xml`, `html` or `toml`.
         last_modified: when it was published, in UTC.
-        beta: this machine sees a beta version that others may not see.
+        beta: it is a beta version, visible to some addresses only.
         encrypted_data_key: the wrapped key of an encrypted document, else empty.
-        source: `server`, or where the content came from while no server answered.
+        source: `server`, or `snapshot` or `failover` for a local copy.
     """
 
     data_id: str
@@ -64,7 +65,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class ConfigDeleted:
-    """There is no such document (any more); confirmed by a second read."""
+    """The document does not exist, or no longer; confirmed by a second read."""
 
     data_id: str
     group: str
@@ -76,10 +77,10 @@ class Instance:
     """One instance of a service as the server lists it.
 
     Attributes:
-        weight: 0 to 10000; 0 takes no traffic.
-        healthy: the server got its beats in time, or its health check passed.
-        enabled: an operator has not taken it out.
-        ephemeral: it lives only as long as it beats.
+        weight: its share of the traffic, 0 to 10000; 0 gets none.
+        healthy: its heartbeats reach the server in time, or its health check passes.
+        enabled: False when an operator has taken it out.
+        ephemeral: the server drops it when its heartbeats end.
     """
 
     service: str
@@ -89,7 +90,7 @@ class Instance:
     healthy: bool = True
     enabled: bool = True
     ephemeral: bool = True
-    metadata: Mapping[str, str] = field(default_factory=_no_labels, hash=False)
+    metadata: Mapping[str, str] = field(default_factory=_empty_metadata, hash=False)
     cluster: str = "DEFAULT"
     group: str = "DEFAULT_GROUP"
     namespace: str = "public"
@@ -101,19 +102,19 @@ class Instance:
 
     @property
     def usable(self) -> bool:
-        """Whether it should get traffic: healthy, enabled and of some weight."""
+        """Whether it should get traffic: healthy, enabled and of a weight above 0."""
         return self.healthy and self.enabled and self.weight > 0
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceList(Sequence[Instance]):
-    """The instances of a service; itself the sequence of those present.
+    """The instances of a service, as a sequence.
 
     Attributes:
-        added, removed: what came and went since this listener's last call.
-        changed: the new state of those whose weight, health or metadata differ.
-        stale: the server gave no answer to trust, and this is the last good list.
-        age_seconds: how old the list is; 0.0 when fresh.
+        added, removed: the differences to this listener's previous call.
+        changed: the new state of instances whose weight, health or metadata differ.
+        stale: no server gives a credible list; this is the last good one.
+        age_seconds: the age of a stale list; 0.0 for a fresh one.
     """
 
     service: str
@@ -139,7 +140,7 @@ class InstanceList(Sequence[Instance]):
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What was registered, and is kept alive until it is deregistered or the client closes."""
+    """An instance as registered by this client; kept alive until deregistered or closed."""
 
     service: str
     ip: str
@@ -147,26 +148,26 @@ class Registration:
     weight: float = 1.0
     enabled: bool = True
     ephemeral: bool = True
-    metadata: Mapping[str, str] = field(default_factory=_no_labels, hash=False)
+    metadata: Mapping[str, str] = field(default_factory=_empty_metadata, hash=False)
     cluster: str = "DEFAULT"
     group: str = "DEFAULT_GROUP"
     namespace: str = "public"
 
     @property
     def key(self) -> tuple[str, str, str, str, int]:
-        """What the server tells instances apart by: no cluster, see the reference on clients."""
+        """What identifies an instance for the server: not its cluster, which a change replaces."""
         return (self.namespace, self.group, self.service, self.ip, self.port)
 
 
 @dataclass(frozen=True, slots=True)
 class BeatStatus:
-    """How the heartbeats of this client fare.
+    """Statistics of the heartbeats of one client.
 
     Attributes:
-        instances: how many are kept alive.
-        sent, failed: beats since the client began.
-        reregistered: how often the server had forgotten an instance.
-        worst_lag_seconds: the longest a beat started after its time.
+        instances: the number of instances that are kept alive.
+        sent, failed: beats since the client was made.
+        reregistered: how many times the server had forgotten an instance.
+        worst_lag_seconds: the longest delay of a beat after it was due.
     """
 
     instances: int
@@ -174,3 +175,16 @@ class BeatStatus:
     failed: int
     reregistered: int
     worst_lag_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStatus:
+    """Statistics of the watches of one client, of documents or of services.
+
+    Attributes:
+        watched: the number of documents or services that are polled.
+        failing: those of them whose last poll failed.
+    """
+
+    watched: int
+    failing: int

@@ -1,4 +1,4 @@
-"""What a client can be told, by keyword or by `NACOS_*` environment variables."""
+"""The settings of a client, by keyword or by `NACOS_*` environment variables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from . import _names as names
-from ._snapshots import default_snapshot_dir
+from ._snapshots import find_default_snapshot_dir
+from ._validation import validate_group, validate_namespace
 from .errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -65,23 +65,22 @@ class Settings(BaseModel):
     Attributes:
         server_addr: `host:port` or URLs; several separated by commas. Environment:
             `NACOS_SERVER_ADDR`, and for the others likewise `NACOS_` and the name in capitals.
-        endpoint: address server that lists the servers, instead of `server_addr`.
+        endpoint: an address server, which lists the Nacos servers; instead of `server_addr`.
         namespace: the namespace's id; empty means `public`.
         timeout_seconds: for a whole operation, retries included.
-        attempt_seconds: for one try on one server.
-        server_rest_seconds: how long a server that failed is passed over.
-        config_poll_seconds, instance_poll_seconds: the longest a change stays unseen.
-        empty_hold_seconds: how long an empty instance list is doubted after an outage.
-        login_attempts: tries before refused credentials are believed; a server that has just
-            started refuses right ones for some seconds.
-        snapshot_dir: where copies of documents are kept for the time when no server answers;
-            the user's cache folder (XDG_CACHE_HOME) unless given, empty for
-            none.
-        failover_dir: documents laid down by hand, `namespace/group/data_id`, that win over the
-            server's.
+        attempt_seconds: for one attempt on one server.
+        server_rest_seconds: how long a server that failed is skipped.
+        config_poll_seconds, instance_poll_seconds: the longest time until a change is seen.
+        empty_hold_seconds: how long an empty instance list is ignored after an outage.
+        login_attempts: attempts before a refusal of the credentials is final; a server that has
+            just started refuses correct ones for some seconds.
+        snapshot_dir: where copies of documents are kept for outages; the user's cache folder
+            (XDG_CACHE_HOME) by default, empty for no copies.
+        failover_dir: documents placed by an operator as `namespace/group/data_id`; they take
+            precedence over the server's.
         ciphers: see `nacos_client.ciphers`.
-        config_sweep: find changes of many watched documents by one list of the admin API, where
-            the user may use it.
+        config_sweep: find changes of many watched documents by listing them through the admin
+            API, where the user has the permission.
         trust_env: take proxies from the environment (never for loopback).
     """
 
@@ -120,7 +119,7 @@ class Settings(BaseModel):
 
     @field_validator("server_addr", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
+    def _split_addresses(cls, value: object) -> object:
         parts = value.split(",") if isinstance(value, str) else value
         if isinstance(parts, Sequence):
             return tuple(p.strip() for p in parts if not isinstance(p, str) or p.strip())
@@ -128,13 +127,13 @@ class Settings(BaseModel):
 
     @field_validator("namespace")
     @classmethod
-    def _namespace(cls, value: str) -> str:
-        return names.namespace(value)
+    def _validate_namespace(cls, value: str) -> str:
+        return validate_namespace(value)
 
     @field_validator("group")
     @classmethod
-    def _group(cls, value: str) -> str:
-        return names.group(value)
+    def _validate_group(cls, value: str) -> str:
+        return validate_group(value)
 
     @classmethod
     def load(
@@ -143,20 +142,20 @@ class Settings(BaseModel):
         options: Mapping[str, object],
         environment: Mapping[str, str] | None = None,
     ) -> Settings:
-        """Keyword arguments over `NACOS_*` variables over defaults.
+        """Settings from keyword arguments, then `NACOS_*` variables, then defaults.
 
         Raises:
-            InvalidArgumentError: names the setting and the rule.
+            InvalidArgumentError: a setting is illegal; the error names it and the rule.
         """
-        values: dict[str, object] = {"snapshot_dir": default_snapshot_dir()}
-        values |= _from_environment(os.environ if environment is None else environment)
+        values: dict[str, object] = {"snapshot_dir": find_default_snapshot_dir()}
+        values |= _read_environment(os.environ if environment is None else environment)
         values |= {key: value for key, value in options.items() if value is not None}
         if server_addr is not None:
             values["server_addr"] = server_addr
         try:
             settings = cls.model_validate(values)
         except ValidationError as invalid:
-            raise _named(invalid) from None
+            raise _to_argument_error(invalid) from None
         if not settings.server_addr and not settings.endpoint:
             rule = "given, here or in NACOS_SERVER_ADDR, for example 127.0.0.1:8848"
             raise InvalidArgumentError("server_addr", "nothing", rule)
@@ -167,16 +166,16 @@ _NOT_IN_ENVIRONMENT = frozenset({"credentials", "transport", "ciphers"})
 _SECRET = frozenset({"password", "credentials"})
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
-    found: dict[str, object] = {}
+def _read_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    values: dict[str, object] = {}
     for name in Settings.model_fields.keys() - _NOT_IN_ENVIRONMENT:
         value = environment.get(f"NACOS_{name.upper()}")
         if value:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
-def _named(invalid: ValidationError) -> InvalidArgumentError:
+def _to_argument_error(invalid: ValidationError) -> InvalidArgumentError:
     first = invalid.errors(include_url=False)[0]
     field = str(first["loc"][0]) if first["loc"] else "settings"
     cause = first.get("ctx", {}).get("error")

@@ -15,7 +15,7 @@ import pytest
 
 from nacos_client import NacosClient
 from nacos_client.cli import main
-from nacos_client.cli.command import parser, run
+from nacos_client.cli.command import build_parser, run
 from nacos_client.testing import FakeNacosServer
 
 Nacos = Callable[..., tuple[int, str, str]]
@@ -33,8 +33,8 @@ def nacos(
 
     def command(*arguments: str) -> tuple[int, str, str]:
         code = run(arguments)
-        told = capfd.readouterr()
-        return code, told.out, told.err
+        output = capfd.readouterr()
+        return code, output.out, output.err
 
     return command
 
@@ -229,7 +229,7 @@ def test_an_ephemeral_instance_lives_as_long_as_the_command(
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     look.join()
     assert code == 0
-    assert "beating until interrupted" in out
+    assert "keeping it alive until interrupted" in out
     assert lists == [1]
     assert list(client.naming.instances("orders")) == []
 
@@ -297,8 +297,8 @@ def test_ctrl_c_is_exit_code_130(server: FakeNacosServer) -> None:
 
 def test_there_is_no_option_for_the_password() -> None:
     with pytest.raises(SystemExit):
-        parser().parse_args(["--password", "x", "status"])
-    assert "NACOS_PASSWORD" in parser().format_help()
+        build_parser().parse_args(["--password", "x", "status"])
+    assert "NACOS_PASSWORD" in build_parser().format_help()
 
 
 def test_the_entry_point_takes_its_arguments_from_the_command_line(

@@ -8,12 +8,12 @@ from opentelemetry import metrics, trace
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, StatusCode, TraceFlags
 
 from nacos_client import ConfigNotFound, NacosClient
-from nacos_client._telemetry import Telemetry, telemetry
+from nacos_client._telemetry import Telemetry, create_telemetry
 from nacos_client.testing import FakeNacosServer
 
 
 class RecordedSpan(NonRecordingSpan):
-    """A span that remembers."""
+    """A span that keeps what it gets."""
 
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
         super().__init__(SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1)))
@@ -33,7 +33,7 @@ class RecordedSpan(NonRecordingSpan):
 
 
 class Recorder:
-    """A tracer and a histogram that remember."""
+    """A tracer, a meter and its histogram, which keep what they get."""
 
     def __init__(self) -> None:
         self.spans: list[RecordedSpan] = []
@@ -42,6 +42,10 @@ class Recorder:
     def start_span(self, name: str, *, kind: Any, attributes: dict[str, Any]) -> Span:
         self.spans.append(RecordedSpan(name, attributes))
         return self.spans[-1]
+
+    def create_histogram(self, name: str, *, unit: str, description: str) -> "Recorder":
+        assert (name, unit) == ("http.client.request.duration", "s")
+        return self
 
     def record(self, amount: float, attributes: dict[str, Any]) -> None:
         self.durations.append((amount, dict(attributes)))
@@ -53,9 +57,13 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def nacos(server: FakeNacosServer, recorder: Recorder) -> Iterator[NacosClient]:
+def nacos(
+    server: FakeNacosServer, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[NacosClient]:
+    """A client that finds the recorder where an application sets up its providers."""
+    monkeypatch.setattr(trace, "get_tracer", lambda *_: recorder)
+    monkeypatch.setattr(metrics, "get_meter", lambda *_: recorder)
     with NacosClient(server.address, username="nacos", password="nacos") as client:
-        client._core.session.telemetry = Telemetry(recorder, recorder)  # type: ignore[arg-type]
         yield client
 
 
@@ -87,15 +95,17 @@ def test_a_failure_names_its_type_status_and_server(nacos: NacosClient, recorder
     assert recorder.durations[-1][1]["error.type"] == "ConfigNotFound"
 
 
-def test_labels_are_bounded_whatever_is_asked_for(nacos: NacosClient, recorder: Recorder) -> None:
+def test_labels_are_bounded_for_any_number_of_services(
+    nacos: NacosClient, recorder: Recorder
+) -> None:
     for number in range(50):
         nacos.naming.instances(f"service-{number}")
     assert len({tuple(sorted(each.items())) for _, each in recorder.durations}) == 1
 
 
 def test_without_an_sdk_it_costs_calls_of_the_api_only() -> None:
-    made = telemetry("1.0")
-    assert isinstance(made, Telemetry)
+    telemetry = create_telemetry("1.0")
+    assert isinstance(telemetry, Telemetry)
     assert trace.get_tracer("x") is not None
     assert metrics.get_meter("x") is not None
 
@@ -104,10 +114,10 @@ def test_outcomes_pass_through(recorder: Recorder) -> None:
     from nacos_client._steps import Request, Sleep
 
     def operation() -> Any:
-        answer: Sequence[str] = yield Sleep(1)
-        return answer
+        outcome: Sequence[str] = yield Sleep(1)
+        return outcome
 
-    observed = Telemetry(recorder, recorder).observed(  # type: ignore[arg-type]
+    observed = Telemetry(recorder, recorder).instrument(  # type: ignore[arg-type]
         Request("GET", "/x"), operation()
     )
     assert next(observed) == Sleep(1)

@@ -1,1 +1,1 @@
-"""Lane routes from a Kubernetes cluster: access, list and watch, from Services to lanes."""
+"""Lane routes from a Kubernetes cluster: access, list and watch, lanes from Services."""

@@ -1,4 +1,4 @@
-"""From Services and EndpointSlices to lanes: what is kept of each object, and what follows from it."""
+"""Lanes from Services and EndpointSlices: the part of each object that counts, and the routes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple, cast
 
 from lite_registry.routes import Route, Target, is_dns_label
 
-__all__ = ("KubeEndpoints", "KubeService", "LaneRules", "project_endpoints", "routes_of")
+__all__ = ("KubeEndpoints", "KubeService", "LaneRules", "build_routes", "project_endpoints")
 
 KubeObject = Mapping[str, object]
 
 
 class KubeService(NamedTuple):
-    """What is kept of a Service."""
+    """The part of a Service that matters for routes."""
 
     uid: str
     namespace: str
@@ -24,7 +24,7 @@ class KubeService(NamedTuple):
 
 
 class KubeEndpoints(NamedTuple):
-    """What is kept of an EndpointSlice: who is ready, of which Service."""
+    """The part of an EndpointSlice that matters for routes: its Service and ready endpoints."""
 
     uid: str
     namespace: str
@@ -33,14 +33,14 @@ class KubeEndpoints(NamedTuple):
 
 
 class LaneRules(NamedTuple):
-    """Which labels mean what, and where `app` needs no namespace behind it."""
+    """The labels that name service and lane, and the namespace whose services need no suffix."""
 
     home: str
     app_label: str = "app"
     lane_label: str = "lane"
 
     def project(self, item: KubeObject) -> KubeService | None:
-        """What is kept of a Service; None when it carries no `app` label or no port."""
+        """The part of a Service that matters; None when it has no `app` label or no port."""
         meta = cast("Mapping[str, object]", item.get("metadata") or {})
         labels = cast("Mapping[str, str]", meta.get("labels") or {})
         spec = cast("Mapping[str, object]", item.get("spec") or {})
@@ -60,10 +60,10 @@ class LaneRules(NamedTuple):
 
 
 def project_endpoints(item: KubeObject) -> KubeEndpoints | None:
-    """What is kept of an EndpointSlice; None when it belongs to no Service.
+    """The part of an EndpointSlice that matters; None when it belongs to no Service.
 
-    `conditions.ready` missing means ready. An endpoint that stands in two slices (dual stack, a
-    slice being split) is one: it is known by its pod when there is one.
+    An endpoint without `conditions.ready` is ready. One that is in two slices (dual stack, a slice
+    being split) counts once: it is identified by its pod, if it has one.
     """
     meta = cast("Mapping[str, object]", item.get("metadata") or {})
     labels = cast("Mapping[str, str]", meta.get("labels") or {})
@@ -74,62 +74,47 @@ def project_endpoints(item: KubeObject) -> KubeEndpoints | None:
     for endpoint in cast("list[Mapping[str, object]]", item.get("endpoints") or []):
         conditions = cast("Mapping[str, object]", endpoint.get("conditions") or {})
         if conditions.get("ready") is not False:
-            ready.update(_identities(endpoint))
+            ready.update(_get_identities(endpoint))
     return KubeEndpoints(
         str(meta.get("uid", "")), str(meta.get("namespace", "")), service, frozenset(ready)
     )
 
 
-def _identities(endpoint: Mapping[str, object]) -> Iterable[str]:
+def _get_identities(endpoint: Mapping[str, object]) -> Iterable[str]:
     reference = cast("Mapping[str, str]", endpoint.get("targetRef") or {})
     if reference.get("name"):
         return [reference["name"]]
     return cast("list[str]", endpoint.get("addresses") or [])
 
 
-def routes_of(
+def build_routes(
     services: Iterable[KubeService],
     ready: Callable[[KubeService], int],
-    exists: Callable[[KubeService], bool],
+    is_available: Callable[[KubeService], bool],
     rules: LaneRules,
     reject: Callable[[str], None],
 ) -> dict[str, Route]:
-    """The routes that these Services make.
+    """The routes of these Services.
 
     Args:
-        services: all that carry the `app` label.
-        ready: how many endpoints of a Service can answer.
-        exists: whether a lane counts as there.
+        services: all with the `app` label.
+        ready: returns the number of ready endpoints of a Service.
+        is_available: whether the lane of a Service can be used now.
         rules: labels and home namespace.
-        reject: told the reason for each Service that makes no route: `label` or `collision`.
+        reject: called with the reason for each Service without a route: `label` or `collision`.
     """
-    good = []
+    usable = []
     for service in services:
         if _has_usable_labels(service):
-            good.append(service)
+            usable.append(service)
         else:
             reject("label")
-    names = {(service.namespace, service.name) for service in good}
-    bases: dict[str, KubeService] = {}
-    lanes: dict[str, dict[str, KubeService]] = {}
-    for service in sorted(good, key=_preference):
-        published = (
-            service.app
-            if service.namespace == rules.home
-            else (f"{service.app}.{service.namespace}")
-        )
-        if not service.lane:
-            if bases.setdefault(published, service) is not service:
-                reject("collision")
-        elif (
-            _derived(service) != service.name and (service.namespace, _derived(service)) in names
-        ) or lanes.setdefault(published, {}).setdefault(service.lane, service) is not service:
-            reject("collision")
+    bases, lanes = _group_by_lane(usable, rules, reject)
     return {
         published: Route(
-            base=_target(bases[published], ready, rules) if published in bases else None,
+            base=_build_target(bases[published], ready, rules) if published in bases else None,
             lanes={
-                lane: _target(service, ready, rules, available=exists(service))
+                lane: _build_target(service, ready, rules, available=is_available(service))
                 for lane, service in lanes.get(published, {}).items()
             },
         )
@@ -137,23 +122,47 @@ def routes_of(
     }
 
 
+def _group_by_lane(
+    services: Iterable[KubeService], rules: LaneRules, reject: Callable[[str], None]
+) -> tuple[dict[str, KubeService], dict[str, dict[str, KubeService]]]:
+    """The base of each service by its published name, and its lanes by that name and their own."""
+    ordered = sorted(services, key=_compute_preference)
+    names = {(service.namespace, service.name) for service in ordered}
+    bases: dict[str, KubeService] = {}
+    lanes: dict[str, dict[str, KubeService]] = {}
+    for service in ordered:
+        is_home = service.namespace == rules.home
+        published = service.app if is_home else f"{service.app}.{service.namespace}"
+        conventional = _derive_name(service)
+        if not service.lane:
+            is_first = bases.setdefault(published, service) is service
+        elif conventional != service.name and (service.namespace, conventional) in names:
+            # Clients that derive the name would reach that other Service.
+            is_first = False
+        else:
+            is_first = lanes.setdefault(published, {}).setdefault(service.lane, service) is service
+        if not is_first:
+            reject("collision")
+    return bases, lanes
+
+
 def _has_usable_labels(service: KubeService) -> bool:
     return is_dns_label(service.app) and (
-        not service.lane or (is_dns_label(service.lane) and is_dns_label(_derived(service)))
+        not service.lane or (is_dns_label(service.lane) and is_dns_label(_derive_name(service)))
     )
 
 
-def _derived(service: KubeService) -> str:
-    """The name that clients which know only app and lane would try."""
+def _derive_name(service: KubeService) -> str:
+    """The conventional name, used by clients that know only app and lane."""
     return f"{service.app}-{service.lane}" if service.lane else service.app
 
 
-def _preference(service: KubeService) -> tuple[bool, str, str]:
-    """Of two Services for the same lane: the one named by convention, then the first by name."""
-    return service.name != _derived(service), service.namespace, service.name
+def _compute_preference(service: KubeService) -> tuple[bool, str, str]:
+    """A sort key: of two Services for one lane, the conventionally named, then the first by name."""
+    return service.name != _derive_name(service), service.namespace, service.name
 
 
-def _target(
+def _build_target(
     service: KubeService,
     ready: Callable[[KubeService], int],
     rules: LaneRules,

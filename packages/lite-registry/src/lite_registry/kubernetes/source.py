@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
+from lite_registry.metrics import Metrics
+from lite_registry.published_routes import PublishedRoutes
 from lite_registry.routes import RouteTable
 
-from .lanes import KubeEndpoints, KubeService, LaneRules, project_endpoints, routes_of
+from .access import ApiServer
+from .lanes import KubeEndpoints, KubeService, LaneRules, build_routes, project_endpoints
 from .reflector import SILENCE_SECONDS, Reflector
-
-if TYPE_CHECKING:
-    import random
-
-    from lite_registry.metrics import Metrics
-    from lite_registry.published import PublishedRoutes
-
-    from .access import ApiServer
 
 __all__ = ("KubernetesRoutes",)
 
 ProjectionT = TypeVar("ProjectionT", KubeService, KubeEndpoints)
 
-SHRINK_SHARE = 0.15
-SHRINK_LEAST = 3
+_SHRINK_SHARE = 0.15
+_MIN_SHRINK = 3
 
 
-class Mirror(Generic[ProjectionT]):
-    """All objects of one kind as the cluster has them; the `View` of one reflector."""
+class ObjectMirror(Generic[ProjectionT]):
+    """All objects of one kind as the cluster has them; the `ObjectStore` of one reflector.
+
+    Attributes:
+        behind: changes were missed, and the list that brings them is still to come.
+        stale: the cluster cannot be seen.
+        between_watches: a watch has ended, and the next one has not begun.
+        seen_at: when the cluster was last seen, in seconds since 1970.
+    """
 
     def __init__(
         self,
@@ -42,9 +45,9 @@ class Mirror(Generic[ProjectionT]):
         wall_clock: Callable[[], float],
     ) -> None:
         self.objects: dict[str, ProjectionT] = {}
-        self.lagging = True
-        self.doubted = False
-        self.paused = False
+        self.behind = True
+        self.stale = False
+        self.between_watches = False
         self.seen_at = 0.0
         self._project: Callable[[Mapping[str, object]], ProjectionT | None] = project
         self._on_change = on_change
@@ -52,71 +55,76 @@ class Mirror(Generic[ProjectionT]):
         self._on_health = on_health
         self._wall_clock = wall_clock
 
+    @property
+    def in_step(self) -> bool:
+        """Whether the objects are those of this moment, as far as it can be known."""
+        return not (self.behind or self.stale or self.between_watches)
+
     def project(self, item: dict[str, object]) -> ProjectionT | None:
-        """What is kept of the object."""
+        """The part of the object to hold; None when it is of no interest."""
         return self._project(item)
 
-    def shrinks(self, objects: dict[str, object]) -> bool:
-        """Whether more than a few and more than a share of them would vanish."""
-        gone = len(self.objects.keys() - objects.keys())
-        return gone >= SHRINK_LEAST and gone > SHRINK_SHARE * len(self.objects)
+    def would_shrink(self, objects: dict[str, object]) -> bool:
+        """Whether more than a few of the objects, and more than a share, are missing in these."""
+        missing = len(self.objects.keys() - objects.keys())
+        return missing >= _MIN_SHRINK and missing > _SHRINK_SHARE * len(self.objects)
 
     def replace(self, objects: dict[str, object]) -> None:
-        """These are all."""
+        """Hold these objects and no others."""
         self.objects = cast("dict[str, ProjectionT]", objects)
-        lagged, self.lagging = self.lagging, False
-        (self._on_return if lagged else self._on_change)()
+        was_behind, self.behind = self.behind, False
+        (self._on_return if was_behind else self._on_change)()
 
     def put(self, key: str, projection: object) -> None:
-        """The object is so now."""
+        """Add the object, or replace it."""
         if self.objects.get(key) != projection:
             self.objects[key] = cast("ProjectionT", projection)
             self._on_change()
 
     def remove(self, key: str, uid: str) -> None:
-        """The object is gone, unless another one has taken its name since."""
+        """Remove the object, unless another one has its name by now."""
         present = self.objects.get(key)
         if present is not None and present.uid == uid:
             del self.objects[key]
             self._on_change()
 
-    def confirm(self) -> None:
-        """The cluster was seen just now."""
+    def mark_fresh(self) -> None:
+        """Record that the cluster was seen just now."""
         self.seen_at = self._wall_clock()
-        if self.doubted or self.paused:
-            self.doubted = self.paused = False
+        if self.stale or self.between_watches:
+            self.stale = self.between_watches = False
             self._on_return()
         self._on_health()
 
-    def pause(self) -> None:
-        """A stream came to its end; the next one tells what happens in between."""
-        self.paused = True
+    def mark_watch_ended(self) -> None:
+        """Record that a watch ended as it should; the next one brings the changes in between."""
+        self.between_watches = True
 
-    def lag(self) -> None:
-        """Changes were missed; a list will tell."""
-        self.lagging = True
+    def mark_behind(self) -> None:
+        """Record that changes were missed, until the next list."""
+        self.behind = True
 
-    def doubt(self, reason: str) -> None:
-        """The cluster cannot be seen."""
-        self.doubted = True
+    def mark_stale(self, reason: str) -> None:
+        """Record that the cluster cannot be seen."""
+        self.stale = True
         self._on_health()
 
 
 class KubernetesRoutes:
-    """Services with an `app` label are routes; those with a `lane` label too are lanes of them.
+    """The routes of a cluster: Services with an `app` label, and a `lane` label for their lanes.
 
-    A lane is there as long as one endpoint is ready, and for `grace_seconds` after the last one
-    was. In the home namespace (the first given, else the one we live in) a service is published
-    under its `app`; elsewhere as `app.namespace`.
+    A lane is available while one of its endpoints is ready, and for `grace_seconds` after the last
+    one was. In the home namespace (the first given, else the one of this process) a service is
+    published under its `app`; elsewhere as `app.namespace`.
 
     Args:
-        namespaces: those to watch; none = all.
+        namespaces: the watched ones; none = all.
         grace_seconds: how long a lane outlives its last ready endpoint.
         debounce_seconds: changes this close together are published as one.
-        settle_seconds: after a connection was lost and is back, how long nothing is published. What
-            was missed comes after the head of an answer, on two streams that know nothing of each
-            other.
-        silence_seconds: after how long without a byte a stream counts as dead.
+        settle_seconds: how long nothing is published after a lost connection is back. The missed
+            changes come after the head of the response, on two streams that are independent of
+            each other.
+        silence_seconds: after how many seconds without a byte a stream counts as dead.
     """
 
     def __init__(
@@ -148,63 +156,73 @@ class KubernetesRoutes:
         self._wall_clock = wall_clock
         self._sleep = sleep
         self._rng = rng
-        self._services: list[Mirror[KubeService]] = []
-        self._endpoints: list[Mirror[KubeEndpoints]] = []
+        self._services: list[ObjectMirror[KubeService]] = []
+        self._endpoints: list[ObjectMirror[KubeEndpoints]] = []
         self._lost_at: dict[Hashable, float] = {}
         self._ready: dict[Hashable, int] = {}
         self._rejected: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def known_objects(self) -> tuple[int, int]:
+        """The numbers of known Services and EndpointSlices."""
+        return (
+            sum(len(mirror.objects) for mirror in self._services),
+            sum(len(mirror.objects) for mirror in self._endpoints),
+        )
+
     def start(self, published: PublishedRoutes, metrics: Metrics) -> None:
-        """Nothing can be had at once; `published` shows a snapshot until `run` has listed."""
+        """Publish nothing yet: `run` does so once it has listed the cluster."""
         self._published = published
         self._metrics = metrics
-        metrics.gauge("rejected_services", self._count_rejected)
+        metrics.add_gauge("rejected_services", self._count_rejected)
 
     async def run(self) -> None:
-        """Follow the cluster until cancelled."""
+        """Follow the cluster until cancelled; a new run begins with new lists."""
+        self._services.clear()
+        self._endpoints.clear()
         try:
             async with asyncio.TaskGroup() as tasks:
-                for reflector in self._reflectors():
+                for reflector in self._create_reflectors():
                     tasks.create_task(reflector.run())
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+                self._timer = None
 
-    def _reflectors(self) -> list[Reflector]:
-        made = []
+    def _create_reflectors(self) -> list[Reflector]:
+        reflectors = []
         for namespace in self._namespaces or ("",):
             scope = f"/namespaces/{namespace}" if namespace else ""
-            services = self._mirror(self._rules.project)
-            endpoints = self._mirror(project_endpoints)
+            services = self._create_mirror(self._rules.project)
+            endpoints = self._create_mirror(project_endpoints)
             self._services.append(services)
             self._endpoints.append(endpoints)
-            slices = f"/apis/discovery.k8s.io/v1{scope}/endpointslices"
-            made.append(
-                self._reflector(f"/api/v1{scope}/services", services, self._rules.app_label)
-            )
-            made.append(self._reflector(slices, endpoints, "kubernetes.io/service-name"))
-        return made
+            path = f"/api/v1{scope}/services"
+            reflectors.append(self._create_reflector(path, services, self._rules.app_label))
+            path = f"/apis/discovery.k8s.io/v1{scope}/endpointslices"
+            reflectors.append(self._create_reflector(path, endpoints, "kubernetes.io/service-name"))
+        return reflectors
 
-    def _mirror(
+    def _create_mirror(
         self, project: Callable[[Mapping[str, object]], ProjectionT | None]
-    ) -> Mirror[ProjectionT]:
-        return Mirror(
+    ) -> ObjectMirror[ProjectionT]:
+        return ObjectMirror(
             project,
             on_change=lambda: self._publish_in(self._debounce_seconds),
-            on_return=self._settle,
-            on_health=self._tell_health,
+            on_return=self._publish_settled,
+            on_health=self._publish_health,
             wall_clock=self._wall_clock,
         )
 
-    def _reflector(
-        self, path: str, view: Mirror[KubeService] | Mirror[KubeEndpoints], selector: str
+    def _create_reflector(
+        self, path: str, mirror: ObjectMirror[KubeService] | ObjectMirror[KubeEndpoints], label: str
     ) -> Reflector:
         return Reflector(
             self._api,
             path,
-            view,
-            selector=selector,
+            mirror,
+            selector=label,
             silence_seconds=self._silence_seconds,
             clock=self._clock,
             sleep=self._sleep,
@@ -215,24 +233,23 @@ class KubernetesRoutes:
     def _count_rejected(self) -> list[tuple[dict[str, str], float]]:
         return [({"reason": reason}, count) for reason, count in sorted(self._rejected.items())]
 
-    def _mirrors(self) -> list[Mirror[KubeService] | Mirror[KubeEndpoints]]:
+    def _get_mirrors(self) -> list[ObjectMirror[KubeService] | ObjectMirror[KubeEndpoints]]:
         return [*self._services, *self._endpoints]
 
-    def _tell_health(self) -> None:
-        if any(mirror.doubted for mirror in self._mirrors()):
-            self._published.doubt()
-        elif self._published.live and self._in_step() and self._settled():
-            self._published.confirm(min(mirror.seen_at for mirror in self._mirrors()))
+    def _publish_health(self) -> None:
+        if any(mirror.stale for mirror in self._get_mirrors()):
+            self._published.mark_stale()
+        elif self._published.live and self._is_in_step() and self._has_settled():
+            self._published.mark_fresh(min(mirror.seen_at for mirror in self._get_mirrors()))
 
-    def _settled(self) -> bool:
+    def _has_settled(self) -> bool:
         return asyncio.get_running_loop().time() >= self._settled_at
 
-    def _in_step(self) -> bool:
-        """Whether services and endpoints are of one moment, as far as can be known."""
-        mirrors = self._mirrors()
-        return not any(mirror.lagging or mirror.doubted or mirror.paused for mirror in mirrors)
+    def _is_in_step(self) -> bool:
+        """Whether services and endpoints are those of one moment, as far as it can be known."""
+        return all(mirror.in_step for mirror in self._get_mirrors())
 
-    def _settle(self) -> None:
+    def _publish_settled(self) -> None:
         if self._published.live:
             self._settled_at = asyncio.get_running_loop().time() + self._settle_seconds
         self._publish_in(self._debounce_seconds)
@@ -241,6 +258,7 @@ class KubernetesRoutes:
         loop = asyncio.get_running_loop()
         due = max(loop.time() + seconds, self._settled_at)
         if self._timer is not None:
+            # An earlier timer serves this change as well, unless it fires before all has settled.
             if self._settled_at <= self._timer.when() <= due:
                 return
             self._timer.cancel()
@@ -248,14 +266,14 @@ class KubernetesRoutes:
 
     def _publish(self) -> None:
         self._timer = None
-        if not self._in_step():
-            # Services of now with endpoints of before would be a state that never was: the last
-            # one stays until all are seen again, which comes back here.
+        if not self._is_in_step():
+            # New services with old endpoints would be a state that never was: the last one is
+            # kept until all are in step again, which comes back here.
             return
         ready, now = self._count_ready(), self._clock()
-        self._note_lost(ready, now)
+        self._record_lost(ready, now)
         self._rejected.clear()
-        routes = routes_of(
+        routes = build_routes(
             (service for mirror in self._services for service in mirror.objects.values()),
             lambda service: ready.get(service[1:3], 0),
             lambda service: bool(ready.get(service[1:3])) or service[1:3] in self._lost_at,
@@ -263,7 +281,7 @@ class KubernetesRoutes:
             self._reject,
         )
         self._published.publish(RouteTable(routes, self._published.table))
-        self._tell_health()
+        self._publish_health()
         if self._lost_at:
             self._publish_in(max(0.0, min(self._lost_at.values()) + self._grace_seconds - now))
 
@@ -271,16 +289,17 @@ class KubernetesRoutes:
         self._rejected[reason] += 1
 
     def _count_ready(self) -> dict[Hashable, int]:
-        """How many endpoints are ready, by `(namespace, service)`; none = not in it."""
-        found: dict[Hashable, frozenset[str]] = {}
+        """The number of ready endpoints by `(namespace, service)`, for services with any."""
+        endpoints: dict[Hashable, frozenset[str]] = {}
         for mirror in self._endpoints:
             for part in mirror.objects.values():
                 if part.ready:
                     key = (part.namespace, part.service)
-                    found[key] = found[key] | part.ready if key in found else part.ready
-        return {key: len(ready) for key, ready in found.items()}
+                    endpoints[key] = endpoints[key] | part.ready if key in endpoints else part.ready
+        return {key: len(ready) for key, ready in endpoints.items()}
 
-    def _note_lost(self, ready: dict[Hashable, int], now: float) -> None:
+    def _record_lost(self, ready: dict[Hashable, int], now: float) -> None:
+        """Record when services lost their last ready endpoint, for the grace period."""
         for key in self._ready.keys() - ready.keys():
             self._lost_at.setdefault(key, now)
         self._lost_at = {

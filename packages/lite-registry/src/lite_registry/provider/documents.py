@@ -1,4 +1,4 @@
-"""Services and instances as lite-registry's HTTP interface writes them."""
+"""Services and instances in the JSON of lite-registry's HTTP interface."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from urllib.parse import quote
 
 from microservice_core import InvalidValueError, ServiceInstance, ServiceRegistryError
 
-__all__ = ("Service", "instance_document", "instances_of")
+__all__ = ("Service", "build_document", "parse_instances")
 
 
 class Service(NamedTuple):
-    """What instances are registered under."""
+    """Identifies a service: its name, group and namespace."""
 
     name: str
     group: str = ""
     namespace: str = ""
 
     @classmethod
-    def of(cls, instance: ServiceInstance) -> Self:
-        """The service the instance belongs to."""
+    def from_instance(cls, instance: ServiceInstance) -> Self:
+        """The service of an instance."""
         return cls(instance.service_name, instance.group_name, instance.namespace_id)
 
     @property
     def path(self) -> str:
-        """Where its instances are."""
+        """The path of its list of instances."""
         return f"/v1/instances/{quote(self.name, safe='')}"
 
     @property
     def params(self) -> dict[str, str]:
-        """The query that names group and namespace."""
-        given = {"group": self.group, "namespace": self.namespace}
-        return {name: value for name, value in given.items() if value}
+        """The query parameters that name group and namespace."""
+        params = {"group": self.group, "namespace": self.namespace}
+        return {name: value for name, value in params.items() if value}
 
 
-def instance_document(instance: ServiceInstance, ttl_seconds: float) -> dict[str, object]:
-    """What is sent to register it."""
+def build_document(instance: ServiceInstance, ttl_seconds: float) -> dict[str, object]:
+    """The document that registers the instance."""
     return {
         "ip": instance.ip,
         "port": instance.port,
@@ -50,36 +50,45 @@ def instance_document(instance: ServiceInstance, ttl_seconds: float) -> dict[str
     }
 
 
-def instances_of(service: Service, answer: Mapping[str, object]) -> tuple[ServiceInstance, ...]:
-    """The instances that an answer lists.
+def parse_instances(
+    service: Service, document: Mapping[str, object]
+) -> tuple[ServiceInstance, ...]:
+    """The instances of a server's list.
 
     Raises:
-        ServiceRegistryError: it is no list of instances.
+        ServiceRegistryError: the document has another form.
     """
     try:
-        documents = cast("list[dict[str, object]]", answer["instances"])
-        return tuple(_instance(service, document) for document in documents)
-    except (KeyError, TypeError, AttributeError, InvalidValueError) as error:
+        entries = cast("list[dict[str, object]]", document["instances"])
+        return tuple(_parse_instance(service, entry) for entry in entries)
+    except (
+        AttributeError,
+        InvalidValueError,
+        KeyError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ServiceRegistryError(
-            f"the answer is no list of instances ({error!r}); check the url",
+            f"the response is not a list of instances ({error!r}); check the url",
             provider="lite",
             operation="get_instances",
             target=service.name,
         ) from error
 
 
-def _instance(service: Service, document: dict[str, object]) -> ServiceInstance:
+def _parse_instance(service: Service, entry: dict[str, object]) -> ServiceInstance:
     return ServiceInstance(
         service_name=service.name,
         group_name=service.group,
         namespace_id=service.namespace,
-        instance_id=cast(str, document["id"]),
-        ip=cast(str, document["ip"]),
-        port=cast(int, document["port"]),
-        weight=cast(float, document["weight"]),
-        healthy=cast(bool, document["healthy"]),
-        enabled=cast(bool, document["enabled"]),
-        ephemeral=cast(bool, document["ephemeral"]),
-        cluster_name=cast(str, document["cluster"]),
-        metadata=cast("dict[str, str]", document["metadata"]),
+        instance_id=cast(str, entry["id"]),
+        ip=cast(str, entry["ip"]),
+        port=cast(int, entry["port"]),
+        weight=cast(float, entry["weight"]),
+        healthy=cast(bool, entry["healthy"]),
+        enabled=cast(bool, entry["enabled"]),
+        ephemeral=cast(bool, entry["ephemeral"]),
+        cluster_name=cast(str, entry["cluster"]),
+        metadata=cast("dict[str, str]", entry["metadata"]),
     )

@@ -1,4 +1,4 @@
-"""Requests to the servers: the one module of the provider that knows httpx."""
+"""Requests to the servers: the one module of the provider that imports httpx."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from microservice_core import (
     ServiceRegistryUnavailableError,
 )
 
-from .cancellation import apart
-from .documents import Service, instance_document
+from ._run_uncancelled import run_uncancelled
+from .documents import Service, build_document
 
 __all__ = ("Reader", "Servers", "Writer")
 
-LONGEST_ANSWER = 64 * 1024 * 1024
+_MAX_BODY_BYTES = 64 * 1024 * 1024
+_MAX_KEEPALIVE_CONNECTIONS = 100
 
 
 class Servers:
-    """The addresses, the one that answered last first; threads may share it."""
+    """The addresses of the servers, the one that responded last first; threads may share it."""
 
     def __init__(self, urls: tuple[str, ...], headers: dict[str, str]) -> None:
         self.urls = urls
@@ -39,27 +40,27 @@ class Servers:
         self._preferred = 0
 
     @property
-    def secure(self) -> bool:
-        """Only https needs certificates, and loading them costs 20 ms."""
+    def verify(self) -> bool:
+        """Whether any address is https: only then are certificates loaded, which costs 20 ms."""
         return any(url.startswith("https:") for url in self.urls)
 
-    def in_turn(self) -> tuple[str, ...]:
-        """The order in which to ask."""
+    def get_order(self) -> tuple[str, ...]:
+        """The addresses in the order in which to try them."""
         first = self._preferred
         return self.urls[first:] + self.urls[:first]
 
     def prefer(self, url: str) -> None:
-        """This one answered."""
+        """Try this one first from now on: it responded."""
         self._preferred = self.urls.index(url)
 
 
-class _Answer(NamedTuple):
+class _Response(NamedTuple):
     status: int
     body: bytes
 
 
 class Reader:
-    """What is read from the servers, in the event loop."""
+    """Reads from the servers, in the event loop."""
 
     def __init__(self, servers: Servers, *, connect_seconds: float) -> None:
         self._servers = servers
@@ -69,24 +70,24 @@ class Reader:
     async def read(
         self, operation: str, service: Service, params: dict[str, str], within_seconds: float
     ) -> dict[str, object] | None:
-        """The service's document; None when the server says that nothing has changed.
+        """The service's list of instances; None when the server responds 304.
 
         Raises:
-            ServiceRegistryError: no server gave one.
+            ServiceRegistryError: no server gave a usable response.
         """
         failure: ServiceRegistryError | None = None
-        for url in self._servers.in_turn():
-            ask = partial(self._ask, url + service.path, service.params | params)
+        for url in self._servers.get_order():
+            send = partial(self._send, url + service.path, service.params | params)
             try:
-                with _unavailable(url, operation, service.name, within_seconds):
+                with _translate_errors(url, operation, service.name, within_seconds):
                     async with asyncio.timeout(within_seconds):
-                        answer = await apart(ask)
-                _check(answer, operation, service.name)
+                        response = await run_uncancelled(send)
+                _raise_for_status(response, operation, service.name)
             except ServiceRegistryUnavailableError as error:
                 failure = error
             else:
                 self._servers.prefer(url)
-                return None if answer.status == 304 else _document(answer)
+                return None if response.status == 304 else _parse_document(response)
         raise cast(ServiceRegistryError, failure)
 
     async def aclose(self) -> None:
@@ -95,25 +96,27 @@ class Reader:
         if client is not None:
             await client.aclose()
 
-    async def _ask(self, url: str, params: dict[str, str]) -> _Answer:
-        async with self._open().stream("GET", url, params=params) as response:
-            return _Answer(response.status_code, await _whole(response.aiter_bytes()))
+    async def _send(self, url: str, params: dict[str, str]) -> _Response:
+        async with self._get_client().stream("GET", url, params=params) as response:
+            return _Response(response.status_code, await _read_body(response.aiter_bytes()))
 
-    def _open(self) -> httpx.AsyncClient:
+    def _get_client(self) -> httpx.AsyncClient:
         if self._client is None:
             self._client = httpx.AsyncClient(
-                # httpx limits each step, which together may last for ever; `read` limits the whole.
+                # httpx limits each step, and any number of steps may follow; `read` limits them all.
                 timeout=httpx.Timeout(None, connect=self._connect_seconds),
                 headers=self._servers.headers,
-                verify=self._servers.secure,
+                verify=self._servers.verify,
                 trust_env=False,
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
+                limits=httpx.Limits(
+                    max_connections=None, max_keepalive_connections=_MAX_KEEPALIVE_CONNECTIONS
+                ),
             )
         return self._client
 
 
 class Writer:
-    """What is written to the servers, from one thread."""
+    """Writes to the servers, from one thread."""
 
     def __init__(self, servers: Servers, *, ttl_seconds: float, timeout_seconds: float) -> None:
         self._servers = servers
@@ -122,27 +125,31 @@ class Writer:
         self._client: httpx.Client = cast(httpx.Client, None)
 
     @contextmanager
-    def connections(self) -> Iterator[None]:
-        """All writes go through these."""
+    def open_connections(self) -> Iterator[None]:
+        """Hold connections open for the writes inside the block."""
         with httpx.Client(
             timeout=self._timeout_seconds,
             headers=self._servers.headers,
-            verify=self._servers.secure,
+            verify=self._servers.verify,
             trust_env=False,
         ) as self._client:
             yield
 
     def put(self, instance: ServiceInstance) -> None:
-        """Register it, or what has changed of it."""
-        document = instance_document(instance, self.ttl_seconds)
+        """Register the instance, or replace its registration."""
+        document = build_document(instance, self.ttl_seconds)
         self._send("register", "PUT", instance, document=document)
 
     def renew(self, instance: ServiceInstance) -> None:
-        """Prolong its lease."""
+        """Renew the lease of the instance.
+
+        Raises:
+            InstanceNotFoundError: the registry does not know it.
+        """
         self._send("renew", "POST", instance, suffix="/renew")
 
     def delete(self, instance: ServiceInstance) -> None:
-        """Deregister it."""
+        """Deregister the instance."""
         self._send("deregister", "DELETE", instance)
 
     def _send(
@@ -154,15 +161,15 @@ class Writer:
         suffix: str = "",
         document: dict[str, object] | None = None,
     ) -> None:
-        service, instance_id = Service.of(instance), quote(instance.instance_id, safe="")
+        service, instance_id = Service.from_instance(instance), quote(instance.instance_id, safe="")
         target = f"{instance.service_name} {instance.instance_id}"
         failure: ServiceRegistryError | None = None
-        for url in self._servers.in_turn():
+        for url in self._servers.get_order():
             address = f"{url}{service.path}/{instance_id}{suffix}"
             try:
-                with _unavailable(url, operation, target, self._timeout_seconds):
-                    answer = self._ask(method, address, service.params, document)
-                _check(answer, operation, target)
+                with _translate_errors(url, operation, target, self._timeout_seconds):
+                    response = self._send_to(method, address, service.params, document)
+                _raise_for_status(response, operation, target)
             except ServiceRegistryUnavailableError as error:
                 failure = error
             else:
@@ -170,35 +177,37 @@ class Writer:
                 return
         raise cast(ServiceRegistryError, failure)
 
-    def _ask(
+    def _send_to(
         self, method: str, url: str, params: dict[str, str], document: dict[str, object] | None
-    ) -> _Answer:
+    ) -> _Response:
         ends_at = time.monotonic() + self._timeout_seconds
         with self._client.stream(method, url, params=params, json=document) as response:
             body = bytearray()
             for chunk in response.iter_bytes():
                 if time.monotonic() > ends_at:
                     raise TimeoutError
-                _take(body, chunk)
-            return _Answer(response.status_code, bytes(body))
+                _append(body, chunk)
+            return _Response(response.status_code, bytes(body))
 
 
-async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
+async def _read_body(chunks: AsyncIterator[bytes]) -> bytes:
     body = bytearray()
     async for chunk in chunks:
-        _take(body, chunk)
+        _append(body, chunk)
     return bytes(body)
 
 
-def _take(body: bytearray, chunk: bytes) -> None:
+def _append(body: bytearray, chunk: bytes) -> None:
     body += chunk
-    if len(body) > LONGEST_ANSWER:
-        raise httpx.DecodingError(f"an answer of more than {LONGEST_ANSWER} bytes")
+    if len(body) > _MAX_BODY_BYTES:
+        raise httpx.DecodingError(f"a response of more than {_MAX_BODY_BYTES} bytes")
 
 
 @contextmanager
-def _unavailable(url: str, operation: str, target: str, within_seconds: float) -> Iterator[None]:
-    """Whatever keeps the answer from being read means the same: this server cannot be had."""
+def _translate_errors(
+    url: str, operation: str, target: str, within_seconds: float
+) -> Iterator[None]:
+    """Raise ServiceRegistryUnavailableError for whatever prevents a response."""
     try:
         yield
     except (httpx.RequestError, TimeoutError) as error:
@@ -206,7 +215,7 @@ def _unavailable(url: str, operation: str, target: str, within_seconds: float) -
         if isinstance(error, TimeoutError | httpx.TimeoutException):
             reason = f"within {within_seconds:g} s"
         raise ServiceRegistryUnavailableError(
-            f"{url} does not answer {reason}; check the url and that the server runs",
+            f"{url} does not respond {reason}; check the url and that the server runs",
             provider="lite",
             operation=operation,
             target=target,
@@ -214,9 +223,8 @@ def _unavailable(url: str, operation: str, target: str, within_seconds: float) -
         ) from error
 
 
-def _check(answer: _Answer, operation: str, target: str) -> None:
-    """Raise what the status means."""
-    status = answer.status
+def _raise_for_status(response: _Response, operation: str, target: str) -> None:
+    status = response.status
     if status in {200, 201, 204, 304}:
         return
     kind: type[ServiceRegistryError] = ServiceRegistryError
@@ -227,7 +235,7 @@ def _check(answer: _Answer, operation: str, target: str) -> None:
     elif status in {429, 502, 503, 504}:
         kind = ServiceRegistryUnavailableError
     raise kind(
-        f"HTTP {status}: {_detail(answer)}",
+        f"HTTP {status}: {_read_detail(response)}",
         provider="lite",
         operation=operation,
         target=target,
@@ -235,26 +243,26 @@ def _check(answer: _Answer, operation: str, target: str) -> None:
     )
 
 
-def _detail(answer: _Answer) -> str:
-    document = _json(answer)
+def _read_detail(response: _Response) -> str:
+    document = _parse_json(response)
     if isinstance(document, dict) and isinstance(document.get("detail"), str):
         return cast(str, document["detail"])[:300]
     return "no explanation; check that the url is that of a lite-registry"
 
 
-def _document(answer: _Answer) -> dict[str, object]:
-    document = _json(answer)
+def _parse_document(response: _Response) -> dict[str, object]:
+    document = _parse_json(response)
     if isinstance(document, dict):
         return document
-    begin = answer.body[:80].decode("utf-8", "replace")
+    beginning = response.body[:80].decode("utf-8", "replace")
     raise ServiceRegistryError(
-        f"the answer is no registry document: {begin!r}; check the url",
+        f"the response is not a registry document: {beginning!r}; check the url",
         provider="lite",
         operation="get_instances",
     )
 
 
-def _json(answer: _Answer) -> object:
+def _parse_json(response: _Response) -> object:
     with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(answer.body)
+        return json.loads(response.body)
     return None

@@ -9,7 +9,8 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from types import TracebackType
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 from microservice_core import (
@@ -23,25 +24,22 @@ from microservice_core import (
 from microservice_core.delivery import Watchers
 from microservice_core.providers import refuse_unknown_settings
 
-from .documents import Service, instances_of
+from .documents import Service, parse_instances
 from .exchange import Reader, Servers, Writer
-from .lease_keeper import LeaseKeeper, pause
-
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+from .lease_keeper import LeaseKeeper, compute_pause
 
 __all__ = ("LiteServiceRegistry", "service_registry")
 
 logger = logging.getLogger(__name__)
 
 Settings = Mapping[str, object]
-Seen = tuple[ServiceInstance, ...]
+Instances = tuple[ServiceInstance, ...]
 
-SETTINGS = ("url", "token", "ttl_seconds", "timeout_seconds")
-ANY_INSTANCE = InstanceQuery()
-WATCH_SECONDS = 55
-SERVICES_REMEMBERED = 1024
+_SETTINGS = ("url", "token", "ttl_seconds", "timeout_seconds")
+_ANY_INSTANCE = InstanceQuery()
+_WATCH_SECONDS = 55
+_QUICK_SECONDS = 1.0
+_MAX_LISTS_KEPT = 1024
 
 
 class LiteServiceRegistry:
@@ -49,13 +47,13 @@ class LiteServiceRegistry:
 
     Args:
         url: the server's address, or several of servers that share a store: `http://a,http://b`
-            or a sequence. The one that answered last is asked first.
+            or a sequence. The one that responded last is tried first.
         token: the bearer token for writing.
-        ttl_seconds: how long an instance outlives this process; renewed at a third of it.
-        timeout_seconds: how long one request may take.
+        ttl_seconds: how long an instance outlives this process; renewed after a third of it.
+        timeout_seconds: the time limit of one request.
 
     Raises:
-        InvalidValueError: naming the argument and its rule.
+        InvalidValueError: an argument is illegal; the error names it and the rule.
     """
 
     def __init__(
@@ -68,18 +66,19 @@ class LiteServiceRegistry:
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        ttl_seconds = _positive("ttl_seconds", ttl_seconds, least=1.0)
-        self._timeout = _positive("timeout_seconds", timeout_seconds, least=0.001)
-        headers = {"authorization": f"Bearer {_token(token)}"} if token else {}
-        self._servers = Servers(_addresses(url), headers)
+        ttl_seconds = _validate_seconds("ttl_seconds", ttl_seconds, lowest=1.0)
+        self._timeout = _validate_seconds("timeout_seconds", timeout_seconds, lowest=0.001)
+        headers = {"authorization": f"Bearer {_validate_token(token)}"} if token else {}
+        self._servers = Servers(_parse_addresses(url), headers)
         self._rng = rng or random.Random()
         writer = Writer(self._servers, ttl_seconds=ttl_seconds, timeout_seconds=self._timeout)
         self._keeper = LeaseKeeper(writer, clock=clock, rng=self._rng)
         self._reader = Reader(self._servers, connect_seconds=self._timeout)
-        self._watchers: Watchers[tuple[Service, InstanceQuery], Seen] = Watchers()
+        self._watchers: Watchers[tuple[Service, InstanceQuery], Instances] = Watchers()
         self._polls: dict[Service, asyncio.Task[None]] = {}
-        self._seen: dict[Service, Seen] = {}
-        self._before: dict[Service, tuple[str, Seen]] = {}
+        self._watched_lists: dict[Service, Instances] = {}
+        # The epoch and instances of each last list, for a server that restarts and forgets them.
+        self._last_lists: dict[Service, tuple[str, Instances]] = {}
         self._closed = False
 
     def __repr__(self) -> str:
@@ -87,8 +86,13 @@ class LiteServiceRegistry:
 
     @property
     def server_address(self) -> str:
-        """The URL of the first server; tells which interface leads to the registry."""
+        """The URL of the first server; shows which network interface leads to the registry."""
         return self._servers.urls[0]
+
+    @property
+    def remembered_services(self) -> int:
+        """The number of services whose last list is kept, in case their server restarts."""
+        return len(self._last_lists)
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,51 +106,52 @@ class LiteServiceRegistry:
         await self.close()
 
     async def register(self, instance: ServiceInstance) -> None:
-        """Announce the instance and keep it alive; registering it again replaces it."""
-        await self._in_keeper(lambda: self._keeper.register(instance))
+        """Register the instance and keep it alive; registering it again replaces it."""
+        await self._run_in_keeper(lambda: self._keeper.register(instance))
 
     async def deregister(self, instance: ServiceInstance) -> None:
-        """Take the instance out; one that is not there is no error."""
-        await self._in_keeper(lambda: self._keeper.deregister(instance))
-        self._forget(instance)
+        """Deregister the instance; one that the registry does not know is no error."""
+        await self._run_in_keeper(lambda: self._keeper.deregister(instance))
+        self._remove_from_last_list(instance)
 
     async def hand_over(self, instance: ServiceInstance) -> None:
-        """Renew the instance no more, and leave it registered: another process goes on with it."""
-        await self._in_keeper(lambda: self._keeper.let_alone(instance))
+        """Renew the instance no more, and leave it registered for another process."""
+        await self._run_in_keeper(lambda: self._keeper.release(instance))
 
     async def renew(self, instance: ServiceInstance) -> None:
-        """Force one beat now; one that this object registered is registered again if forgotten.
+        """Renew the instance now; register it again if the registry forgot an own one.
 
         Raises:
             InstanceNotFoundError: the registry does not know it.
         """
-        await self._in_keeper(lambda: self._keeper.renew(instance))
+        await self._run_in_keeper(lambda: self._keeper.renew(instance))
 
     async def get_instances(
-        self, service_name: str, query: InstanceQuery = ANY_INSTANCE
+        self, service_name: str, query: InstanceQuery = _ANY_INSTANCE
     ) -> Sequence[ServiceInstance]:
-        """The instances now, sorted by id; empty for a service nobody registered."""
+        """The instances now, sorted by id; empty for a service without any."""
         service = Service(service_name, query.group_name, query.namespace_id)
-        answer = await self._read("get_instances", service, {}, self._timeout)
-        return _matching(self._believe(service, answer or {}), query)
+        document = await self._read("get_instances", service, {}, self._timeout)
+        return _filter(self._parse_list(service, document or {}), query)
 
     def watch_instances(
         self,
         service_name: str,
         listener: InstancesListener,
-        query: InstanceQuery = ANY_INSTANCE,
+        query: InstanceQuery = _ANY_INSTANCE,
     ) -> Unsubscribe:
         """Call the listener with the present instances, then on each change.
 
-        While no server answers, the listener keeps what it was told last.
+        While no server responds, the listener is not called.
         """
         self._refuse_when_closed()
         service = Service(service_name, query.group_name, query.namespace_id)
         delivery, remove = self._watchers.add((service, query), listener)
-        if service in self._seen:
-            delivery.notify(_matching(self._seen[service], query))
+        if service in self._watched_lists:
+            delivery.notify(_filter(self._watched_lists[service], query))
         if service not in self._polls:
-            task = asyncio.get_running_loop().create_task(self._poll(service))
+            # No supervisor: `_keep_polling` logs every error itself, and ends only when cancelled.
+            task = asyncio.get_running_loop().create_task(self._keep_polling(service))
             self._polls[service] = task
 
         def unsubscribe() -> None:
@@ -157,7 +162,7 @@ class LiteServiceRegistry:
         return unsubscribe
 
     async def close(self) -> None:
-        """Deregister what was registered, end every watch, join the thread; twice is fine."""
+        """Deregister the own instances, end every watch, join the thread; twice is fine."""
         self._closed = True
         polls = [poll for service in tuple(self._polls) if (poll := self._stop_polling(service))]
         await self._watchers.aclose()
@@ -165,7 +170,7 @@ class LiteServiceRegistry:
         await asyncio.to_thread(self._keeper.close)
         await self._reader.aclose()
 
-    async def _in_keeper(self, work: Callable[[], None]) -> None:
+    async def _run_in_keeper(self, work: Callable[[], None]) -> None:
         self._refuse_when_closed()
         await asyncio.wrap_future(self._keeper.submit(work))
 
@@ -175,64 +180,73 @@ class LiteServiceRegistry:
                 "it is closed; open another one", provider="lite", operation="use"
             )
 
-    # reading
-
-    async def _poll(self, service: Service) -> None:
+    async def _keep_polling(self, service: Service) -> None:
         version, failures = "", 0
         while True:
             began = time.monotonic()
             try:
-                answer = await self._read_change(service, version)
-                if answer is not None:
-                    self._tell(service, self._believe(service, answer))
+                document = await self._read_change(service, version)
+                if document is not None:
+                    self._notify(service, self._parse_list(service, document))
             except ServiceRegistryError as error:
                 failures += 1
                 if failures == 1:
-                    logger.warning("%s; what was seen last stays", error)
-                await asyncio.sleep(pause(failures, self._rng))
+                    logger.warning("%s; keeping the last known instances", error)
+                await asyncio.sleep(compute_pause(failures, self._rng))
+                continue
+            except Exception:
+                failures += 1
+                if failures == 1:
+                    logger.exception("polling %s failed; it continues", service.name)
+                await asyncio.sleep(compute_pause(failures, self._rng))
                 continue
             failures = 0
-            known, version = version, str(answer.get("version", "")) if answer else version
-            if known == version and time.monotonic() - began < 1.0:
-                # A server that ends, or one that does not wait, is not asked in a hot loop.
-                await asyncio.sleep(pause(1, self._rng))
+            previous = version
+            if document is not None:
+                version = str(document.get("version", ""))
+            if version == previous and time.monotonic() - began < _QUICK_SECONDS:
+                # A server that shuts down, or one that does not wait, is not polled in a hot loop.
+                await asyncio.sleep(compute_pause(1, self._rng))
 
     async def _read_change(self, service: Service, version: str) -> dict[str, object] | None:
-        waiting = {"watch": "1", "version": version, "timeout": f"{WATCH_SECONDS}s"}
-        patience = WATCH_SECONDS * 17 / 16 + self._timeout
-        return await self._read("watch_instances", service, waiting, patience)
+        params = {"watch": "1", "version": version, "timeout": f"{_WATCH_SECONDS}s"}
+        # A server adds up to a sixteenth, so that clients do not come back together.
+        within_seconds = _WATCH_SECONDS * 17 / 16 + self._timeout
+        return await self._read("watch_instances", service, params, within_seconds)
 
-    def _believe(self, service: Service, answer: dict[str, object]) -> Seen:
-        """What is there: as told, and what was there before a server forgot everything.
+    def _parse_list(self, service: Service, document: dict[str, object]) -> Instances:
+        """The instances of a list, with the earlier ones while the server may have forgotten them.
 
-        It says that its list is not settled until everybody had the time to register again.
+        After a restart a server marks its lists as not settled, until all clients had the time to
+        register again.
         """
-        seen, epoch = instances_of(service, answer), str(answer.get("epoch", ""))
-        before = self._before.get(service)
-        if answer.get("settled") is False and before is not None and before[0] != epoch:
-            present = {instance.instance_id for instance in seen}
-            return seen + tuple(one for one in before[1] if one.instance_id not in present)
-        self._before.pop(service, None)
-        self._before[service] = (epoch, seen)
-        while len(self._before) > SERVICES_REMEMBERED:
-            del self._before[next(iter(self._before))]
-        return seen
+        instances = parse_instances(service, document)
+        epoch = str(document.get("epoch", ""))
+        last = self._last_lists.get(service)
+        if document.get("settled") is False and last is not None and last[0] != epoch:
+            present = {instance.instance_id for instance in instances}
+            return instances + tuple(each for each in last[1] if each.instance_id not in present)
+        self._last_lists.pop(service, None)  # so that the newest are last, and kept the longest
+        self._last_lists[service] = (epoch, instances)
+        while len(self._last_lists) > _MAX_LISTS_KEPT:
+            del self._last_lists[next(iter(self._last_lists))]
+        return instances
 
-    def _forget(self, instance: ServiceInstance) -> None:
-        service = Service.of(instance)
-        if service in self._before:
-            epoch, seen = self._before[service]
-            kept = tuple(one for one in seen if one.instance_id != instance.instance_id)
-            self._before[service] = (epoch, kept)
+    def _remove_from_last_list(self, instance: ServiceInstance) -> None:
+        service = Service.from_instance(instance)
+        if service in self._last_lists:
+            epoch, instances = self._last_lists[service]
+            others = tuple(each for each in instances if each.instance_id != instance.instance_id)
+            self._last_lists[service] = (epoch, others)
 
-    def _tell(self, service: Service, seen: Seen) -> None:
-        self._seen[service] = seen
+    def _notify(self, service: Service, instances: Instances) -> None:
+        self._watched_lists[service] = instances
         for watched, query in self._watchers.keys():  # noqa: SIM118 - not a mapping
             if watched == service:
-                self._watchers.notify((service, query), _matching(seen, query))
+                self._watchers.notify((service, query), _filter(instances, query))
 
     def _stop_polling(self, service: Service) -> asyncio.Task[None] | None:
-        self._seen.pop(service, None)
+        self._watched_lists.pop(service, None)
         poll = self._polls.pop(service, None)
         if poll is not None:
             poll.cancel()
@@ -249,52 +263,53 @@ class LiteServiceRegistry:
 async def service_registry(settings: Settings) -> AsyncIterator[LiteServiceRegistry]:
     """Provider `lite` of the port `service_registry`.
 
-    Settings: `url` (needed), `token`, `ttl_seconds`, `timeout_seconds`; see `LiteServiceRegistry`.
+    Settings: `url` (required), `token`, `ttl_seconds`, `timeout_seconds`; see `LiteServiceRegistry`.
 
     Raises:
         InvalidValueError: a setting is unknown, missing or breaks a rule.
     """
-    refuse_unknown_settings("lite", settings, SETTINGS)
+    refuse_unknown_settings("lite", settings, _SETTINGS)
     options = {name: value for name, value in settings.items() if name != "url"}
     url = cast("str | Sequence[str]", settings.get("url", ""))
     async with LiteServiceRegistry(url, **options) as registry:  # type: ignore[arg-type]
         yield registry
 
 
-def _addresses(url: object) -> tuple[str, ...]:
-    given = url.split(",") if isinstance(url, str) else url
+def _parse_addresses(url: object) -> tuple[str, ...]:
+    parts = url.split(",") if isinstance(url, str) else url
     rule = "one or more addresses such as 'http://lite-registry:8080'"
-    if not isinstance(given, Sequence) or not given:
+    if not isinstance(parts, Sequence) or not parts:
         raise InvalidValueError("url", url, rule)
-    addresses = tuple(_address(one, rule) for one in given)
+    addresses = tuple(_parse_address(part, rule) for part in parts)
     return tuple(dict.fromkeys(addresses))
 
 
-def _address(url: object, rule: str) -> str:
+def _parse_address(url: object, rule: str) -> str:
     text = url.strip().rstrip("/") if isinstance(url, str) else ""
     with contextlib.suppress(ValueError):
         parts = urlsplit(text)
-        plain = not (parts.query or parts.fragment or parts.username or parts.password)
-        if parts.scheme in {"http", "https"} and parts.hostname and plain and parts.port != 0:
+        is_plain = not (parts.query or parts.fragment or parts.username or parts.password)
+        if parts.scheme in {"http", "https"} and parts.hostname and is_plain and parts.port != 0:
             return text
-    raise InvalidValueError("url", _without_credentials(url), rule)
+    raise InvalidValueError("url", _hide_credentials(url), rule)
 
 
-def _without_credentials(url: object) -> object:
+def _hide_credentials(url: object) -> object:
     return url.rpartition("@")[2] if isinstance(url, str) else url
 
 
-def _positive(name: str, value: object, *, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 3600:
-        raise InvalidValueError(name, value, f"a number of seconds from {least:g} to 3600")
-    return float(value)
+def _validate_seconds(name: str, value: object, *, lowest: float) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not lowest <= cast(float, value) <= 3600:
+        raise InvalidValueError(name, value, f"a number of seconds from {lowest:g} to 3600")
+    return float(cast(float, value))
 
 
-def _token(token: object) -> str:
+def _validate_token(token: object) -> str:
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise InvalidValueError("token", "<hidden>", "printable ASCII")
     return token
 
 
-def _matching(instances: Seen, query: InstanceQuery) -> Seen:
+def _filter(instances: Instances, query: InstanceQuery) -> Instances:
     return tuple(instance for instance in instances if query.matches(instance))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from nacos_client._core import Core
+from nacos_client._steps import Operation
+from nacos_client._transport import AsyncRunner
+from nacos_client.models import Instance, Registration
 
-    from nacos_client._core import Core
-    from nacos_client._steps import Operation
-    from nacos_client._transport import AsyncRunner
+if TYPE_CHECKING:
+    # Its models cost 0.1 s to import, and most clients need none of them.
     from nacos_client.admin_models import (
         BetaConfig,
         ClusterNode,
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
         TransferResult,
         User,
     )
-    from nacos_client.models import Instance
 
 __all__ = ("AsyncAdminApi",)
 
@@ -35,10 +36,10 @@ T = TypeVar("T")
 
 
 class AsyncAdminApi:
-    """`nacos.admin`; most of it needs a user with admin permissions.
+    """`nacos.admin`: publishes documents and administers the server.
 
-    `group` and `namespace` default to the client's. Every method may raise PermissionDeniedError
-    and what `NacosError` lists for outages.
+    Most of it needs a user with admin permissions. `group` and `namespace` default to the client's.
+    Every method may raise PermissionDeniedError and, in an outage, ServerUnavailableError.
     """
 
     def __init__(self, core: Core, runner: AsyncRunner) -> None:
@@ -62,16 +63,16 @@ class AsyncAdminApi:
     ) -> None:
         """Create or replace a document; readers see it some 50 ms later.
 
-        `type` is `text`, `json`, `xml`, `yaml`, `html`, `properties` or `toml`; without one, what
-        the data id's ending says. With `cas_md5` it is published only on top of that version.
-        With `beta_ips` only clients of these addresses see it, with `tag` only those that ask
-        for that tag over gRPC.
+        `type` is `text`, `json`, `xml`, `yaml`, `html`, `properties` or `toml`; by default the one
+        of the data id's ending. With `cas_md5` the document is replaced only if that is still its
+        md5. With `beta_ips` only clients with these addresses see the new version, with `tag` only
+        clients that request that tag over gRPC.
 
-        It is not tried again once it may have reached a server: after ServerUnavailableError it
-        may or may not have happened.
+        It is not retried once it may have reached a server: after ServerUnavailableError the
+        document may have been published or not.
 
         Raises:
-            ConflictError: another version is there.
+            ConflictError: the server's md5 is not `cas_md5`.
             InvalidArgumentError: blank content, more than 10 Mi characters, an unknown type.
         """
         key = self._core.config_key(data_id, group, namespace)
@@ -91,17 +92,17 @@ class AsyncAdminApi:
     async def delete(
         self, data_id: str, *, group: str | None = None, namespace: str | None = None
     ) -> None:
-        """Delete a document; one that is not there is no error."""
+        """Delete a document; one that does not exist is no error."""
         key = self._core.config_key(data_id, group, namespace)
         await self._run(self._core.config_admin.delete(key))
 
     async def get(
         self, data_id: str, *, group: str | None = None, namespace: str | None = None
     ) -> ConfigDetail:
-        """The document as the database has it: one's own writes are seen at once.
+        """The document in the database, where a write is visible at once.
 
         Raises:
-            ConfigNotFound: there is none.
+            ConfigNotFound: it does not exist.
         """
         key = self._core.config_key(data_id, group, namespace)
         return await self._run(self._core.config_admin.get(key))
@@ -116,15 +117,15 @@ class AsyncAdminApi:
         tags: Sequence[str] = (),
         app: str = "",
     ) -> AsyncIterator[ConfigSummary]:
-        """The documents that match, page by page; `*` matches anything, empty means any."""
-        space = self._core.namespace(namespace)
+        """The matching documents, page by page; `*` matches any text, an empty argument everything."""
+        space = self._core.namespace_or_default(namespace)
 
-        def page(number: int) -> Operation[Page[ConfigSummary]]:
-            return self._core.config_admin.search_page(
+        def read_page(number: int) -> Operation[Page[ConfigSummary]]:
+            return self._core.config_admin.read_search_page(
                 space, number, data_id=data_id, group=group, kinds=types, tags=tags, app=app
             )
 
-        async for each in self._each(page):
+        async for each in self._iterate_pages(read_page):
             yield each
 
     async def beta(
@@ -133,7 +134,7 @@ class AsyncAdminApi:
         """The beta version of a document.
 
         Raises:
-            ConfigNotFound: there is none.
+            ConfigNotFound: it has no beta version.
         """
         key = self._core.config_key(data_id, group, namespace)
         return await self._run(self._core.config_admin.beta(key))
@@ -141,7 +142,7 @@ class AsyncAdminApi:
     async def stop_beta(
         self, data_id: str, *, group: str | None = None, namespace: str | None = None
     ) -> None:
-        """Drop the beta version: everyone sees the formal one again."""
+        """Delete the beta version: all clients see the formal one again."""
         key = self._core.config_key(data_id, group, namespace)
         await self._run(self._core.config_admin.stop_beta(key))
 
@@ -150,7 +151,9 @@ class AsyncAdminApi:
     ) -> AsyncIterator[ConfigVersion]:
         """The versions of a document, newest first, page by page."""
         key = self._core.config_key(data_id, group, namespace)
-        async for each in self._each(lambda page: self._core.config_admin.history_page(key, page)):
+        async for each in self._iterate_pages(
+            lambda page: self._core.config_admin.read_history_page(key, page)
+        ):
             yield each
 
     async def version(
@@ -179,8 +182,8 @@ class AsyncAdminApi:
     ) -> None:
         """Publish the content of an entry of the history again.
 
-        Nacos records with an update or a deletion what was there before it: rolling back to such
-        an entry undoes it.
+        With an update or a deletion Nacos records the content before it: rolling back to such an
+        entry undoes it.
 
         Raises:
             NotFoundError: there is no such entry.
@@ -191,19 +194,21 @@ class AsyncAdminApi:
     async def export_configs(
         self, configs: Iterable[ConfigSummary | ConfigDetail], *, namespace: str | None = None
     ) -> bytes:
-        """The documents as a zip file, as the console makes it."""
+        """The documents as a zip file, in the format of the console."""
         ids = [each.config_id for each in configs]
-        return await self._run(self._core.config_admin.export(self._core.namespace(namespace), ids))
+        return await self._run(
+            self._core.config_admin.export_configs(self._core.namespace_or_default(namespace), ids)
+        )
 
     async def import_configs(
         self, archive: bytes, *, namespace: str | None = None, policy: str = "ABORT"
     ) -> TransferResult:
         """Publish the documents of a zip file.
 
-        `policy` says what happens to those that exist: `ABORT`, `SKIP` or `OVERWRITE`.
+        `policy` decides about documents that exist already: `ABORT`, `SKIP` or `OVERWRITE`.
         """
-        space = self._core.namespace(namespace)
-        return await self._run(self._core.config_admin.import_(space, archive, policy))
+        space = self._core.namespace_or_default(namespace)
+        return await self._run(self._core.config_admin.import_configs(space, archive, policy))
 
     async def clone(
         self,
@@ -223,21 +228,21 @@ class AsyncAdminApi:
         """One namespace by its id.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: it does not exist.
         """
         return await self._run(self._core.server_admin.namespace(namespace))
 
     async def create_namespace(
         self, namespace: str, name: str = "", *, description: str = ""
     ) -> None:
-        """Make a namespace; its name for people is the id unless given."""
+        """Create a namespace; its display name is the id by default."""
         operation = self._core.server_admin.create_namespace(
             namespace, name or namespace, description
         )
         await self._run(operation)
 
     async def update_namespace(self, namespace: str, name: str, *, description: str = "") -> None:
-        """Change a namespace's name for people and description."""
+        """Change the display name and the description of a namespace."""
         await self._run(self._core.server_admin.update_namespace(namespace, name, description))
 
     async def delete_namespace(self, namespace: str) -> None:
@@ -252,15 +257,15 @@ class AsyncAdminApi:
         namespace: str | None = None,
         with_empty: bool = True,
     ) -> AsyncIterator[ServiceSummary]:
-        """The services whose name and group contain what is given, page by page."""
-        space = self._core.namespace(namespace)
+        """The services whose names and groups contain the arguments, page by page."""
+        space = self._core.namespace_or_default(namespace)
 
-        def page(number: int) -> Operation[Page[ServiceSummary]]:
-            return self._core.server_admin.services_page(
+        def read_page(number: int) -> Operation[Page[ServiceSummary]]:
+            return self._core.server_admin.read_services_page(
                 space, number, group=group, service=service, with_empty=with_empty
             )
 
-        async for each in self._each(page):
+        async for each in self._iterate_pages(read_page):
             yield each
 
     async def service(
@@ -269,7 +274,7 @@ class AsyncAdminApi:
         """One service.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: it does not exist.
         """
         key = self._core.service_key(service, group, namespace)
         return await self._run(self._core.server_admin.service(key))
@@ -284,10 +289,10 @@ class AsyncAdminApi:
         protect_threshold: float = 0.0,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Make a service without instances.
+        """Create a service without instances.
 
-        At or below `protect_threshold` (0 to 1) healthy instances, the server lists all of them
-        as healthy.
+        While the share of healthy instances is `protect_threshold` (0 to 1) or less, the server
+        lists all instances as healthy.
         """
         key = self._core.service_key(service, group, namespace)
         operation = self._core.server_admin.create_service(
@@ -304,7 +309,7 @@ class AsyncAdminApi:
         protect_threshold: float = 0.0,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Replace a service's threshold and metadata, both."""
+        """Replace both the protection threshold and the metadata of a service."""
         key = self._core.service_key(service, group, namespace)
         operation = self._core.server_admin.update_service(
             key, protect_threshold=protect_threshold, metadata=metadata
@@ -321,10 +326,10 @@ class AsyncAdminApi:
     async def subscribers(
         self, service: str, *, group: str | None = None, namespace: str | None = None
     ) -> AsyncIterator[Subscriber]:
-        """Who subscribes to a service, page by page; the server knows gRPC clients only."""
+        """The subscribers of a service, page by page; the server knows gRPC clients only."""
         key = self._core.service_key(service, group, namespace)
         admin = self._core.server_admin
-        async for each in self._each(lambda page: admin.subscribers_page(key, page)):
+        async for each in self._iterate_pages(lambda page: admin.read_subscribers_page(key, page)):
             yield each
 
     async def instances(
@@ -353,21 +358,21 @@ class AsyncAdminApi:
         cluster: str = "DEFAULT",
         ephemeral: bool = True,
     ) -> None:
-        """Replace weight, enabled and metadata of an instance, whoever registered it.
+        """Replace weight, enabled and metadata of an instance of any client.
 
-        All three are needed: what the API calls a partial update resets what is left out.
+        All three are needed: Nacos' own "partial update" resets what is left out.
         """
-        registration = self._core.registration(
+        registration = Registration(
             service,
             ip,
             port,
-            group=group,
-            namespace=namespace,
-            cluster=cluster,
             weight=weight,
             enabled=enabled,
             ephemeral=ephemeral,
-            metadata=metadata,
+            metadata=metadata or {},
+            cluster=cluster,
+            group=self._core.group_or_default(group),
+            namespace=self._core.namespace_or_default(namespace),
         )
         await self._run(self._core.server_admin.update_instance(registration))
 
@@ -385,38 +390,38 @@ class AsyncAdminApi:
         """Set the health of a persistent instance.
 
         Raises:
-            RequestRejectedError: its cluster has a health check that decides.
+            RequestRejectedError: its cluster has a health check, which decides.
         """
-        registration = self._core.registration(
+        registration = Registration(
             service,
             ip,
             port,
-            group=group,
-            namespace=namespace,
-            cluster=cluster,
             ephemeral=False,
+            cluster=cluster,
+            group=self._core.group_or_default(group),
+            namespace=self._core.namespace_or_default(namespace),
         )
         await self._run(self._core.server_admin.set_health(registration, healthy=healthy))
 
     async def nodes(self) -> list[ClusterNode]:
-        """The servers of the cluster, as the one that answers sees them."""
+        """The servers of the cluster, as the responding one sees them."""
         return await self._run(self._core.server_admin.nodes())
 
     async def state(self) -> dict[str, str]:
-        """What the server says about itself: `version`, `startup_mode`, `auth_enabled` and more."""
+        """The server's description of itself: `version`, `startup_mode`, `auth_enabled` and more."""
         return await self._run(self._core.server_admin.state())
 
     async def ready(self) -> bool:
-        """Whether a server answers and serves; False for one that cannot be reached."""
+        """Whether a server responds and is ready; False when none can be reached."""
         return await self._run(self._core.server_admin.ready())
 
     async def users(self) -> AsyncIterator[User]:
         """All users, page by page."""
-        async for each in self._each(self._core.server_admin.users_page):
+        async for each in self._iterate_pages(self._core.server_admin.read_users_page):
             yield each
 
     async def create_user(self, username: str, password: str) -> None:
-        """Make a user; it can log in after some seconds, when the servers re-read their users."""
+        """Create a user; it can log in after some seconds, when the servers re-read their users."""
         await self._run(self._core.server_admin.create_user(username, password))
 
     async def delete_user(self, username: str) -> None:
@@ -425,7 +430,7 @@ class AsyncAdminApi:
 
     async def roles(self) -> AsyncIterator[Role]:
         """All pairs of role and user, page by page."""
-        async for each in self._each(self._core.server_admin.roles_page):
+        async for each in self._iterate_pages(self._core.server_admin.read_roles_page):
             yield each
 
     async def add_role(self, role: str, username: str) -> None:
@@ -438,25 +443,27 @@ class AsyncAdminApi:
 
     async def permissions(self) -> AsyncIterator[Permission]:
         """All permissions, page by page."""
-        async for each in self._each(self._core.server_admin.permissions_page):
+        async for each in self._iterate_pages(self._core.server_admin.read_permissions_page):
             yield each
 
     async def add_permission(self, role: str, resource: str, action: str) -> None:
-        """Let a role `r`, `w` or `rw` a resource, for example `public:DEFAULT_GROUP:config/*`."""
+        """Grant a role `r`, `w` or `rw` on a resource, such as `public:DEFAULT_GROUP:config/*`."""
         await self._run(self._core.server_admin.add_permission(role, resource, action))
 
     async def remove_permission(self, role: str, resource: str, action: str) -> None:
-        """Forbid it again."""
+        """Revoke a permission of a role."""
         await self._run(self._core.server_admin.remove_permission(role, resource, action))
 
     async def _run(self, operation: Operation[T]) -> T:
         self._core.check_open()
         return await self._runner.run(operation)
 
-    async def _each(self, page: Callable[[int], Operation[Page[T]]]) -> AsyncIterator[T]:
-        number, last = 1, False
-        while not last:
-            found = await self._run(page(number))
-            for each in found.items:
+    async def _iterate_pages(
+        self, read_page: Callable[[int], Operation[Page[T]]]
+    ) -> AsyncIterator[T]:
+        number, is_last = 1, False
+        while not is_last:
+            page = await self._run(read_page(number))
+            for each in page.items:
                 yield each
-            number, last = number + 1, found.last
+            number, is_last = number + 1, page.last

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from nacos_client._core import Core
+from nacos_client._steps import Operation
+from nacos_client._transport import SyncRunner
+from nacos_client.models import Instance, Registration
 
-    from nacos_client._core import Core
-    from nacos_client._steps import Operation
-    from nacos_client._transport import SyncRunner
+if TYPE_CHECKING:
+    # Its models cost 0.1 s to import, and most clients need none of them.
     from nacos_client.admin_models import (
         BetaConfig,
         ClusterNode,
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
         TransferResult,
         User,
     )
-    from nacos_client.models import Instance
 
 __all__ = ("AdminApi",)
 
@@ -36,10 +37,10 @@ T = TypeVar("T")
 
 
 class AdminApi:
-    """`nacos.admin`; most of it needs a user with admin permissions.
+    """`nacos.admin`: publishes documents and administers the server.
 
-    `group` and `namespace` default to the client's. Every method may raise PermissionDeniedError
-    and what `NacosError` lists for outages.
+    Most of it needs a user with admin permissions. `group` and `namespace` default to the client's.
+    Every method may raise PermissionDeniedError and, in an outage, ServerUnavailableError.
     """
 
     def __init__(self, core: Core, runner: SyncRunner) -> None:
@@ -63,16 +64,16 @@ class AdminApi:
     ) -> None:
         """Create or replace a document; readers see it some 50 ms later.
 
-        `type` is `text`, `json`, `xml`, `yaml`, `html`, `properties` or `toml`; without one, what
-        the data id's ending says. With `cas_md5` it is published only on top of that version.
-        With `beta_ips` only clients of these addresses see it, with `tag` only those that ask
-        for that tag over gRPC.
+        `type` is `text`, `json`, `xml`, `yaml`, `html`, `properties` or `toml`; by default the one
+        of the data id's ending. With `cas_md5` the document is replaced only if that is still its
+        md5. With `beta_ips` only clients with these addresses see the new version, with `tag` only
+        clients that request that tag over gRPC.
 
-        It is not tried again once it may have reached a server: after ServerUnavailableError it
-        may or may not have happened.
+        It is not retried once it may have reached a server: after ServerUnavailableError the
+        document may have been published or not.
 
         Raises:
-            ConflictError: another version is there.
+            ConflictError: the server's md5 is not `cas_md5`.
             InvalidArgumentError: blank content, more than 10 Mi characters, an unknown type.
         """
         key = self._core.config_key(data_id, group, namespace)
@@ -92,17 +93,17 @@ class AdminApi:
     def delete(
         self, data_id: str, *, group: str | None = None, namespace: str | None = None
     ) -> None:
-        """Delete a document; one that is not there is no error."""
+        """Delete a document; one that does not exist is no error."""
         key = self._core.config_key(data_id, group, namespace)
         self._run(self._core.config_admin.delete(key))
 
     def get(
         self, data_id: str, *, group: str | None = None, namespace: str | None = None
     ) -> ConfigDetail:
-        """The document as the database has it: one's own writes are seen at once.
+        """The document in the database, where a write is visible at once.
 
         Raises:
-            ConfigNotFound: there is none.
+            ConfigNotFound: it does not exist.
         """
         key = self._core.config_key(data_id, group, namespace)
         return self._run(self._core.config_admin.get(key))
@@ -117,15 +118,15 @@ class AdminApi:
         tags: Sequence[str] = (),
         app: str = "",
     ) -> Iterator[ConfigSummary]:
-        """The documents that match, page by page; `*` matches anything, empty means any."""
-        space = self._core.namespace(namespace)
+        """The matching documents, page by page; `*` matches any text, an empty argument everything."""
+        space = self._core.namespace_or_default(namespace)
 
-        def page(number: int) -> Operation[Page[ConfigSummary]]:
-            return self._core.config_admin.search_page(
+        def read_page(number: int) -> Operation[Page[ConfigSummary]]:
+            return self._core.config_admin.read_search_page(
                 space, number, data_id=data_id, group=group, kinds=types, tags=tags, app=app
             )
 
-        yield from self._each(page)
+        yield from self._iterate_pages(read_page)
 
     def beta(
         self, data_id: str, *, group: str | None = None, namespace: str | None = None
@@ -133,7 +134,7 @@ class AdminApi:
         """The beta version of a document.
 
         Raises:
-            ConfigNotFound: there is none.
+            ConfigNotFound: it has no beta version.
         """
         key = self._core.config_key(data_id, group, namespace)
         return self._run(self._core.config_admin.beta(key))
@@ -141,7 +142,7 @@ class AdminApi:
     def stop_beta(
         self, data_id: str, *, group: str | None = None, namespace: str | None = None
     ) -> None:
-        """Drop the beta version: everyone sees the formal one again."""
+        """Delete the beta version: all clients see the formal one again."""
         key = self._core.config_key(data_id, group, namespace)
         self._run(self._core.config_admin.stop_beta(key))
 
@@ -150,7 +151,9 @@ class AdminApi:
     ) -> Iterator[ConfigVersion]:
         """The versions of a document, newest first, page by page."""
         key = self._core.config_key(data_id, group, namespace)
-        yield from self._each(lambda page: self._core.config_admin.history_page(key, page))
+        yield from self._iterate_pages(
+            lambda page: self._core.config_admin.read_history_page(key, page)
+        )
 
     def version(
         self,
@@ -178,8 +181,8 @@ class AdminApi:
     ) -> None:
         """Publish the content of an entry of the history again.
 
-        Nacos records with an update or a deletion what was there before it: rolling back to such
-        an entry undoes it.
+        With an update or a deletion Nacos records the content before it: rolling back to such an
+        entry undoes it.
 
         Raises:
             NotFoundError: there is no such entry.
@@ -190,19 +193,21 @@ class AdminApi:
     def export_configs(
         self, configs: Iterable[ConfigSummary | ConfigDetail], *, namespace: str | None = None
     ) -> bytes:
-        """The documents as a zip file, as the console makes it."""
+        """The documents as a zip file, in the format of the console."""
         ids = [each.config_id for each in configs]
-        return self._run(self._core.config_admin.export(self._core.namespace(namespace), ids))
+        return self._run(
+            self._core.config_admin.export_configs(self._core.namespace_or_default(namespace), ids)
+        )
 
     def import_configs(
         self, archive: bytes, *, namespace: str | None = None, policy: str = "ABORT"
     ) -> TransferResult:
         """Publish the documents of a zip file.
 
-        `policy` says what happens to those that exist: `ABORT`, `SKIP` or `OVERWRITE`.
+        `policy` decides about documents that exist already: `ABORT`, `SKIP` or `OVERWRITE`.
         """
-        space = self._core.namespace(namespace)
-        return self._run(self._core.config_admin.import_(space, archive, policy))
+        space = self._core.namespace_or_default(namespace)
+        return self._run(self._core.config_admin.import_configs(space, archive, policy))
 
     def clone(
         self,
@@ -222,19 +227,19 @@ class AdminApi:
         """One namespace by its id.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: it does not exist.
         """
         return self._run(self._core.server_admin.namespace(namespace))
 
     def create_namespace(self, namespace: str, name: str = "", *, description: str = "") -> None:
-        """Make a namespace; its name for people is the id unless given."""
+        """Create a namespace; its display name is the id by default."""
         operation = self._core.server_admin.create_namespace(
             namespace, name or namespace, description
         )
         self._run(operation)
 
     def update_namespace(self, namespace: str, name: str, *, description: str = "") -> None:
-        """Change a namespace's name for people and description."""
+        """Change the display name and the description of a namespace."""
         self._run(self._core.server_admin.update_namespace(namespace, name, description))
 
     def delete_namespace(self, namespace: str) -> None:
@@ -249,15 +254,15 @@ class AdminApi:
         namespace: str | None = None,
         with_empty: bool = True,
     ) -> Iterator[ServiceSummary]:
-        """The services whose name and group contain what is given, page by page."""
-        space = self._core.namespace(namespace)
+        """The services whose names and groups contain the arguments, page by page."""
+        space = self._core.namespace_or_default(namespace)
 
-        def page(number: int) -> Operation[Page[ServiceSummary]]:
-            return self._core.server_admin.services_page(
+        def read_page(number: int) -> Operation[Page[ServiceSummary]]:
+            return self._core.server_admin.read_services_page(
                 space, number, group=group, service=service, with_empty=with_empty
             )
 
-        yield from self._each(page)
+        yield from self._iterate_pages(read_page)
 
     def service(
         self, service: str, *, group: str | None = None, namespace: str | None = None
@@ -265,7 +270,7 @@ class AdminApi:
         """One service.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: it does not exist.
         """
         key = self._core.service_key(service, group, namespace)
         return self._run(self._core.server_admin.service(key))
@@ -280,10 +285,10 @@ class AdminApi:
         protect_threshold: float = 0.0,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Make a service without instances.
+        """Create a service without instances.
 
-        At or below `protect_threshold` (0 to 1) healthy instances, the server lists all of them
-        as healthy.
+        While the share of healthy instances is `protect_threshold` (0 to 1) or less, the server
+        lists all instances as healthy.
         """
         key = self._core.service_key(service, group, namespace)
         operation = self._core.server_admin.create_service(
@@ -300,7 +305,7 @@ class AdminApi:
         protect_threshold: float = 0.0,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Replace a service's threshold and metadata, both."""
+        """Replace both the protection threshold and the metadata of a service."""
         key = self._core.service_key(service, group, namespace)
         operation = self._core.server_admin.update_service(
             key, protect_threshold=protect_threshold, metadata=metadata
@@ -317,10 +322,10 @@ class AdminApi:
     def subscribers(
         self, service: str, *, group: str | None = None, namespace: str | None = None
     ) -> Iterator[Subscriber]:
-        """Who subscribes to a service, page by page; the server knows gRPC clients only."""
+        """The subscribers of a service, page by page; the server knows gRPC clients only."""
         key = self._core.service_key(service, group, namespace)
         admin = self._core.server_admin
-        yield from self._each(lambda page: admin.subscribers_page(key, page))
+        yield from self._iterate_pages(lambda page: admin.read_subscribers_page(key, page))
 
     def instances(
         self,
@@ -348,21 +353,21 @@ class AdminApi:
         cluster: str = "DEFAULT",
         ephemeral: bool = True,
     ) -> None:
-        """Replace weight, enabled and metadata of an instance, whoever registered it.
+        """Replace weight, enabled and metadata of an instance of any client.
 
-        All three are needed: what the API calls a partial update resets what is left out.
+        All three are needed: Nacos' own "partial update" resets what is left out.
         """
-        registration = self._core.registration(
+        registration = Registration(
             service,
             ip,
             port,
-            group=group,
-            namespace=namespace,
-            cluster=cluster,
             weight=weight,
             enabled=enabled,
             ephemeral=ephemeral,
-            metadata=metadata,
+            metadata=metadata or {},
+            cluster=cluster,
+            group=self._core.group_or_default(group),
+            namespace=self._core.namespace_or_default(namespace),
         )
         self._run(self._core.server_admin.update_instance(registration))
 
@@ -380,37 +385,37 @@ class AdminApi:
         """Set the health of a persistent instance.
 
         Raises:
-            RequestRejectedError: its cluster has a health check that decides.
+            RequestRejectedError: its cluster has a health check, which decides.
         """
-        registration = self._core.registration(
+        registration = Registration(
             service,
             ip,
             port,
-            group=group,
-            namespace=namespace,
-            cluster=cluster,
             ephemeral=False,
+            cluster=cluster,
+            group=self._core.group_or_default(group),
+            namespace=self._core.namespace_or_default(namespace),
         )
         self._run(self._core.server_admin.set_health(registration, healthy=healthy))
 
     def nodes(self) -> list[ClusterNode]:
-        """The servers of the cluster, as the one that answers sees them."""
+        """The servers of the cluster, as the responding one sees them."""
         return self._run(self._core.server_admin.nodes())
 
     def state(self) -> dict[str, str]:
-        """What the server says about itself: `version`, `startup_mode`, `auth_enabled` and more."""
+        """The server's description of itself: `version`, `startup_mode`, `auth_enabled` and more."""
         return self._run(self._core.server_admin.state())
 
     def ready(self) -> bool:
-        """Whether a server answers and serves; False for one that cannot be reached."""
+        """Whether a server responds and is ready; False when none can be reached."""
         return self._run(self._core.server_admin.ready())
 
     def users(self) -> Iterator[User]:
         """All users, page by page."""
-        yield from self._each(self._core.server_admin.users_page)
+        yield from self._iterate_pages(self._core.server_admin.read_users_page)
 
     def create_user(self, username: str, password: str) -> None:
-        """Make a user; it can log in after some seconds, when the servers re-read their users."""
+        """Create a user; it can log in after some seconds, when the servers re-read their users."""
         self._run(self._core.server_admin.create_user(username, password))
 
     def delete_user(self, username: str) -> None:
@@ -419,7 +424,7 @@ class AdminApi:
 
     def roles(self) -> Iterator[Role]:
         """All pairs of role and user, page by page."""
-        yield from self._each(self._core.server_admin.roles_page)
+        yield from self._iterate_pages(self._core.server_admin.read_roles_page)
 
     def add_role(self, role: str, username: str) -> None:
         """Give a user a role."""
@@ -431,23 +436,23 @@ class AdminApi:
 
     def permissions(self) -> Iterator[Permission]:
         """All permissions, page by page."""
-        yield from self._each(self._core.server_admin.permissions_page)
+        yield from self._iterate_pages(self._core.server_admin.read_permissions_page)
 
     def add_permission(self, role: str, resource: str, action: str) -> None:
-        """Let a role `r`, `w` or `rw` a resource, for example `public:DEFAULT_GROUP:config/*`."""
+        """Grant a role `r`, `w` or `rw` on a resource, such as `public:DEFAULT_GROUP:config/*`."""
         self._run(self._core.server_admin.add_permission(role, resource, action))
 
     def remove_permission(self, role: str, resource: str, action: str) -> None:
-        """Forbid it again."""
+        """Revoke a permission of a role."""
         self._run(self._core.server_admin.remove_permission(role, resource, action))
 
     def _run(self, operation: Operation[T]) -> T:
         self._core.check_open()
         return self._runner.run(operation)
 
-    def _each(self, page: Callable[[int], Operation[Page[T]]]) -> Iterator[T]:
-        number, last = 1, False
-        while not last:
-            found = self._run(page(number))
-            yield from found.items
-            number, last = number + 1, found.last
+    def _iterate_pages(self, read_page: Callable[[int], Operation[Page[T]]]) -> Iterator[T]:
+        number, is_last = 1, False
+        while not is_last:
+            page = self._run(read_page(number))
+            yield from page.items
+            number, is_last = number + 1, page.last

@@ -23,12 +23,12 @@ __all__ = ("NacosClient",)
 class NacosClient:
     """A client of one Nacos, standalone or cluster.
 
-    Nothing is sent before the first call. What is missing here is taken from `NACOS_*`
-    environment variables; see `Settings` for all options. May be used from several threads;
+    Nothing is sent before the first call. Options that are not given are read from `NACOS_*`
+    environment variables; see `Settings` for all of them. May be used from several threads;
     a forked child needs a client of its own for watches and registrations.
 
     Raises:
-        InvalidArgumentError: names the option that is wrong.
+        InvalidArgumentError: an option is illegal; the error names it.
     """
 
     def __init__(
@@ -47,8 +47,15 @@ class NacosClient:
 
     @property
     def server_in_use(self) -> str:
-        """The `host:port` of the server that the next call goes to."""
-        return self._core.session.servers.in_use
+        """The `host:port` of the server that gets the next request."""
+        return self._core.session.servers.current_address
+
+    def close_connections(self) -> None:
+        """Close the pooled connections; the client stays usable and opens new ones.
+
+        A client that outlives an event loop needs this before that loop ends.
+        """
+        self._runner.close()
 
     def close(self) -> None:
         """Deregister, end every watch, close every connection; within two seconds.

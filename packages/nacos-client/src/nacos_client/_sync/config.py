@@ -3,23 +3,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
 
 from nacos_client._changes import Changes
-from nacos_client.models import Config, ConfigDeleted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from nacos_client._core import Core
-    from nacos_client._delivery import Listener
-    from nacos_client._transport import SyncRunner
+from nacos_client._core import Core
+from nacos_client._delivery import Listener
+from nacos_client._transport import SyncRunner
+from nacos_client.models import Config, ConfigDeleted, WatchStatus
 
 __all__ = ("ConfigApi",)
 
 
 class ConfigApi:
-    """`nacos.config`. `group` and `namespace` default to the client's."""
+    """`nacos.config`: reads and watches documents.
+
+    `group` and `namespace` default to the client's.
+    """
 
     def __init__(self, core: Core, runner: SyncRunner) -> None:
         self._core = core
@@ -31,9 +31,9 @@ class ConfigApi:
         """The document now.
 
         Raises:
-            ConfigNotFound: there is none; believed after a second read, since the server gives
-                the same answer while someone publishes.
-            ServerUnavailableError: no server answered.
+            ConfigNotFound: it does not exist; confirmed by a second read, since the server gives
+                the same response while a document is published.
+            ServerUnavailableError: no server responded.
         """
         key = self._core.config_key(data_id, group, namespace)
         return self._runner.run(self._core.get_config(key))
@@ -49,11 +49,11 @@ class ConfigApi:
     ) -> Callable[[], None]:
         """Call the listener once with the present state, then on each change.
 
-        While there is no document, at the beginning or after a deletion, `on_deleted` is called
-        instead, once, with a `ConfigDeleted`; without `on_deleted` nothing is called until a
-        document appears. Both may be plain or async, see the newest state only, and never run at
-        the same time; one that raises is logged and hears the next change. A server that does
-        not answer calls neither: the watch goes on.
+        While the document does not exist, at the beginning or after a deletion, `on_deleted` is
+        called instead, once, with a `ConfigDeleted`; without `on_deleted` nothing is called until
+        the document appears. Both may be plain or async, get the newest state only, and never run
+        at the same time; an exception of theirs is logged, and they are called again with the next
+        change. In an outage of the server neither is called, and the watch continues.
 
         Returns:
             a callable that ends the watch; it may be called twice.
@@ -69,7 +69,8 @@ class ConfigApi:
         `with nacos.config.changes("app.yaml") as changes: for state in changes: …`;
         each state is a `Config` or a `ConfigDeleted`.
         """
-        return Changes(self._core, self._core.config_key(data_id, group, namespace))
+        key = self._core.config_key(data_id, group, namespace)
+        return Changes(partial(self._core.watch_config_states, key))
 
     def wait_for_change(
         self,
@@ -80,9 +81,7 @@ class ConfigApi:
         group: str | None = None,
         namespace: str | None = None,
     ) -> Config | ConfigDeleted:
-        """Wait until the document is another than the one of this md5.
-
-        Without `md5`: than the one that is there now.
+        """Wait until the md5 of the document is another one; by default, than now.
 
         Raises:
             TimeoutError: it did not change in time.
@@ -92,3 +91,8 @@ class ConfigApi:
             while isinstance(state, Config) and state.md5 == md5:
                 state = changes.next(timeout_seconds)
             return changes.next(timeout_seconds) if md5 is None else state
+
+    @property
+    def watch_status(self) -> WatchStatus:
+        """How many documents this client watches, and how many of those polls fail."""
+        return self._core.config_watches.status

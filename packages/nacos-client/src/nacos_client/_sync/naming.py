@@ -3,21 +3,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from nacos_client._core import Core
-    from nacos_client._delivery import Listener
-    from nacos_client._transport import SyncRunner
-    from nacos_client.models import BeatStatus, Instance, InstanceList, Registration
+from nacos_client._core import Core
+from nacos_client._delivery import Listener
+from nacos_client._transport import SyncRunner
+from nacos_client.models import BeatStatus, Instance, InstanceList, Registration, WatchStatus
 
 __all__ = ("NamingApi",)
 
 
 class NamingApi:
-    """`nacos.naming`. `group` and `namespace` default to the client's."""
+    """`nacos.naming`: registers and finds instances of services.
+
+    `group` and `namespace` default to the client's.
+    """
 
     def __init__(self, core: Core, runner: SyncRunner) -> None:
         self._core = core
@@ -37,27 +38,27 @@ class NamingApi:
         enabled: bool = True,
         ephemeral: bool = True,
     ) -> Registration:
-        """Announce an instance; an ephemeral one is kept alive until `deregister` or close.
+        """Register an instance; an ephemeral one is kept alive until `deregister` or close.
 
-        Doing it again replaces the earlier data. Beats come from a thread of their own, at the
-        interval of metadata `preserved.heart.beat.interval` (milliseconds, default 5000). A
-        persistent instance (`ephemeral=False`) does not beat and outlives this client.
+        Registering it again replaces its data. Heartbeats are sent from a thread of the client, at
+        the interval of metadata `preserved.heart.beat.interval` (milliseconds, default 5000). A
+        persistent instance (`ephemeral=False`) has no heartbeat and outlives this client.
 
         Raises:
-            InvalidArgumentError: names the value that Nacos would refuse, and the rule.
+            InvalidArgumentError: Nacos would refuse a value; the error names it and the rule.
             RequestRejectedError: for example a service that is already persistent.
         """
-        registration = self._core.registration(
+        registration = Registration(
             service,
             ip,
             port,
-            group=group,
-            namespace=namespace,
-            cluster=cluster,
             weight=weight,
             enabled=enabled,
             ephemeral=ephemeral,
-            metadata=metadata,
+            metadata=metadata or {},
+            cluster=cluster,
+            group=self._core.group_or_default(group),
+            namespace=self._core.namespace_or_default(namespace),
         )
         return self._runner.run(self._core.register(registration))
 
@@ -73,12 +74,12 @@ class NamingApi:
         group: str | None = None,
         namespace: str | None = None,
     ) -> Registration:
-        """Change an instance this client keeps alive; what is not given stays.
+        """Change an instance this client keeps alive; omitted values keep what they are.
 
         Raises:
             InvalidArgumentError: this client keeps no such instance alive.
         """
-        registration = self._core.registration(service, ip, port, group=group, namespace=namespace)
+        registration = self._identify(service, ip, port, group, namespace)
         operation = self._core.update(
             registration, metadata=metadata, weight=weight, enabled=enabled
         )
@@ -95,19 +96,13 @@ class NamingApi:
         cluster: str = "DEFAULT",
         ephemeral: bool = True,
     ) -> None:
-        """Stop beating and take the instance out; one that is not there is no error.
+        """Stop the heartbeat and deregister; an instance that does not exist is no error.
 
-        `cluster` and `ephemeral` only matter for what this client did not register itself.
+        `cluster` and `ephemeral` matter only for an instance that another client registered.
         """
-        registration = self._core.registration(
-            service,
-            ip,
-            port,
-            group=group,
-            namespace=namespace,
-            cluster=cluster,
-            ephemeral=ephemeral,
-        )
+        registration = self._identify(service, ip, port, group, namespace, cluster=cluster)
+        if not ephemeral:
+            registration = replace(registration, ephemeral=False)
         self._runner.run(self._core.deregister(registration))
 
     def hand_over(
@@ -119,12 +114,12 @@ class NamingApi:
         group: str | None = None,
         namespace: str | None = None,
     ) -> None:
-        """Stop beating, and leave the instance registered: another process goes on with it.
+        """Stop the heartbeat and leave the instance registered, for another process to take over.
 
-        It has to register within the lease (metadata `preserved.heart.beat.timeout`, 15 s unless
-        said otherwise). One that this client does not keep alive is no error.
+        That process has to register it before it expires (metadata `preserved.heart.beat.timeout`,
+        15 s by default). An instance that this client does not keep alive is no error.
         """
-        registration = self._core.registration(service, ip, port, group=group, namespace=namespace)
+        registration = self._identify(service, ip, port, group, namespace)
         self._runner.run(self._core.hand_over(registration))
 
     def beat(
@@ -137,14 +132,12 @@ class NamingApi:
         namespace: str | None = None,
         cluster: str = "DEFAULT",
     ) -> None:
-        """Send one beat now.
+        """Send one heartbeat now.
 
         Raises:
             InstanceNotFound: the server does not know this ephemeral instance.
         """
-        registration = self._core.registration(
-            service, ip, port, group=group, namespace=namespace, cluster=cluster
-        )
+        registration = self._identify(service, ip, port, group, namespace, cluster=cluster)
         self._runner.run(self._core.beat(registration))
 
     def instances(
@@ -157,14 +150,14 @@ class NamingApi:
         group: str | None = None,
         namespace: str | None = None,
     ) -> InstanceList:
-        """The enabled instances now; empty for a service nobody registered.
+        """The enabled instances now; empty for a service without any.
 
-        `healthy_only` leaves out those that are unhealthy or have weight 0, `metadata` those that
-        lack one of the pairs. Without `clusters`, servers up to 3.2.0 list the cluster DEFAULT
-        only. While no server answers, the last good list is returned, marked `.stale`.
+        `healthy_only` leaves out instances that are unhealthy or have weight 0, `metadata` those
+        that lack one of the pairs. Without `clusters`, servers up to 3.2.0 list the cluster DEFAULT
+        only. While no server responds, the last good list is returned, marked `.stale`.
 
         Raises:
-            ServerUnavailableError: no server answered, and there is no earlier list.
+            ServerUnavailableError: no server responded, and there is no earlier list.
         """
         key = self._core.service_key(service, group, namespace, clusters)
         operation = self._core.instances(key, healthy_only=healthy_only, metadata=metadata or {})
@@ -181,7 +174,7 @@ class NamingApi:
         """One instance to call, at random by weight; from memory for a subscribed service.
 
         Raises:
-            NoInstanceError: none is healthy, enabled and of some weight.
+            NoInstanceError: none is healthy, enabled and of a weight above 0.
         """
         key = self._core.service_key(service, group, namespace, clusters)
         return self._runner.run(self._core.pick(key))
@@ -197,10 +190,11 @@ class NamingApi:
     ) -> Callable[[], None]:
         """Call the listener once with the present list, then on each change.
 
-        What it gets is the list itself, with `.added`, `.removed` and `.changed` since its last
-        call. While no server answers it keeps the last good list, marked `.stale`; an empty
-        answer after a full one is confirmed before it is believed. The listener may be plain or
-        async, and never runs twice at once; one that raises is logged and hears the next change.
+        The list holds `.added`, `.removed` and `.changed` since the listener's previous call.
+        While no server responds, the last good list stays in use, marked `.stale`; an empty list
+        after one with instances counts only when it is confirmed. The listener may be plain or
+        async, and never runs twice at once; an exception of its is logged, and it is called again
+        with the next change.
 
         Returns:
             a callable that ends the subscription; it may be called twice.
@@ -212,11 +206,35 @@ class NamingApi:
         """The names of all services of a group, sorted; an empty group means all groups.
 
         Raises:
-            PermissionDeniedError: this user may not use the admin API, which alone knows them.
+            PermissionDeniedError: this user may not use the admin API, the only one with the list.
         """
         return self._runner.run(self._core.services(group, namespace))
 
     @property
     def beat_status(self) -> BeatStatus:
-        """How the heartbeats of this client fare."""
-        return self._core.beat_status
+        """Statistics of the heartbeats of this client."""
+        return self._core.heartbeats.status
+
+    @property
+    def subscription_status(self) -> WatchStatus:
+        """How many services this client is subscribed to, and how many of those polls fail."""
+        return self._core.instance_watches.status
+
+    def _identify(
+        self,
+        service: str,
+        ip: str,
+        port: int,
+        group: str | None,
+        namespace: str | None,
+        *,
+        cluster: str = "DEFAULT",
+    ) -> Registration:
+        return Registration(
+            service,
+            ip,
+            port,
+            cluster=cluster,
+            group=self._core.group_or_default(group),
+            namespace=self._core.namespace_or_default(namespace),
+        )

@@ -1,4 +1,4 @@
-"""The command `nacos`: look at and change what a Nacos server holds, from a terminal."""
+"""The command `nacos`: shows and changes the content of a Nacos server from a terminal."""
 
 from __future__ import annotations
 

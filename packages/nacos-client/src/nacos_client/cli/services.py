@@ -2,123 +2,129 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
 
+from nacos_client import NacosClient
 from nacos_client.errors import InvalidArgumentError
+from nacos_client.models import InstanceList
 
-if TYPE_CHECKING:
-    import argparse
-
-    from nacos_client import NacosClient
-    from nacos_client.models import InstanceList
-
-    from .screen import Screen
+from .screen import Screen
 
 __all__ = ("deregister", "namespaces", "register", "services", "show", "status", "watch")
 
-LOOK_SECONDS = 0.5
+_SIGNAL_CHECK_SECONDS = 0.5
+_MAX_PORT_DIGITS = 5
 
-INSTANCE_COLUMNS = ("address", "cluster", "weight", "healthy", "enabled", "ephemeral", "metadata")
+_INSTANCE_COLUMNS = ("address", "cluster", "weight", "healthy", "enabled", "ephemeral", "metadata")
 
 
 def services(nacos: NacosClient, screen: Screen, arguments: argparse.Namespace) -> int:
     """List services."""
-    found = nacos.admin.services(arguments.pattern, group=arguments.group or "")
-    screen.table(("name", "group", "cluster_count", "ip_count", "healthy_instance_count"), found)
+    summaries = nacos.admin.services(arguments.pattern, group=arguments.group or "")
+    screen.print_table(
+        ("name", "group", "cluster_count", "ip_count", "healthy_instance_count"), summaries
+    )
     return 0
 
 
 def show(nacos: NacosClient, screen: Screen, arguments: argparse.Namespace) -> int:
     """List the instances of a service, the disabled ones included."""
-    screen.table(INSTANCE_COLUMNS, nacos.admin.instances(arguments.service))
+    screen.print_table(_INSTANCE_COLUMNS, nacos.admin.instances(arguments.service))
     return 0
 
 
 def watch(nacos: NacosClient, screen: Screen, arguments: argparse.Namespace) -> int:
-    """Print who comes, changes and goes, until interrupted."""
-    enough = threading.Event()
-    heard = 0
+    """Print added, changed and removed instances, until interrupted."""
+    is_complete = threading.Event()
+    lists = 0
 
     def listener(instances: InstanceList) -> None:
-        nonlocal heard
+        nonlocal lists
         if screen.as_json:
-            screen.value(instances)
+            screen.print_value(instances)
         else:
             for sign, group in (("+", "added"), ("-", "removed"), ("~", "changed")):
                 for each in getattr(instances, group):
-                    screen.line(f"{sign} {each.address} weight={each.weight:g} {each.cluster}")
-            screen.line(f"{len(instances)} instances" + (" (stale)" if instances.stale else ""))
-        if heard == arguments.count:
-            enough.set()
-        heard += 1
+                    screen.print_line(
+                        f"{sign} {each.address} weight={each.weight:g} {each.cluster}"
+                    )
+            screen.print_line(
+                f"{len(instances)} instances" + (" (stale)" if instances.stale else "")
+            )
+        if lists == arguments.count:
+            is_complete.set()
+        lists += 1
 
     nacos.naming.subscribe(arguments.service, listener)
-    _wait_for(enough)
+    _wait_for(is_complete)
     return 0
 
 
 def register(nacos: NacosClient, screen: Screen, arguments: argparse.Namespace) -> int:
     """Register an instance; an ephemeral one is kept alive until interrupted."""
-    ip, port = _address(arguments.address)
+    ip, port = _parse_address(arguments.address)
     nacos.naming.register(
         arguments.service,
         ip,
         port,
-        metadata=dict(_pair(each) for each in arguments.metadata),
+        metadata=dict(_parse_pair(each) for each in arguments.metadata),
         cluster=arguments.cluster,
         weight=arguments.weight,
         ephemeral=not arguments.persistent,
     )
-    screen.line(f"registered {arguments.address} as {arguments.service}")
+    screen.print_line(f"registered {arguments.address} as {arguments.service}")
     if not arguments.persistent:
-        screen.line("beating until interrupted (Ctrl-C)")
-        stop = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
-        _wait_for(stop, arguments.seconds)
+        screen.print_line("keeping it alive until interrupted (Ctrl-C)")
+        is_interrupted = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: is_interrupted.set())
+        _wait_for(is_interrupted, arguments.seconds)
     return 0
 
 
 def deregister(nacos: NacosClient, screen: Screen, arguments: argparse.Namespace) -> int:
-    """Take an instance out."""
-    ip, port = _address(arguments.address)
+    """Deregister an instance."""
+    ip, port = _parse_address(arguments.address)
     nacos.naming.deregister(
         arguments.service, ip, port, cluster=arguments.cluster, ephemeral=not arguments.persistent
     )
-    screen.line(f"deregistered {arguments.address} from {arguments.service}")
+    screen.print_line(f"deregistered {arguments.address} from {arguments.service}")
     return 0
 
 
 def namespaces(nacos: NacosClient, screen: Screen, arguments: argparse.Namespace) -> int:
     """List namespaces."""
     del arguments
-    screen.table(("namespace_id", "name", "description", "config_count"), nacos.admin.namespaces())
+    screen.print_table(
+        ("namespace_id", "name", "description", "config_count"), nacos.admin.namespaces()
+    )
     return 0
 
 
 def status(nacos: NacosClient, screen: Screen, arguments: argparse.Namespace) -> int:
-    """Whether the server serves, its version and its nodes; 1 = not ready."""
+    """Show whether the server is ready, its version and its nodes; 1 = not ready."""
     del arguments
     if not nacos.admin.ready():
-        screen.value({"server": nacos.server_in_use, "ready": False})
+        screen.print_value({"server": nacos.server_in_use, "ready": False})
         return 1
     state = nacos.admin.state()
-    told = {key: state.get(key, "") for key in ("version", "startup_mode", "auth_enabled")}
-    screen.value({"server": nacos.server_in_use, "ready": True, **told})
-    screen.table(("address", "state"), nacos.admin.nodes())
+    details = {key: state.get(key, "") for key in ("version", "startup_mode", "auth_enabled")}
+    screen.print_value({"server": nacos.server_in_use, "ready": True, **details})
+    screen.print_table(("address", "state"), nacos.admin.nodes())
     return 0
 
 
-def _address(text: str) -> tuple[str, int]:
+def _parse_address(text: str) -> tuple[str, int]:
     host, separator, port = text.rpartition(":")
-    if not separator or not port.isdigit():
+    # isdigit alone accepts characters such as a superscript two, which int refuses.
+    if not separator or not (port.isascii() and port.isdigit() and len(port) <= _MAX_PORT_DIGITS):
         raise InvalidArgumentError("address", text, "ip:port")
     return host.strip("[]"), int(port)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _parse_pair(text: str) -> tuple[str, str]:
     key, separator, value = text.partition("=")
     if not separator:
         raise InvalidArgumentError("metadata", text, "key=value")
@@ -126,10 +132,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _wait_for(event: threading.Event, seconds: float | None = None) -> None:
-    """Wait for the event, or so long; an interrupt is always noticed.
+    """Wait for the event, or so many seconds.
 
-    One that comes just before a wait without an end would be, but only when the wait is over.
+    An interrupt that comes just before a wait without an end would be handled only when that wait
+    is over: so it waits in short steps.
     """
     ends_at = float("inf") if seconds is None else time.monotonic() + seconds
-    while (left := ends_at - time.monotonic()) > 0 and not event.wait(min(left, LOOK_SECONDS)):
-        pass
+    while (remaining := ends_at - time.monotonic()) > 0:
+        if event.wait(min(remaining, _SIGNAL_CHECK_SECONDS)):
+            return

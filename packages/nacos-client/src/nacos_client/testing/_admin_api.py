@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ._instances import FakeService, Instances
-from ._naming_api import metadata_of, name_of, view
+from ._naming_api import parse_metadata, parse_service_name, render_instance
 from ._users import User, Users
-from ._wire import Call, Refusal, Reply, failure, page_of, success
+from ._wire import FakeRequest, FakeResponse, Refusal, build_failure, build_page, build_success
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ("AdminRoutes",)
 
-SERVICE = "/v3/admin/ns/service"
-INSTANCE = "/v3/admin/ns/instance"
-NAMESPACE = "/v3/admin/core/namespace"
-NODE = {"ip": "127.0.0.1", "port": 8848, "state": "UP", "address": "127.0.0.1:8848"}
+_SERVICE = "/v3/admin/ns/service"
+_INSTANCE = "/v3/admin/ns/instance"
+_NAMESPACE = "/v3/admin/core/namespace"
+_NODE = {"ip": "127.0.0.1", "port": 8848, "state": "UP", "address": "127.0.0.1:8848"}
 
 
 class AdminRoutes:
-    """Everything of the admin API that is not about documents."""
+    """Handles the admin API, except for documents."""
 
     def __init__(self, documents: Documents, instances: Instances, users: Users) -> None:
         self._documents = documents
@@ -33,25 +33,25 @@ class AdminRoutes:
         self._users = users
         self._namespaces: dict[str, tuple[str, str]] = {"public": ("public", "Default Namespace")}
 
-    def table(self) -> dict[tuple[str, str], Callable[[Call], Reply]]:
+    def build_routes(self) -> dict[tuple[str, str], Callable[[FakeRequest], FakeResponse]]:
         """Method and path to handler."""
         return {
-            ("GET", f"{SERVICE}/list"): self._services,
-            ("GET", f"{SERVICE}/subscribers"): lambda call: page_of(call, []),
-            ("GET", SERVICE): self._service,
-            ("POST", SERVICE): self._create_service,
-            ("PUT", SERVICE): self._update_service,
-            ("DELETE", SERVICE): self._delete_service,
-            ("GET", f"{INSTANCE}/list"): self._all_instances,
-            ("PUT", INSTANCE): self._update_instance,
+            ("GET", f"{_SERVICE}/list"): self._list_services,
+            ("GET", f"{_SERVICE}/subscribers"): lambda request: build_page(request, []),
+            ("GET", _SERVICE): self._read_service,
+            ("POST", _SERVICE): self._create_service,
+            ("PUT", _SERVICE): self._update_service,
+            ("DELETE", _SERVICE): self._delete_service,
+            ("GET", f"{_INSTANCE}/list"): self._list_instances,
+            ("PUT", _INSTANCE): self._update_instance,
             ("PUT", "/v3/admin/ns/health/instance"): self._set_health,
-            ("GET", f"{NAMESPACE}/list"): self._list_namespaces,
-            ("GET", NAMESPACE): self._namespace,
-            ("POST", NAMESPACE): self._create_namespace,
-            ("PUT", NAMESPACE): self._update_namespace,
-            ("DELETE", NAMESPACE): self._delete_namespace,
-            ("GET", "/v3/admin/core/cluster/node/list"): lambda _: success([NODE]),
-            ("GET", "/v3/admin/core/state"): self._state,
+            ("GET", f"{_NAMESPACE}/list"): self._list_namespaces,
+            ("GET", _NAMESPACE): self._read_namespace,
+            ("POST", _NAMESPACE): self._create_namespace,
+            ("PUT", _NAMESPACE): self._update_namespace,
+            ("DELETE", _NAMESPACE): self._delete_namespace,
+            ("GET", "/v3/admin/core/cluster/node/list"): lambda _: build_success([_NODE]),
+            ("GET", "/v3/admin/core/state"): self._read_state,
             ("GET", "/v3/auth/user/list"): self._list_users,
             ("POST", "/v3/auth/user"): self._create_user,
             ("DELETE", "/v3/auth/user"): self._delete_user,
@@ -63,25 +63,25 @@ class AdminRoutes:
             ("DELETE", "/v3/auth/permission"): self._remove_permission,
         }
 
-    def _services(self, call: Call) -> Reply:
+    def _list_services(self, request: FakeRequest) -> FakeResponse:
         self._instances.expire()
-        namespace = call.get("namespaceId", "public")
-        found = [
-            _service_summary(name, list(service.instances.values()))
+        namespace = request.get("namespaceId", "public")
+        services = [
+            _render_service(name, list(service.instances.values()))
             for name, service in sorted(self._instances.services.items())
             if name[0] == namespace
-            and call.get("groupNameParam") in name[1]
-            and call.get("serviceNameParam") in name[2]
-            and not (call.flag("ignoreEmptyService") and not service.instances)
+            and request.get("groupNameParam") in name[1]
+            and request.get("serviceNameParam") in name[2]
+            and not (request.get_flag("ignoreEmptyService") and not service.instances)
         ]
-        return page_of(call, found)
+        return build_page(request, services)
 
-    def _service(self, call: Call) -> Reply:
-        call.need("serviceName")
-        name = name_of(call)
-        service = self._known(name)
+    def _read_service(self, request: FakeRequest) -> FakeResponse:
+        request.require("serviceName")
+        name = parse_service_name(request)
+        service = self._find_service(name)
         clusters: dict[str, object] = {each.cluster: {} for each in service.instances.values()}
-        return success(
+        return build_success(
             {
                 "namespaceId": name[0],
                 "serviceName": name[2],
@@ -93,106 +93,108 @@ class AdminRoutes:
             }
         )
 
-    def _create_service(self, call: Call) -> Reply:
-        call.need("serviceName")
-        name = name_of(call)
-        there = self._instances.services.get(name)
-        if there is not None and (there.created or there.instances):
-            words = f"specified service {name[1]}@@{name[2]} already exists!"
-            return failure(400, 21007, "service already exist", words)
-        # Persistent unless said otherwise: the real server's default, too.
-        service = FakeService(call.flag("ephemeral"), created=True)
+    def _create_service(self, request: FakeRequest) -> FakeResponse:
+        request.require("serviceName")
+        name = parse_service_name(request)
+        existing = self._instances.services.get(name)
+        if existing is not None and (existing.created or existing.instances):
+            message = f"specified service {name[1]}@@{name[2]} already exists!"
+            return build_failure(400, 21007, "service already exist", message)
+        # Persistent by default, as in the real server.
+        service = FakeService(request.get_flag("ephemeral"), created=True)
         self._instances.services[name] = service
-        return self._configure(service, call)
+        return self._configure(service, request)
 
-    def _update_service(self, call: Call) -> Reply:
-        call.need("serviceName")
-        return self._configure(self._known(name_of(call)), call)
+    def _update_service(self, request: FakeRequest) -> FakeResponse:
+        request.require("serviceName")
+        return self._configure(self._find_service(parse_service_name(request)), request)
 
-    def _configure(self, service: FakeService, call: Call) -> Reply:
-        service.metadata = metadata_of(call.get("metadata"))
-        service.protect_threshold = float(call.get("protectThreshold", "0"))
-        return success("ok")
+    def _configure(self, service: FakeService, request: FakeRequest) -> FakeResponse:
+        service.metadata = parse_metadata(request.get("metadata"))
+        service.protect_threshold = float(request.get("protectThreshold", "0"))
+        return build_success("ok")
 
-    def _delete_service(self, call: Call) -> Reply:
-        call.need("serviceName")
-        name = name_of(call)
-        if self._known(name).instances:
-            words = f"Service {name[1]}@@{name[2]} is not empty, can't be delete."
-            return failure(400, 21009, "service delete failure", words)
+    def _delete_service(self, request: FakeRequest) -> FakeResponse:
+        request.require("serviceName")
+        name = parse_service_name(request)
+        if self._find_service(name).instances:
+            message = f"Service {name[1]}@@{name[2]} is not empty, can't be delete."
+            return build_failure(400, 21009, "service delete failure", message)
         del self._instances.services[name]
-        return success("ok")
+        return build_success("ok")
 
-    def _known(self, name: ServiceName) -> FakeService:
+    def _find_service(self, name: ServiceName) -> FakeService:
         self._instances.expire()
         service = self._instances.services.get(name)
         if service is None:
-            words = f"service not found, namespace: {name[0]}, serviceName: {name[1]}@@{name[2]}"
-            raise Refusal(failure(400, 21008, "service not exist", words))
+            message = f"service not found, namespace: {name[0]}, serviceName: {name[1]}@@{name[2]}"
+            raise Refusal(build_failure(400, 21008, "service not exist", message))
         return service
 
-    def _all_instances(self, call: Call) -> Reply:
-        call.need("serviceName")
-        name = name_of(call)
-        cluster = call.get("clusterName", "DEFAULT")
-        found = [each for each in self._instances.of(name) if each.cluster == cluster]
-        if not found:
-            return failure(404, 30000, "server error", f"cluster {cluster} is not found!")
-        return success([view(name, each) for each in found])
+    def _list_instances(self, request: FakeRequest) -> FakeResponse:
+        request.require("serviceName")
+        name = parse_service_name(request)
+        cluster = request.get("clusterName", "DEFAULT")
+        instances = [
+            each for each in self._instances.list_instances(name) if each.cluster == cluster
+        ]
+        if not instances:
+            return build_failure(404, 30000, "server error", f"cluster {cluster} is not found!")
+        return build_success([render_instance(name, each) for each in instances])
 
-    def _instance(self, call: Call) -> FakeInstance:
-        call.need("serviceName", "ip", "port")
-        for each in self._instances.of(name_of(call)):
-            if (each.ip, str(each.port)) == (call.get("ip"), call.get("port")):
+    def _find_instance(self, request: FakeRequest) -> FakeInstance:
+        request.require("serviceName", "ip", "port")
+        for each in self._instances.list_instances(parse_service_name(request)):
+            if (each.ip, str(each.port)) == (request.get("ip"), request.get("port")):
                 return each
-        raise Refusal(failure(404, 20004, "resource not found", "no matched ip found!"))
+        raise Refusal(build_failure(404, 20004, "resource not found", "no matched ip found!"))
 
-    def _update_instance(self, call: Call) -> Reply:
-        instance = self._instance(call)
-        instance.weight = float(call.get("weight", "1.0"))
-        instance.enabled = call.flag("enabled", default=True)
-        instance.metadata = metadata_of(call.get("metadata"))
-        return success("ok")
+    def _update_instance(self, request: FakeRequest) -> FakeResponse:
+        instance = self._find_instance(request)
+        instance.weight = float(request.get("weight", "1.0"))
+        instance.enabled = request.get_flag("enabled", default=True)
+        instance.metadata = parse_metadata(request.get("metadata"))
+        return build_success("ok")
 
-    def _set_health(self, call: Call) -> Reply:
-        self._instance(call)
-        _, group, service = name_of(call)
-        # Every cluster has a TCP check unless told otherwise, and the fake cannot be told.
-        words = f"health check is still working, service: {group}@@{service}, cluster: DEFAULT"
-        return failure(400, 30000, "server error", words)
+    def _set_health(self, request: FakeRequest) -> FakeResponse:
+        self._find_instance(request)
+        _, group, service = parse_service_name(request)
+        # Every cluster has a TCP check by default, and the fake has no way to change that.
+        message = f"health check is still working, service: {group}@@{service}, cluster: DEFAULT"
+        return build_failure(400, 30000, "server error", message)
 
-    def _list_namespaces(self, _: Call) -> Reply:
-        return success([self._namespace_view(each) for each in self._namespaces])
+    def _list_namespaces(self, _: FakeRequest) -> FakeResponse:
+        return build_success([self._render_namespace(each) for each in self._namespaces])
 
-    def _namespace(self, call: Call) -> Reply:
-        return success(self._namespace_view(self._known_namespace(call)))
+    def _read_namespace(self, request: FakeRequest) -> FakeResponse:
+        return build_success(self._render_namespace(self._find_namespace(request)))
 
-    def _create_namespace(self, call: Call) -> Reply:
-        call.need("namespaceId", "namespaceName")
-        if call.get("namespaceId") in self._namespaces:
-            words = f"namespaceId [{call.get('namespaceId')}] already exist"
-            return failure(400, 22002, "namespace already exist", words)
-        return self._name_namespace(call.get("namespaceId"), call)
+    def _create_namespace(self, request: FakeRequest) -> FakeResponse:
+        request.require("namespaceId", "namespaceName")
+        if request.get("namespaceId") in self._namespaces:
+            message = f"namespaceId [{request.get('namespaceId')}] already exist"
+            return build_failure(400, 22002, "namespace already exist", message)
+        return self._store_namespace(request.get("namespaceId"), request)
 
-    def _update_namespace(self, call: Call) -> Reply:
-        return self._name_namespace(self._known_namespace(call), call)
+    def _update_namespace(self, request: FakeRequest) -> FakeResponse:
+        return self._store_namespace(self._find_namespace(request), request)
 
-    def _name_namespace(self, namespace: str, call: Call) -> Reply:
-        self._namespaces[namespace] = (call.get("namespaceName"), call.get("namespaceDesc"))
-        return success(True)
+    def _store_namespace(self, namespace: str, request: FakeRequest) -> FakeResponse:
+        self._namespaces[namespace] = (request.get("namespaceName"), request.get("namespaceDesc"))
+        return build_success(True)
 
-    def _delete_namespace(self, call: Call) -> Reply:
-        self._namespaces.pop(call.get("namespaceId"), None)
-        return success(True)
+    def _delete_namespace(self, request: FakeRequest) -> FakeResponse:
+        self._namespaces.pop(request.get("namespaceId"), None)
+        return build_success(True)
 
-    def _known_namespace(self, call: Call) -> str:
-        namespace = call.get("namespaceId")
+    def _find_namespace(self, request: FakeRequest) -> str:
+        namespace = request.get("namespaceId")
         if namespace not in self._namespaces:
-            words = f"namespaceId [ {namespace} ] not exist"
-            raise Refusal(failure(404, 22001, "namespace not exist", words))
+            message = f"namespaceId [ {namespace} ] not exist"
+            raise Refusal(build_failure(404, 22001, "namespace not exist", message))
         return namespace
 
-    def _namespace_view(self, namespace: str) -> dict[str, Any]:
+    def _render_namespace(self, namespace: str) -> dict[str, Any]:
         name, description = self._namespaces[namespace]
         return {
             "namespace": namespace,
@@ -203,8 +205,8 @@ class AdminRoutes:
             "type": 0 if namespace == "public" else 1,
         }
 
-    def _state(self, _: Call) -> Reply:
-        return success(
+    def _read_state(self, _: FakeRequest) -> FakeResponse:
+        return build_success(
             {
                 "version": "3.1.0-FAKE",
                 "startup_mode": "standalone",
@@ -213,59 +215,60 @@ class AdminRoutes:
             }
         )
 
-    def _list_users(self, call: Call) -> Reply:
-        return page_of(
-            call, [{"username": name, "password": "$2a$10$hash"} for name in self._users.known]
+    def _list_users(self, request: FakeRequest) -> FakeResponse:
+        return build_page(
+            request,
+            [{"username": name, "password": "$2a$10$hash"} for name in self._users.accounts],
         )
 
-    def _create_user(self, call: Call) -> Reply:
-        call.need("username", "password")
-        if call.get("username") in self._users.known:
+    def _create_user(self, request: FakeRequest) -> FakeResponse:
+        request.require("username", "password")
+        if request.get("username") in self._users.accounts:
             # The real server's auth filter swallows the exception.
-            return Reply(200)
-        self._users.known[call.get("username")] = User(call.get("password"), admin=False)
-        return success("create user ok!")
+            return FakeResponse(200)
+        self._users.accounts[request.get("username")] = User(request.get("password"), admin=False)
+        return build_success("create user ok!")
 
-    def _delete_user(self, call: Call) -> Reply:
-        self._users.known.pop(call.get("username"), None)
-        return success("delete user ok!")
+    def _delete_user(self, request: FakeRequest) -> FakeResponse:
+        self._users.accounts.pop(request.get("username"), None)
+        return build_success("delete user ok!")
 
-    def _list_roles(self, call: Call) -> Reply:
-        admins = [(name, "ROLE_ADMIN") for name, user in self._users.known.items() if user.admin]
+    def _list_roles(self, request: FakeRequest) -> FakeResponse:
+        admins = [(name, "ROLE_ADMIN") for name, user in self._users.accounts.items() if user.admin]
         pairs = admins + sorted(self._users.roles)
-        return page_of(call, [{"role": role, "username": name} for name, role in pairs])
+        return build_page(request, [{"role": role, "username": name} for name, role in pairs])
 
-    def _add_role(self, call: Call) -> Reply:
-        call.need("role", "username")
-        self._users.roles.add((call.get("username"), call.get("role")))
-        return success("add role ok!")
+    def _add_role(self, request: FakeRequest) -> FakeResponse:
+        request.require("role", "username")
+        self._users.roles.add((request.get("username"), request.get("role")))
+        return build_success("add role ok!")
 
-    def _remove_role(self, call: Call) -> Reply:
-        self._users.roles.discard((call.get("username"), call.get("role")))
-        return success(f"delete role of user {call.get('username')} ok!")
+    def _remove_role(self, request: FakeRequest) -> FakeResponse:
+        self._users.roles.discard((request.get("username"), request.get("role")))
+        return build_success(f"delete role of user {request.get('username')} ok!")
 
-    def _list_permissions(self, call: Call) -> Reply:
+    def _list_permissions(self, request: FakeRequest) -> FakeResponse:
         rows = [
             {"role": role, "resource": resource, "action": action}
             for role, resource, action in sorted(self._users.permissions)
         ]
-        return page_of(call, rows)
+        return build_page(request, rows)
 
-    def _add_permission(self, call: Call) -> Reply:
-        call.need("role", "resource", "action")
-        self._users.permissions.add(_permission(call))
-        return success("add permission ok!")
+    def _add_permission(self, request: FakeRequest) -> FakeResponse:
+        request.require("role", "resource", "action")
+        self._users.permissions.add(_parse_permission(request))
+        return build_success("add permission ok!")
 
-    def _remove_permission(self, call: Call) -> Reply:
-        self._users.permissions.discard(_permission(call))
-        return success("delete permission ok!")
-
-
-def _permission(call: Call) -> tuple[str, str, str]:
-    return (call.get("role"), call.get("resource"), call.get("action"))
+    def _remove_permission(self, request: FakeRequest) -> FakeResponse:
+        self._users.permissions.discard(_parse_permission(request))
+        return build_success("delete permission ok!")
 
 
-def _service_summary(name: ServiceName, instances: list[FakeInstance]) -> dict[str, Any]:
+def _parse_permission(request: FakeRequest) -> tuple[str, str, str]:
+    return (request.get("role"), request.get("resource"), request.get("action"))
+
+
+def _render_service(name: ServiceName, instances: list[FakeInstance]) -> dict[str, Any]:
     return {
         "name": name[2],
         "groupName": name[1],

@@ -1,4 +1,4 @@
-"""The fake's lists, history and transfer of documents."""
+"""The fake's search, history and transfer of documents."""
 
 from __future__ import annotations
 
@@ -8,62 +8,62 @@ import re
 import zipfile
 from typing import TYPE_CHECKING, Any
 
-from ._config_api import key_of
-from ._documents import Document, Documents, Entry, Key
-from ._wire import Call, Reply, failure, page_of, success
+from ._config_api import parse_key
+from ._documents import Document, Documents, HistoryEntry, Key
+from ._wire import FakeRequest, FakeResponse, build_failure, build_page, build_success
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 __all__ = ("ConfigAdminRoutes",)
 
-METADATA = ".metadata.yml"
-NOTHING = {"succCount": 0, "skipCount": 0}
+_METADATA = ".metadata.yml"
+_NOTHING_STORED = {"succCount": 0, "skipCount": 0}
 
 
 class ConfigAdminRoutes:
-    """Searches, history, import, export and clone as the server does them."""
+    """Handles searches, history, import, export and clone as the server does."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
-    def table(self) -> dict[tuple[str, str], Callable[[Call], Reply]]:
+    def build_routes(self) -> dict[tuple[str, str], Callable[[FakeRequest], FakeResponse]]:
         """Method and path to handler."""
         return {
             ("GET", "/v3/admin/cs/config/list"): self._search,
             ("GET", "/v3/admin/cs/config/export"): self._export,
             ("POST", "/v3/admin/cs/config/import"): self._import,
             ("POST", "/v3/admin/cs/config/clone"): self._clone,
-            ("GET", "/v3/admin/cs/history/list"): self._history,
-            ("GET", "/v3/admin/cs/history"): self._version,
+            ("GET", "/v3/admin/cs/history/list"): self._list_history,
+            ("GET", "/v3/admin/cs/history"): self._read_version,
         }
 
-    def _search(self, call: Call) -> Reply:
-        namespace = call.get("namespaceId", "public")
-        kinds = [kind for kind in call.get("type").split(",") if kind]
-        found = [
-            _summary(key, document)
+    def _search(self, request: FakeRequest) -> FakeResponse:
+        namespace = request.get("namespaceId", "public")
+        kinds = [kind for kind in request.get("type").split(",") if kind]
+        summaries = [
+            _render_summary(key, document)
             for key, document in sorted(self._documents.stored.items())
             if key[0] == namespace
-            and _fits(call.get("groupName"), key[1])
-            and _fits(call.get("dataId"), key[2])
+            and _matches(request.get("groupName"), key[1])
+            and _matches(request.get("dataId"), key[2])
             and (not kinds or document.type in kinds)
-            and call.get("appName") in {"", document.app}
-            and set(filter(None, call.get("configTags").split(",")))
+            and request.get("appName") in {"", document.app}
+            and set(filter(None, request.get("configTags").split(",")))
             <= set(document.tags.split(","))
         ]
-        return page_of(call, found)
+        return build_page(request, summaries)
 
-    def _history(self, call: Call) -> Reply:
-        call.need("dataId", "groupName")
-        key = key_of(call)
+    def _list_history(self, request: FakeRequest) -> FakeResponse:
+        request.require("dataId", "groupName")
+        key = parse_key(request)
         newest_first = reversed([each for each in self._documents.history if each.key == key])
-        return page_of(call, [_entry(each) for each in newest_first])
+        return build_page(request, [_render_entry(each) for each in newest_first])
 
-    def _version(self, call: Call) -> Reply:
-        call.need("dataId", "groupName", "nid")
+    def _read_version(self, request: FakeRequest) -> FakeResponse:
+        request.require("dataId", "groupName", "nid")
         for each in self._documents.history:
-            if str(each.number) == call.get("nid"):
+            if str(each.number) == request.get("nid"):
                 content = each.document.content
                 extra = {"type": each.document.type, "src_user": "nacos"}
                 more = {
@@ -73,16 +73,16 @@ class ConfigAdminRoutes:
                     "grayName": "",
                     "extInfo": json.dumps(extra),
                 }
-                return success({**_entry(each), **more})
-        return failure(400, 20002, "parameter validate error", "Source must not be null")
+                return build_success({**_render_entry(each), **more})
+        return build_failure(400, 20002, "parameter validate error", "Source must not be null")
 
-    def _export(self, call: Call) -> Reply:
-        wanted = set(call.get("ids").split(","))
+    def _export(self, request: FakeRequest) -> FakeResponse:
+        selected = set(request.get("ids").split(","))
         file = io.BytesIO()
         described = ["metadata:"]
         with zipfile.ZipFile(file, "w") as archive:
             for (_, group, data_id), document in self._documents.stored.items():
-                if str(document.config_id) in wanted:
+                if str(document.config_id) in selected:
                     archive.writestr(f"{group}/{data_id}", document.content)
                     described += [
                         f"- appName: {document.app}",
@@ -91,70 +91,72 @@ class ConfigAdminRoutes:
                         f"  group: {group}",
                         f"  type: {document.type}",
                     ]
-            archive.writestr(METADATA, "\n".join(described) + "\n")
-        return Reply(200, file.getvalue(), {"content-type": "application/octet-stream"})
+            archive.writestr(_METADATA, "\n".join(described) + "\n")
+        return FakeResponse(200, file.getvalue(), {"content-type": "application/octet-stream"})
 
-    def _import(self, call: Call) -> Reply:
-        payload = call.body.split(b"\r\n\r\n", 1)[-1].rpartition(b"\r\n--")[0]
+    def _import(self, request: FakeRequest) -> FakeResponse:
+        payload = request.body.split(b"\r\n\r\n", 1)[-1].rpartition(b"\r\n--")[0]
         try:
             with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-                if METADATA not in archive.namelist():
-                    return failure(200, 100002, "metadata illegal", NOTHING)
+                if _METADATA not in archive.namelist():
+                    return build_failure(200, 100002, "metadata illegal", _NOTHING_STORED)
                 files = {
                     name: archive.read(name).decode()
                     for name in archive.namelist()
-                    if name != METADATA
+                    if name != _METADATA
                 }
         except zipfile.BadZipFile:
-            return failure(200, 100003, "parsing data failed", NOTHING)
-        namespace = call.get("namespaceId", "public")
+            return build_failure(200, 100003, "parsing data failed", _NOTHING_STORED)
+        namespace = request.get("namespaceId", "public")
         keys = ((namespace, *name.split("/", 1)) for name in files)
-        now = _documents_of(keys, files.values())
-        return self._take_over(now, call.get("policy"))
+        now = _build_documents(keys, files.values())
+        return self._store_all(now, request.get("policy"))
 
-    def _clone(self, call: Call) -> Reply:
+    def _clone(self, request: FakeRequest) -> FakeResponse:
         by_id = {each.config_id: each for each in self._documents.stored.values()}
-        namespace = call.get("namespaceId", "public")
-        wanted: dict[Key, Document] = {}
-        for item in json.loads(call.body):
+        namespace = request.get("namespaceId", "public")
+        selected: dict[Key, Document] = {}
+        for item in json.loads(request.body):
             document = by_id.get(item["configId"])
             if document is not None:
-                wanted[namespace, item["targetGroupName"], item["targetDataId"]] = document
-        if not wanted:
-            return failure(200, 100005, "Imported file data is empty", NOTHING)
-        return self._take_over(wanted, call.get("policy"))
+                selected[namespace, item["targetGroupName"], item["targetDataId"]] = document
+        if not selected:
+            return build_failure(200, 100005, "Imported file data is empty", _NOTHING_STORED)
+        return self._store_all(selected, request.get("policy"))
 
-    def _take_over(self, documents: dict[Key, Document], policy: str) -> Reply:
-        done, skipped, failed = 0, 0, []
+    def _store_all(self, documents: dict[Key, Document], policy: str) -> FakeResponse:
+        stored, skipped, failed = 0, 0, []
         for key, document in documents.items():
-            there = key in self._documents.stored
-            if there and policy == "SKIP":
+            exists = key in self._documents.stored
+            if exists and policy == "SKIP":
                 skipped += 1
-            elif there and policy != "OVERWRITE":
+            elif exists and policy != "OVERWRITE":
                 failed.append({"dataId": key[2], "group": key[1]})
                 break
             else:
                 self._documents.write(key, document)
-                done += 1
-        told: dict[str, Any] = {"succCount": done, "skipCount": skipped}
+                stored += 1
+        counts: dict[str, Any] = {"succCount": stored, "skipCount": skipped}
         if failed:
-            told["failData"] = failed
-        return success(told)
+            counts["failData"] = failed
+        return build_success(counts)
 
 
-def _documents_of(keys: Iterable[tuple[str, ...]], contents: Iterable[str]) -> dict[Key, Document]:
+def _build_documents(
+    keys: Iterable[tuple[str, ...]], contents: Iterable[str]
+) -> dict[Key, Document]:
     return {
         (key[0], key[1], key[2]): Document(content, key[2].rpartition(".")[2], 1, 1)
         for key, content in zip(keys, contents, strict=True)
     }
 
 
-def _fits(pattern: str, name: str) -> bool:
+def _matches(pattern: str, name: str) -> bool:
     expression = re.escape(pattern).replace(r"\*", ".*")
     return not pattern or re.fullmatch(expression, name) is not None
 
 
-def _summary(key: Key, document: Document) -> dict[str, Any]:
+def _render_summary(key: Key, document: Document) -> dict[str, Any]:
     return {
         "id": str(document.config_id),
         "namespaceId": key[0],
@@ -168,7 +170,7 @@ def _summary(key: Key, document: Document) -> dict[str, Any]:
     }
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def _render_entry(entry: HistoryEntry) -> dict[str, Any]:
     return {
         "id": str(entry.number),
         "namespaceId": entry.key[0],

@@ -8,50 +8,50 @@ import time
 from typing import TYPE_CHECKING
 
 from ._documents import Beta, Document, Documents, Key
-from ._wire import Call, Refusal, Reply, failure, success, text
+from ._wire import FakeRequest, FakeResponse, Refusal, build_failure, build_success, build_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ("ConfigRoutes",)
 
-TYPES = frozenset({"text", "json", "xml", "yaml", "html", "properties", "toml"})
-NOT_FOUND = "resource not found"
+_CONTENT_TYPES = frozenset({"text", "json", "xml", "yaml", "html", "properties", "toml"})
+_NOT_FOUND = "resource not found"
 _LEGAL = re.compile(r"[a-zA-Z0-9\-_:.]*")
 
 
 class ConfigRoutes:
-    """Reads and writes documents as the server does."""
+    """Handles reads and writes of documents as the server does."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
-    def table(self) -> dict[tuple[str, str], Callable[[Call], Reply]]:
+    def build_routes(self) -> dict[tuple[str, str], Callable[[FakeRequest], FakeResponse]]:
         """Method and path to handler."""
         return {
             ("GET", "/v3/client/cs/config"): self._read,
             ("GET", "/v3/admin/cs/config"): self._read_stored,
             ("POST", "/v3/admin/cs/config"): self._publish,
             ("DELETE", "/v3/admin/cs/config"): self._delete,
-            ("GET", "/v3/admin/cs/config/beta"): self._beta,
-            ("DELETE", "/v3/admin/cs/config/beta"): self._stop_beta,
+            ("GET", "/v3/admin/cs/config/beta"): self._read_beta,
+            ("DELETE", "/v3/admin/cs/config/beta"): self._delete_beta,
         }
 
-    def _read(self, call: Call) -> Reply:
+    def _read(self, request: FakeRequest) -> FakeResponse:
         for name in ("dataId", "groupName"):
-            if not call.get(name):
-                # This controller answers in plain text, unlike all others.
-                words = f"caused: Required parameter '{name}' type String is not present;"
-                return text(400, words)
-        key = key_of(call)
-        document = self._documents.visible(key)
+            if not request.get(name):
+                # Unlike all others, this controller responds in plain text.
+                message = f"caused: Required parameter '{name}' type String is not present;"
+                return build_text(400, message)
+        key = parse_key(request)
+        document = self._documents.read_cached(key)
         beta = self._documents.betas.get(key)
-        for_me = beta is not None and call.peer in beta.ips
-        if beta is not None and for_me:
+        is_beta = beta is not None and request.peer in beta.ips
+        if beta is not None and is_beta:
             document = beta.document
         if document is None:
-            return failure(200, 20004, NOT_FOUND)
-        return success(
+            return build_failure(200, 20004, _NOT_FOUND)
+        return build_success(
             {
                 "resultCode": 200,
                 "errorCode": 0,
@@ -63,18 +63,20 @@ class ConfigRoutes:
                 "md5": document.md5,
                 "lastModified": document.modified_ms,
                 "tag": None,
-                "beta": for_me,
+                "beta": is_beta,
                 "success": True,
             }
         )
 
-    def _read_stored(self, call: Call) -> Reply:
-        call.need("dataId", "groupName")
-        namespace, group, data_id = key = key_of(call)
+    def _read_stored(self, request: FakeRequest) -> FakeResponse:
+        request.require("dataId", "groupName")
+        namespace, group, data_id = key = parse_key(request)
         document = self._documents.stored.get(key)
         if document is None:
-            return failure(404, 20004, NOT_FOUND, "Config not exist, please publish Config first.")
-        return success(
+            return build_failure(
+                404, 20004, _NOT_FOUND, "Config not exist, please publish Config first."
+            )
+        return build_success(
             {
                 "id": str(document.config_id),
                 "namespaceId": namespace,
@@ -89,46 +91,46 @@ class ConfigRoutes:
                 "desc": document.desc or None,
                 "encryptedDataKey": document.encrypted_data_key,
                 "createUser": "nacos",
-                "createIp": call.peer,
+                "createIp": request.peer,
                 "configTags": document.tags or None,
             }
         )
 
-    def _publish(self, call: Call) -> Reply:
-        call.need("dataId", "groupName", "content")
-        key = key_of(call)
-        earlier = self._documents.stored.get(key)
-        expected = call.headers.get("casmd5", "")
-        if expected and (earlier is None or earlier.md5 != expected):
-            lost = "Cas publish fail, server md5 may have changed."
-            return failure(500, 20005, "resource conflict", lost)
+    def _publish(self, request: FakeRequest) -> FakeResponse:
+        request.require("dataId", "groupName", "content")
+        key = parse_key(request)
+        previous = self._documents.stored.get(key)
+        expected = request.headers.get("casmd5", "")
+        if expected and (previous is None or previous.md5 != expected):
+            detail = "Cas publish fail, server md5 may have changed."
+            return build_failure(500, 20005, "resource conflict", detail)
         now = int(time.time() * 1000)
-        kind = call.get("type")
+        kind = request.get("type")
         document = Document(
-            content=call.get("content"),
-            type=kind if kind in TYPES else "text",
+            content=request.get("content"),
+            type=kind if kind in _CONTENT_TYPES else "text",
             modified_ms=now,
-            created_ms=earlier.created_ms if earlier else now,
-            encrypted_data_key=call.get("encryptedDataKey"),
-            desc=call.get("desc") or (earlier.desc if earlier else ""),
-            tags=call.get("configTags") or (earlier.tags if earlier else ""),
-            app=call.get("appName") or (earlier.app if earlier else ""),
+            created_ms=previous.created_ms if previous else now,
+            encrypted_data_key=request.get("encryptedDataKey"),
+            desc=request.get("desc") or (previous.desc if previous else ""),
+            tags=request.get("configTags") or (previous.tags if previous else ""),
+            app=request.get("appName") or (previous.app if previous else ""),
         )
-        beta_ips = call.headers.get("betaips", "")
+        beta_ips = request.headers.get("betaips", "")
         if beta_ips:
             self._documents.betas[key] = Beta(document, tuple(beta_ips.split(",")))
-        elif not call.get("tag"):
+        elif not request.get("tag"):
             self._documents.write(key, document)
-        return success(True)
+        return build_success(True)
 
-    def _beta(self, call: Call) -> Reply:
-        call.need("dataId", "groupName")
-        namespace, group, data_id = key = key_of(call)
+    def _read_beta(self, request: FakeRequest) -> FakeResponse:
+        request.require("dataId", "groupName")
+        namespace, group, data_id = key = parse_key(request)
         beta = self._documents.betas.get(key)
         if beta is None:
-            return failure(404, 20004, NOT_FOUND, "Config is not in beta.")
+            return build_failure(404, 20004, _NOT_FOUND, "Config is not in beta.")
         rule = {"type": "beta", "version": "1.0.0", "expr": ",".join(beta.ips)}
-        return success(
+        return build_success(
             {
                 "id": "1",
                 "namespaceId": namespace,
@@ -142,25 +144,25 @@ class ConfigRoutes:
             }
         )
 
-    def _stop_beta(self, call: Call) -> Reply:
-        call.need("dataId", "groupName")
-        self._documents.betas.pop(key_of(call), None)
-        return success(True)
+    def _delete_beta(self, request: FakeRequest) -> FakeResponse:
+        request.require("dataId", "groupName")
+        self._documents.betas.pop(parse_key(request), None)
+        return build_success(True)
 
-    def _delete(self, call: Call) -> Reply:
-        call.need("dataId", "groupName")
-        self._documents.write(key_of(call), None)
-        return success(True)
+    def _delete(self, request: FakeRequest) -> FakeResponse:
+        request.require("dataId", "groupName")
+        self._documents.write(parse_key(request), None)
+        return build_success(True)
 
 
-def key_of(call: Call) -> Key:
-    """The document a call names, with the server's parameter check."""
+def parse_key(request: FakeRequest) -> Key:
+    """The document that a request names, with the server's parameter check."""
     for name in ("dataId", "groupName"):
-        if not _LEGAL.fullmatch(call.get(name)):
+        if not _LEGAL.fullmatch(request.get(name)):
             raise Refusal(
-                text(
+                build_text(
                     400,
                     f"Param '{name}' is illegal, illegal characters should not appear in the param.\n",
                 )
             )
-    return (call.get("namespaceId", "public"), call.get("groupName"), call.get("dataId"))
+    return (request.get("namespaceId", "public"), request.get("groupName"), request.get("dataId"))

@@ -6,8 +6,15 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from ._instances import DELETE, INTERVAL, TIMEOUT, FakeInstance, Instances, ServiceName
-from ._wire import Call, Refusal, Reply, failure, success
+from ._instances import (
+    BEAT_INTERVAL,
+    BEAT_TIMEOUT,
+    DELETE_TIMEOUT,
+    FakeInstance,
+    Instances,
+    ServiceName,
+)
+from ._wire import FakeRequest, FakeResponse, Refusal, build_failure, build_success
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,13 +23,13 @@ __all__ = ("NamingRoutes",)
 
 
 class NamingRoutes:
-    """Registers and lists instances as the server does."""
+    """Handles registrations, heartbeats and lists as the server does."""
 
     def __init__(self, instances: Instances, clock: Callable[[], float]) -> None:
         self._instances = instances
         self._clock = clock
 
-    def table(self) -> dict[tuple[str, str], Callable[[Call], Reply]]:
+    def build_routes(self) -> dict[tuple[str, str], Callable[[FakeRequest], FakeResponse]]:
         """Method and path to handler."""
         return {
             ("POST", "/v3/client/ns/instance"): self._register_or_beat,
@@ -30,64 +37,74 @@ class NamingRoutes:
             ("GET", "/v3/client/ns/instance/list"): self._list,
         }
 
-    def _register_or_beat(self, call: Call) -> Reply:
-        call.need("serviceName", "ip", "port")
-        name, ip, port = name_of(call), call.get("ip"), int(call.get("port"))
-        if call.flag("heartBeat"):
+    def _register_or_beat(self, request: FakeRequest) -> FakeResponse:
+        request.require("serviceName", "ip", "port")
+        name, ip, port = parse_service_name(request), request.get("ip"), int(request.get("port"))
+        if request.get_flag("heartBeat"):
             if self._instances.beat(name, ip, port):
-                return success("ok")
-            return failure(200, 21003, "instance not found")
-        instance = self._instance(call, ip, port)
+                return build_success("ok")
+            return build_failure(200, 21003, "instance not found")
+        instance = self._parse_instance(request, ip, port)
         if self._instances.register(name, instance):
-            return success("ok")
+            return build_success("ok")
         kinds = ("ephemeral", "persistent")
-        new, there = kinds if instance.ephemeral else kinds[::-1]
-        words = (
-            f"errCode: 400, errMsg: Current service {name[1]}@@{name[2]} is {there} service, "
+        new, present = kinds if instance.ephemeral else kinds[::-1]
+        message = (
+            f"errCode: 400, errMsg: Current service {name[1]}@@{name[2]} is {present} service, "
             f"can't register {new} instance. "
         )
-        return failure(400, 30000, "server error", words)
+        return build_failure(400, 30000, "server error", message)
 
-    def _instance(self, call: Call, ip: str, port: int) -> FakeInstance:
-        weight = float(call.get("weight", "1.0"))
+    def _parse_instance(self, request: FakeRequest, ip: str, port: int) -> FakeInstance:
+        weight = float(request.get("weight", "1.0"))
         if not (math.isfinite(weight) and 0 <= weight <= 10000):
-            words = "instance format invalid: The weights range from 0.0 to 10000.0"
-            raise Refusal(failure(400, 21001, "weight error", words))
+            message = "instance format invalid: The weights range from 0.0 to 10000.0"
+            raise Refusal(build_failure(400, 21001, "weight error", message))
         instance = FakeInstance(
             ip=ip,
             port=port,
             weight=weight,
-            enabled=call.flag("enabled", default=True),
-            ephemeral=call.flag("ephemeral", default=True),
-            cluster=call.get("clusterName", "DEFAULT"),
-            metadata=metadata_of(call.get("metadata")),
-            beaten_at=self._clock(),
-            healthy=call.flag("healthy", default=True),
+            enabled=request.get_flag("enabled", default=True),
+            ephemeral=request.get_flag("ephemeral", default=True),
+            cluster=request.get("clusterName", "DEFAULT"),
+            metadata=parse_metadata(request.get("metadata")),
+            last_beat_at=self._clock(),
+            healthy=request.get_flag("healthy", default=True),
         )
-        shortest = min(instance.milliseconds(TIMEOUT, 15000), instance.milliseconds(DELETE, 30000))
-        if shortest < instance.milliseconds(INTERVAL, 5000):
-            words = "Instance 'heart beat interval' must less than 'heart beat timeout'"
-            raise Refusal(failure(400, 21004, "instance error", words))
+        shortest = min(
+            instance.get_milliseconds(BEAT_TIMEOUT, 15000),
+            instance.get_milliseconds(DELETE_TIMEOUT, 30000),
+        )
+        if shortest < instance.get_milliseconds(BEAT_INTERVAL, 5000):
+            message = "Instance 'heart beat interval' must less than 'heart beat timeout'"
+            raise Refusal(build_failure(400, 21004, "instance error", message))
         return instance
 
-    def _deregister(self, call: Call) -> Reply:
-        call.need("serviceName", "ip", "port")
-        ephemeral = call.flag("ephemeral", default=True)
-        port = int(call.get("port"))
-        self._instances.remove(name_of(call), call.get("ip"), port, ephemeral=ephemeral)
-        return success("ok")
+    def _deregister(self, request: FakeRequest) -> FakeResponse:
+        request.require("serviceName", "ip", "port")
+        ephemeral = request.get_flag("ephemeral", default=True)
+        port = int(request.get("port"))
+        self._instances.remove(
+            parse_service_name(request), request.get("ip"), port, ephemeral=ephemeral
+        )
+        return build_success("ok")
 
-    def _list(self, call: Call) -> Reply:
-        call.need("serviceName")
-        name = name_of(call)
-        # Servers up to 3.2.0 take no cluster for DEFAULT, and ignore healthyOnly.
-        clusters = call.get("clusterName", "DEFAULT").split(",")
-        found = self._instances.of(name)
-        return success([view(name, i) for i in found if i.enabled and i.cluster in clusters])
+    def _list(self, request: FakeRequest) -> FakeResponse:
+        request.require("serviceName")
+        name = parse_service_name(request)
+        # Without a cluster, servers up to 3.2.0 list DEFAULT only; they ignore healthyOnly.
+        clusters = request.get("clusterName", "DEFAULT").split(",")
+        return build_success(
+            [
+                render_instance(name, each)
+                for each in self._instances.list_instances(name)
+                if each.enabled and each.cluster in clusters
+            ]
+        )
 
 
-def view(name: ServiceName, instance: FakeInstance) -> dict[str, Any]:
-    """An instance as lists show it."""
+def render_instance(name: ServiceName, instance: FakeInstance) -> dict[str, Any]:
+    """An instance as an entry of a list."""
     return {
         "ip": instance.ip,
         "port": instance.port,
@@ -98,23 +115,23 @@ def view(name: ServiceName, instance: FakeInstance) -> dict[str, Any]:
         "clusterName": instance.cluster,
         "serviceName": f"{name[1]}@@{name[2]}",
         "metadata": instance.metadata,
-        "instanceHeartBeatInterval": instance.milliseconds(INTERVAL, 5000),
-        "instanceHeartBeatTimeOut": instance.milliseconds(TIMEOUT, 15000),
-        "ipDeleteTimeout": instance.milliseconds(DELETE, 30000),
+        "instanceHeartBeatInterval": instance.get_milliseconds(BEAT_INTERVAL, 5000),
+        "instanceHeartBeatTimeOut": instance.get_milliseconds(BEAT_TIMEOUT, 15000),
+        "ipDeleteTimeout": instance.get_milliseconds(DELETE_TIMEOUT, 30000),
     }
 
 
-def name_of(call: Call) -> ServiceName:
-    """The service a call names."""
+def parse_service_name(request: FakeRequest) -> ServiceName:
+    """The service that a request names."""
     return (
-        call.get("namespaceId", "public"),
-        call.get("groupName", "DEFAULT_GROUP"),
-        call.get("serviceName"),
+        request.get("namespaceId", "public"),
+        request.get("groupName", "DEFAULT_GROUP"),
+        request.get("serviceName"),
     )
 
 
-def metadata_of(text: str) -> dict[str, str]:
-    """Labels from JSON, or the fallback `k=v,k2=v2`."""
+def parse_metadata(text: str) -> dict[str, str]:
+    """Metadata from JSON, or from pairs like `k=v,k2=v2`."""
     if not text:
         return {}
     try:

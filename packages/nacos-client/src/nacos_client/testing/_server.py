@@ -13,11 +13,18 @@ from ._admin_api import AdminRoutes
 from ._config_admin_api import ConfigAdminRoutes
 from ._config_api import ConfigRoutes
 from ._documents import Documents
+from ._http_server import HttpServer
 from ._instances import Instances
-from ._listener import Listener
 from ._naming_api import NamingRoutes
 from ._users import LOGIN_PATHS, User, Users
-from ._wire import Call, Refusal, Reply, failure, spring_error, success
+from ._wire import (
+    FakeRequest,
+    FakeResponse,
+    Refusal,
+    build_failure,
+    build_spring_error,
+    build_success,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -28,14 +35,14 @@ __all__ = ("FakeNacosServer", "Fault", "ManualClock")
 FaultKind = Literal[
     "drop", "delay", "error", "forbidden", "token", "empty", "garbage", "html", "not_found"
 ]
-MOST_REQUESTS_KEPT = 10_000
-READINESS = frozenset(
+_MAX_REQUESTS_KEPT = 10_000
+_STATE_PATHS = frozenset(
     {"/v3/admin/core/state", "/v3/admin/core/state/liveness", "/v3/admin/core/state/readiness"}
 )
 
 
 class ManualClock:
-    """A clock that a test moves; starts at 1000 seconds."""
+    """A clock that a test advances; it starts at 1000 seconds."""
 
     def __init__(self) -> None:
         self._now = 1000.0
@@ -44,20 +51,20 @@ class ManualClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock forward by so many seconds."""
         self._now += seconds
 
 
 @dataclass(slots=True)
 class Fault:
-    """What the server does instead of answering.
+    """A fault that the server injects instead of its usual response.
 
     Attributes:
-        kind: `drop` the connection, `delay` the answer by `seconds`, or answer with an `error`
+        kind: `drop` the connection, `delay` the response by `seconds`, or respond with an `error`
             500, a `forbidden` 403 (no permission), a refused `token` 403, an `empty` 200,
             `garbage` that is not JSON, a proxy's `html` page, or a `not_found` 200/20004.
         path: only requests whose path contains this.
-        times: how many requests it hits.
+        times: the number of requests it still hits.
     """
 
     kind: FaultKind
@@ -75,9 +82,9 @@ class FakeNacosServer:
         username: the administrator's name.
         password: the administrator's password.
         auth: whether calls need a token.
-        clock: moves instance expiry, tokens and publish delay; seconds, monotonic.
-        publish_delay_seconds: until a published document is seen by clients.
-        token_seconds: how long a token lives.
+        clock: monotonic seconds, for instance expiry, tokens and publish delay.
+        publish_delay_seconds: until clients see a published document.
+        token_seconds: the lifetime of a token.
     """
 
     def __init__(
@@ -92,25 +99,25 @@ class FakeNacosServer:
     ) -> None:
         self.username = username
         self.password = password
-        self.requests: deque[tuple[str, str]] = deque(maxlen=MOST_REQUESTS_KEPT)
+        self.requests: deque[tuple[str, str]] = deque(maxlen=_MAX_REQUESTS_KEPT)
         self._clock = clock
         self._lock = threading.Lock()
         self._documents = Documents(clock, publish_delay_seconds)
         self._instances = Instances(clock)
         self._users = Users(clock, token_seconds)
         self._users.enabled = auth
-        self._users.known[username] = User(password, admin=True)
+        self._users.accounts[username] = User(password, admin=True)
         self._faults: list[Fault] = []
-        self._routes: dict[tuple[str, str], Callable[[Call], Reply]] = {
-            **ConfigRoutes(self._documents).table(),
-            **ConfigAdminRoutes(self._documents).table(),
-            **NamingRoutes(self._instances, clock).table(),
-            **AdminRoutes(self._documents, self._instances, self._users).table(),
+        self._routes: dict[tuple[str, str], Callable[[FakeRequest], FakeResponse]] = {
+            **ConfigRoutes(self._documents).build_routes(),
+            **ConfigAdminRoutes(self._documents).build_routes(),
+            **NamingRoutes(self._instances, clock).build_routes(),
+            **AdminRoutes(self._documents, self._instances, self._users).build_routes(),
             **{("POST", path): self._users.login for path in LOGIN_PATHS},
-            ("GET", "/v3/admin/core/state/readiness"): _ready,
-            ("GET", "/v3/admin/core/state/liveness"): _ready,
+            ("GET", "/v3/admin/core/state/readiness"): _handle_readiness,
+            ("GET", "/v3/admin/core/state/liveness"): _handle_readiness,
         }
-        self._listener: Listener | None = None
+        self._http_server: HttpServer | None = None
         self._port = 0
 
     @property
@@ -119,17 +126,17 @@ class FakeNacosServer:
         return f"127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Listen on loopback, on the port it had before if there was one."""
-        if self._listener is None:
-            listener = Listener(self._answer)
-            listener.start(self._port)
-            self._listener, self._port = listener, listener.port
+        """Listen on loopback, on the port of the previous start if there was one."""
+        if self._http_server is None:
+            http_server = HttpServer(self._handle)
+            http_server.start(self._port)
+            self._http_server, self._port = http_server, http_server.port
 
     def stop(self) -> None:
-        """Close the port and every connection, as a crash would; the data stays."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.stop()
+        """Close the port and every connection, as a crash would; the data is kept."""
+        http_server, self._http_server = self._http_server, None
+        if http_server is not None:
+            http_server.close()
 
     def restart(self) -> None:
         """Stop and start; ephemeral instances and tokens are forgotten, as the real server does."""
@@ -139,38 +146,38 @@ class FakeNacosServer:
         self.start()
 
     def forget_instances(self) -> None:
-        """Lose all ephemeral instances."""
+        """Remove all ephemeral instances."""
         with self._lock:
             self._instances.forget_ephemeral()
 
     def forget_tokens(self) -> None:
-        """Accept no token given out so far, as after a new secret key."""
+        """Invalidate all tokens, as a new secret key does."""
         with self._lock:
             self._users.forget_tokens()
 
     def add_user(
         self, name: str, password: str, permissions: Iterable[tuple[str, str]] = ()
     ) -> None:
-        """A user without admin rights; permissions are (resource, action), `*` matches anything.
+        """Add a user without admin rights; permissions are (resource, action), `*` matches any text.
 
         A resource is `namespace:group:config/dataId` or `namespace:group:naming/service`.
         """
         with self._lock:
-            self._users.known[name] = User(password, admin=False)
+            self._users.accounts[name] = User(password, admin=False)
             self._users.roles.add((name, name))
             self._users.permissions |= {(name, *permission) for permission in permissions}
 
     def inject(
         self, kind: FaultKind, path: str = "", *, times: int = 1, seconds: float = 0
     ) -> Fault:
-        """Let the next `times` requests whose path contains `path` go wrong."""
+        """Inject a fault into the next `times` requests whose path contains `path`."""
         fault = Fault(kind, path, times, seconds)
         with self._lock:
             self._faults.append(fault)
         return fault
 
     def clear_faults(self) -> None:
-        """Answer well again."""
+        """Remove all injected faults."""
         with self._lock:
             self._faults.clear()
 
@@ -204,9 +211,9 @@ class FakeNacosServer:
         receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
-        """ASGI: answer one HTTP request; a dropped connection raises ConnectionResetError."""
+        """Handle one HTTP request by ASGI; a dropped connection raises ConnectionResetError."""
         if scope["type"] != "http":
-            raise ValueError(f"FakeNacosServer answers http requests, not {scope['type']}")
+            raise ValueError(f"FakeNacosServer handles http requests, not {scope['type']}")
         body, more = b"", True
         while more:
             event = await receive()
@@ -214,77 +221,83 @@ class FakeNacosServer:
             more = event.get("more_body", False)
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
         query = scope.get("query_string", b"").decode()
-        reply = await self._answer(Call.of(scope["method"], scope["path"], query, headers, body))
-        if reply is None:
+        response = await self._handle(
+            FakeRequest.parse(scope["method"], scope["path"], query, headers, body)
+        )
+        if response is None:
             raise ConnectionResetError("the fake server dropped the connection")
-        sent = [(name.encode(), value.encode()) for name, value in reply.headers.items()]
-        await send({"type": "http.response.start", "status": reply.status, "headers": sent})
-        await send({"type": "http.response.body", "body": reply.body})
+        headers_sent = [(name.encode(), value.encode()) for name, value in response.headers.items()]
+        await send(
+            {"type": "http.response.start", "status": response.status, "headers": headers_sent}
+        )
+        await send({"type": "http.response.body", "body": response.body})
 
-    async def _answer(self, call: Call) -> Reply | None:
+    async def _handle(self, request: FakeRequest) -> FakeResponse | None:
         with self._lock:
-            self.requests.append((call.method, call.path.removeprefix("/nacos")))
-            fault = self._take_fault(call)
+            self.requests.append((request.method, request.path.removeprefix("/nacos")))
+            fault = self._take_fault(request)
         if fault is not None and fault.kind == "delay":
             await asyncio.sleep(fault.seconds)
         elif fault is not None:
-            return _FAULTY[fault.kind](call.path)
+            return _FAULT_RESPONSES[fault.kind](request.path)
         with self._lock:
             try:
-                return self._route(call)
+                return self._route(request)
             except Refusal as refusal:
-                return refusal.reply
+                return refusal.response
 
-    def _take_fault(self, call: Call) -> Fault | None:
+    def _take_fault(self, request: FakeRequest) -> Fault | None:
         for fault in self._faults:
-            if fault.times > 0 and fault.path in call.path:
+            if fault.times > 0 and fault.path in request.path:
                 fault.times -= 1
                 return fault
         return None
 
-    def _route(self, call: Call) -> Reply:
-        path = call.path.removeprefix("/nacos")
-        handler = self._routes.get((call.method, path))
-        if handler is None or not call.path.startswith("/nacos/"):
-            words = f"No endpoint {call.method} {call.path}."
-            return spring_error(404, "Not Found", words, call.path)
-        if path not in LOGIN_PATHS and path not in READINESS:
-            self._users.check(call, *_permission(call, path))
-        return handler(call)
+    def _route(self, request: FakeRequest) -> FakeResponse:
+        path = request.path.removeprefix("/nacos")
+        handler = self._routes.get((request.method, path))
+        if handler is None or not request.path.startswith("/nacos/"):
+            message = f"No endpoint {request.method} {request.path}."
+            return build_spring_error(404, "Not Found", message, request.path)
+        if path not in LOGIN_PATHS and path not in _STATE_PATHS:
+            self._users.authorize(request, *_find_required_permission(request, path))
+        return handler(request)
 
 
-def _permission(call: Call, path: str) -> tuple[str, str]:
-    """Resource and action that a call needs."""
+def _find_required_permission(request: FakeRequest, path: str) -> tuple[str, str]:
+    """The resource and the action that a request needs a permission for."""
     area = path.split("/")[3]
-    action = "r" if call.method == "GET" else "w"
+    action = "r" if request.method == "GET" else "w"
     if path.startswith("/v3/auth") or area not in {"cs", "ns"}:
         return ("console", action)
     kind, name = ("config", "dataId") if area == "cs" else ("naming", "serviceName")
-    group = call.get("groupName", "DEFAULT_GROUP" if area == "ns" else "")
-    return (f"{call.get('namespaceId', 'public')}:{group}:{kind}/{call.get(name)}", action)
+    group = request.get("groupName", "DEFAULT_GROUP" if area == "ns" else "")
+    return (f"{request.get('namespaceId', 'public')}:{group}:{kind}/{request.get(name)}", action)
 
 
-def _ready(_: Call) -> Reply:
-    return success("ok")
+def _handle_readiness(_: FakeRequest) -> FakeResponse:
+    return build_success("ok")
 
 
 def _drop(_: str) -> None:
-    """No answer at all."""
+    """No response: the connection is closed."""
 
 
-def _denied(words: str) -> Callable[[str], Reply]:
-    return lambda path: spring_error(403, "Forbidden", words, path)
+def _build_denial(message: str) -> Callable[[str], FakeResponse]:
+    return lambda path: build_spring_error(403, "Forbidden", message, path)
 
 
-_FAULTY: dict[FaultKind, Callable[[str], Reply | None]] = {
+_FAULT_RESPONSES: dict[FaultKind, Callable[[str], FakeResponse | None]] = {
     "drop": _drop,
-    "error": lambda _: failure(500, 30000, "server error", "injected"),
-    "forbidden": _denied("Code: 403, Message: authorization failed!."),
-    "token": _denied("Code: 401, Message: token expired!."),
-    "empty": lambda _: Reply(200),
-    "garbage": lambda _: Reply(200, b'{"code": 0, "da', {"content-type": "application/json"}),
-    "html": lambda _: Reply(
+    "error": lambda _: build_failure(500, 30000, "server error", "injected"),
+    "forbidden": _build_denial("Code: 403, Message: authorization failed!."),
+    "token": _build_denial("Code: 401, Message: token expired!."),
+    "empty": lambda _: FakeResponse(200),
+    "garbage": lambda _: FakeResponse(
+        200, b'{"code": 0, "da', {"content-type": "application/json"}
+    ),
+    "html": lambda _: FakeResponse(
         502, b"<!DOCTYPE html><html><body>Bad Gateway</body></html>", {"content-type": "text/html"}
     ),
-    "not_found": lambda _: failure(200, 20004, "resource not found"),
+    "not_found": lambda _: build_failure(200, 20004, "resource not found"),
 }

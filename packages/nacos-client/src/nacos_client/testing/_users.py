@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._wire import Call, Refusal, Reply, bare, spring_error
+from ._wire import FakeRequest, FakeResponse, Refusal, build_bare, build_spring_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ("Users",)
 
 LOGIN_PATHS = ("/v3/auth/user/login", "/v1/auth/users/login")
-NO_USER = "User not found! Please check user exist or password is right!"
+_NO_USER = "User not found! Please check user exist or password is right!"
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class Users:
     """Logs in and checks tokens as the default auth plugin does."""
 
     def __init__(self, clock: Callable[[], float], token_seconds: int) -> None:
-        self.known: dict[str, User] = {}
+        self.accounts: dict[str, User] = {}
         self.roles: set[tuple[str, str]] = set()  # user name, role
         self.permissions: set[tuple[str, str, str]] = set()  # role, resource, action
         self.token_seconds = token_seconds
@@ -39,18 +39,18 @@ class Users:
         self._clock = clock
         self._tokens: dict[str, tuple[str, float]] = {}
 
-    def login(self, call: Call) -> Reply:
-        """The token, outside of the usual envelope."""
-        name, given = call.get("username"), call.get("password")
-        user = self.known.get(name)
+    def login(self, request: FakeRequest) -> FakeResponse:
+        """The response to a login: a token, without the usual code and message."""
+        name, password = request.get("username"), request.get("password")
+        user = self.accounts.get(name)
         if user is None:
-            return spring_error(403, "Forbidden", "Access Denied", call.path)
-        if not hmac.compare_digest(user.password.encode(), given.encode()):
-            words = "No message available"
-            return spring_error(500, "Internal Server Error", words, call.path)
+            return build_spring_error(403, "Forbidden", "Access Denied", request.path)
+        if not hmac.compare_digest(user.password.encode(), password.encode()):
+            message = "No message available"
+            return build_spring_error(500, "Internal Server Error", message, request.path)
         token = "AUTH_DISABLED" if not self.enabled else secrets.token_urlsafe(24)
         self._tokens[token] = (name, self._clock() + self.token_seconds)
-        return bare(
+        return build_bare(
             {
                 "accessToken": token,
                 "tokenTtl": self.token_seconds,
@@ -60,28 +60,32 @@ class Users:
         )
 
     def forget_tokens(self) -> None:
-        """What a new secret key does."""
+        """Invalidate all tokens, as a new secret key does."""
         self._tokens.clear()
 
-    def check(self, call: Call, resource: str, action: str) -> None:
-        """Refuse a call without a good token or without permission."""
+    def authorize(self, request: FakeRequest, resource: str, action: str) -> None:
+        """Refuse a request without a valid token or without the permission.
+
+        Raises:
+            Refusal: the token or the permission is missing.
+        """
         if not self.enabled:
             return
-        token = call.headers.get("authorization", "").removeprefix("Bearer ").strip()
-        token = token or call.headers.get("accesstoken", "") or call.get("accessToken")
+        token = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        token = token or request.headers.get("accesstoken", "") or request.get("accessToken")
         if not token:
-            raise _forbidden(call, 401, NO_USER)
+            raise _build_refusal(request, 401, _NO_USER)
         name, ends_at = self._tokens.get(token, ("", 0.0))
         if not name:
-            raise _forbidden(call, 401, "token invalid!")
+            raise _build_refusal(request, 401, "token invalid!")
         if self._clock() >= ends_at:
-            raise _forbidden(call, 401, "token expired!")
-        user = self.known.get(name)
-        if user is None or not (user.admin or self._permitted(name, resource, action)):
-            raise _forbidden(call, 403, "authorization failed!")
+            raise _build_refusal(request, 401, "token expired!")
+        user = self.accounts.get(name)
+        if user is None or not (user.admin or self._has_permission(name, resource, action)):
+            raise _build_refusal(request, 403, "authorization failed!")
 
-    def _permitted(self, name: str, resource: str, action: str) -> bool:
-        """Whether one of the user's roles covers it; `*` in a resource matches anything."""
+    def _has_permission(self, name: str, resource: str, action: str) -> bool:
+        """Whether a role of the user covers the resource; `*` in a permission matches any text."""
         roles = {role for user, role in self.roles if user == name}
         return any(
             role in roles
@@ -91,5 +95,7 @@ class Users:
         )
 
 
-def _forbidden(call: Call, code: int, words: str) -> Refusal:
-    return Refusal(spring_error(403, "Forbidden", f"Code: {code}, Message: {words}.", call.path))
+def _build_refusal(request: FakeRequest, code: int, message: str) -> Refusal:
+    return Refusal(
+        build_spring_error(403, "Forbidden", f"Code: {code}, Message: {message}.", request.path)
+    )

@@ -1,4 +1,4 @@
-"""What the admin API of every Nacos server does, real or fake; see `contract`."""
+"""The behaviour of the admin API of every Nacos server, real or fake; see `contract`."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from nacos_client import (
     RequestRejectedError,
 )
 
-from .contract import GROUP, Contract, Target, eventually, everything
+from .contract import GROUP, ClientContract, Target, collect, wait_until
 
 __all__ = ("AdminContract",)
 
-PASSWORD = "contract-only"  # noqa: S105 - of a user that lives for one test
-OWN_ADDRESSES = ["127.0.0.1"]
+_PASSWORD = "contract-only"  # noqa: S105 - of a user that lives for one test
+_OWN_ADDRESSES = ["127.0.0.1"]
 
 
-class AdminContract(Contract):
+class AdminContract(ClientContract):
     """Documents, services, namespaces and users through the admin API."""
 
     @pytest.fixture
     async def namespace(self, nacos: Any) -> AsyncIterator[str]:
-        """A namespace of this test's own."""
+        """A namespace for one test."""
         name = f"contract-{uuid.uuid4().hex[:12]}"
         await nacos.admin.create_namespace(name, "Contract", description="by a test")
         yield name
@@ -56,17 +56,18 @@ class AdminContract(Contract):
     ) -> None:
         await nacos.admin.publish(data_id, "a: 1")
         for pattern in (data_id, data_id[:-5] + "*"):
-            (found,) = await everything(nacos.admin.search(pattern, group=GROUP))
-            assert (found.data_id, found.group, found.namespace) == (data_id, GROUP, "public")
-            assert found.md5 == (await nacos.admin.get(data_id)).md5
-        assert await everything(nacos.admin.search("contract-no-such-*")) == []
+            (summary,) = await collect(nacos.admin.search(pattern, group=GROUP))
+            assert (summary.data_id, summary.group) == (data_id, GROUP)
+            assert summary.namespace == "public"
+            assert summary.md5 == (await nacos.admin.get(data_id)).md5
+        assert await collect(nacos.admin.search("contract-no-such-*")) == []
 
     async def test_history_records_what_was_replaced_and_rollback_brings_it_back(
         self, nacos: Any, data_id: str
     ) -> None:
         for content in ("v: 1", "v: 2", "v: 3"):
             await nacos.admin.publish(data_id, content)
-        versions = await everything(nacos.admin.history(data_id))
+        versions = await collect(nacos.admin.history(data_id))
         assert [version.operation for version in versions] == ["U", "U", "I"]
         recorded = [
             (await nacos.admin.version(data_id, version.version_id)).content for version in versions
@@ -81,7 +82,7 @@ class AdminContract(Contract):
     ) -> None:
         await nacos.admin.publish(data_id, "v: 1")
         await nacos.admin.delete(data_id)
-        newest, *_ = await everything(nacos.admin.history(data_id))
+        newest, *_ = await collect(nacos.admin.history(data_id))
         assert newest.operation == "D"
         await nacos.admin.rollback(data_id, newest.version_id)
         assert (await nacos.admin.get(data_id)).content == "v: 1"
@@ -94,12 +95,12 @@ class AdminContract(Contract):
         self, nacos: Any, data_id: str
     ) -> None:
         await nacos.admin.publish(data_id, "formal: 1")
-        await nacos.admin.publish(data_id, "beta: 1", beta_ips=OWN_ADDRESSES)
+        await nacos.admin.publish(data_id, "beta: 1", beta_ips=_OWN_ADDRESSES)
         beta = await nacos.admin.beta(data_id)
-        assert (beta.content, list(beta.beta_ips)) == ("beta: 1", OWN_ADDRESSES)
-        await eventually(lambda: _sees(nacos, data_id, "beta: 1", beta=True))
+        assert (beta.content, list(beta.beta_ips)) == ("beta: 1", _OWN_ADDRESSES)
+        await wait_until(lambda: _sees(nacos, data_id, "beta: 1", beta=True))
         await nacos.admin.stop_beta(data_id)
-        await eventually(lambda: _sees(nacos, data_id, "formal: 1", beta=False))
+        await wait_until(lambda: _sees(nacos, data_id, "formal: 1", beta=False))
         with pytest.raises(ConfigNotFound, match="not in beta"):
             await nacos.admin.beta(data_id)
 
@@ -107,12 +108,12 @@ class AdminContract(Contract):
         self, nacos: Any, data_id: str, namespace: str
     ) -> None:
         await nacos.admin.publish(data_id, "a: 1")
-        found = await everything(nacos.admin.search(data_id, group=GROUP))
-        archive = await nacos.admin.export_configs(found)
+        summaries = await collect(nacos.admin.search(data_id, group=GROUP))
+        archive = await nacos.admin.export_configs(summaries)
         first = await nacos.admin.import_configs(archive, namespace=namespace)
         assert (first.succeeded, first.skipped, first.failed) == (1, 0, ())
-        again = await nacos.admin.import_configs(archive, namespace=namespace, policy="SKIP")
-        assert (again.succeeded, again.skipped) == (0, 1)
+        repeated = await nacos.admin.import_configs(archive, namespace=namespace, policy="SKIP")
+        assert (repeated.succeeded, repeated.skipped) == (0, 1)
         aborted = await nacos.admin.import_configs(archive, namespace=namespace)
         assert (aborted.succeeded, aborted.failed) == (0, (f"{GROUP}/{data_id}",))
         assert (await nacos.admin.get(data_id, namespace=namespace)).content == "a: 1"
@@ -122,8 +123,8 @@ class AdminContract(Contract):
         self, nacos: Any, data_id: str, namespace: str
     ) -> None:
         await nacos.admin.publish(data_id, "a: 1")
-        found = await everything(nacos.admin.search(data_id, group=GROUP))
-        result = await nacos.admin.clone(found, target_namespace=namespace)
+        summaries = await collect(nacos.admin.search(data_id, group=GROUP))
+        result = await nacos.admin.clone(summaries, target_namespace=namespace)
         assert (result.succeeded, result.failed) == (1, ())
         assert (await nacos.admin.get(data_id, namespace=namespace)).content == "a: 1"
         await nacos.admin.delete(data_id, namespace=namespace)
@@ -133,10 +134,10 @@ class AdminContract(Contract):
     ) -> None:
         assert (await nacos.admin.namespace(namespace)).name == "Contract"
         await nacos.admin.update_namespace(namespace, "Renamed", description="new")
-        (found,) = [
+        (changed,) = [
             each for each in await nacos.admin.namespaces() if each.namespace_id == namespace
         ]
-        assert (found.name, found.description) == ("Renamed", "new")
+        assert (changed.name, changed.description) == ("Renamed", "new")
         await nacos.admin.delete_namespace(namespace)
         with pytest.raises(NotFoundError):
             await nacos.admin.namespace(namespace)
@@ -151,8 +152,8 @@ class AdminContract(Contract):
         with pytest.raises(RequestRejectedError, match="already exist"):
             await nacos.admin.create_service(service)
         await nacos.admin.update_service(service, metadata={"team": "b"})
-        await eventually(lambda: _has_team(nacos, service, "b"))
-        (listed,) = await everything(nacos.admin.services(service))
+        await wait_until(lambda: _has_team(nacos, service, "b"))
+        (listed,) = await collect(nacos.admin.services(service))
         assert (listed.name, listed.group, listed.ip_count) == (service, GROUP, 0)
         await nacos.admin.delete_service(service)
         with pytest.raises(NotFoundError):
@@ -163,8 +164,8 @@ class AdminContract(Contract):
     ) -> None:
         await nacos.naming.register(service, "10.9.8.1", 8000, cluster="east")
         await nacos.naming.register(service, "10.9.8.2", 8000, enabled=False)
-        found = await eventually(lambda: _admin_lists(nacos, service, 2))
-        assert [(each.cluster, each.enabled) for each in found] == [
+        instances = await wait_until(lambda: _admin_lists(nacos, service, 2))
+        assert [(each.cluster, each.enabled) for each in instances] == [
             ("east", True),
             ("DEFAULT", False),
         ]
@@ -173,11 +174,11 @@ class AdminContract(Contract):
         ip = f"10.9.{uuid.uuid4().int % 250}.{uuid.uuid4().int % 250}"
         await nacos.naming.register(service, ip, 8000)
         await nacos.admin.update_instance(service, ip, 8000, weight=2, enabled=False)
-        await eventually(lambda: _lists_none(nacos, service))
+        await wait_until(lambda: _lists_none(nacos, service))
 
-    async def test_nobody_subscribes_over_http(self, nacos: Any, service: str) -> None:
+    async def test_http_clients_are_no_subscribers(self, nacos: Any, service: str) -> None:
         await nacos.naming.register(service, "10.9.8.1", 8000)
-        assert await everything(nacos.admin.subscribers(service)) == []
+        assert await collect(nacos.admin.subscribers(service)) == []
 
     async def test_health_of_a_checked_cluster_cannot_be_set(
         self, nacos: Any, service: str
@@ -186,7 +187,7 @@ class AdminContract(Contract):
         with pytest.raises(RequestRejectedError, match="health check is still working"):
             await nacos.admin.set_health(service, "10.9.8.1", 8000, healthy=False)
 
-    async def test_the_server_is_ready_and_tells_its_state_and_nodes(self, nacos: Any) -> None:
+    async def test_the_server_is_ready_and_shows_its_state_and_nodes(self, nacos: Any) -> None:
         assert await nacos.admin.ready()
         assert (await nacos.admin.state())["startup_mode"] in {"standalone", "cluster"}
         assert [node.state for node in await nacos.admin.nodes()] == ["UP"]
@@ -195,17 +196,17 @@ class AdminContract(Contract):
         self, nacos: Any, target: Target, data_id: str
     ) -> None:
         name = f"contract-{uuid.uuid4().hex[:12]}"
-        await nacos.admin.create_user(name, PASSWORD)
+        await nacos.admin.create_user(name, _PASSWORD)
         await nacos.admin.add_role(name, name)
         await nacos.admin.add_permission(name, f"public:{GROUP}:config/*", "r")
         try:
-            assert name in [user.username for user in await everything(nacos.admin.users())]
+            assert name in [user.username for user in await collect(nacos.admin.users())]
             assert (name, name) in [
-                (each.role, each.username) for each in await everything(nacos.admin.roles())
+                (each.role, each.username) for each in await collect(nacos.admin.roles())
             ]
             granted = [
                 (each.resource, each.action)
-                for each in await everything(nacos.admin.permissions())
+                for each in await collect(nacos.admin.permissions())
                 if each.role == name
             ]
             assert granted == [(f"public:{GROUP}:config/*", "r")]
@@ -218,10 +219,10 @@ class AdminContract(Contract):
 
     async def test_making_a_user_twice_is_an_error(self, nacos: Any) -> None:
         name = f"contract-{uuid.uuid4().hex[:12]}"
-        await nacos.admin.create_user(name, PASSWORD)
+        await nacos.admin.create_user(name, _PASSWORD)
         try:
             with pytest.raises(NacosError):
-                await nacos.admin.create_user(name, PASSWORD)
+                await nacos.admin.create_user(name, _PASSWORD)
         finally:
             await nacos.admin.delete_user(name)
 
@@ -229,7 +230,7 @@ class AdminContract(Contract):
 async def _reads_and_cannot_write(target: Target, name: str, data_id: str) -> None:
     # The real server re-reads users and permissions every 15 s.
     async with AsyncNacosClient(
-        target.address, username=name, password=PASSWORD, group=GROUP, login_attempts=1
+        target.address, username=name, password=_PASSWORD, group=GROUP, login_attempts=1
     ) as limited:
 
         async def reads() -> bool:
@@ -239,7 +240,7 @@ async def _reads_and_cannot_write(target: Target, name: str, data_id: str) -> No
                 await asyncio.sleep(0.5)
                 return False
 
-        await eventually(reads, 45)
+        await wait_until(reads, 45)
         with pytest.raises(PermissionDeniedError):
             await limited.admin.publish(data_id, "a: 2")
 
@@ -257,8 +258,8 @@ async def _has_team(nacos: Any, service: str, team: str) -> bool:
 
 
 async def _admin_lists(nacos: Any, service: str, count: int) -> list[Any] | None:
-    found: list[Any] = await nacos.admin.instances(service)
-    return found if len(found) == count else None
+    instances: list[Any] = await nacos.admin.instances(service)
+    return instances if len(instances) == count else None
 
 
 async def _lists_none(nacos: Any, service: str) -> bool:

@@ -1,11 +1,11 @@
-"""What every Nacos server does, real or fake: subclass and give a `target` fixture.
+"""The behaviour of every Nacos server, real or fake: subclass it and provide a `target` fixture.
 
     class TestOnFake(NacosContract):
         @pytest.fixture
         def target(self) -> Iterator[Target]: ...
 
-Needs pytest and its anyio plugin (extra `testing`). Names are unique per test, and what a test
-made is removed, so that a shared server can be used.
+Needs pytest and its anyio plugin (extra `testing`). Names are unique per test, and each test removes
+what it created, so that a shared server can be used.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from nacos_client import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-__all__ = ("Contract", "NacosContract", "Target", "eventually", "everything")
+__all__ = ("ClientContract", "NacosContract", "Target", "collect", "wait_until")
 
-LONGEST_WAIT = 15.0
+_WAIT_SECONDS = 15.0
 GROUP = "contract"
-QUICK_BEATS = {
+_QUICK_BEATS = {
     "preserved.heart.beat.interval": "500",
     "preserved.heart.beat.timeout": "2000",
     "preserved.ip.delete.timeout": "4000",
@@ -50,15 +50,15 @@ QUICK_BEATS = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the server is and who may administer it."""
+    """The address of a server and its administrator."""
 
     address: str
     username: str
     password: str
 
 
-async def eventually(check: Callable[[], Any], seconds: float = LONGEST_WAIT) -> Any:
-    """The first true outcome of `check`, plain or async; fails after so many seconds."""
+async def wait_until(check: Callable[[], Any], seconds: float = _WAIT_SECONDS) -> Any:
+    """The first true outcome of `check`, plain or async; fails the test after so many seconds."""
     ends_at = time.monotonic() + seconds
     while True:
         outcome = check()
@@ -71,7 +71,7 @@ async def eventually(check: Callable[[], Any], seconds: float = LONGEST_WAIT) ->
         await asyncio.sleep(0.02)
 
 
-class _Awaitable:
+class _AwaitableApi:
     """A sync API whose calls can be awaited: one suite for both clients."""
 
     def __init__(self, api: object) -> None:
@@ -89,29 +89,29 @@ class _Awaitable:
 
 
 class _SyncClient:
-    """A NacosClient behind the face of an AsyncNacosClient."""
+    """A NacosClient with the interface of an AsyncNacosClient."""
 
     def __init__(self, client: NacosClient) -> None:
-        self.config = _Awaitable(client.config)
-        self.naming = _Awaitable(client.naming)
-        self.admin = _Awaitable(client.admin)
+        self.config = _AwaitableApi(client.config)
+        self.naming = _AwaitableApi(client.naming)
+        self.admin = _AwaitableApi(client.admin)
 
 
-async def everything(found: Any) -> list[Any]:
+async def collect(items: Any) -> list[Any]:
     """All items of an iterator of either client."""
-    if inspect.isawaitable(found):
-        found = await found
-    if inspect.isasyncgen(found):
-        return [each async for each in found]
-    return await asyncio.to_thread(list, found)
+    if inspect.isawaitable(items):
+        items = await items
+    if inspect.isasyncgen(items):
+        return [each async for each in items]
+    return await asyncio.to_thread(list, items)
 
 
-class Contract:
+class ClientContract:
     """Clients and names for a test; each test runs with the async and with the sync client."""
 
     @pytest.fixture(params=["async", "sync"])
     async def nacos(self, request: pytest.FixtureRequest, target: Target) -> AsyncIterator[Any]:
-        """A client of the administrator, that polls quickly."""
+        """A client of the administrator that polls quickly."""
         options: dict[str, Any] = {
             "username": target.username,
             "password": target.password,
@@ -129,18 +129,18 @@ class Contract:
 
     @pytest.fixture
     async def data_id(self, nacos: Any) -> AsyncIterator[str]:
-        """A data id of this test's own, removed afterwards."""
+        """A data id for one test, removed afterwards."""
         name = f"contract-{uuid.uuid4().hex}.yaml"
         yield name
         await nacos.admin.delete(name)
 
     @pytest.fixture
     def service(self) -> str:
-        """A service name of this test's own; the server drops empty services by itself."""
+        """A service name for one test; the server removes empty services by itself."""
         return f"contract-{uuid.uuid4().hex}"
 
 
-class NacosContract(Contract):
+class NacosContract(ClientContract):
     """Configuration, naming and authentication."""
 
     async def test_a_missing_document_is_config_not_found(self, nacos: Any, data_id: str) -> None:
@@ -154,7 +154,7 @@ class NacosContract(Contract):
         data_id: str,
     ) -> None:
         await nacos.admin.publish(data_id, "greeting: 你好\n")
-        config = await eventually(lambda: _read(nacos, data_id))
+        config = await wait_until(lambda: _read_config(nacos, data_id))
         assert config.content == "greeting: 你好\n"
         assert config.md5 == "ec65093569c35232997e6f1071dba7d2"
         assert config.content_type == "yaml"
@@ -168,38 +168,38 @@ class NacosContract(Contract):
         data_id: str,
     ) -> None:
         await nacos.admin.publish(data_id, "a: 1")
-        first = await eventually(lambda: _read(nacos, data_id))
+        first = await wait_until(lambda: _read_config(nacos, data_id))
         await nacos.admin.publish(data_id, "a: 2", cas_md5=first.md5)
         with pytest.raises(ConflictError):
             await nacos.admin.publish(data_id, "a: 3", cas_md5=first.md5)
-        await eventually(lambda: _has_content(nacos, data_id, "a: 2"))
+        await wait_until(lambda: _has_content(nacos, data_id, "a: 2"))
 
     async def test_deleting_what_is_not_there_is_no_error(self, nacos: Any, data_id: str) -> None:
         await nacos.admin.delete(data_id)
 
-    async def test_a_watch_tells_absence_each_change_and_deletion_once(
+    async def test_a_watch_reports_absence_each_change_and_deletion_once(
         self,
         nacos: Any,
         data_id: str,
     ) -> None:
-        seen: list[str] = []
+        contents: list[str] = []
         stop = nacos.config.watch(
             data_id,
-            lambda config: _note(seen, config),
-            on_deleted=lambda deleted: _note(seen, deleted),
+            lambda config: _append_state(contents, config),
+            on_deleted=lambda deleted: _append_state(contents, deleted),
         )
-        await eventually(lambda: seen == ["deleted"])
+        await wait_until(lambda: contents == ["deleted"])
         for content in ("a: 1", "a: 2"):
             await nacos.admin.publish(data_id, content)
-            await eventually(_ends_with(seen, content))
+            await wait_until(_ends_with(contents, content))
         await nacos.admin.delete(data_id)
-        await eventually(lambda: seen[-1] == "deleted")
-        assert seen == ["deleted", "a: 1", "a: 2", "deleted"]
+        await wait_until(lambda: contents[-1] == "deleted")
+        assert contents == ["deleted", "a: 1", "a: 2", "deleted"]
         stop()
         stop()
         await nacos.admin.publish(data_id, "a: 3")
-        await eventually(lambda: _has_content(nacos, data_id, "a: 3"))
-        assert seen[-1] == "deleted"
+        await wait_until(lambda: _has_content(nacos, data_id, "a: 3"))
+        assert contents[-1] == "deleted"
 
     async def test_a_registered_instance_is_listed_with_its_data_until_deregistered(
         self,
@@ -208,14 +208,14 @@ class NacosContract(Contract):
     ) -> None:
         labels = {"version": "1", "note": "a=b,c"}
         await nacos.naming.register(service, "10.9.8.7", 8000, metadata=labels, weight=2.5)
-        (instance,) = await eventually(lambda: nacos.naming.instances(service))
+        (instance,) = await wait_until(lambda: nacos.naming.instances(service))
         assert (instance.ip, instance.port, instance.weight) == ("10.9.8.7", 8000, 2.5)
         assert (instance.healthy, instance.enabled, instance.ephemeral) == (True, True, True)
         assert instance.metadata == labels
         assert (instance.service, instance.group) == (service, GROUP)
         assert (instance.cluster, instance.namespace) == ("DEFAULT", "public")
         await nacos.naming.deregister(service, "10.9.8.7", 8000)
-        await eventually(lambda: _is_empty(nacos, service))
+        await wait_until(lambda: _is_empty(nacos, service))
         await nacos.naming.deregister(service, "10.9.8.7", 8000)
 
     async def test_an_instance_handed_over_stays_when_its_client_closes(
@@ -225,21 +225,21 @@ class NacosContract(Contract):
         async with AsyncNacosClient(
             target.address, username=target.username, password=target.password, group=GROUP
         ) as other:
-            await other.naming.register(service, "10.9.8.7", 8000, metadata=QUICK_BEATS)
-            await eventually(lambda: nacos.naming.instances(service))
+            await other.naming.register(service, "10.9.8.7", 8000, metadata=_QUICK_BEATS)
+            await wait_until(lambda: nacos.naming.instances(service))
             await other.naming.hand_over(service, "10.9.8.7", 8000)
             with pytest.raises(InvalidArgumentError, match="one this client has registered"):
                 await other.naming.update(service, "10.9.8.7", 8000, weight=2)
         assert [each.ip for each in await nacos.naming.instances(service)] == ["10.9.8.7"]
         await nacos.naming.register(service, "10.9.8.7", 8000, weight=3)
-        await eventually(lambda: _weights(nacos, service, [3.0]))
+        await wait_until(lambda: _has_weights(nacos, service, [3.0]))
         await nacos.naming.deregister(service, "10.9.8.7", 8000)
-        await eventually(lambda: _is_empty(nacos, service))
+        await wait_until(lambda: _is_empty(nacos, service))
 
     async def test_registering_again_replaces_the_data(self, nacos: Any, service: str) -> None:
         await nacos.naming.register(service, "10.9.8.7", 8000, weight=1)
         await nacos.naming.register(service, "10.9.8.7", 8000, weight=7)
-        await eventually(lambda: _weights(nacos, service, [7.0]))
+        await wait_until(lambda: _has_weights(nacos, service, [7.0]))
 
     async def test_a_service_nobody_registered_is_an_empty_list(
         self,
@@ -266,24 +266,24 @@ class NacosContract(Contract):
         target: Target,
     ) -> None:
         await nacos.naming.register(
-            service, "10.9.8.7", 8000, metadata=QUICK_BEATS, weight=3, cluster="east"
+            service, "10.9.8.7", 8000, metadata=_QUICK_BEATS, weight=3, cluster="east"
         )
         async with AsyncNacosClient(
             target.address, username=target.username, password=target.password, group=GROUP
         ) as other:
             await other.naming.deregister(service, "10.9.8.7", 8000, cluster="east")
-        (instance,) = await eventually(lambda: nacos.naming.instances(service, clusters=["east"]))
+        (instance,) = await wait_until(lambda: nacos.naming.instances(service, clusters=["east"]))
         assert instance.weight == 3
-        assert instance.metadata == QUICK_BEATS
+        assert instance.metadata == _QUICK_BEATS
 
     async def test_an_instance_lives_on_its_beats_for_longer_than_the_server_waits(
         self,
         nacos: Any,
         service: str,
     ) -> None:
-        await nacos.naming.register(service, "10.9.8.7", 8000, metadata=QUICK_BEATS)
+        await nacos.naming.register(service, "10.9.8.7", 8000, metadata=_QUICK_BEATS)
         before = nacos.naming.beat_status.sent
-        await eventually(lambda: nacos.naming.beat_status.sent >= before + 10)
+        await wait_until(lambda: nacos.naming.beat_status.sent >= before + 10)
         (instance,) = await nacos.naming.instances(service)
         assert instance.healthy
 
@@ -295,9 +295,9 @@ class NacosContract(Contract):
         await nacos.naming.register(service, "10.9.8.1", 8000, cluster="east")
         await nacos.naming.register(service, "10.9.8.2", 8000)
         both = ["DEFAULT", "east"]
-        await eventually(lambda: _ips(nacos, service, ["10.9.8.1", "10.9.8.2"], clusters=both))
-        assert await _ips(nacos, service, ["10.9.8.2"])
-        assert await _ips(nacos, service, ["10.9.8.1"], clusters=["east"])
+        await wait_until(lambda: _has_ips(nacos, service, ["10.9.8.1", "10.9.8.2"], clusters=both))
+        assert await _has_ips(nacos, service, ["10.9.8.2"])
+        assert await _has_ips(nacos, service, ["10.9.8.1"], clusters=["east"])
 
     async def test_weight_zero_is_listed_but_not_as_healthy_and_disabled_is_not_listed(
         self,
@@ -307,8 +307,8 @@ class NacosContract(Contract):
         await nacos.naming.register(service, "10.9.8.1", 8000, weight=0)
         await nacos.naming.register(service, "10.9.8.2", 8000, enabled=False)
         await nacos.naming.register(service, "10.9.8.3", 8000)
-        await eventually(lambda: _ips(nacos, service, ["10.9.8.1", "10.9.8.3"]))
-        assert await _ips(nacos, service, ["10.9.8.3"], healthy_only=True)
+        await wait_until(lambda: _has_ips(nacos, service, ["10.9.8.1", "10.9.8.3"]))
+        assert await _has_ips(nacos, service, ["10.9.8.3"], healthy_only=True)
 
     async def test_a_service_takes_either_ephemeral_or_persistent_instances(
         self,
@@ -324,21 +324,21 @@ class NacosContract(Contract):
         nacos: Any,
         service: str,
     ) -> None:
-        heard: list[InstanceList] = []
-        stop = nacos.naming.subscribe(service, heard.append)
-        await eventually(lambda: heard and list(heard[0]) == [])
+        lists: list[InstanceList] = []
+        stop = nacos.naming.subscribe(service, lists.append)
+        await wait_until(lambda: lists and list(lists[0]) == [])
         await nacos.naming.register(service, "10.9.8.1", 8000)
-        await eventually(lambda: [i.ip for i in heard[-1].added] == ["10.9.8.1"])
+        await wait_until(lambda: [i.ip for i in lists[-1].added] == ["10.9.8.1"])
         await nacos.naming.register(service, "10.9.8.1", 8000, weight=5)
-        await eventually(lambda: [i.weight for i in heard[-1].changed] == [5.0])
+        await wait_until(lambda: [i.weight for i in lists[-1].changed] == [5.0])
         await nacos.naming.deregister(service, "10.9.8.1", 8000)
-        await eventually(lambda: [i.ip for i in heard[-1].removed] == ["10.9.8.1"])
-        assert [len(each) for each in heard] == [0, 1, 1, 0]
+        await wait_until(lambda: [i.ip for i in lists[-1].removed] == ["10.9.8.1"])
+        assert [len(each) for each in lists] == [0, 1, 1, 0]
         stop()
 
     async def test_services_of_a_group_are_listed(self, nacos: Any, service: str) -> None:
         await nacos.naming.register(service, "10.9.8.1", 8000)
-        await eventually(lambda: _lists_service(nacos, service))
+        await wait_until(lambda: _lists_service(nacos, service))
 
     async def test_a_namespace_per_call_keeps_services_apart(
         self,
@@ -346,8 +346,8 @@ class NacosContract(Contract):
         service: str,
     ) -> None:
         await nacos.naming.register(service, "10.9.8.1", 8000, namespace="contract-ns")
-        found = await eventually(lambda: nacos.naming.instances(service, namespace="contract-ns"))
-        assert [each.namespace for each in found] == ["contract-ns"]
+        listing = await wait_until(lambda: nacos.naming.instances(service, namespace="contract-ns"))
+        assert [each.namespace for each in listing] == ["contract-ns"]
         assert await _is_empty(nacos, service)
         await nacos.naming.deregister(service, "10.9.8.1", 8000, namespace="contract-ns")
 
@@ -372,15 +372,15 @@ class NacosContract(Contract):
                 await nacos.config.get("anything")
 
 
-def _note(seen: list[str], state: Config | ConfigDeleted) -> None:
-    seen.append(state.content if isinstance(state, Config) else "deleted")
+def _append_state(contents: list[str], state: Config | ConfigDeleted) -> None:
+    contents.append(state.content if isinstance(state, Config) else "deleted")
 
 
-def _ends_with(seen: list[str], content: str) -> Callable[[], bool]:
-    return lambda: seen[-1] == content
+def _ends_with(contents: list[str], content: str) -> Callable[[], bool]:
+    return lambda: contents[-1] == content
 
 
-async def _read(nacos: Any, data_id: str) -> Config | None:
+async def _read_config(nacos: Any, data_id: str) -> Config | None:
     with contextlib.suppress(ConfigNotFound):
         config: Config = await nacos.config.get(data_id)
         return config
@@ -388,7 +388,7 @@ async def _read(nacos: Any, data_id: str) -> Config | None:
 
 
 async def _has_content(nacos: Any, data_id: str, content: str) -> bool:
-    config = await _read(nacos, data_id)
+    config = await _read_config(nacos, data_id)
     return config is not None and config.content == content
 
 
@@ -396,11 +396,11 @@ async def _is_empty(nacos: Any, service: str) -> bool:
     return len(await nacos.naming.instances(service)) == 0
 
 
-async def _ips(nacos: Any, service: str, expected: list[str], **options: object) -> bool:
+async def _has_ips(nacos: Any, service: str, expected: list[str], **options: object) -> bool:
     return [each.ip for each in await nacos.naming.instances(service, **options)] == expected
 
 
-async def _weights(nacos: Any, service: str, expected: list[float]) -> bool:
+async def _has_weights(nacos: Any, service: str, expected: list[float]) -> bool:
     return [each.weight for each in await nacos.naming.instances(service)] == expected
 
 

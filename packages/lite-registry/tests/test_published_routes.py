@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from lite_registry.document import Document
-from lite_registry.http import Request
-from lite_registry.published import PublishedRoutes
+from lite_registry.conditional_response import VersionedDocument
+from lite_registry.published_routes import PublishedRoutes
+from lite_registry.request import Request
 from lite_registry.routes import parse_routes
 
 TABLE = parse_routes({"services": {"orders": {"port": 8000, "lanes": ["dev"]}}})
@@ -13,7 +13,7 @@ OTHER = parse_routes({"services": {"orders": {"port": 8001}}})
 
 
 def served(published: PublishedRoutes) -> dict[str, object]:
-    document = json.loads(published.whole().body)
+    document = json.loads(published.render_all().body)
     assert isinstance(document, dict)
     return document
 
@@ -56,10 +56,10 @@ def test_doubt_marks_and_confirmation_unmarks_without_a_new_version() -> None:
     published = PublishedRoutes(wall_clock=lambda: 1.0)
     published.publish(TABLE)
     version = served(published)["version"]
-    published.doubt()
+    published.mark_stale()
     assert served(published)["stale"] is True
-    assert b"x-registry-stale: true" in published.whole().not_modified().head
-    published.confirm()
+    assert b"x-registry-stale: true" in published.render_all().respond_not_modified().head
+    published.mark_fresh()
     assert (served(published)["stale"], served(published)["version"]) == (False, version)
 
 
@@ -83,12 +83,12 @@ def request(**headers: str) -> Request:
 )
 def test_a_large_document_is_compressed_for_who_takes_it(accepted: str, compressed: bool) -> None:
     body = json.dumps(["x"] * 1000).encode()
-    answer = Document("v", body).answer(request(accept_encoding=accepted))
-    assert (b"content-encoding: gzip" in answer.head) is compressed
-    assert (gzip.decompress(answer.body) if compressed else answer.body) == body
-    assert b"vary: accept-encoding" in answer.head
+    response = VersionedDocument("v", body).respond(request(accept_encoding=accepted))
+    assert (b"content-encoding: gzip" in response.head) is compressed
+    assert (gzip.decompress(response.body) if compressed else response.body) == body
+    assert b"vary: accept-encoding" in response.head
 
 
 def test_a_small_document_is_not_worth_it() -> None:
-    answer = Document("v", b"[]").answer(request(accept_encoding="gzip"))
-    assert answer.body == b"[]"
+    response = VersionedDocument("v", b"[]").respond(request(accept_encoding="gzip"))
+    assert response.body == b"[]"

@@ -1,4 +1,4 @@
-"""The reflector against an API server that speaks the documented protocol and fails as told.
+"""The reflector against an API server that speaks the documented protocol, and fails on demand.
 
 tests-integration/faults plays the same faults with the real one.
 """
@@ -14,14 +14,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from lite_registry.http import Answer, Request
-from lite_registry.kubernetes.access import ApiServer, StaticCredentials
+from lite_registry.http_listener import HttpListener
+from lite_registry.kubernetes.access import ApiServer
+from lite_registry.kubernetes.credentials import StaticCredentials
 from lite_registry.kubernetes.reflector import ApiError
 from lite_registry.kubernetes.source import KubernetesRoutes
-from lite_registry.listener import HttpListener
 from lite_registry.metrics import Metrics
-from lite_registry.published import PublishedRoutes
-from lite_registry.response import Response, StreamResponse, json_response
+from lite_registry.published_routes import PublishedRoutes
+from lite_registry.request import Request
+from lite_registry.response import AnyResponse, Response, StreamResponse, build_json_response
 from lite_registry.routes import Target
 
 SERVICES = "services"
@@ -42,7 +43,7 @@ class FakeApiServer:
         self.version = 10
         self.changed = asyncio.Event()
         self.requests: list[tuple[str, dict[str, str]]] = []
-        self.answers: list[Callable[[], Answer]] = []
+        self.responses: list[Callable[[], AnyResponse]] = []
         self.hang_up = asyncio.Event()
         self.refusing: set[str] = set()
         self.cutting = False
@@ -57,7 +58,7 @@ class FakeApiServer:
 
     async def stop(self) -> None:
         self.hang_up.set()
-        await self.listener.close(0.0)
+        await self.listener.aclose(0.0)
         self.hang_up = asyncio.Event()
 
     def put(self, kind: str, item: dict[str, Any]) -> None:
@@ -69,19 +70,19 @@ class FakeApiServer:
         item["metadata"].setdefault("uid", f"uid-{name}-{self.version}")
         item["metadata"]["resourceVersion"] = str(self.version)
         self.objects[kind][name] = item
-        self._note(kind, {"type": event, "object": item})
+        self._record(kind, {"type": event, "object": item})
 
     def delete(self, kind: str, name: str) -> None:
         self.version += 1
         item = self.objects[kind].pop(name)
-        gone = {**item, "metadata": {**item["metadata"], "resourceVersion": str(self.version)}}
-        self._note(kind, {"type": "DELETED", "object": gone})
+        last = {**item, "metadata": {**item["metadata"], "resourceVersion": str(self.version)}}
+        self._record(kind, {"type": "DELETED", "object": last})
 
-    def _note(self, kind: str, event: dict[str, Any]) -> None:
+    def _record(self, kind: str, event: dict[str, Any]) -> None:
         self.history[kind].append((self.version, event))
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -91,10 +92,10 @@ class FakeApiServer:
         for kind in self.history:
             event = {"type": "BOOKMARK", "object": {"metadata": meta}}
             self.history[kind].append((self.version, event))
-        self._wake()
+        self.wake()
 
     def end_watches(self, *, cut: bool) -> None:
-        """End every watch that stands; nothing that came since they last looked is sent."""
+        """End every watch; changes that it has not seen yet are not sent."""
         self.cutting = cut
         self.hang_up.set()
         self.hang_up = asyncio.Event()
@@ -103,30 +104,30 @@ class FakeApiServer:
         self.compacted = self.version
 
     def send(self, line: dict[str, Any] | bytes) -> None:
-        """Put a line of the test's own into every watch."""
+        """Put a line into every watch."""
         self.version += 1
         for kind in self.history:
             self.history[kind].append((self.version, {"raw": line}))
-        self._wake()
+        self.wake()
 
     def lists(self, kind: str) -> int:
-        return sum(asked == kind and "watch" not in query for asked, query in self.requests)
+        return sum(name == kind and "watch" not in query for name, query in self.requests)
 
-    def handle(self, request: Request) -> Answer:
+    def handle(self, request: Request) -> AnyResponse:
         url = urlsplit(request.target.decode())
         kind = url.path.rpartition("/")[2]
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         self.requests.append((kind, query))
-        if self.answers:
-            return self.answers.pop(0)()
+        if self.responses:
+            return self.responses.pop(0)()
         if "watch" in query:
             since = int(query["resourceVersion"])
-            return StreamResponse(self._events(kind, since), "application/json")
+            return StreamResponse(self._stream_events(kind, since), "application/json")
         if kind in self.refusing:
-            return json_response(500, {"message": "on purpose"})
-        return self._list(kind, query)
+            return build_json_response(500, {"message": "on purpose"})
+        return self.list_page(kind, query)
 
-    def _list(self, kind: str, query: dict[str, str]) -> Answer:
+    def list_page(self, kind: str, query: dict[str, str]) -> AnyResponse:
         names = sorted(self.objects[kind])
         begin = int(query.get("continue", "0"))
         end = begin + int(query["limit"])
@@ -134,9 +135,9 @@ class FakeApiServer:
         if end < len(names):
             meta["continue"] = str(end)
         items = [self.objects[kind][name] for name in names[begin:end]]
-        return json_response(200, {"kind": "List", "metadata": meta, "items": items})
+        return build_json_response(200, {"kind": "List", "metadata": meta, "items": items})
 
-    async def _events(self, kind: str, since: int) -> AsyncIterator[bytes]:
+    async def _stream_events(self, kind: str, since: int) -> AsyncIterator[bytes]:
         hang_up = self.hang_up
         if kind in self.hesitates:
             yield b"\n"
@@ -181,8 +182,8 @@ def endpoints(name: str, *ready: bool | None, part: str = "1", **fields: Any) ->
             "labels": {"kubernetes.io/service-name": name},
         },
         "endpoints": [
-            {"addresses": [f"10.0.0.{n}"], "conditions": {"ready": one}, **fields}
-            for n, one in enumerate(ready)
+            {"addresses": [f"10.0.0.{n}"], "conditions": {"ready": is_ready}, **fields}
+            for n, is_ready in enumerate(ready)
         ],
     }
 
@@ -198,7 +199,7 @@ class Cluster:
         self.slept: list[float] = []
         self.options = options
         self.shown: list[dict[str, list[str]]] = []
-        self.published.listen(lambda _, after: self.shown.append(_lanes(after.documents)))
+        self.published.subscribe(lambda _, after: self.shown.append(_lanes(after.documents)))
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -293,7 +294,7 @@ async def test_half_a_list_is_never_shown(cluster: Cluster) -> None:
     await until(lambda: len(cluster.published.table.routes) == 601)
     shown = len(cluster.shown)
     cluster.api.compact()
-    list_page = cluster.api._list
+    list_page = cluster.api.list_page
     pages = iter(
         [
             lambda: list_page(SERVICES, {"limit": "250"}),
@@ -301,7 +302,7 @@ async def test_half_a_list_is_never_shown(cluster: Cluster) -> None:
         ]
     )
     await cluster.api.stop()
-    cluster.api.answers += [next(pages), next(pages)]
+    cluster.api.responses += [next(pages), next(pages)]
     await cluster.api.start()
     cluster.api.put(SERVICES, service("s600", app="s600"))
     await until(lambda: len(cluster.published.table.routes) == 602)
@@ -354,10 +355,8 @@ async def test_services_and_endpoints_of_different_moments_are_never_mixed() -> 
 
 
 @pytest.mark.parametrize("cut", [True, False])
-async def test_a_watch_that_answers_is_not_yet_one_that_has_caught_up(
-    cluster: Cluster, cut: bool
-) -> None:
-    """The answer's head comes first, what was missed (or that it is gone for good) after it."""
+async def test_a_watch_that_responds_has_not_yet_caught_up(cluster: Cluster, cut: bool) -> None:
+    """The head of the response comes first, the missed changes (or 410) after it."""
     cluster.now += 100  # a stream that lived long may end without being suspected
     cluster.api.hesitates = {SLICES}
     cluster.api.put(SERVICES, service("orders-test", app="orders", lane="test"))
@@ -374,7 +373,7 @@ async def test_a_watch_that_answers_is_not_yet_one_that_has_caught_up(
 
 
 def seen_since(cluster: Cluster, before: int) -> list[tuple[str, str]]:
-    """What was asked of which kind since then."""
+    """The kinds and forms of the requests since then."""
     return [
         (kind, "watch" if "watch" in query else "list")
         for kind, query in cluster.api.requests[before:]
@@ -391,10 +390,12 @@ async def test_410_in_the_stream_leads_to_a_list_that_is_compared(cluster: Clust
 
 async def test_410_as_a_status_does_the_same(cluster: Cluster) -> None:
     def fault() -> None:
-        cluster.api.answers += [lambda: json_response(410, {"code": 410, "message": "gone"})] * 2
+        cluster.api.responses += [
+            lambda: build_json_response(410, {"code": 410, "message": "gone"})
+        ] * 2
         cluster.api.hang_up.set()
         cluster.api.hang_up = asyncio.Event()
-        cluster.api._wake()
+        cluster.api.wake()
 
     cluster.api.send(b"cut")
     await lose_and_gain(cluster, fault)
@@ -409,8 +410,11 @@ async def test_410_as_a_status_does_the_same(cluster: Cluster) -> None:
         b"[" * 100_000,
         b'{"type":"ODD","object":{}}',
         b'{"type":"ADDED"}',
+        b'{"type":"ERROR","object":{"code":"\xc2\xb2"}}',
+        b'{"type":"ADDED","object":{"metadata":{"labels":["app"]},"spec":{"ports":[{}]}}}',
+        b'{"type":"ADDED","object":{"metadata":{"labels":{"app":"x"}},"spec":{"ports":[{"port":"x"}]}}}',
     ],
-    ids=lambda line: line[:20].decode(),
+    ids=range(9),
 )
 async def test_a_broken_stream_is_watched_again_from_the_last_version(
     cluster: Cluster, line: bytes
@@ -422,14 +426,16 @@ async def test_a_broken_stream_is_watched_again_from_the_last_version(
 
 
 @pytest.mark.parametrize("status", [500, 503, 403, 401])
-async def test_an_error_keeps_what_was_seen_and_marks_it(cluster: Cluster, status: int) -> None:
+async def test_an_error_keeps_the_known_routes_and_marks_them(
+    cluster: Cluster, status: int
+) -> None:
     marked: list[bool] = []
 
-    def refuse() -> Answer:
+    def refuse() -> AnyResponse:
         marked.append(cluster.published.stale)
-        return json_response(status, {"message": "on purpose"})
+        return build_json_response(status, {"message": "on purpose"})
 
-    cluster.api.answers += [refuse] * 7
+    cluster.api.responses += [refuse] * 7
     cluster.api.send(b"cut")
     cluster.api.put(SERVICES, service("users", app="users"))
     await cluster.shows(orders=["dev"], users=[])
@@ -438,13 +444,35 @@ async def test_an_error_keeps_what_was_seen_and_marks_it(cluster: Cluster, statu
     assert all("orders" in lanes for lanes in cluster.shown)
 
 
-async def test_the_server_says_how_long_to_wait(cluster: Cluster) -> None:
+async def test_retry_after_of_the_server_is_obeyed(cluster: Cluster) -> None:
     busy = (("retry-after", "17"),)
-    cluster.api.answers += [lambda: json_response(429, {"message": "slow down"}, busy)] * 2
+    cluster.api.responses += [lambda: build_json_response(429, {"message": "slow down"}, busy)] * 2
     cluster.api.send(b"cut")
     cluster.api.put(SERVICES, service("users", app="users"))
     await cluster.shows(orders=["dev"], users=[])
     assert 17.0 in cluster.slept
+
+
+@pytest.mark.parametrize(
+    "value", ["\u00b2", "-1", "", "9" * 5000, "Mon, 01 Jan 99999999999999999999"]
+)
+async def test_a_garbled_retry_after_does_not_end_the_watch(cluster: Cluster, value: str) -> None:
+    busy = (("retry-after", value),)
+    cluster.api.responses += [lambda: build_json_response(429, {"message": "slow"}, busy)] * 2
+    cluster.api.send(b"cut")
+    cluster.api.put(SERVICES, service("users", app="users"))
+    await cluster.shows(orders=["dev"], users=[])
+    assert not cluster.task.done()
+
+
+async def test_a_second_run_begins_with_new_lists_and_keeps_the_routes(cluster: Cluster) -> None:
+    cluster.task.cancel()
+    await asyncio.wait([cluster.task])
+    cluster.api.put(SERVICES, service("users", app="users"))
+    cluster.task = asyncio.create_task(cluster.source.run())
+    await cluster.shows(orders=["dev"], users=[])
+    assert cluster.source.known_objects == (3, 2)
+    assert all("orders" in lanes for lanes in cluster.shown)
 
 
 async def test_silence_counts_as_a_dead_connection() -> None:
@@ -463,7 +491,7 @@ async def test_a_quiet_cluster_is_listed_without_a_pause_however_long_it_was_awa
     async with Cluster(**options) as cluster:
         fill(cluster.api)
         await cluster.shows(orders=["dev"])
-        known = len(cluster.shown)
+        shown = len(cluster.shown)
         await cluster.api.stop()
         await until(lambda: sum(cluster.slept) > 300)
         await cluster.api.start()
@@ -472,10 +500,10 @@ async def test_a_quiet_cluster_is_listed_without_a_pause_however_long_it_was_awa
         cluster.api.requests.clear()
         await until(lambda: min(cluster.api.lists(SERVICES), cluster.api.lists(SLICES)) > 3)
         assert not cluster.slept
-        assert len(cluster.shown) == known
+        assert len(cluster.shown) == shown
 
 
-async def test_a_refusing_server_is_asked_less_and_less() -> None:
+async def test_a_refusing_server_gets_fewer_and_fewer_requests() -> None:
     async with Cluster() as cluster:
         fill(cluster.api)
         await cluster.shows(orders=["dev"])
@@ -516,23 +544,23 @@ async def test_bookmarks_move_the_version_from_which_is_watched_again(cluster: C
     )
 
 
-async def test_a_list_without_much_of_what_was_there_is_confirmed_by_a_second_one() -> None:
+async def test_a_list_that_shrank_sharply_is_confirmed_by_a_second_one() -> None:
     async with Cluster() as cluster:
         for number in range(10):
             cluster.api.put(SERVICES, service(f"s{number}", app=f"s{number}"))
         await until(lambda: len(cluster.published.table.routes) == 10)
         await cluster.watching()
-        kept = dict(cluster.api.objects[SERVICES])
-        empty = lambda: json_response(200, {"metadata": {"resourceVersion": "99"}, "items": []})  # noqa: E731
-        cluster.api.answers += [empty]
+        objects = dict(cluster.api.objects[SERVICES])
+        empty = {"metadata": {"resourceVersion": "99"}, "items": []}
+        cluster.api.responses += [lambda: build_json_response(200, empty)]
         gone = {"code": 410, "message": "gone"}
         cluster.api.history[SERVICES].append(
             (cluster.api.version + 1, {"raw": {"type": "ERROR", "object": gone}})
         )
-        cluster.api._wake()
+        cluster.api.wake()
         await until(lambda: b"shrink_guards_total" in cluster.metrics.render())
         assert 2.0 in cluster.slept
-        assert len(cluster.api.objects[SERVICES]) == len(kept)
+        assert len(cluster.api.objects[SERVICES]) == len(objects)
         assert all(len(lanes) == 10 for lanes in cluster.shown)
 
 
@@ -548,7 +576,7 @@ async def test_a_lane_stays_for_a_grace_period_without_a_ready_endpoint() -> Non
         await cluster.shows(orders=["dev"])
 
 
-async def test_a_lane_that_never_was_ready_is_not_there(cluster: Cluster) -> None:
+async def test_a_lane_that_never_was_ready_is_not_available(cluster: Cluster) -> None:
     cluster.api.put(SERVICES, service("orders-new", app="orders", lane="new"))
     cluster.api.put(SLICES, endpoints("orders-new", False))
     await until(lambda: "new" in cluster.published.table.routes["orders"].lanes)
@@ -584,7 +612,7 @@ async def test_the_port_named_http_is_the_one_and_each_lane_has_its_own(cluster:
         (service("other", app="orders", lane="dev"), "collision"),
     ],
 )
-async def test_what_cannot_be_a_route_is_left_out_and_counted(
+async def test_a_service_that_cannot_be_a_route_is_skipped_and_counted(
     cluster: Cluster, odd: dict[str, Any], reason: str
 ) -> None:
     cluster.api.put(SERVICES, odd)
@@ -606,12 +634,16 @@ async def test_a_lane_whose_name_would_be_the_base_of_another_service_is_left_ou
 async def test_an_object_made_again_under_its_name_is_not_deleted_with_the_old_one(
     cluster: Cluster,
 ) -> None:
-    mirror = cluster.source._services[0]
-    mirror.remove("shop/orders", "uid-of-an-earlier-one")
-    assert "shop/orders" in mirror.objects
+    old = service("orders", app="orders")
+    old["metadata"] |= {"uid": "uid-of-an-earlier-one", "resourceVersion": "11"}
+    cluster.api.send({"type": "DELETED", "object": old})
+    cluster.api.put(SERVICES, service("users", app="users"))
+    await cluster.shows(orders=["dev"], users=[])
 
 
-async def test_what_is_not_at_home_carries_its_namespace(cluster: Cluster) -> None:
+async def test_a_service_outside_of_the_home_namespace_carries_its_namespace(
+    cluster: Cluster,
+) -> None:
     elsewhere = service("users", app="users")
     elsewhere["metadata"]["namespace"] = "other"
     cluster.api.put(SERVICES, elsewhere)
@@ -641,7 +673,7 @@ async def test_a_day_of_events_leaves_memory_as_it_was() -> None:
                     del cluster.api.history[kind][:-400]
             if number == 30_000:
                 middle = traced()
-        await until(lambda: len(cluster.source._services[0].objects) == 2)
+        await until(lambda: cluster.source.known_objects[0] == 2)
         assert traced() - middle < 2_000_000  # the history of the stand-in included
     tracemalloc.stop()
 
@@ -658,5 +690,5 @@ def traced() -> int:
 async def test_the_token_is_never_shown() -> None:
     async with Cluster() as cluster:
         await cluster.shows()
-        assert "secret-token" not in repr(cluster.source.__dict__.get("_api"))
+        assert "secret-token" not in repr(cluster.source)
     assert "429" in str(ApiError(429, "slow down"))

@@ -1,10 +1,10 @@
-"""The wire: what clients send wrong, slowly, or too much of."""
+"""The wire: clients that send wrong, slowly, or too much."""
 
 import asyncio
 import contextlib
 import gc
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lite_registry.errors import Problem
-from lite_registry.http import Answer, Limits, Request
-from lite_registry.listener import HttpListener
-from lite_registry.response import Response, StreamResponse
+from lite_registry.http_connection import Limits
+from lite_registry.http_listener import HttpListener
+from lite_registry.request import Outcome, Request
+from lite_registry.response import AnyResponse, Response, StreamResponse
 
 SMALL = Limits(
     target_bytes=64,
@@ -31,7 +32,7 @@ SMALL = Limits(
 
 
 class Wire:
-    """A listener with a handler of the test's own, and raw connections to it."""
+    """A listener with a handler, and raw connections to it."""
 
     def __init__(self, listener: HttpListener, port: int) -> None:
         self.listener = listener
@@ -44,9 +45,9 @@ class Wire:
             writer.write(piece)
             await asyncio.sleep(0)
         async with asyncio.timeout(5):
-            answer = await reader.read()
+            received = await reader.read()
         writer.close()
-        return answer
+        return received
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -58,24 +59,24 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("not within 5 s")
 
 
-def echo(request: Request) -> Answer | Awaitable[Answer]:
+def echo(request: Request) -> Outcome:
     if request.target == b"/stream":
-        return StreamResponse(_pieces(), "text/plain")
+        return StreamResponse(_send_pieces(), "text/plain")
     if request.target == b"/later":
-        return _later(request)
+        return _respond_later(request)
     if request.target == b"/broken":
         raise RuntimeError("broken on purpose")
     return Response(200, request.method.encode() + b" " + request.target + b" " + request.body)
 
 
-async def _later(request: Request) -> Answer:
+async def _respond_later(request: Request) -> AnyResponse:
     await asyncio.sleep(0)
     if request.body == b"break":
         raise RuntimeError("broken on purpose")
     return Response(200, b"later")
 
 
-async def _pieces() -> AsyncIterator[bytes]:
+async def _send_pieces() -> AsyncIterator[bytes]:
     for piece in (b"one", b"two"):
         yield piece
         await asyncio.sleep(0)
@@ -86,7 +87,7 @@ async def wire() -> AsyncIterator[Wire]:
     listener = HttpListener(echo, limits=SMALL)
     port = await listener.listen("127.0.0.1", 0)
     yield Wire(listener, port)
-    await listener.close(0.1)
+    await listener.aclose(0.1)
 
 
 def get(target: str = "/", *fields: str, version: str = "1.1", method: str = "GET") -> bytes:
@@ -96,29 +97,29 @@ def get(target: str = "/", *fields: str, version: str = "1.1", method: str = "GE
 CLOSE = "Connection: close"
 
 
-async def test_requests_sent_ahead_are_answered_in_order(wire: Wire) -> None:
-    answer = await wire.exchange(get("/later") + get("/b") + get("/c", CLOSE))
-    positions = [answer.index(body) for body in (b"later", b"GET /b ", b"GET /c ")]
+async def test_pipelined_requests_get_their_responses_in_order(wire: Wire) -> None:
+    response = await wire.exchange(get("/later") + get("/b") + get("/c", CLOSE))
+    positions = [response.index(body) for body in (b"later", b"GET /b ", b"GET /c ")]
     assert positions == sorted(positions)
-    assert answer.count(b"HTTP/1.1 200 OK") == 3
+    assert response.count(b"HTTP/1.1 200 OK") == 3
 
 
-async def test_too_many_requests_ahead_are_left_unanswered(wire: Wire) -> None:
-    answer = await wire.exchange(get("/later") + get("/x") * 9)
-    assert answer.count(b"HTTP/1.1 200 OK") == 1 + SMALL.pipelined
-    assert answer.count(b"connection: close") == 1
+async def test_too_many_pipelined_requests_get_no_response(wire: Wire) -> None:
+    response = await wire.exchange(get("/later") + get("/x") * 9)
+    assert response.count(b"HTTP/1.1 200 OK") == 1 + SMALL.pipelined
+    assert response.count(b"connection: close") == 1
 
 
 async def test_a_request_may_come_byte_by_byte(wire: Wire) -> None:
     request = get("/a", CLOSE, "Content-Length: 3", method="POST") + b"xyz"
-    answer = await wire.exchange(*(bytes([byte]) for byte in request))
-    assert answer.endswith(b"POST /a xyz")
+    response = await wire.exchange(*(bytes([byte]) for byte in request))
+    assert response.endswith(b"POST /a xyz")
 
 
-async def test_an_old_client_gets_an_answer_and_the_end(wire: Wire) -> None:
-    answer = await wire.exchange(b"GET /a HTTP/1.0\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 200 OK")
-    assert b"connection: close" in answer
+async def test_an_old_client_gets_a_response_and_the_end(wire: Wire) -> None:
+    response = await wire.exchange(b"GET /a HTTP/1.0\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 200 OK")
+    assert b"connection: close" in response
 
 
 async def test_a_stream_is_chunked_for_new_clients_and_plain_for_old_ones(wire: Wire) -> None:
@@ -127,17 +128,17 @@ async def test_a_stream_is_chunked_for_new_clients_and_plain_for_old_ones(wire: 
     assert (await wire.exchange(get("/stream", method="HEAD"))).endswith(b"\r\n\r\n")
 
 
-async def test_a_client_that_asks_first_is_told_to_go_on(wire: Wire) -> None:
-    answer = await wire.exchange(
+async def test_a_client_that_expects_100_continue_gets_it(wire: Wire) -> None:
+    response = await wire.exchange(
         get("/a", CLOSE, "Expect: 100-continue", "Content-Length: 2", method="PUT"), b"ok"
     )
-    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+    assert response.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
 
 
 async def test_an_offer_to_upgrade_is_not_taken_up(wire: Wire) -> None:
-    answer = await wire.exchange(get("/a", "Connection: upgrade", "Upgrade: h2c") + b"PRI *")
-    assert answer.startswith(b"HTTP/1.1 200 OK")
-    assert answer.count(b"HTTP/1.1") == 1
+    response = await wire.exchange(get("/a", "Connection: upgrade", "Upgrade: h2c") + b"PRI *")
+    assert response.startswith(b"HTTP/1.1 200 OK")
+    assert response.count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.parametrize(
@@ -162,36 +163,36 @@ async def test_an_offer_to_upgrade_is_not_taken_up(wire: Wire) -> None:
         (get("/later", CLOSE, "Content-Length: 5", method="POST") + b"break", 500),
     ],
 )
-async def test_what_is_wrong_or_too_much_gets_its_status_and_the_end(
+async def test_wrong_or_too_much_input_gets_its_status_and_the_end(
     wire: Wire, sent: bytes, status: int
 ) -> None:
-    answer = await wire.exchange(sent)
-    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
-    assert b"application/problem+json" in answer
-    assert b"connection: close" in answer
+    response = await wire.exchange(sent)
+    assert response.startswith(b"HTTP/1.1 %d " % status), response
+    assert b"application/problem+json" in response
+    assert b"connection: close" in response
 
 
 async def test_a_header_without_end_is_refused_before_it_fills_memory(wire: Wire) -> None:
-    answer = await wire.exchange(b"GET / HTTP/1.1\r\nHost: t\r\nA: ", *([b"b" * 200] * 5))
-    assert answer.startswith(b"HTTP/1.1 431 ")
+    response = await wire.exchange(b"GET / HTTP/1.1\r\nHost: t\r\nA: ", *([b"b" * 200] * 5))
+    assert response.startswith(b"HTTP/1.1 431 ")
 
 
-async def test_what_comes_after_the_end_was_said_does_not_count(wire: Wire) -> None:
+async def test_input_after_the_last_response_is_ignored(wire: Wire) -> None:
     after = b"\x00\x00" + get("/", "Content-Length: 1", "Expect: 100-continue", method="PUT")
-    answer = await wire.exchange(get("/a", CLOSE) + after)
-    assert answer.count(b"HTTP/1.1 ") == 1
+    response = await wire.exchange(get("/a", CLOSE) + after)
+    assert response.count(b"HTTP/1.1 ") == 1
 
 
-async def test_what_was_asked_before_the_mistake_is_still_answered(wire: Wire) -> None:
-    answer = await wire.exchange(get("/later") + b"\x00\x00")
-    assert answer.startswith(b"HTTP/1.1 200 OK")
-    assert b"HTTP/1.1 400 " in answer
+async def test_requests_before_the_mistake_still_get_their_responses(wire: Wire) -> None:
+    response = await wire.exchange(get("/later") + b"\x00\x00")
+    assert response.startswith(b"HTTP/1.1 200 OK")
+    assert b"HTTP/1.1 400 " in response
 
 
 @pytest.mark.parametrize(
     "begun", [b"GET / HT", get("/", "Content-Length: 9", method="POST"), get("/")[:-2]]
 )
-async def test_a_request_that_takes_too_long_is_given_up(wire: Wire, begun: bytes) -> None:
+async def test_a_request_that_takes_too_long_is_refused(wire: Wire, begun: bytes) -> None:
     assert (await wire.exchange(begun)).startswith(b"HTTP/1.1 408 ")
 
 
@@ -200,7 +201,7 @@ async def test_a_connection_that_says_nothing_is_closed(wire: Wire) -> None:
     assert (await wire.exchange(get("/a"))).count(b"HTTP/1.1 200") == 1
 
 
-async def test_one_client_too_many_is_told_so(wire: Wire) -> None:
+async def test_one_client_too_many_gets_503(wire: Wire) -> None:
     held = [await asyncio.open_connection("127.0.0.1", wire.port) for _ in range(3)]
     await until(lambda: wire.listener.connections == 3)
     assert (await wire.exchange(b"")).startswith(b"HTTP/1.1 503 ")
@@ -227,15 +228,15 @@ async def test_a_client_that_does_not_read_is_cut_and_costs_bounded_memory() -> 
     await until(lambda: listener.connections == 0)
     assert sent < 16_000_000
     writer.close()
-    await listener.close(0.1)
+    await listener.aclose(0.1)
 
 
-async def test_a_deaf_client_that_asks_on_is_not_answered_into_memory() -> None:
-    answered = 0
+async def test_a_client_that_sends_on_without_reading_costs_bounded_memory() -> None:
+    handled = 0
 
-    def big(_: Request) -> Answer:
-        nonlocal answered
-        answered += 1
+    def big(_: Request) -> AnyResponse:
+        nonlocal handled
+        handled += 1
         return Response(200, b"x" * 1_000_000)
 
     listener = HttpListener(big, limits=SMALL)
@@ -245,15 +246,15 @@ async def test_a_deaf_client_that_asks_on_is_not_answered_into_memory() -> None:
         writer.write(get("/"))
     await until(lambda: listener.connections == 1)
     await until(lambda: listener.connections == 0)
-    assert answered < 20
+    assert handled < 20
     writer.close()
-    await listener.close(0.1)
+    await listener.aclose(0.1)
 
 
-async def test_at_the_end_idle_connections_are_closed_and_answers_under_way_are_finished() -> None:
+async def test_closing_ends_idle_connections_and_finishes_pending_responses() -> None:
     inside, gate = asyncio.Event(), asyncio.Event()
 
-    async def slow(_: Request) -> Answer:
+    async def slow(_: Request) -> AnyResponse:
         inside.set()
         await gate.wait()
         return Response(200, b"finished")
@@ -264,7 +265,7 @@ async def test_at_the_end_idle_connections_are_closed_and_answers_under_way_are_
     idle = asyncio.create_task(Wire(listener, port).exchange(b""))
     await until(lambda: listener.connections == 2)
     await inside.wait()
-    closing = asyncio.create_task(listener.close(5.0))
+    closing = asyncio.create_task(listener.aclose(5.0))
     assert await idle == b""
     gate.set()
     assert (await busy).endswith(b"finished")
@@ -272,10 +273,10 @@ async def test_at_the_end_idle_connections_are_closed_and_answers_under_way_are_
     assert listener.connections == 0
 
 
-async def test_at_the_end_what_takes_too_long_is_cut() -> None:
+async def test_closing_aborts_responses_that_take_too_long() -> None:
     inside = asyncio.Event()
 
-    async def never(_: Request) -> Answer:
+    async def never(_: Request) -> AnyResponse:
         inside.set()
         await asyncio.Event().wait()
         raise AssertionError
@@ -284,9 +285,9 @@ async def test_at_the_end_what_takes_too_long_is_cut() -> None:
     port = await listener.listen("127.0.0.1", 0)
     busy = asyncio.create_task(Wire(listener, port).exchange(get("/")))
     await inside.wait()
-    await listener.close(0.05)
+    await listener.aclose(0.05)
     assert await busy == b""
-    await listener.close(0.05)
+    await listener.aclose(0.05)
 
 
 CORPUS = [
@@ -307,11 +308,11 @@ async def survive(listener: HttpListener, port: int, sent: bytes) -> None:
         writer.write_eof()
     async with asyncio.timeout(10):
         try:
-            answer = await reader.read()
+            response = await reader.read()
         except ConnectionResetError:
-            answer = b""
+            response = b""
     writer.close()
-    assert not answer or answer.startswith(b"HTTP/1.1 ")
+    assert not response or response.startswith(b"HTTP/1.1 ")
     assert listener.connections <= listener.limits.connections
 
 
@@ -324,7 +325,7 @@ def test_garbage_ends_in_a_status_or_a_closed_connection(
         listener = HttpListener(echo, limits=SMALL)
         port = await listener.listen("127.0.0.1", 0)
         await survive(listener, port, request[:position] + noise + request[position:])
-        await listener.close(0.01)
+        await listener.aclose(0.01)
 
     asyncio.run(run())
 
@@ -360,7 +361,7 @@ async def test_100_000_broken_inputs_crash_hang_and_leak_nothing() -> None:
     assert half
     assert resident_kib() - half < 2048
     await until(lambda: listener.connections == 0)
-    await listener.close(0.1)
+    await listener.aclose(0.1)
 
 
 def resident_kib() -> int:
@@ -370,6 +371,6 @@ def resident_kib() -> int:
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
-def test_problems_can_be_raised_with_what_a_client_needs() -> None:
+def test_a_problem_carries_extra_members() -> None:
     problem = Problem(400, "Invalid value", "send another", extra={"field": "port"})
     assert (problem.status, problem.extra) == (400, {"field": "port"})

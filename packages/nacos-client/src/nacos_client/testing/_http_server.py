@@ -7,16 +7,16 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 
-from ._wire import Call, Reply
+from ._wire import FakeRequest, FakeResponse
 
-__all__ = ("Listener",)
+__all__ = ("HttpServer",)
 
-Handle = Callable[[Call], Awaitable[Reply | None]]
+Handle = Callable[[FakeRequest], Awaitable[FakeResponse | None]]
 
-LONGEST_HEAD = 64 * 1024
+_MAX_HEAD_BYTES = 64 * 1024
 
 
-class Listener:
+class HttpServer:
     """Serves `handle` until stopped; a None from it drops the connection."""
 
     def __init__(self, handle: Handle) -> None:
@@ -44,7 +44,7 @@ class Listener:
             self._thread.join()
             raise self._failure
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Close the port and every connection, and join the thread."""
         if self._thread is None or self._stop is None:
             return
@@ -55,8 +55,8 @@ class Listener:
     def _run(self, port: int) -> None:
         try:
             self._loop.run_until_complete(self._serve(port))
-        except OSError as failure:
-            self._failure = failure
+        except OSError as build_failure:
+            self._failure = build_failure
         finally:
             self._loop.close()
             self._ready.set()
@@ -64,7 +64,7 @@ class Listener:
     async def _serve(self, port: int) -> None:
         self._stop = asyncio.Event()
         server = await asyncio.start_server(
-            self._connected, "127.0.0.1", port, limit=LONGEST_HEAD, backlog=512
+            self._accept, "127.0.0.1", port, limit=_MAX_HEAD_BYTES, backlog=512
         )
         (listening,) = server.sockets
         self.port = listening.getsockname()[1]
@@ -82,15 +82,17 @@ class Listener:
         await server.wait_closed()
         await asyncio.sleep(0)  # the aborted connections close their sockets
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A task that is cancelled before its first step closes nothing: `_serve` has to know.
-        task = self._loop.create_task(self._converse(reader, writer))
+        task = self._loop.create_task(self._serve_connection(reader, writer))
         self._connections[task] = writer
-        task.add_done_callback(lambda done: self._connections.pop(done, None))
+        task.add_done_callback(lambda ended: self._connections.pop(ended, None))
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         try:
-            while await self._exchange(reader, writer):
+            while await self._serve_request(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
@@ -99,8 +101,10 @@ class Listener:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its answer; whether the connection goes on."""
+    async def _serve_request(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Handle one request; returns whether the connection is kept alive."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, *lines = head.rstrip("\r\n").split("\r\n")
         method, target, _ = line.split(" ", 2)
@@ -110,16 +114,16 @@ class Listener:
         }
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         path, _, query = target.partition("?")
-        reply = await self._handle(Call.of(method, path, query, headers, body))
-        if reply is None:
+        response = await self._handle(FakeRequest.parse(method, path, query, headers, body))
+        if response is None:
             writer.transport.abort()
             return False
-        writer.write(_encoded(reply))
+        writer.write(_encode(response))
         await writer.drain()
         return headers.get("connection", "").lower() != "close"
 
 
-def _encoded(reply: Reply) -> bytes:
-    lines = [f"HTTP/1.1 {reply.status} ", f"content-length: {len(reply.body)}"]
-    lines += [f"{name}: {value}" for name, value in reply.headers.items()]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + reply.body
+def _encode(response: FakeResponse) -> bytes:
+    lines = [f"HTTP/1.1 {response.status} ", f"content-length: {len(response.body)}"]
+    lines += [f"{name}: {value}" for name, value in response.headers.items()]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + response.body

@@ -1,37 +1,37 @@
-"""Who waits for a change of what: one set of waiters per key, woken together."""
+"""Wait for changes: one set of waiters per key, woken together."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
 
-__all__ = ("Changes",)
+__all__ = ("ChangeNotifier",)
 
 
-class Changes:
-    """Wakes those who wait for a key, shortly after it changed, so that a burst wakes them once.
+class ChangeNotifier:
+    """Wakes the waiters of a key shortly after it changed, so that a burst wakes them once.
 
-    Belongs to one event loop. Memory is one entry per key that somebody waits for.
+    Belongs to one event loop. It needs memory for each key that has waiters, and for no other.
     """
 
     def __init__(self, *, debounce_seconds: float = 0.05) -> None:
-        self._debounce = debounce_seconds
+        self._debounce_seconds = debounce_seconds
         self._waiters: dict[Hashable, set[asyncio.Future[None]]] = {}
         self._scheduled: set[Hashable] = set()
         self._closed = False
 
     @property
-    def waiting(self) -> int:
-        """How many wait now."""
+    def waiters(self) -> int:
+        """The number of waiters."""
         return sum(map(len, self._waiters.values()))
 
     async def wait(self, key: Hashable, timeout_seconds: float) -> bool:
-        """Wait for the next change of the key; False when none came in time, or at the end."""
+        """Wait for the next change of the key; False when none came in time, or after close."""
         if self._closed:
             return False
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(timeout_seconds, _give_up, waiter)
+        timer = loop.call_later(timeout_seconds, _time_out, waiter)
         waiters = self._waiters.setdefault(key, set())
         waiters.add(waiter)
         try:
@@ -45,19 +45,19 @@ class Changes:
                 del self._waiters[key]
         return not self._closed
 
-    def announce(self, key: Hashable) -> None:
-        """The key has changed."""
+    def notify(self, key: Hashable) -> None:
+        """Wake the waiters of the key: it has changed."""
         if key in self._waiters and key not in self._scheduled:
             self._scheduled.add(key)
-            asyncio.get_running_loop().call_later(self._debounce, self._wake, key)
+            asyncio.get_running_loop().call_later(self._debounce_seconds, self._wake, key)
 
-    def announce_all(self) -> None:
-        """Everything may have changed."""
+    def notify_all(self) -> None:
+        """Wake all waiters: anything may have changed."""
         for key in tuple(self._waiters):
-            self.announce(key)
+            self.notify(key)
 
     def close(self) -> None:
-        """Let everybody go."""
+        """Wake all waiters at once; later ones do not wait."""
         self._closed = True
         for key in tuple(self._waiters):
             self._wake(key)
@@ -69,6 +69,6 @@ class Changes:
                 waiter.set_result(None)
 
 
-def _give_up(waiter: asyncio.Future[None]) -> None:
+def _time_out(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_exception(TimeoutError())

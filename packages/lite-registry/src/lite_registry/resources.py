@@ -1,0 +1,86 @@
+"""The table of resources: which function handles which method at which path."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .errors import Problem
+from .request import Outcome, Request
+from .request_parsing import Query
+
+__all__ = ("Resource", "ResourceTable")
+
+Handle = Callable[[Request, Query, Sequence[str]], Outcome]
+"""Called with the request, its query and the variable parts of its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One path, perhaps with variable parts like `{service}`, and its handlers by method.
+
+    A handler for GET handles HEAD, too.
+    """
+
+    template: str
+    handlers: Mapping[str, Handle]
+    segments: tuple[str | None, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        segments = tuple(
+            None if segment.startswith("{") else segment for segment in self.template.split("/")[1:]
+        )
+        object.__setattr__(self, "segments", segments)
+
+    def match(self, segments: Sequence[str]) -> list[str] | None:
+        """The variable parts of a path; None when it is another one."""
+        variables = []
+        for segment, expected in zip(segments, self.segments, strict=True):
+            if expected is None:
+                variables.append(segment)
+            elif segment != expected:
+                return None
+        return variables
+
+    def get_handler(self, method: str) -> Handle:
+        """The handler of the method.
+
+        Raises:
+            Problem: 405 when there is none.
+        """
+        handler = self.handlers.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            raise _build_not_allowed(
+                ", ".join("GET, HEAD" if name == "GET" else name for name in self.handlers)
+            )
+        return handler
+
+
+class ResourceTable:
+    """Finds the resource of a path."""
+
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self._by_length: dict[int, list[Resource]] = defaultdict(list)
+        for resource in resources:
+            self._by_length[len(resource.segments)].append(resource)
+
+    def find(self, segments: Sequence[str], method: str) -> tuple[Resource, list[str]]:
+        """The resource, and the variable parts of the path.
+
+        Raises:
+            Problem: 404 when there is no such resource; 405 when the request would change it.
+        """
+        for resource in self._by_length.get(len(segments), ()):
+            variables = resource.match(segments)
+            if variables is not None:
+                return resource, variables
+        if method not in {"GET", "HEAD"}:
+            raise _build_not_allowed("GET, HEAD")
+        raise Problem(404, "Not found", "there is nothing at this path; see /openapi.json")
+
+
+def _build_not_allowed(methods: str) -> Problem:
+    return Problem(
+        405, "Method not allowed", f"use one of {methods}", headers=(("allow", methods),)
+    )
