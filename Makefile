@@ -24,13 +24,18 @@ demo: ## the main job in 30 s, no server needed [NACOS=host:port] [PORT=7080] [A
 demo-picture: ## record docs/demo.svg from a real run
 	@$(RUN) --group demo -- python -m examples.demo --picture docs/demo.svg
 
+# PYTHON_VERSION=3.14 takes the interpreter that PYTHON_3_14 names, else the one uv finds.
+TEST = UV_COMMAND=$(UV) $(PYTHON) scripts/test_packages.py \
+	$(if $(JOBS),--jobs $(JOBS)) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) $(if $(LEGS),--legs $(LEGS)) \
+	$(if $(filter no,$(COVERAGE)),--no-coverage)
+
 .PHONY: test
-test: ## every package's tests, each package alone: bare, then with all extras
-	@UV_COMMAND=$(UV) $(PYTHON) scripts/test_packages.py
+test: ## every package's tests, each alone: bare, with all extras [PYTHON_VERSION=3.14] [JOBS=2] [LEGS=bare,full] [COVERAGE=no]
+	@$(TEST) $(P)
 
 .PHONY: test-pkg
-test-pkg: ## one package's tests: make test-pkg P=lb [ARGS="-k name"]
-	@UV_COMMAND=$(UV) $(PYTHON) scripts/test_packages.py $(or $(P),$(error say which: make test-pkg P=lb)) -- $(ARGS)
+test-pkg: ## one package's tests: make test-pkg P=lb [ARGS="-k name"] [PYTHON_VERSION=3.14]
+	@$(TEST) $(or $(P),$(error say which: make test-pkg P=lb)) -- $(ARGS)
 
 .PHONY: test-integration
 test-integration: ## against real servers, found by NACOS_SERVER_ADDR, REDIS_URL, KUBECONFIG [T=path] [ARGS=]
@@ -58,12 +63,17 @@ fmt: ## format the code and fix what ruff can fix
 	@$(RUN) --group lint -- ruff check --fix .
 
 .PHONY: wheels
-wheels: ## build all; install each wheel alone, outside, and run its tests against it
-	@UV_COMMAND=$(UV) $(PYTHON) scripts/prove_wheels.py $(P)
+wheels: ## build all; install each wheel alone, outside, and prove it: all its tests, fewer where `make test` has just passed
+	@UV_COMMAND=$(UV) $(PYTHON) scripts/prove_wheels.py \
+		$(if $(JOBS),--jobs $(JOBS)) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) $(P)
 
 .PHONY: bench
-bench: ## benchmarks of one package: make bench P=lb
-	@$(RUN) --group bench -- python scripts/bench.py $(P)
+bench: ## benchmarks of one package, figures into benchmarks/results: make bench P=lb [ARGS=--smoke]
+	@$(RUN) --group bench -- python scripts/bench.py $(P) -- $(ARGS)
+
+.PHONY: bench-compare
+bench-compare: ## what changed between two results: make bench-compare A=old.json B=new.json (or folders)
+	@$(PYTHON) scripts/bench_compare.py $(or $(A),$(error say which: A=old.json B=new.json)) $(or $(B),$(error say which: A=old.json B=new.json))
 
 .PHONY: docs
 docs: ## the documentation as HTML in docs/_build/html; runs every Python block of it
@@ -85,6 +95,9 @@ LITE_REGISTRY_IMAGE ?= lite-registry:0.1.0
 SHOP_IMAGE ?= shop:0.1.0
 IMAGES := $(LITE_REGISTRY_IMAGE) $(SHOP_IMAGE)
 
+# The versions of uv.lock, without our own packages.
+EXPORT = $(UV) export --quiet --frozen --no-header --no-annotate --no-default-groups --no-emit-workspace --no-hashes
+
 # Whatever builds images the way `docker build -t NAME:TAG FOLDER` does.
 BUILD ?= docker build
 
@@ -93,11 +106,12 @@ images: ## the container images [BUILD="docker build"]
 	@command -v $(firstword $(BUILD)) >/dev/null || { echo "$(firstword $(BUILD)) is not installed: https://docs.docker.com/get-docker/"; exit 2; }
 	rm -rf packages/lite-registry/dist
 	$(UV) build --quiet --package lite-registry --no-sources --wheel --out-dir packages/lite-registry/dist
-	$(UV) export --quiet --frozen --package lite-registry --extra yaml --extra redis --no-default-groups --no-emit-workspace --no-hashes --output-file packages/lite-registry/dist/constraints.txt
+	$(EXPORT) --package lite-registry --extra yaml --extra redis --output-file packages/lite-registry/dist/constraints.txt
 	$(BUILD) -t $(LITE_REGISTRY_IMAGE) packages/lite-registry
 	rm -rf examples/cluster/dist
 	$(UV) build --quiet --all-packages --no-sources --wheel --out-dir examples/cluster/dist
-	$(UV) export --quiet --frozen --all-packages --all-extras --group demo --no-default-groups --no-emit-workspace --no-hashes --output-file examples/cluster/dist/constraints.txt
+	$(EXPORT) --all-packages --all-extras --group demo --output-file examples/cluster/dist/constraints.txt
+	$(EXPORT) --package microservice-kit --extra nacos --extra lanes --extra fastapi --extra yaml --extra prometheus --output-file examples/cluster/dist/requirements.txt
 	$(BUILD) -t $(SHOP_IMAGE) examples/cluster
 
 .PHONY: k3d

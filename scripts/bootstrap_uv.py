@@ -23,8 +23,8 @@ def required_version() -> tuple[int, ...]:
 
 def numbers(version: str) -> tuple[int, ...]:
     """The first dotted number in a text, as integers."""
-    found = re.search(r"\d+(\.\d+)*", version)
-    return tuple(int(part) for part in found.group().split(".")) if found else ()
+    match = re.search(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 
 def good_enough(uv: str) -> bool:

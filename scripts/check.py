@@ -1,13 +1,20 @@
-"""Every static check of the repository, one line each; the output only of those that fail."""
+"""Every static check of the repository, one line each; the output only of those that fail.
+
+Three rows of checks, each in its order, run side by side on as many cores as there are: mypy on the
+packages, mypy on examples and integration tests with a cache of its own, and everything else.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from side_by_side import most_at_once
 from workspace import ROOT, members
 
 UV = os.environ.get("UV_COMMAND", "uv")
@@ -19,11 +26,42 @@ COMPOSE = ("--builtin-schema", "vendor.compose-spec")
 Check = tuple[str, list[str]]
 
 
-def checks() -> list[Check]:
-    """Name and command of each check, the fast ones first."""
-    everyone = members()
-    sources = [f"packages/{member.folder.name}/src" for member in everyone]
-    tests = [f"packages/{member.folder.name}/tests" for member in everyone]
+# Two runs of mypy at a time must not share a cache.
+OTHER_CACHE = ("--cache-dir", ".mypy_cache/examples")
+
+_printing = threading.Lock()
+
+
+def rows() -> list[list[Check]]:
+    """Name and command of each check; the longest row first."""
+    return [types_of_packages(), types_of_the_rest(), everything_else()]
+
+
+def types_of_packages() -> list[Check]:
+    """Sources all at once; tests by package, since mypy refuses two `conftest.py` in one run."""
+    folders = [f"packages/{member.folder.name}" for member in members()]
+    sources = [f"{folder}/src" for folder in folders]
+    return [
+        ("types of the sources", ["mypy", *sources, "scripts", "benchmarks/report.py"]),
+        *((f"types of {folder}/tests", ["mypy", f"{folder}/tests"]) for folder in folders),
+    ]
+
+
+def types_of_the_rest() -> list[Check]:
+    """Examples, templates, integration tests."""
+    mypy = ["mypy", *OTHER_CACHE]
+    return [
+        ("types of examples", [*mypy, "examples", "--exclude", f"^{TEMPLATES}/"]),
+        *(
+            (f"types of {Path(folder).name}", [*mypy, f"{folder}/src", f"{folder}/tests"])
+            for folder in templates()
+        ),
+        *((f"types of {name}", [*mypy, *files]) for name, files in integration_tests().items()),
+    ]
+
+
+def everything_else() -> list[Check]:
+    """The fast ones."""
     return [
         ("lock file", [UV, "lock", "--check", "--quiet"]),
         ("format", ["ruff", "format", "--check", "."]),
@@ -33,21 +71,21 @@ def checks() -> list[Check]:
         ("workspace", [sys.executable, "scripts/check_workspace.py"]),
         ("public names", [sys.executable, "scripts/public_names.py", "--check"]),
         ("paths in the architecture", [sys.executable, "scripts/check_paths.py"]),
+        ("names", [sys.executable, "scripts/check_names.py"]),
         ("circles of imports", [sys.executable, "scripts/check_cycles.py"]),
         ("translated guides", [sys.executable, "scripts/check_translations.py"]),
         ("sync faces", [sys.executable, "scripts/generate_sync.py", "--check"]),
         ("shared modules", [sys.executable, "scripts/copy_shared.py", "--check"]),
         ("layers", ["lint-imports", "--no-logo"]),
-        *(
-            (f"dependencies of {member.folder.name}", deptry(member.folder.name))
-            for member in everyone
-        ),
-        ("types of the sources", ["mypy", *sources, "scripts"]),
-        *((f"types of {path}", ["mypy", path]) for path in tests),
-        ("types of examples", ["mypy", "examples", "--exclude", f"^{TEMPLATES}/"]),
-        *(check for folder in templates() for check in template_checks(folder)),
-        *((f"types of {name}", ["mypy", *files]) for name, files in integration_tests().items()),
+        *(dependencies(f"packages/{member.folder.name}") for member in members()),
+        *(dependencies(folder) for folder in templates()),
     ]
+
+
+def dependencies(folder: str) -> Check:
+    """What a package imports is what it declares, and the other way round."""
+    command = ["deptry", f"{folder}/src", "--config", f"{folder}/pyproject.toml"]
+    return f"dependencies of {Path(folder).name}", command
 
 
 def templates() -> list[str]:
@@ -57,20 +95,8 @@ def templates() -> list[str]:
     )
 
 
-def template_checks(folder: str) -> list[Check]:
-    """A template is held to what a package is."""
-    name = Path(folder).name
-    return [
-        (f"types of {name}", ["mypy", f"{folder}/src", f"{folder}/tests"]),
-        (
-            f"dependencies of {name}",
-            ["deptry", f"{folder}/src", "--config", f"{folder}/pyproject.toml"],
-        ),
-    ]
-
-
 def integration_tests() -> dict[str, list[str]]:
-    """The files of each folder: mypy refuses two `conftest.py` in one run."""
+    """The files of each folder."""
     by_folder: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests-integration").rglob("*.py")):
         folder = str(path.parent.relative_to(ROOT))
@@ -78,26 +104,30 @@ def integration_tests() -> dict[str, list[str]]:
     return by_folder
 
 
-def deptry(folder: str) -> list[str]:
-    """What the package imports is what it declares, and the other way round."""
-    return ["deptry", f"packages/{folder}/src", "--config", f"packages/{folder}/pyproject.toml"]
-
-
 def passes(name: str, command: list[str]) -> bool:
     """Run one check; its output is shown when it fails."""
     began = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     verdict = "ok" if done.returncode == 0 else "FAILED"
-    print(f"{name:38} {verdict:6} {time.monotonic() - began:5.1f} s", flush=True)
-    if done.returncode != 0:
-        print(done.stdout + done.stderr, flush=True)
+    with _printing:
+        print(f"{name:42} {verdict:6} {time.monotonic() - began:5.1f} s", flush=True)
+        if done.returncode != 0:
+            print(done.stdout + done.stderr, flush=True)
     return done.returncode == 0
+
+
+def failed_in(row: list[Check]) -> list[str]:
+    """Run a row in its order; the names of those that failed."""
+    return [name for name, command in row if not passes(name, command)]
 
 
 def main() -> int:
     """Run all of them, whatever fails; 1 when one did."""
-    failed = [name for name, command in checks() if not passes(name, command)]
-    print(f"\nfailed: {', '.join(failed)}" if failed else "\nall checks passed")
+    began = time.monotonic()
+    with ThreadPoolExecutor(max_workers=most_at_once()) as pool:
+        failed = [name for names in pool.map(failed_in, rows()) for name in names]
+    print(f"\nfailed: {', '.join(failed)}" if failed else "\nall checks passed", end="")
+    print(f" ({time.monotonic() - began:.0f} s)")
     return 1 if failed else 0
 
 

@@ -60,9 +60,9 @@ def cycles_of(package: str) -> Iterator[str]:
             yield f"{place}: {' -> '.join(name.removeprefix(f'{package}.') for name in cycle)}"
 
 
-def main(wanted: list[str]) -> int:
+def main(packages: list[str]) -> int:
     """Print every circle; 1 when there is one."""
-    cycles = [line for member in select(wanted) for line in cycles_of(member.import_name)]
+    cycles = [line for member in select(packages) for line in cycles_of(member.import_name)]
     print("\n".join(cycles) or "no package imports in a circle")
     return 1 if cycles else 0
 

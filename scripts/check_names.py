@@ -16,18 +16,92 @@ from pathlib import Path
 from workspace import ROOT, members
 
 _FUNCTIONS = frozenset(
-    """
-    again alike anew apart asked aside away behind beside borne by enough found from_ given gone heard
-    how kept known later left made needed of off on one ours own placed put quick rest said seen soon
-    taken theirs told wanted went_well what when whence where which who whole whom whose why with_ within
-    without
-    """.split()
+    [
+        "again",
+        "alike",
+        "anew",
+        "apart",
+        "asked",
+        "aside",
+        "away",
+        "behind",
+        "beside",
+        "borne",
+        "by",
+        "enough",
+        "found",
+        "from_",
+        "given",
+        "gone",
+        "heard",
+        "how",
+        "kept",
+        "known",
+        "later",
+        "left",
+        "made",
+        "needed",
+        "of",
+        "off",
+        "on",
+        "one",
+        "ours",
+        "own",
+        "placed",
+        "quick",
+        "rest",
+        "said",
+        "seen",
+        "soon",
+        "taken",
+        "theirs",
+        "told",
+        "wanted",
+        "went_well",
+        "what",
+        "when",
+        "whence",
+        "where",
+        "which",
+        "who",
+        "whole",
+        "whom",
+        "whose",
+        "why",
+        "with_",
+        "within",
+        "without",
+    ]
 )
 _VARIABLES = frozenset(
-    """
-    again anew apart asked borne found given gone heard kept known made one ours said seen somebody
-    someone taken theirs there told wanted whole whom why
-    """.split()
+    [
+        "again",
+        "anew",
+        "apart",
+        "asked",
+        "borne",
+        "found",
+        "given",
+        "gone",
+        "heard",
+        "kept",
+        "known",
+        "made",
+        "one",
+        "ours",
+        "said",
+        "seen",
+        "somebody",
+        "someone",
+        "taken",
+        "theirs",
+        "there",
+        "told",
+        "wanted",
+        "whole",
+        "whom",
+        "why",
+    ]
 )
 
 
@@ -52,9 +126,9 @@ def sources() -> list[Path]:
     return sorted(path for folder in [*folders, ROOT / "scripts"] for path in folder.rglob("*.py"))
 
 
-def main(wanted: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Print each refused name; 1 when there is one."""
-    paths = [Path(name).resolve() for name in wanted] or sources()
+    paths = [Path(name).resolve() for name in arguments] or sources()
     problems = [
         f"{path.relative_to(ROOT)}:{line} {what}: say what it is or does"
         for path in paths

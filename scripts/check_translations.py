@@ -28,9 +28,9 @@ def problem(guide: Path) -> str:
 
 def main() -> int:
     """Say what is wrong; 1 when something is."""
-    problems = [found for guide in sorted(GUIDES.glob("*.md")) if (found := problem(guide))]
-    for found in problems:
-        print(found)
+    problems = [message for guide in sorted(GUIDES.glob("*.md")) if (message := problem(guide))]
+    for message in problems:
+        print(message)
     return 1 if problems else 0
 
 

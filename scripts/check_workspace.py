@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -25,8 +26,8 @@ def missing_files(member: Member) -> list[str]:
 
 def untested(member: Member) -> list[str]:
     """A package without a test file proves nothing."""
-    found = list((member.folder / "tests").rglob("test_*.py"))
-    return [] if found else ["tests/ holds no test_*.py"]
+    test_files = list((member.folder / "tests").rglob("test_*.py"))
+    return [] if test_files else ["tests/ holds no test_*.py"]
 
 
 def dishonest_siblings(member: Member, versions: dict[str, str]) -> list[str]:
@@ -92,6 +93,34 @@ def bad_fragments(member: Member) -> list[str]:
     ]
 
 
+def unknown_wheel_tests(member: Member) -> list[str]:
+    """Files under `wheel-tests` that are not there: `make wheels` would prove less than it says."""
+    return [
+        f"[tool.waystation] wheel-tests names {name}, which is missing"
+        for name in member.wheel_tests
+        if not (member.folder / name).exists()
+    ]
+
+
+def pythons_of(member: Member) -> list[str]:
+    """The classifiers that name a Python version, which is what `make test` is run on."""
+    classifiers = member.project.get("classifiers", [])
+    assert isinstance(classifiers, list)  # noqa: S101
+    return sorted(str(line) for line in classifiers if "Programming Language :: Python" in line)
+
+
+def uneven_pythons(everyone: list[Member]) -> list[str]:
+    """Packages that do not promise the same Pythons as most of the others."""
+    promised = Counter(tuple(pythons_of(member)) for member in everyone)
+    common, _ = promised.most_common(1)[0]
+    return [
+        f"{member.folder.name}: Python classifiers differ from those of the others, which are: "
+        + ", ".join(line.rpartition(" :: ")[2] for line in common)
+        for member in everyone
+        if tuple(pythons_of(member)) != common
+    ]
+
+
 def problems_of(member: Member, versions: dict[str, str], sources: dict[str, object]) -> list[str]:
     """Everything wrong with one member."""
     return [
@@ -101,6 +130,7 @@ def problems_of(member: Member, versions: dict[str, str], sources: dict[str, obj
         *dishonest_siblings(member, versions),
         *broken_entry_points(member),
         *bad_fragments(member),
+        *unknown_wheel_tests(member),
     ]
 
 
@@ -114,6 +144,7 @@ def main() -> int:
         for member in everyone
         for problem in problems_of(member, versions, sources)
     ]
+    problems += uneven_pythons(everyone)
     print("\n".join(problems) or f"{len(everyone)} packages are complete")
     return 1 if problems else 0
 

@@ -39,11 +39,11 @@ class Run:
     """What happened, by second.
 
     Attributes:
-        seen: what callers saw: who answered at each hop, or the failure.
+        observed: what callers saw: who answered at each hop, or the failure.
         served: what the pods' own metrics counted: service, lane, version, and failures.
     """
 
-    seen: Counts = field(default_factory=by_second)
+    observed: Counts = field(default_factory=by_second)
     served: Counts = field(default_factory=by_second)
     events: list[tuple[int, str]] = field(default_factory=list)
 
@@ -61,17 +61,17 @@ def read(record: Path) -> Run:
             if entry["failed"]:
                 run.served[second][f"failed: {entry['pod']}"] += entry["failed"]
         else:
-            run.seen[second][entry["outcome"]] += entry["count"]
+            run.observed[second][entry["outcome"]] += entry["count"]
     return run
 
 
 def totals(counts: Counts) -> dict[str, int]:
     """Each outcome with its number, the most frequent first."""
-    found: dict[str, int] = defaultdict(int)
+    counts_by_name: dict[str, int] = defaultdict(int)
     for each in counts.values():
         for outcome, count in each.items():
-            found[outcome] += count
-    return dict(sorted(found.items(), key=lambda one: -one[1]))
+            counts_by_name[outcome] += count
+    return dict(sorted(counts_by_name.items(), key=lambda pair: -pair[1]))
 
 
 def is_failure(outcome: str) -> bool:
@@ -86,15 +86,15 @@ def is_refusal(outcome: str) -> bool:
 
 def colours(counts: Counts) -> Mapping[str, str]:
     """One for each outcome; failures are red."""
-    found = totals(counts)
-    good = [outcome for outcome in found if not is_failure(outcome)]
+    counts_by_name = totals(counts)
+    good = [outcome for outcome in counts_by_name if not is_failure(outcome)]
     chosen = {outcome: COLOURS[number % len(COLOURS)] for number, outcome in enumerate(good)}
-    return chosen | {outcome: FAILURE for outcome in found if is_failure(outcome)}
+    return chosen | {outcome: FAILURE for outcome in counts_by_name if is_failure(outcome)}
 
 
 def columns(run: Run) -> dict[int, int]:
     """Where each second is drawn: long pauses between two tests are cut short."""
-    seconds = sorted({*run.seen, *run.served, *(second for second, _ in run.events)})
+    seconds = sorted({*run.observed, *run.served, *(second for second, _ in run.events)})
     places: dict[int, int] = {}
     place, before = 0, None
     for second in seconds:
@@ -167,17 +167,17 @@ def page(run: Run) -> str:
         f"<li>{html.escape(event)} <small>after {second - began} s</small></li>"
         for second, event in run.events
     )
-    seen = totals(run.seen)
+    observed = totals(run.observed)
     return PAGE.format(
-        every=sum(seen.values()),
-        refused=sum(count for outcome, count in seen.items() if is_refusal(outcome)),
+        every=sum(observed.values()),
+        refused=sum(count for outcome, count in observed.items() if is_refusal(outcome)),
         failed=sum(
             count
-            for outcome, count in seen.items()
+            for outcome, count in observed.items()
             if is_failure(outcome) and not is_refusal(outcome)
         ),
-        seen=picture(run, run.seen, "what callers saw, by second"),
-        seen_legend=legend(run.seen),
+        observed=picture(run, run.observed, "what callers saw, by second"),
+        seen_legend=legend(run.observed),
         served=picture(run, run.served, "what the pods counted, by second"),
         served_legend=legend(run.served),
         events=events,
@@ -207,7 +207,7 @@ i {{ display: inline-block; width: .8rem; height: .8rem; border-radius: 2px }}
 <p>A column is one second. The numbers mark what was done to the cluster; pauses are cut short.</p>
 <h2>What callers saw</h2>
 <p>Requests that ended in this second, by who answered at each hop: service, lane, version.</p>
-<figure>{seen}</figure>
+<figure>{observed}</figure>
 <h2>What the pods counted</h2>
 <p>Requests by the pods' own Prometheus metrics, read every two seconds: each of the above is counted
 at three hops. What a killed pod had counted since the last reading is lost.</p>

@@ -101,8 +101,8 @@ def mutants(source: str) -> Iterator[tuple[int, str, str]]:
     tree = ast.parse(source)
     for node in list(spots(tree)):
         for other in changes(node):
-            said = f"{brief(node)}  ->  {brief(other)}"
-            yield node.lineno, said, replaced(tree, node, other)  # type: ignore[attr-defined]
+            description = f"{brief(node)}  ->  {brief(other)}"
+            yield node.lineno, description, replaced(tree, node, other)  # type: ignore[attr-defined]
 
 
 def brief(node: ast.AST) -> str:
@@ -114,8 +114,8 @@ def replaced(tree: ast.Module, node: ast.AST, other: ast.AST) -> str:
     """The source with one node exchanged, and the tree as it was."""
 
     class Exchange(ast.NodeTransformer):
-        def visit(self, seen: ast.AST) -> ast.AST:
-            return other if seen is node else self.generic_visit(seen)
+        def visit(self, visited: ast.AST) -> ast.AST:
+            return other if visited is node else self.generic_visit(visited)
 
     fresh = copy.deepcopy(tree)
     pairs = zip(ast.walk(tree), ast.walk(fresh), strict=True)
@@ -148,12 +148,12 @@ def main(arguments: list[str]) -> int:
             print("the tests fail on the module as it is; make them pass first")
             return 1
         began, tried, alive = time.monotonic(), 0, 0
-        for line, said, source in mutants(module.read_text(encoding="utf-8")):
+        for line, description, source in mutants(module.read_text(encoding="utf-8")):
             target.write_text(source, encoding="utf-8")
             tried += 1
             if not notices(tests, folder):
                 alive += 1
-                print(f"survived  {module.name}:{line}: {said}", flush=True)
+                print(f"survived  {module.name}:{line}: {description}", flush=True)
         minutes = (time.monotonic() - began) / 60
         score = 100 * (tried - alive) / tried
         print(

@@ -44,13 +44,14 @@ def exports(module: str) -> tuple[str, ...]:
 
 
 def changed_without_fragment(member: Member) -> bool:
-    """Whether the last change of the file came without a changelog fragment of its package."""
+    """Whether no changelog fragment came with the last change of the file or after it."""
     file, fragments = f"{member.folder}/public-names.txt", f"{member.folder}/changelog.d"
     if git("status", "--porcelain", "--", file):
         return not git("status", "--porcelain", "--", fragments)
     commit = git("log", "-1", "--format=%H", "--", file)
     notes = (fragments, f"{member.folder}/CHANGELOG.md")
-    return bool(commit) and not git("show", "--format=", "--name-only", commit, "--", *notes)
+    # The parents of the commit are left out, so that the range begins with the commit itself.
+    return bool(commit) and not git("log", "--oneline", "HEAD", f"^{commit}^@", "--", *notes)
 
 
 def git(*arguments: str) -> str:

@@ -50,12 +50,12 @@ def names_page(packages: tuple[str, ...]) -> str:
 
 def attributes_of(documented: type) -> dict[str, str]:
     """The `Attributes:` of a class's docstring, by name; names before one text share it."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for entry in _entries(inspect.getdoc(documented) or ""):
         match = _ATTRIBUTE.match(entry)
         if match is not None:
-            found |= dict.fromkeys(match["names"].split(", "), match["text"])
-    return found
+            texts |= dict.fromkeys(match["names"].split(", "), match["text"])
+    return texts
 
 
 def _entries(docstring: str) -> Iterator[str]:

@@ -65,8 +65,8 @@ def blocks_of(path: Path) -> list[Block]:
     """The Python blocks of a file, in order."""
     text = path.read_text(encoding="utf-8")
     return [
-        Block(path, text.count("\n", 0, found.start()) + 1, found["info"], found["code"])
-        for found in BLOCK.finditer(text)
+        Block(path, text.count("\n", 0, match.start()) + 1, match["info"], match["code"])
+        for match in BLOCK.finditer(text)
     ]
 
 
@@ -74,8 +74,8 @@ def main(names: list[str]) -> int:
     """Run them all; 1 when one failed."""
     blocks = [block for name in names for block in blocks_of(Path(name))]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        found = zip(blocks, pool.map(Block.problem, blocks), strict=True)
-        problems = [(block, problem) for block, problem in found if problem]
+        match = zip(blocks, pool.map(Block.problem, blocks), strict=True)
+        problems = [(block, problem) for block, problem in match if problem]
     for block, problem in problems:
         print(f"{block.path}:{block.line} {problem}")
     print(f"{len(blocks)} Python blocks, {len(problems)} broken")

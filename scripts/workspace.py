@@ -39,8 +39,8 @@ class Member:
     @property
     def extras(self) -> dict[str, list[str]]:
         """Requirements by extra."""
-        found = self.project.get("optional-dependencies", {})
-        return dict(found) if isinstance(found, dict) else {}
+        extras = self.project.get("optional-dependencies", {})
+        return dict(extras) if isinstance(extras, dict) else {}
 
     @property
     def requirements(self) -> list[str]:
@@ -56,6 +56,17 @@ class Member:
         assert isinstance(coverage, dict)  # noqa: S101
         return int(coverage["report"]["fail_under"])
 
+    @property
+    def wheel_tests(self) -> list[str]:
+        """Test files that the wheel has to pass even where all have just passed in the checkout.
+
+        Empty when the package names none in `[tool.waystation]`: then it is all of them.
+        """
+        tools = self.pyproject.get("tool", {})
+        table = tools.get("waystation", {})
+        paths = table.get("wheel-tests", []) if isinstance(table, dict) else []
+        return [str(name) for name in paths]
+
 
 def members() -> list[Member]:
     """Every member, sorted by folder."""
@@ -68,18 +79,18 @@ def load(folder: Path) -> dict[str, dict[str, object]]:
     return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def select(wanted: list[str]) -> list[Member]:
+def select(names: list[str]) -> list[Member]:
     """The members named by folder, distribution or import name; all when none is named."""
     everyone = members()
-    if not wanted:
+    if not names:
         return everyone
     by_name = {
         name: member
         for member in everyone
         for name in (member.folder.name, member.name, member.import_name)
     }
-    unknown = [name for name in wanted if name not in by_name]
+    unknown = [name for name in names if name not in by_name]
     if unknown:
-        there = ", ".join(member.folder.name for member in everyone)
-        raise SystemExit(f"no package named {', '.join(unknown)}; there are: {there}")
-    return [by_name[name] for name in wanted]
+        available = ", ".join(member.folder.name for member in everyone)
+        raise SystemExit(f"no package named {', '.join(unknown)}; there are: {available}")
+    return [by_name[name] for name in names]

@@ -1,5 +1,5 @@
 """Where the real servers are: environment variables only. A missing server is a skip that says
-so; with REQUIRE_SERVERS=1, as the gate sets it when the servers are at hand, it is a failure.
+so; where REQUIRE_SERVERS names it, as the gate does with those it has started, it is a failure.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 from chromium import PROGRAM, Browser
+from required_servers import (
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+    read_variable,
+    skip_without,
+)
+
+__all__ = ("pytest_runtest_makereport", "pytest_terminal_summary")  # hooks of every test here
 
 ROOT = Path(__file__).resolve().parent.parent
 
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a skip into a failure where the servers are required."""
-    report = yield
-    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("REQUIRE_SERVERS"):
-        report.outcome = "failed"
-        report.longrepr = f"skipped although REQUIRE_SERVERS is set: {report.longrepr}"
-    return report
+# Whoever runs this in the background of a shell ignores SIGINT, and so would all that is started here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -37,21 +37,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def from_environment(name: str) -> str:
-    """The variable's value, or a skip that names it."""
-    value = os.environ.get(name, "")
-    if not value:
-        pytest.skip(f"{name} is not set: no server to test against")
-    return value
-
-
 @pytest.fixture(scope="session")
 def nacos_settings() -> dict[str, object]:
     """What the provider `nacos` needs to reach the real server."""
     return {
-        "server_addr": from_environment("NACOS_SERVER_ADDR"),
-        "username": from_environment("NACOS_USERNAME"),
-        "password": from_environment("NACOS_PASSWORD"),
+        "server_addr": read_variable("NACOS_SERVER_ADDR"),
+        "username": read_variable("NACOS_USERNAME"),
+        "password": read_variable("NACOS_PASSWORD"),
     }
 
 
@@ -59,7 +51,7 @@ def nacos_settings() -> dict[str, object]:
 async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
     """A real browser with an empty profile."""
     if PROGRAM is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
+        skip_without("chromium", "chromium is not installed: apt-get install chromium")
     browser = Browser(PROGRAM, tmp_path / "profile")
     yield browser
     browser.close()

@@ -1,6 +1,6 @@
 """What a call by name costs, as ratios to bare httpx in this run.
 
-    python benchmarks/client/bench_calls.py [--rounds 9] [--check]
+    python benchmarks/client/bench_calls.py [--rounds 9] [--check] [--smoke]
 
 Three uvicorn processes answer on loopback. In each round the candidates take turns, ten times, a
 block of calls each; a figure is the median over the rounds, with the least and the greatest. `own cost` needs no socket:
@@ -10,18 +10,20 @@ process. `--check` exits 1 when a bound does not hold.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import itertools
-import platform
 import sys
 import time
+from pathlib import Path
 
 import httpx
-from client.backend import BODY, HEADERS, app
-from client.running import Call, Row, instances, report, seconds_per_call
 from pydantic import BaseModel, TypeAdapter
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
+from benchmarks.client.backend import BODY, HEADERS, app
+from benchmarks.client.running import Call, instances, seconds_per_call
+from benchmarks.report import Report, arguments
 
 from microservice_client import AsyncServiceClient, service_call, service_client
 from microservice_client.testing import FakeMesh
@@ -50,20 +52,17 @@ ORDER = TypeAdapter(Order)
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=9)
-    arguments.add_argument("--check", action="store_true")
-    options = arguments.parse_args()
-    print(f"Python {platform.python_version()}, httpx {httpx.__version__}, {options.rounds} rounds")
-    rows = asyncio.run(over_sockets(options.rounds)) + asyncio.run(in_process(options.rounds))
-    return report(rows, check=options.check)
+    report = Report(__file__, arguments(__doc__, rounds=9).parse_args())
+    asyncio.run(over_sockets(report))
+    asyncio.run(in_process(report))
+    return report.finish()
 
 
-async def over_sockets(rounds: int) -> list[Row]:
-    same = {n: Row(f"default pipeline over httpx's transport, {n} at once", 1.08) for n in CALLS}
-    own = {n: Row(f"default pipeline, connections per instance, {n} at once", 1.08) for n in CALLS}
-    fast = Row("extra `fast`: throughput, 32 at once", 3.0, at_least=True)
-    declared = Row("declarative call to the same call by method", 1.03)
+async def over_sockets(report: Report) -> None:
+    same: dict[int, list[float]] = {n: [] for n in CALLS}
+    own: dict[int, list[float]] = {n: [] for n in CALLS}
+    fast: list[float] = []
+    declared: list[float] = []
     async with instances([0, 0, 0]) as three:
         urls = [one.url for one in three]
         addresses = {"orders": urls}
@@ -90,15 +89,22 @@ async def over_sockets(rounds: int) -> list[Row]:
                 "own": lambda: pooled.get("orders", PATH),
                 "fast": lambda: quick.get("orders", PATH),
             }
-            for _ in range(rounds):
+            for _ in range(report.rounds):
                 for n, calls in CALLS.items():
                     spent = await taking_turns(candidates, calls, n)
-                    same[n].values.append(spent["same"] / spent["bare"])
-                    own[n].values.append(spent["own"] / spent["bare"])
+                    same[n].append(spent["same"] / spent["bare"])
+                    own[n].append(spent["own"] / spent["bare"])
                     if n == 32:
-                        fast.values.append(spent["bare"] / spent["fast"])
-                declared.values.append(await alternating(lambda: api.order(7), by_method, 1500))
-    return [*same.values(), *own.values(), fast, declared]
+                        fast.append(spent["bare"] / spent["fast"])
+                declared.append(
+                    await alternating(lambda: api.order(7), by_method, report.count(1500, 100))
+                )
+    for n, values in same.items():
+        report.add(f"default pipeline over httpx's transport, {n} at once", values, bound=1.08)
+    for n, values in own.items():
+        report.add(f"default pipeline, connections per instance, {n} at once", values, bound=1.08)
+    report.add("extra `fast`: throughput, 32 at once", fast, bound=3.0, at_least=True)
+    report.add("declarative call to the same call by method", declared, bound=1.03)
 
 
 async def taking_turns(candidates: dict[str, Call], calls: int, at_once: int) -> dict[str, float]:
@@ -121,8 +127,8 @@ async def alternating(one: Call, other: Call, calls: int) -> float:
     return spent[0] / spent[1]
 
 
-async def in_process(rounds: int) -> list[Row]:
-    own = Row("own cost of a call over instances in this process (CPU)", 0.5)
+async def in_process(report: Report) -> None:
+    own = []
     mesh = FakeMesh()
 
     def answer(_: httpx.Request) -> httpx.Response:
@@ -134,13 +140,13 @@ async def in_process(rounds: int) -> list[Row]:
         httpx.AsyncClient(transport=httpx.ASGITransport(app)) as bare,
         AsyncServiceClient(mesh.registry, transport=mesh) as client,
     ):
-        for _ in range(rounds):
+        for _ in range(report.rounds):
             floor, called = await alternating_cpu(
                 lambda: bare.get(f"http://orders{PATH}"), lambda: client.get("orders", PATH)
             )
-            own.values.append(called / floor)
+            own.append(called / floor)
             mesh.requests.clear()
-    return [own]
+    report.add("own cost of a call over instances in this process (CPU)", own, bound=0.5)
 
 
 async def alternating_cpu(one: Call, other: Call, blocks: int = 20) -> list[float]:

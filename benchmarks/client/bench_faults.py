@@ -1,6 +1,6 @@
 """What callers notice when an instance dies, or becomes ten times slower.
 
-    python benchmarks/client/bench_faults.py [--seconds 10] [--rounds 3] [--check]
+    python benchmarks/client/bench_faults.py [--seconds 10] [--rounds 3] [--check] [--smoke]
 
 Calls come at 200 per second whatever happens to the ones before. Three uvicorn processes answer
 after 5 ms. Killed: one of them, by SIGKILL, in the middle; idempotent calls that failed are counted.
@@ -10,13 +10,16 @@ at the same time.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import time
+from pathlib import Path
 
 import httpx
-from client.running import Row, instances, report
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
+from benchmarks.client.running import instances
+from benchmarks.report import Report, arguments
 
 from microservice_client import AsyncServiceClient
 
@@ -68,7 +71,7 @@ async def slowdown(seconds: float) -> float:
             AsyncServiceClient.from_addresses({"orders": urls[:3]}) as all_well,
             AsyncServiceClient.from_addresses({"orders": urls[3:]}) as one_slow,
         ):
-            await asyncio.gather(load(all_well, 2), load(one_slow, 2))
+            await asyncio.gather(*(load(one, min(2, seconds)) for one in (all_well, one_slow)))
             well, slow = await asyncio.gather(load(all_well, seconds), load(one_slow, seconds))
     healthy, degraded = percentile_99(well[0]), percentile_99(slow[0])
     print(f"p99: {healthy * 1000:.1f} ms healthy, {degraded * 1000:.1f} ms with one slow")
@@ -80,18 +83,22 @@ def percentile_99(durations: list[float]) -> float:
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--seconds", type=float, default=10.0)
-    arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--check", action="store_true")
-    options = arguments.parse_args()
-    killed = Row("failed idempotent calls of one killed instance, 200/s", 0, shown="")
-    slow = Row("p99 with one instance 10 times slower", 3.0)
-    for _ in range(options.rounds):
-        killed.values.append(asyncio.run(failures_when_one_is_killed(options.seconds)))
-        slow.values.append(asyncio.run(slowdown(options.seconds)))
-    killed.values = [max(killed.values)] * len(killed.values)  # one failure is one too many
-    return report([killed, slow], check=options.check)
+    parser = arguments(__doc__, rounds=3)
+    parser.add_argument("--seconds", type=float)
+    options = parser.parse_args()
+    report = Report(__file__, options)
+    seconds = options.seconds or report.choose(10.0, 1.0)
+    killed, slow = [], []
+    for _ in range(report.rounds):
+        killed.append(asyncio.run(failures_when_one_is_killed(seconds)))
+        slow.append(asyncio.run(slowdown(seconds)))
+    # One failure is one too many.
+    worst = [float(max(killed))]
+    report.add(
+        "failed idempotent calls of one killed instance, 200/s", worst, unit="calls", bound=0
+    )
+    report.add("p99 with one instance 10 times slower", slow, bound=3.0)
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the extra `fast` stands on: transports compared, calls per second to those of bare httpx.
 
-    python benchmarks/client/bench_layers.py [--rounds 5]
+    python benchmarks/client/bench_layers.py [--rounds 5] [--smoke]
 
 Each sends 32 requests at once to three uvicorn processes, through the transport alone. httpx-aiohttp
 and pyreqwest are compared when they are installed; nothing here needs them:
@@ -9,17 +9,19 @@ and pyreqwest are compared when they are installed; nothing here needs them:
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import importlib
 import itertools
 import ssl
 import sys
 from collections.abc import Callable
-from statistics import median
+from pathlib import Path
 
 import httpx
-from client.running import instances, seconds_per_call
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
+from benchmarks.client.running import instances, seconds_per_call
+from benchmarks.report import Report, arguments
 
 from microservice_client import ServicePolicy
 from microservice_client.http.aiohttp_transport import AiohttpTransport
@@ -66,12 +68,10 @@ async def measured(rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=5)
-    options = arguments.parse_args()
-    for name, values in asyncio.run(measured(options.rounds)).items():
-        print(f"{name:<18}{median(values):>6.2f}x  {min(values):.2f}..{max(values):.2f}")
-    return 0
+    report = Report(__file__, arguments(__doc__, rounds=5).parse_args())
+    for name, values in asyncio.run(measured(report.rounds)).items():
+        report.add(f"{name}, calls per second", values)
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Memory of the discovery snapshot: 2,000 services with 10 instances each.
 
-    python benchmarks/client/bench_snapshot.py [--check]
+    python benchmarks/client/bench_snapshot.py [--check] [--smoke]
 
 Counted by tracemalloc: the instances as a registry hands them over, the snapshot's entries and
 watches; and the same with the state of every service that was called once.
@@ -8,15 +8,17 @@ watches; and the same with the state of every service that was called once.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import sys
 import tracemalloc
 from collections.abc import Sequence
+from pathlib import Path
 
 import httpx
-from client.running import Row, report
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
+from benchmarks.report import Report, arguments
 
 from microservice_client import AsyncServiceClient
 from microservice_core import InstanceQuery, InstancesListener, ServiceInstance, Unsubscribe
@@ -52,8 +54,8 @@ class Answering(httpx.AsyncBaseTransport):
         return httpx.Response(200, stream=httpx.ByteStream(b""))
 
 
-async def measured() -> tuple[float, float]:
-    names = [f"service-{number}" for number in range(SERVICES)]
+async def measured(services: int) -> tuple[float, float]:
+    names = [f"service-{number}" for number in range(services)]
     async with AsyncServiceClient(Fleet(), transport=Answering()) as client:
         gc.collect()
         tracemalloc.start()
@@ -70,15 +72,13 @@ async def measured() -> tuple[float, float]:
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--check", action="store_true")
-    options = arguments.parse_args()
-    snapshot, called = asyncio.run(measured())
-    row = Row(f"{SERVICES} services x {INSTANCES} instances in the snapshot", 40, shown=" MB")
-    row.values.append(snapshot)
-    code = report([row], check=options.check)
-    print(f"with balancers, breakers and limits after one call each: {called:.1f} MB")
-    return code
+    report = Report(__file__, arguments(__doc__, rounds=1).parse_args())
+    services = report.count(SERVICES, 100)
+    snapshot, called = asyncio.run(measured(services))
+    name = f"{services} services x {INSTANCES} instances in the snapshot"
+    report.add(name, [snapshot], unit="MB", bound=40)
+    report.add("with balancers, breakers and limits after one call each", [called], unit="MB")
+    return report.finish()
 
 
 if __name__ == "__main__":

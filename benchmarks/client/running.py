@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -40,7 +40,16 @@ def free_port() -> int:
 
 def start(delay: float = 0.0) -> Instance:
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "client.backend:app", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "backend:app",
+        "--app-dir",
+        str(Path(__file__).parent),
+        "--port",
+        str(port),
+    ]
     command += ["--log-level", "error", "--no-access-log"]
     environment = {**os.environ, "DELAY": str(delay)}
     return Instance(port, subprocess.Popen(command, env=environment))
@@ -85,32 +94,3 @@ async def seconds_per_call(call: Call, calls: int, at_once: int) -> float:
     began = time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(at_once)))
     return (time.perf_counter() - began) / calls
-
-
-@dataclass
-class Row:
-    """A ratio and the bound it has to keep."""
-
-    name: str
-    bound: float
-    at_least: bool = False
-    values: list[float] = field(default_factory=list)
-    shown: str = "x"
-
-    def holds(self) -> bool:
-        worst = median(self.values)
-        return worst >= self.bound if self.at_least else worst <= self.bound
-
-    def __str__(self) -> str:
-        sign = ">=" if self.at_least else "<="
-        spread = f"{min(self.values):.3g}..{max(self.values):.3g}"
-        verdict = "holds" if self.holds() else "OVER"
-        figure = f"{median(self.values):.3g}{self.shown}"
-        return f"{self.name:<58}{figure:>9} {spread:>14}  {sign} {self.bound:g} {verdict}"
-
-
-def report(rows: Sequence[Row], *, check: bool) -> int:
-    print(f"{'':<58}{'median':>9} {'spread':>14}  bound")
-    for row in rows:
-        print(row)
-    return int(check and not all(row.holds() for row in rows))

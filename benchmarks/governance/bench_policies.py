@@ -1,6 +1,6 @@
 """Every speed bound of microservice-governance, as ratios to a bare call in the same process.
 
-    python benchmarks/governance/bench_policies.py [--rounds 9] [--check]
+    python benchmarks/governance/bench_policies.py [--rounds 9] [--check] [--smoke]
 
 Each figure is the median over the rounds, with the least and the greatest; the bare call and the
 candidate are timed in turns, in CPU time, so that a change of clock speed meets both and a busy
@@ -10,20 +10,22 @@ hold.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import platform
 import sys
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pybreaker
 from purgatory import AsyncCircuitBreakerFactory
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
+from benchmarks.report import Report, arguments
 
 from microservice_governance import (
     BreakerConfig,
@@ -60,15 +62,6 @@ class Row:
     bound: float | None
     work: Any
     ratios: list[float] = field(default_factory=list)
-
-    def holds(self) -> bool:
-        return self.bound is None or median(self.ratios) <= self.bound
-
-    def line(self) -> str:
-        seen = f"{median(self.ratios):6.2f} ({min(self.ratios):.2f}-{max(self.ratios):.2f})"
-        if self.bound is None:
-            return f"{self.name:44} {seen}"
-        return f"{self.name:44} {seen:24} <= {self.bound:g} {'holds' if self.holds() else 'OVER'}"
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -178,9 +171,8 @@ async def async_rows() -> list[Row]:
     ]
 
 
-def keyed_bytes() -> float:
-    """What an idle breaker of a hundred thousand costs, key and map included."""
-    count = 100_000
+def keyed_bytes(count: int) -> float:
+    """What one of so many idle breakers costs, key and map included."""
     gc.collect()
     tracemalloc.start()
     breakers = KeyedCircuitBreakers(max_keys=count)
@@ -193,40 +185,36 @@ def keyed_bytes() -> float:
     return held / count
 
 
-async def measure(rounds: int) -> list[Row]:
+async def measure(report: Report) -> list[Row]:
     plain, later = sync_rows(), await async_rows()
     floors: list[float] = []
-    for _ in range(rounds):
+    for _ in range(report.rounds):
         for row in plain:
             floors.append(seconds(call))
             row.ratios.append(seconds(row.work) / floors[-1])
-    print(f"sync, x a bare call ({median(floors) * 1e9:.0f} ns)")
-    print("\n".join(row.line() for row in plain))
+    report.note(f"sync, x a bare call ({median(floors) * 1e9:.0f} ns)")
+    for row in plain:
+        report.add(f"sync: {row.name.strip()}", row.ratios, bound=row.bound)
     floors = []
-    for _ in range(rounds):
+    for _ in range(report.rounds):
         for row in later:
             floors.append(await aseconds(acall))
             row.ratios.append(await aseconds(row.work) / floors[-1])
-    print(f"\nasync, x a bare await ({median(floors) * 1e9:.0f} ns)")
-    print("\n".join(row.line() for row in later))
+    report.note(f"async, x a bare await ({median(floors) * 1e9:.0f} ns)")
+    for row in later:
+        report.add(f"async: {row.name.strip()}", row.ratios, bound=row.bound)
     return [*plain, *later]
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=9)
-    arguments.add_argument("--check", action="store_true", help="exit 1 when a bound is broken")
-    options = arguments.parse_args()
-    print(f"CPython {platform.python_version()}, {platform.machine()}, {options.rounds} rounds\n")
-    rows = asyncio.run(measure(options.rounds))
+    report = Report(__file__, arguments(__doc__, rounds=9).parse_args())
+    rows = asyncio.run(measure(report))
     by_name = {row.name: row for row in rows[::-1]}
     ours, theirs = by_name["  breaker.call (its name)"], by_name["  pybreaker.call"]
-    faster = median(ours.ratios) <= median(theirs.ratios)
-    print(f"\nour call is never slower than pybreaker's: {'holds' if faster else 'OVER'}")
-    held = keyed_bytes()
-    kept = [faster, held <= 2048, *(row.holds() for row in rows)]
-    print(f"100,000 idle breakers: {held:.0f} bytes each  <= 2048 {'holds' if kept[1] else 'OVER'}")
-    return 1 if options.check and not all(kept) else 0
+    report.add("our call, x pybreaker's", [median(ours.ratios) / median(theirs.ratios)], bound=1)
+    count = report.count(100_000, 10_000)
+    report.add(f"{count:,} idle breakers, each", [keyed_bytes(count)], unit="bytes", bound=2048)
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a decision of the limiter on Redis costs, against a PING by the same client.
 
-    REDIS_URL=redis://127.0.0.1:6379 python benchmarks/governance/bench_redis.py [--check]
+    REDIS_URL=redis://127.0.0.1:6379 python benchmarks/governance/bench_redis.py [--check] [--smoke]
 
 Medians over the rounds, with the least and the greatest; a PING and a decision are timed in turn,
 and the medians of both compared, so that what else the machine does meets both.
@@ -10,17 +10,20 @@ hold.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from statistics import median
 from uuid import uuid4
 
 import redis
 import redis.asyncio
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
+from benchmarks.report import Report, arguments
 
 from microservice_governance import AsyncRedisRateLimiter, LimitConfig, RedisRateLimiter
 
@@ -81,40 +84,31 @@ async def together(limiter: AsyncRedisRateLimiter) -> float:
     return (time.perf_counter() - began) / SERIAL
 
 
-def report(name: str, values: list[float], bound: float, least: bool = False) -> bool:
-    middle = median(values)
-    holds = middle >= bound if least else middle <= bound
-    sign = ">=" if least else "<="
-    seen = f"{middle:7.2f} ({min(values):.2f}-{max(values):.2f})"
-    print(f"{name:48} {seen:26} {sign} {bound:g} {'holds' if holds else 'OVER'}")
-    return holds
-
-
-async def speed(url: str, rounds: int) -> list[bool]:
+async def speed(url: str, report: Report) -> None:
     client, sync_client = redis.asyncio.Redis.from_url(url), redis.Redis.from_url(url)
     limiter = AsyncRedisRateLimiter(client, PLENTY, name=NAME, timeout_seconds=5)
     sync_limiter = RedisRateLimiter(sync_client, PLENTY, name=NAME)
     later, now, many = [], [], []
-    for _ in range(rounds):
+    for _ in range(report.rounds):
         later.append(await in_turns(client.ping, lambda: limiter.try_acquire("user:7")))
         alone = await serial(lambda: limiter.try_acquire("user:7"))
         many.append(alone / await together(limiter))
         now.append(plainly_in_turns(sync_client.ping, lambda: sync_limiter.try_acquire("user:7")))
-    kept = [
-        report("asyncio, one after the other, x PING", later, 1.5),
-        report("plain, one after the other, x PING", now, 1.5),
-        report("50 callers at once, x the throughput of one", many, 3, least=True),
-    ]
-    kept += await round_trips(limiter, client, sync_client)
-    kept += keys(sync_client)
+    report.add("asyncio, one after the other, x PING", later, bound=1.5)
+    report.add("plain, one after the other, x PING", now, bound=1.5)
+    report.add("50 callers at once, x the throughput of one", many, bound=3, at_least=True)
+    await round_trips(report, limiter, client, sync_client)
+    keys(report, sync_client)
     await limiter.aclose()
     sync_client.close()
-    return kept
 
 
 async def round_trips(
-    limiter: AsyncRedisRateLimiter, client: redis.asyncio.Redis, sync_client: redis.Redis
-) -> list[bool]:
+    report: Report,
+    limiter: AsyncRedisRateLimiter,
+    client: redis.asyncio.Redis,
+    sync_client: redis.Redis,
+) -> None:
     before = commands(sync_client)
     for _ in range(100):
         await limiter.try_acquire("user:8")
@@ -129,36 +123,30 @@ async def round_trips(
         await slow.try_acquire("u")
     denied = (commands(sync_client) - before - 1) / 100
     # TIME, GET and SET inside the script count as commands, and are no round trips.
-    return [
-        report("commands per decision (EVALSHA, TIME, GET, SET)", [allowed], 4),
-        report("commands per decision of a denied key", [denied], 0),
-    ]
+    report.add("commands per decision (EVALSHA, TIME, GET, SET)", [allowed], unit="", bound=4)
+    report.add("commands per decision of a denied key", [denied], unit="", bound=0)
 
 
-def keys(client: redis.Redis) -> list[bool]:
+def keys(report: Report, client: redis.Redis) -> None:
     limiter = RedisRateLimiter(client, LimitConfig(rate=10, per_seconds=3600), name=f"{NAME}-mem")
     for number in range(1000):
         limiter.try_acquire(f"user:{number}")
     found = list(client.scan_iter(f"rl:{{{NAME}*", count=1000))
     sizes = [float(client.memory_usage(key) or 0) for key in found]
     forever = sum(client.pttl(key) < 0 for key in found)
-    return [
-        report("bytes per key (MEMORY USAGE)", sizes, 100),
-        report("keys without a time to live", [float(forever)], 0),
-    ]
+    report.add("bytes per key (MEMORY USAGE)", sizes, unit="bytes", bound=100)
+    report.add("keys without a time to live", [float(forever)], unit="", bound=0)
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=7)
-    arguments.add_argument("--check", action="store_true", help="exit 1 when a bound is broken")
-    options = arguments.parse_args()
+    options = arguments(__doc__, rounds=7).parse_args()
     url = os.environ.get("REDIS_URL", "")
     if not url:
         print("REDIS_URL is not set: nothing measured")
         return 0
-    kept = asyncio.run(speed(url, options.rounds))
-    return 1 if options.check and not all(kept) else 0
+    report = Report(__file__, options)
+    asyncio.run(speed(url, report))
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Every speed bound of lane-router, as ratios within this run.
 
-    python benchmarks/lane_router/bench_lanes.py [--rounds 15] [--idle-seconds 60] [--check]
+    python benchmarks/lane_router/bench_lanes.py [--rounds 15] [--idle-seconds 60] [--check] [--smoke]
 
 Each figure is the median over the rounds, with the least and the greatest; floor and candidate are
 timed in turns, so that a change of clock speed meets both, and in processor time, so that a busy
@@ -10,9 +10,7 @@ on an idle machine that is about how long it takes. `--check` exits 1 when a bou
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import platform
 import resource
 import subprocess
 import sys
@@ -24,11 +22,14 @@ from statistics import median
 from typing import Any
 
 import httpx
-from benchmarks.lite_registry.running import Program
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
+from benchmarks.lite_registry.running import Program
+from benchmarks.report import Report, arguments
 
 from lane_router import LaneMiddleware, LaneRouter, instrument, lane_scope, uninstrument
 
@@ -43,15 +44,6 @@ class Row:
     bound: float
     unit: str
     values: list[float]
-
-    def holds(self) -> bool:
-        return median(self.values) <= self.bound
-
-    def line(self) -> str:
-        spread = f"({min(self.values):.3f} to {max(self.values):.3f})"
-        verdict = "holds" if self.holds() else "OVER"
-        figure = f"{median(self.values):8.3f} {self.unit:4} {spread:22}"
-        return f"{self.name:52} {figure} <= {self.bound:g} {verdict}"
 
 
 def loop_of(code: str, names: dict[str, Any], times: int = 50_000) -> Callable[[], float]:
@@ -283,24 +275,21 @@ def poller_row(seconds: float) -> Row:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--idle-seconds", type=float, default=60.0)
-    parser.add_argument("--check", action="store_true")
+    parser = arguments(__doc__, rounds=15)
+    parser.add_argument("--idle-seconds", type=float)
     options = parser.parse_args()
-    print(f"CPython {platform.python_version()}, {platform.machine()}, median (least to greatest)")
-    rows = []
+    report = Report(__file__, options)
+    idle_seconds = options.idle_seconds or report.choose(60.0, 1.0)
     for measure in (
-        lambda: resolve_row(options.rounds),
-        lambda: [ingress_row(options.rounds)],
-        lambda: egress_rows(options.rounds),
-        lambda: [import_row(options.rounds)],
-        lambda: [poller_row(options.idle_seconds)],
+        lambda: resolve_row(report.rounds),
+        lambda: [ingress_row(report.rounds)],
+        lambda: egress_rows(report.rounds),
+        lambda: [import_row(report.rounds)],
+        lambda: [poller_row(idle_seconds)],
     ):
         for row in measure():
-            rows.append(row)
-            print(row.line(), flush=True)
-    return 1 if options.check and not all(row.holds() for row in rows) else 0
+            report.add(row.name, row.values, unit=row.unit, bound=row.bound)
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
 from benchmarks.lite_registry.running import registry
 
 from lane_router import LaneRouter

@@ -1,6 +1,6 @@
 """Every speed bound of microservice-lb, as ratios to `nodes[randrange(n)].address` in this process.
 
-    python benchmarks/lb/bench_picks.py [--rounds 7] [--check]
+    python benchmarks/lb/bench_picks.py [--rounds 7] [--check] [--smoke]
 
 Each figure is the median over the rounds, with the least and the greatest; floor and candidate are
 timed in turns, so that a change of clock speed meets both, in CPU time, so that a busy machine
@@ -11,20 +11,22 @@ not hold.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import platform
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random, randrange
 from statistics import median
 from typing import Any
 
 import naive  # type: ignore[import-not-found] # beside this file
 from uhashring import HashRing  # type: ignore[import-untyped]
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
+from benchmarks.report import Report, arguments
 
 from microservice_lb import (
     Balancer,
@@ -67,19 +69,6 @@ class Row:
     make: Callable[[int], Any]
     sizes: tuple[int, ...] = SIZES
     ratios: dict[int, list[float]] = field(default_factory=dict)
-
-    def holds(self) -> bool:
-        worst = max(median(ratios) for ratios in self.ratios.values())
-        return self.bound is None or worst <= self.bound
-
-    def cells(self) -> list[str]:
-        if self.bound is None:
-            return [*map(self.cell, SIZES), ""]
-        return [*map(self.cell, SIZES), f"<= {self.bound:g} {'holds' if self.holds() else 'OVER'}"]
-
-    def cell(self, size: int) -> str:
-        ratios = self.ratios.get(size)
-        return f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})" if ratios else ""
 
 
 Hosts = Callable[[int], list[Host]]
@@ -173,10 +162,10 @@ def seconds(statement: str, names: dict[str, object], rounds: int) -> float:
     return best / len(keys)
 
 
-def measure(table: list[Row], rounds: int) -> dict[int, float]:
+def measure(table: list[Row], rounds: int, sizes: tuple[int, ...]) -> dict[int, float]:
     """Fill in the ratios; the floors in seconds by size."""
     floors = {}
-    for count in SIZES:
+    for count in sizes:
         names = {"nodes": even(count), "n": count, "randrange": randrange}
         candidates = [(row, row.make(count)) for row in table if count in row.sizes]
         seen = []
@@ -202,8 +191,8 @@ def milliseconds(work: Callable[[], object], rounds: int) -> list[float]:
     return times
 
 
-def updates(rounds: int) -> list[tuple[str, list[float], float | None, str]]:
-    """Builds and changes at 1000 hosts: name, milliseconds, bound, what the bound is."""
+def updates(rounds: int) -> list[tuple[str, list[float], float | None]]:
+    """Builds and changes at 1000 hosts: name, milliseconds, bound."""
     hosts = even(1000)
     ids = [host.instance_id for host in hosts]
     ring, maglev = RingHash[Host](), Maglev[Host]()
@@ -213,21 +202,20 @@ def updates(rounds: int) -> list[tuple[str, list[float], float | None, str]]:
     peer = milliseconds(lambda: HashRing(ids, hash_fn="ketama"), 3)
     grown = HashRing(ids, hash_fn="ketama")
     return [
-        ("  uhashring ketama: build", peer, None, ""),
-        ("  uhashring ketama: add one", milliseconds(lambda: grown.add_node("new"), 1), None, ""),
+        ("  uhashring ketama: build", peer, None),
+        ("  uhashring ketama: add one", milliseconds(lambda: grown.add_node("new"), 1), None),
         (
             "ring: build 1000 x 160",
             milliseconds(lambda: RingHash[Host]().update(hosts), rounds),
-            0.15 * median(peer),
-            "0.15 x uhashring",
+            0.15 * median(peer),  # of uhashring's
         ),
-        ("ring: remove one", alternate(ring, hosts[:-1], hosts, rounds), 10.0, "10 ms"),
-        ("ring: add one", alternate(ring, hosts, hosts[:-1], rounds), 10.0, "10 ms"),
-        ("  Maglev: change one", alternate(maglev, hosts[:-1], hosts, rounds), None, ""),
-        ("smooth WRR: 997/1009", fresh(smooth, awkward(1000), rounds), 20.0, "20 ms"),
-        ("smooth WRR: 1000 primes", fresh(smooth, primes(1000), rounds), 20.0, "20 ms"),
-        ("  smooth WRR: weights 1-10", fresh(smooth, varied(1000), rounds), None, ""),
-        ("  peak EWMA", fresh(PeakEwma, hosts, rounds), None, ""),
+        ("ring: remove one", alternate(ring, hosts[:-1], hosts, rounds), 10.0),
+        ("ring: add one", alternate(ring, hosts, hosts[:-1], rounds), 10.0),
+        ("  Maglev: change one", alternate(maglev, hosts[:-1], hosts, rounds), None),
+        ("smooth WRR: 997/1009", fresh(smooth, awkward(1000), rounds), 20.0),
+        ("smooth WRR: 1000 primes", fresh(smooth, primes(1000), rounds), 20.0),
+        ("  smooth WRR: weights 1-10", fresh(smooth, varied(1000), rounds), None),
+        ("  peak EWMA", fresh(PeakEwma, hosts, rounds), None),
     ]
 
 
@@ -246,8 +234,8 @@ def alternate(
     return times
 
 
-def maglev_bytes() -> int:
-    """What the table of 65537 places takes, endpoints not counted."""
+def maglev_bytes() -> float:
+    """In megabytes, what the table of 65537 places takes, endpoints not counted."""
     hosts = even(1000)
     Maglev[Host]().update(hosts)
     tracemalloc.start()
@@ -255,33 +243,22 @@ def maglev_bytes() -> int:
     balancer.update(hosts)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return held if balancer.table else 0
+    return held / 1e6 if balancer.table else 0.0
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=7)
-    arguments.add_argument("--check", action="store_true", help="exit 1 when a bound is broken")
-    options = arguments.parse_args()
-    print(f"CPython {platform.python_version()}, {platform.machine()}, {options.rounds} rounds\n")
-    table = rows()
-    floors = measure(table, options.rounds)
-    heads = [f"n = {n} ({floors[n] * 1e9:.0f} ns)" for n in SIZES]
-    print(f"{'x nodes[randrange(n)].address':30}", *(f"{head:19}" for head in heads), "bound")
+    report = Report(__file__, arguments(__doc__, rounds=7).parse_args())
+    table, sizes = rows(), SIZES[:1] if report.smoke else SIZES
+    for count, floor in measure(table, report.rounds, sizes).items():
+        report.note(f"nodes[randrange({count})].address takes {floor * 1e9:.0f} ns")
     for row in table:
-        print(f"{row.name:30}", *(f"{text:19}" for text in row.cells()))
-    kept = [row.holds() for row in table]
-    print(f"\n{'update at n = 1000':30} ms, median (range)")
-    for name, times, bound, rule in updates(options.rounds):
-        kept.append(bound is None or median(times) <= bound)
-        said = f"<= {rule} {'holds' if kept[-1] else 'OVER'}" if bound else ""
-        print(f"{name:30} {median(times):8.2f} ({min(times):.2f}-{max(times):.2f})  {said}")
-    held = maglev_bytes()
-    kept.append(held <= 1_000_000)
-    print(
-        f"\nMaglev 65537, 1000 hosts: {held / 1e6:.2f} MB  <= 1 MB {'holds' if kept[-1] else 'OVER'}"
-    )
-    return 1 if options.check and not all(kept) else 0
+        for size, ratios in row.ratios.items():
+            report.add(f"{row.name.strip()}, n = {size}", ratios, bound=row.bound)
+    report.note("update at n = 1000; the bound of the ring's build is 0.15 x uhashring's")
+    for name, times, bound in updates(report.rounds):
+        report.add(f"update, {name.strip()}", times, unit="ms", bound=bound)
+    report.add("Maglev 65537, 1000 hosts", [maglev_bytes()], unit="MB", bound=1)
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long calls take under each balancer when one of 20 servers is four times slower.
 
-    python benchmarks/lb/bench_queues.py [--svg docs/lb/queues.svg]
+    python benchmarks/lb/bench_queues.py [--svg docs/lb/queues.svg] [--smoke]
 
 A deterministic simulation, so the figures are the same on every machine; the tests of the package
 run the same one. Times are in mean service times of a normal server.
@@ -8,7 +8,6 @@ run the same one. Times are in mean service times of a normal server.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -17,6 +16,9 @@ from math import log10
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
+from benchmarks.report import Report, arguments
 
 from microservice_lb import Balancer, create
 
@@ -50,13 +52,13 @@ def maker(name: str, options: dict[str, Any]) -> Callable[..., Balancer[Any]]:
     return lambda rng, clock: create(name, rng=rng, clock=clock, **options)
 
 
-def results() -> list[tuple[str, Any, Any]]:
+def results(*, smoke: bool) -> list[tuple[str, Any, Any]]:
     """Name, result with the slow server, result without it."""
     queues = simulation()
     found = []
     for name, options in BALANCERS:
         # A hash ring is dear to build: fewer clients, who agree on every key anyway.
-        clients = 5 if name == "ring_hash" else 50
+        clients = 5 if name == "ring_hash" or smoke else 50
         slow, alike = (
             queues.simulate(maker(name, options), clients=clients, slowness=slowness)
             for slowness in (4.0, 1.0)
@@ -98,21 +100,20 @@ def svg(rows: list[tuple[str, Any, Any]]) -> str:
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--svg", type=Path, help="also write the figure there")
-    options = arguments.parse_args()
-    rows = results()
-    print(f"{'':22} {'one server 4x slower':32} all alike")
-    print(f"{'balancer':22} {'p50':>8} {'p99':>10} {'its share':>10}   {'p50':>8} {'p99':>8}")
+    parser = arguments(__doc__, rounds=1)
+    parser.add_argument("--svg", type=Path, help="also write the figure there")
+    options = parser.parse_args()
+    report = Report(__file__, options)
+    rows = results(smoke=report.smoke)
     for name, slow, alike in rows:
-        print(
-            f"{name:22} {slow.p50:8.2f} {slow.p99:10.1f} {slow.share_of_slow:10.3f}   "
-            f"{alike.p50:8.2f} {alike.p99:8.1f}"
-        )
+        for what, result in (("one server 4x slower", slow), ("all alike", alike)):
+            report.add(f"{name}, {what}, p50", [result.p50], unit="times")
+            report.add(f"{name}, {what}, p99", [result.p99], unit="times")
+        report.add(f"{name}, share of the slow server", [slow.share_of_slow], unit="")
     if options.svg is not None:
         options.svg.parent.mkdir(parents=True, exist_ok=True)
         options.svg.write_text(svg(rows), encoding="utf-8")
-    return 0
+    return report.finish()
 
 
 if __name__ == "__main__":

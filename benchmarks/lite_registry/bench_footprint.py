@@ -1,6 +1,6 @@
 """Memory of a registry that follows a cluster, the price of watchers, leases and outages.
 
-    make bench P=lite-registry
+    make bench P=lite-registry [ARGS=--smoke]
 
 The API server is a stand-in on loopback without TLS that answers lists and holds watches open.
 """
@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
 from benchmarks.lite_registry.running import Program, connect, registry
+from benchmarks.report import Report, arguments
 
 from lite_registry.http import Answer, Request
 from lite_registry.http_client import HttpClient
@@ -97,7 +100,7 @@ async def ready(program: Program) -> float:
     return time.perf_counter() - began
 
 
-async def memory(folder: Path, services: int, endpoints: int) -> None:
+async def memory(report: Report, folder: Path, services: int, endpoints: int) -> None:
     stand_in = StandIn(services, endpoints)
     port = await stand_in.listener.listen("127.0.0.1", 0)
     config = kubeconfig(folder, port)
@@ -105,14 +108,12 @@ async def memory(folder: Path, services: int, endpoints: int) -> None:
         await ready(program)
         await HttpClient(f"http://{program.host}:{program.port}").ask("GET", "/v1/routes")
         await asyncio.sleep(1)
-        print(
-            f"{services} services, {services * endpoints} endpoints: "
-            f"{program.resident_mib:.1f} MiB resident"
-        )
+        name = f"resident with {services} services, {services * endpoints} endpoints"
+        report.add(name, [program.resident_mib], unit="MiB")
     await stand_in.listener.close(0)
 
 
-async def start_with_a_snapshot(folder: Path) -> None:
+async def start_with_a_snapshot(report: Report, folder: Path) -> None:
     stand_in, snapshot = StandIn(60, 3), folder / "snapshot.json"
     port = await stand_in.listener.listen("127.0.0.1", 0)
     config = kubeconfig(folder, port)
@@ -122,17 +123,15 @@ async def start_with_a_snapshot(folder: Path) -> None:
         await asyncio.sleep(0.5)
     await stand_in.listener.close(0)
     took = []
-    for _ in range(5):
+    for _ in range(report.count(5, 1)):
         began = time.perf_counter()
         with registry(*arguments) as program:
             await ready(program)
             took.append(time.perf_counter() - began)
-    print(
-        f"process start to ready with a snapshot: {sorted(took)[2]:.2f} s (worst {max(took):.2f})"
-    )
+    report.add("process start to ready with a snapshot", took, unit="s")
 
 
-async def refused(folder: Path, seconds: float) -> None:
+async def refused(report: Report, folder: Path, seconds: float) -> None:
     with registry("--source", "kubernetes", "--kubeconfig", kubeconfig(folder, 1)) as program:
         await asyncio.sleep(1)
         before = program.processor_seconds
@@ -143,13 +142,12 @@ async def refused(folder: Path, seconds: float) -> None:
         attempts = sum(
             int(n) for n in re.findall(r"(?:list_failures|watch_restarts)_total.* (\d+)", metrics)
         )
-        print(
-            f"API server refuses for {seconds:.0f} s: {spent / seconds:.2%} of one core, "
-            f"{attempts} attempts"
-        )
+        name = f"API server refuses for {seconds:.0f} s"
+        report.add(f"{name}: of one core", [100 * spent / seconds], unit="%")
+        report.add(f"{name}: attempts", [attempts], unit="")
 
 
-async def watchers(count: int) -> None:
+async def watchers(report: Report, count: int) -> None:
     with registry() as program:
         url = f"http://{program.host}:{program.port}"
         client = HttpClient(url)
@@ -167,12 +165,11 @@ async def watchers(count: int) -> None:
         await client.ask("PUT", "/v1/instances/orders/a", document=document | {"weight": 2})
         await asked
         took = time.perf_counter() - began
-        print(
-            f"{count} watchers: {each:.1f} KiB each; all answered {took * 1000:.0f} ms after a PUT"
-        )
+        report.add(f"{count} watchers, each", [each], unit="KiB")
+        report.add(f"{count} watchers, all answered after a PUT", [took * 1000], unit="ms")
 
 
-async def leases(count: int, seconds: float) -> None:
+async def leases(report: Report, count: int, seconds: float) -> None:
     with registry() as program:
         client = HttpClient(f"http://{program.host}:{program.port}")
         for number in range(count):
@@ -192,19 +189,26 @@ async def leases(count: int, seconds: float) -> None:
             await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
         took = time.perf_counter() - began
         spent = program.processor_seconds - before
-        print(f"{count} leases renewed in {took:.1f} s: {spent / took:.1%} of one core")
+        share = 100 * spent / took
+        report.add(f"{count} leases renewed in {took:.1f} s: of one core", [share], unit="%")
 
 
-async def main() -> None:
+async def measure(report: Report) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        await memory(folder, 60, 3)
-        await memory(folder, 2000, 3)
-        await start_with_a_snapshot(folder)
-        await watchers(1000)
-        await leases(10_000, 10.0)
-        await refused(folder, 60.0)
+        await memory(report, folder, 60, 3)
+        await memory(report, folder, report.count(2000, 200), 3)
+        await start_with_a_snapshot(report, folder)
+        await watchers(report, report.count(1000, 50))
+        await leases(report, report.count(10_000, 200), report.choose(10.0, 1.0))
+        await refused(report, folder, report.choose(60.0, 1.0))
+
+
+def main() -> int:
+    report = Report(__file__, arguments(__doc__, rounds=1).parse_args())
+    asyncio.run(measure(report))
+    return report.finish()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(main())

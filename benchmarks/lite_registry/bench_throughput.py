@@ -1,6 +1,6 @@
 """Cached `/v1/routes` on keep-alive against uvicorn with a raw ASGI app that serves the same bytes.
 
-    make bench P=lite-registry
+    make bench P=lite-registry [ARGS=--smoke]
 
 One process each, in turns, the client in a third. The ratio is that of the processor time per
 request, which other programs on the machine disturb least; requests per second are shown beside it.
@@ -21,7 +21,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
 from benchmarks.lite_registry.running import Program, connect, load, registry
+from benchmarks.report import Report, arguments
 
 ROUTES = {"services": {f"service-{n}": {"port": 8000, "lanes": ["dev"]} for n in range(9)}}
 
@@ -115,7 +117,7 @@ def apart(programs: Iterable[Program]) -> Iterator[None]:
             os.sched_setaffinity(program.process.pid, mine)
 
 
-async def main(requests: int, rounds: int) -> None:
+async def measure(report: Report, requests: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         names = ("r.json", "app.py", "body", "floor.py", "answer")
         file, app, body, floor, answer = (Path(folder) / name for name in names)
@@ -132,7 +134,7 @@ async def main(requests: int, rounds: int) -> None:
             ):
                 programs = {"lite-registry": lite, "uvicorn": plain, "uvicorn+uvloop": fast}
                 measured: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
-                for _ in range(rounds):
+                for _ in range(report.rounds):
                     for name, program in programs.items():
                         each = requests // 64
                         measured[name].append(
@@ -140,41 +142,42 @@ async def main(requests: int, rounds: int) -> None:
                         )
                 answer.write_bytes(clients[0].answer[: clients[0].length])
                 with Program(str(floor), str(answer)) as least:
-                    tell_latencies({**programs, "recv and send": least}, rounds)
-            print(f"body {body.stat().st_size} bytes, 64 keep-alive connections, {rounds} rounds")
+                    add_latencies(report, {**programs, "recv and send": least})
+            report.note(f"body {body.stat().st_size} bytes, 64 keep-alive connections")
             for name, rows in measured.items():
                 rps, cost = ([row[i] for row in rows] for i in (0, 1))
-                print(
-                    f"{name:15} {statistics.median(rps):8.0f} rps   {statistics.median(cost):6.1f} us"
-                    f" processor time per request ({min(cost):.1f} to {max(cost):.1f})"
-                )
+                report.add(f"{name}: requests per second", rps, unit="rps", at_least=True)
+                report.add(f"{name}: processor time per request", cost, unit="us")
             for name in ("uvicorn", "uvicorn+uvloop"):
                 ratios = [
                     theirs[1] / ours[1]
                     for ours, theirs in zip(measured["lite-registry"], measured[name], strict=True)
                 ]
-                print(
-                    f"lite-registry is {statistics.median(ratios):.2f}x {name} "
-                    f"({min(ratios):.2f} to {max(ratios):.2f})"
-                )
+                report.add(f"{name}'s processor time to ours", ratios, at_least=True)
 
 
-def tell_latencies(programs: dict[str, Program], rounds: int) -> None:
+def add_latencies(report: Report, programs: dict[str, Program]) -> None:
     """In turns, so that whatever disturbs the machine disturbs all of them."""
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
+    seconds = report.choose(2.0, 0.4)
     with apart(programs.values()):
-        for _ in range(rounds):
+        for _ in range(report.rounds):
             for name, program in programs.items():
-                took = latencies(program, rate=500, seconds=2.0)
+                took = latencies(program, rate=500, seconds=seconds)
                 measured[name].append((statistics.median(took), took[int(len(took) * 0.99)]))
     for name, rows in measured.items():
-        ratios = [late / middle for middle, late in rows]
-        print(
-            f"{name:15} 500 rps: median {statistics.median(row[0] for row in rows):.3f} ms, p99 "
-            f"{statistics.median(ratios):.2f}x that ({min(ratios):.2f}x to {max(ratios):.2f}x)"
-        )
+        report.add(f"{name}: median at 500 rps", [middle for middle, _ in rows], unit="ms")
+        report.add(f"{name}: p99 at 500 rps to that", [late / middle for middle, late in rows])
+
+
+def main() -> int:
+    parser = arguments(__doc__, rounds=5)
+    parser.add_argument("--requests", type=int, help="of each server in each round (20000)")
+    options = parser.parse_args()
+    report = Report(__file__, options)
+    asyncio.run(measure(report, options.requests or report.count(20_000, 1280)))
+    return report.finish()
 
 
 if __name__ == "__main__":
-    arguments = [int(text) for text in sys.argv[1:]]
-    asyncio.run(main(*(arguments + [20_000, 5][len(arguments) :])))
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """What microservice-kit costs, as ratios in one run; each line carries its bound.
 
-make bench P=microservice-kit
+make bench P=microservice-kit [ARGS=--smoke]
 """
 
 import asyncio
@@ -18,22 +18,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
+from benchmarks.report import Report, arguments
+
 from microservice_core import InMemoryConfigCenter
 from microservice_kit import ConfigCenterValue, MicroserviceModule
 
 SERVED = Path(__file__).with_name("served.py")
-ROUNDS = 7
 TURNS = 300
 BATCH = 30
-
-
-def report(what: str, ratios: list[float], bound: float, unit: str = "x") -> None:
-    middle = statistics.median(ratios)
-    verdict = "holds" if middle <= bound else "MISSED"
-    spread = f"{min(ratios):.3g} to {max(ratios):.3g}"
-    print(
-        f"{what:58} {middle:8.3g} {unit}  ({spread})  bound {bound:g} {unit}: {verdict}", flush=True
-    )
 
 
 class Reader:
@@ -47,7 +40,7 @@ class Reader:
         return self._plain
 
 
-async def reading() -> None:
+async def reading(report: Report) -> None:
     center = InMemoryConfigCenter({"app.json": '{"db": {"pool": 7}}'})
     async with MicroserviceModule(config_center=center, documents=["app.json"]):
         reader = Reader()
@@ -56,15 +49,15 @@ async def reading() -> None:
         def cost(statement: str) -> float:
             return min(timeit.repeat(statement, globals={"r": reader}, number=200_000, repeat=3))
 
-        ratios = [cost("r.value") / cost("r.plain") for _ in range(ROUNDS)]
-    report("ConfigCenterValue, read, against a property", ratios, 1.5)
+        ratios = [cost("r.value") / cost("r.plain") for _ in range(report.rounds)]
+    report.add("ConfigCenterValue, read, against a property", ratios, bound=1.5)
 
 
 def note(moments: list[float], _: object) -> None:
     moments.append(time.perf_counter())
 
 
-async def spreading() -> None:
+async def spreading(report: Report) -> None:
     """500 keys of one document change; every value attribute shows it."""
     keys = [f"k{number}" for number in range(500)]
     values = type(
@@ -74,7 +67,7 @@ async def spreading() -> None:
     took = []
     async with MicroserviceModule(config_center=center, documents=["many.json"]) as module:
         one = values()
-        for number in range(1, 2 * ROUNDS):
+        for number in range(1, 2 * report.rounds):
             delivered: list[float] = []
             stop = center.watch_config("many.json", partial(note, delivered))
             await asyncio.sleep(0.01)
@@ -85,7 +78,7 @@ async def spreading() -> None:
             took.append(1000 * (time.perf_counter() - delivered[0]))
             stop()
         assert module.config.problem is None
-    report("500 keys changed, until every reader shows them", took, 50, "ms")
+    report.add("500 keys changed, until every reader shows them", took, unit="ms", bound=50)
 
 
 @contextlib.contextmanager
@@ -139,7 +132,7 @@ def on_processor(number: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def one_start() -> list[float]:
+def one_start(turns_wanted: int) -> list[float]:
     """What a second bare application, the kit and telemetry cost a request, in percent of a bare.
 
     All are asked in turn, some milliseconds each, and each turn gives a ratio of its own: what the
@@ -153,7 +146,7 @@ def one_start() -> list[float]:
         stack.enter_context(on_processor(1))
         for app in apps:
             seconds_per_request(app, 1000)
-        turns = [in_any_order(apps) for _ in range(TURNS)]
+        turns = [in_any_order(apps) for _ in range(turns_wanted)]
     return [
         100 * (statistics.median(turn[app] / turn[apps[0]] for turn in turns) - 1)
         for app in apps[1:]
@@ -164,14 +157,12 @@ def in_any_order(apps: list[socket.socket]) -> dict[socket.socket, float]:
     return {app: seconds_per_request(app) for app in random.sample(apps, len(apps))}
 
 
-def serving() -> None:
-    again, off, on = zip(*(one_start() for _ in range(ROUNDS)), strict=True)
-    report("all middleware, telemetry off, time a request", list(off), 5, "%")
-    spread = f"{min(again):.2g} to {max(again):.2g}"
-    print(
-        f"{'what is noise of it: bare against bare':58} {statistics.median(again):8.2g} %  ({spread})"
-    )
-    print(f"{'the same with SDK and Prometheus (no bound)':58} {statistics.median(on):8.3g} %")
+def serving(report: Report) -> None:
+    turns = report.count(TURNS, 10)
+    again, off, on = zip(*(one_start(turns) for _ in range(report.rounds)), strict=True)
+    report.add("all middleware, telemetry off, time a request", off, unit="%", bound=5)
+    report.add("what is noise of it: bare against bare", again, unit="%")
+    report.add("the same with SDK and Prometheus", on, unit="%")
 
 
 STARTED = """
@@ -206,31 +197,30 @@ asyncio.run(main())
 """
 
 
-def starting() -> None:
+def starting(report: Report) -> None:
     """Each start in a process of its own, imports included: what a restarted service pays."""
 
     def seconds(program: str) -> float:
         return float(printed(STARTED + program))
 
-    report(
-        "start-up added, embedded providers, with imports",
-        [seconds(WITH_KIT) - seconds(BARE) for _ in range(ROUNDS)],
-        0.25,
-        "s",
-    )
+    added = [seconds(WITH_KIT) - seconds(BARE) for _ in range(report.rounds)]
+    name = "start-up added, embedded providers, with imports"
+    report.add(name, added, unit="s", bound=0.25)
     ready, stall = zip(
-        *([float(one) for one in printed(PREPARED).split()] for _ in range(ROUNDS)), strict=True
+        *([float(one) for one in printed(PREPARED).split()] for _ in range(report.rounds)),
+        strict=True,
     )
-    print(f"{'after it: service client imported in a thread, in (no bound)':58} ", end="")
-    print(f"{statistics.median(ready):.2g} s, longest stall {statistics.median(stall):.2g} s")
+    report.add("after it: service client imported in a thread, in", ready, unit="s")
+    report.add("the longest stall of the loop meanwhile", stall, unit="s")
 
 
-def importing() -> None:
+def importing(report: Report) -> None:
     heavy = (
         "dependency_injector httpx yaml lane_router microservice_client opentelemetry cryptography"
     )
     program = f"import sys, microservice_kit; print(len(set({heavy.split()!r}) & set(sys.modules)))"
-    report("packages imported that nobody asked for", [float(printed(program))], 0, "")
+    found = [float(printed(program))]
+    report.add("packages imported that nobody asked for", found, unit="", bound=0)
 
 
 def printed(program: str) -> str:
@@ -240,17 +230,19 @@ def printed(program: str) -> str:
     return done.stdout
 
 
-def main() -> None:
+def main() -> int:
+    report = Report(__file__, arguments(__doc__, rounds=7).parse_args())
     runs: tuple[Callable[[], None], ...] = (
-        lambda: asyncio.run(reading()),
-        lambda: asyncio.run(spreading()),
-        importing,
-        starting,
-        serving,
+        lambda: asyncio.run(reading(report)),
+        lambda: asyncio.run(spreading(report)),
+        lambda: importing(report),
+        lambda: starting(report),
+        lambda: serving(report),
     )
     for run in runs:
         run()
+    return report.finish()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

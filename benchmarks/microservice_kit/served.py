@@ -38,7 +38,12 @@ async def main(wanted: list[str]) -> None:
     for one in wanted:
         variant, port = one.split(":")
         config = uvicorn.Config(
-            application(variant), port=int(port), log_level="error", access_log=False
+            application(variant),
+            port=int(port),
+            log_level="error",
+            access_log=False,
+            # One connection each, which on a busy machine waits long for its turn.
+            timeout_keep_alive=600,
         )
         servers.append(uvicorn.Server(config))
     await asyncio.gather(*(server.serve() for server in servers))

@@ -1,6 +1,6 @@
 """What nacos-client costs: import, memory, one read, many beats, many watches.
 
-    python benchmarks/nacos_client/bench_nacos_client.py [import|get|beats|watches|memory] ...
+    python benchmarks/nacos_client/bench_nacos_client.py [--smoke] [import|memory|get|beats|watches|changes] ...
 
 `get`, `beats` and `watches` use the server of NACOS_SERVER_ADDR, or a fake in a process of its
 own when there is none. `import` also measures nacos-sdk-python when a Python that has it is named
@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-INSTANCES = 1000
-WATCHES = 1000
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
+from benchmarks.report import Report, arguments
+
 SECONDS = float(os.environ.get("BENCH_SECONDS", "60"))
 
 FAKE = """
@@ -62,13 +63,7 @@ def a_server() -> Iterator[Server]:
         process.terminate()
 
 
-def spread(samples: list[float], unit: str) -> str:
-    """Median and range."""
-    low, high = min(samples), max(samples)
-    return f"{statistics.median(samples):.3g} {unit} ({low:.3g} to {high:.3g})"
-
-
-def bench_import() -> None:
+def bench_import(report: Report) -> None:
     """Seconds and resident memory of an import, over a bare interpreter."""
     probe = (
         "import time,resource;b=time.perf_counter();{line};"
@@ -87,18 +82,19 @@ def bench_import() -> None:
             subprocess.run(
                 [python, "-c", probe.format(line=line)], capture_output=True, text=True, check=True
             ).stdout.split()
-            for _ in range(9)
+            for _ in range(2 + report.rounds)
         ]
         times = [float(seconds) for seconds, _ in runs[2:]]
         memory = [float(megabytes) for _, megabytes in runs[2:]]
         medians[name] = statistics.median(times)
-        print(f"import, {name}: {spread(times, 's')}, RSS {spread(memory, 'MB')}")
+        report.add(f"import, {name}", times, unit="s")
+        report.add(f"import, {name}, RSS", memory, unit="MB")
     if "nacos-sdk-python" in medians:
         ratio = medians["nacos_client"] / medians["nacos-sdk-python"]
-        print(f"import, ratio to nacos-sdk-python: {ratio:.2f}")
+        report.add("import, ratio to nacos-sdk-python", [ratio])
 
 
-def bench_memory() -> None:
+def bench_memory(report: Report) -> None:
     """Resident memory after connecting and one read, in a process of its own."""
     code = (
         "import sys,resource\n"
@@ -117,12 +113,12 @@ def bench_memory() -> None:
                     check=True,
                 ).stdout
             )
-            for _ in range(5)
+            for _ in range(report.count(5, 1))
         ]
-    print(f"RSS after connect ({server.kind}): {spread(runs, 'MB')}")
+    report.add(f"RSS after connect ({server.kind})", runs, unit="MB")
 
 
-def bench_get() -> None:
+def bench_get(report: Report) -> None:
     """One read through the client and through bare httpx, alternating in one run."""
     import httpx
 
@@ -145,17 +141,17 @@ def bench_get() -> None:
             nacos.admin.publish(name, "a: 1\n" * 100)
             time.sleep(0.5)
             ours, theirs = [], []
-            for _ in range(15):
+            for _ in range(report.count(15, 1)):
                 ours.append(per_call(lambda: nacos.config.get(name)))
                 theirs.append(
                     per_call(lambda: plain.get(path, params=query, headers=headers).json())
                 )
-            report("sync", server, ours, theirs)
-            asyncio.run(get_async(AsyncNacosClient, server, name, path, query, headers))
+            add_reads(report, "sync", server, ours, theirs)
+            asyncio.run(get_async(report, AsyncNacosClient, server, name, path, query, headers))
             nacos.admin.delete(name)
 
 
-async def get_async(client_type, server, name, path, query, headers) -> None:  # type: ignore[no-untyped-def]  # noqa: PLR0917
+async def get_async(report, client_type, server, name, path, query, headers) -> None:  # type: ignore[no-untyped-def]  # noqa: PLR0917
     import httpx
 
     ours, theirs = [], []
@@ -163,7 +159,7 @@ async def get_async(client_type, server, name, path, query, headers) -> None:  #
         client_type(server.address, username=server.username, password=server.password) as nacos,
         httpx.AsyncClient(trust_env=False) as plain,
     ):
-        for _ in range(15):
+        for _ in range(report.count(15, 1)):
             began = time.perf_counter()
             for _ in range(100):
                 await nacos.config.get(name)
@@ -172,7 +168,7 @@ async def get_async(client_type, server, name, path, query, headers) -> None:  #
                 (await plain.get(path, params=query, headers=headers)).json()
             ours.append((middle - began) * 10)
             theirs.append((time.perf_counter() - middle) * 10)
-    report("async", server, ours, theirs)
+    add_reads(report, "async", server, ours, theirs)
 
 
 def per_call(call, rounds: int = 100) -> float:  # type: ignore[no-untyped-def]
@@ -183,10 +179,13 @@ def per_call(call, rounds: int = 100) -> float:  # type: ignore[no-untyped-def]
     return (time.perf_counter() - began) * 1000 / rounds
 
 
-def report(kind: str, server: Server, ours: list[float], theirs: list[float]) -> None:
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    print(f"get, {kind} client ({server.kind}): {spread(ours, 'ms')}")
-    print(f"get, {kind} bare httpx ({server.kind}): {spread(theirs, 'ms')}; ratio {ratio:.2f}")
+def add_reads(
+    report: Report, kind: str, server: Server, ours: list[float], theirs: list[float]
+) -> None:
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    report.add(f"get, {kind} client ({server.kind})", ours, unit="ms")
+    report.add(f"get, {kind} bare httpx ({server.kind})", theirs, unit="ms")
+    report.add(f"get, {kind} client to bare httpx ({server.kind})", ratios)
 
 
 def cpu_seconds() -> float:
@@ -194,11 +193,11 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def bench_beats() -> None:
+async def bench_beats(report: Report) -> None:
     """1,000 instances of one process: share of a core, and how late beats are."""
     from nacos_client import AsyncNacosClient
 
-    service = f"bench-{uuid.uuid4().hex}"
+    service, instances = f"bench-{uuid.uuid4().hex}", report.count(1000, 50)
     with a_server() as server:
         async with AsyncNacosClient(
             server.address, username=server.username, password=server.password
@@ -206,30 +205,33 @@ async def bench_beats() -> None:
             await asyncio.gather(
                 *(
                     nacos.naming.register(service, f"10.1.{n // 250}.{n % 250}", 80)
-                    for n in range(INSTANCES)
+                    for n in range(instances)
                 )
             )
-            await asyncio.sleep(6)
+            await asyncio.sleep(report.choose(6, 1))
             before, cpu, began = nacos.naming.beat_status, cpu_seconds(), time.monotonic()
-            await asyncio.sleep(SECONDS)
+            await asyncio.sleep(report.choose(SECONDS, 6))
             status, passed = nacos.naming.beat_status, time.monotonic() - began
             share = (cpu_seconds() - cpu) / passed
             alive = len(await nacos.naming.instances(service, healthy_only=True))
-            print(
-                f"{INSTANCES} instances ({server.kind}), {passed:.0f} s: {share:.1%} of one core, "
-                f"{(status.sent - before.sent) / passed:.0f} beats/s, {status.failed} failed, "
-                f"{status.reregistered} registered again, {alive} healthy at the end; "
-                f"latest beat {status.worst_lag_seconds:.3f} s after its time "
-                f"(allowed: 1.0 s = 1.2 intervals)"
+            report.note(
+                f"{instances} instances ({server.kind}), {passed:.0f} s: {status.failed} failed, "
+                f"{status.reregistered} registered again, {alive} healthy at the end"
             )
+            name = f"{instances} instances ({server.kind})"
+            report.add(f"{name}: of one core", [100 * share], unit="%")
+            report.add(f"{name}: beats", [(status.sent - before.sent) / passed], unit="/s")
+            lag = [status.worst_lag_seconds]  # allowed: 1.2 intervals
+            report.add(f"{name}: latest beat after its time", lag, unit="s", bound=1.0)
 
 
-async def bench_watches() -> None:
+async def bench_watches(report: Report) -> None:
     """1,000 watched documents: idle share of a core, and time from publish to listener."""
     from nacos_client import AsyncNacosClient, Config
 
-    mark = uuid.uuid4().hex
-    names = [f"bench-{mark}-{number}.yaml" for number in range(WATCHES)]
+    mark, watches = uuid.uuid4().hex, report.count(1000, 50)
+    changed = report.count(200, 20)
+    names = [f"bench-{mark}-{number}.yaml" for number in range(watches)]
     heard: dict[str, float] = {}
 
     def listener(config: Config) -> None:
@@ -237,7 +239,7 @@ async def bench_watches() -> None:
 
     with a_server() as server:
         credentials: dict[str, Any] = {"username": server.username, "password": server.password}
-        for poll_seconds in (15.0, 1.0):
+        for poll_seconds in (report.choose(15.0, 2.0), 1.0):
             async with AsyncNacosClient(
                 server.address, config_poll_seconds=poll_seconds, **credentials
             ) as nacos:
@@ -246,26 +248,25 @@ async def bench_watches() -> None:
                 heard.clear()
                 for name in names:
                     nacos.config.watch(name, listener)
-                while len(heard) < WATCHES:
+                while len(heard) < watches:
                     await asyncio.sleep(0.1)
                 await asyncio.sleep(poll_seconds)
                 cpu, began = cpu_seconds(), time.monotonic()
-                await asyncio.sleep(max(SECONDS / 2, 2 * poll_seconds))
+                await asyncio.sleep(max(report.choose(SECONDS / 2, 1.0), 2 * poll_seconds))
                 share = (cpu_seconds() - cpu) / (time.monotonic() - began)
                 heard.clear()
                 published = {}
-                for name in names[:200]:
+                for name in names[:changed]:
                     await nacos.admin.publish(name, f"a: {poll_seconds}")
                     published[name] = time.monotonic()
-                while len(heard) < 200:
+                while len(heard) < changed:
                     await asyncio.sleep(0.05)
                 delays = sorted(heard[name] - published[name] for name in published)
-                print(
-                    f"{WATCHES} watches ({server.kind}) every {poll_seconds:g} s: idle "
-                    f"{share:.1%} of one core; change to listener median "
-                    f"{statistics.median(delays):.2f} s, 99th percentile "
-                    f"{delays[int(len(delays) * 0.99) - 1]:.2f} s, worst {delays[-1]:.2f} s"
-                )
+                name = f"{watches} watches ({server.kind}) every {poll_seconds:g} s"
+                late = [delays[int(len(delays) * 0.99) - 1]]
+                report.add(f"{name}: idle, of one core", [100 * share], unit="%")
+                report.add(f"{name}: change to listener", delays, unit="s")
+                report.add(f"{name}: 99th percentile of it", late, unit="s")
                 await in_turns(nacos.admin.delete(name) for name in names)
 
 
@@ -280,11 +281,11 @@ async def in_turns(calls: Iterable[Coroutine[Any, Any, Any]]) -> None:
     await asyncio.gather(*map(one, calls))
 
 
-async def bench_changes() -> None:
+async def bench_changes(report: Report) -> None:
     """10,000 changes of one document: memory stays flat."""
     from nacos_client import AsyncNacosClient
 
-    heard = 0
+    heard, changes = 0, report.count(10_000, 500)
 
     def listener(_: object) -> None:
         nonlocal heard
@@ -299,15 +300,15 @@ async def bench_changes() -> None:
         ) as nacos:
             nacos.config.watch("bench-changes.yaml", listener)
             sizes = []
-            for number in range(10_000):
+            for number in range(changes):
                 await nacos.admin.publish("bench-changes.yaml", f"a: {number}\n" * 50)
-                if number % 1000 == 999:
+                if number % (changes // 10) == changes // 10 - 1:
                     sizes.append(resident())
             await nacos.admin.delete("bench-changes.yaml")
-            print(
-                f"10,000 changes ({server.kind}): {heard} heard, resident memory "
-                f"{sizes[0]:.1f} MB after 1,000 and {sizes[-1]:.1f} MB after 10,000"
-            )
+            name = f"{changes:,} changes ({server.kind})"
+            report.add(f"{name}: heard", [heard], unit="")
+            report.add(f"{name}: resident after a tenth of them", [sizes[0]], unit="MB")
+            report.add(f"{name}: resident after all", [sizes[-1]], unit="MB")
 
 
 def resident() -> float:
@@ -316,20 +317,25 @@ def resident() -> float:
     return int(pages) * resource.getpagesize() / 1e6
 
 
-BENCHES: dict[str, Callable[[], None]] = {
+BENCHES: dict[str, Callable[[Report], None]] = {
     "import": bench_import,
     "memory": bench_memory,
     "get": bench_get,
-    "beats": lambda: asyncio.run(bench_beats()),
-    "watches": lambda: asyncio.run(bench_watches()),
-    "changes": lambda: asyncio.run(bench_changes()),
+    "beats": lambda report: asyncio.run(bench_beats(report)),
+    "watches": lambda report: asyncio.run(bench_watches(report)),
+    "changes": lambda report: asyncio.run(bench_changes(report)),
 }
 
 
-def main(wanted: list[str]) -> None:
-    for name in wanted or list(BENCHES):
-        BENCHES[name]()
+def main() -> int:
+    parser = arguments(__doc__, rounds=7)
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(BENCHES)}")
+    options = parser.parse_args()
+    report = Report(__file__, options)
+    for name in options.parts or list(BENCHES):
+        BENCHES[name](report)
+    return report.finish()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

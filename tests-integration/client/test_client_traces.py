@@ -17,6 +17,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from required_servers import servers_command
 
 from microservice_client import AsyncServiceClient, ServicePolicy
 from microservice_client.testing import FakeMesh
@@ -142,9 +143,7 @@ async def test_a_trace_is_one_tree_across_two_services() -> None:
 @pytest.fixture
 def collector(tmp_path: Path) -> Iterator[dict[str, str]]:
     """An OpenTelemetry collector of this test's own."""
-    program = os.environ.get("REFERENCE_SERVERS", "")
-    if not program:
-        pytest.skip("REFERENCE_SERVERS is not set: no program to start a collector with")
+    program = servers_command("otel-collector")
     ports = {}
     for role in ("grpc", "http"):
         import socket

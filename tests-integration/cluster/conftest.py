@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 from kubernetes_namespace import Namespace, lead
+from required_servers import read_variable, skip_without
 
 
 @pytest.fixture(scope="module")
@@ -18,24 +19,31 @@ def namespace() -> Iterator[Namespace]:
     made = Namespace(f"toolkit-{uuid4().hex[:8]}")
     nodes = json.loads(made.kubectl("get", "nodes", "-o", "json"))["items"]
     if not nodes:
-        pytest.skip("the cluster has no node: nothing would run")
+        skip_without("node", "the cluster has no node: nothing would run")
     made.kubectl("create", "namespace", made.name)
     yield made
     made.kubectl("delete", "namespace", made.name, "--wait=false")
 
 
 @pytest.fixture(scope="session")
-def outside() -> dict[str, str]:
-    """Where pods find Nacos and Redis."""
-    for name in ("NACOS_SERVER_ADDR", "NACOS_USERNAME", "NACOS_PASSWORD", "REDIS_URL"):
-        if name not in os.environ:
-            pytest.skip(f"{name} is not set: no server beside the cluster")
-    nacos, redis = os.environ["NACOS_SERVER_ADDR"], os.environ["REDIS_URL"]
-    if "POD_NACOS_SERVER_ADDR" in os.environ:
-        return {"nacos": os.environ["POD_NACOS_SERVER_ADDR"], "redis": os.environ["POD_REDIS_URL"]}
+def nacos_for_pods() -> str:
+    """Where pods find Nacos."""
+    for name in ("NACOS_USERNAME", "NACOS_PASSWORD"):
+        read_variable(name)
+    port = read_variable("NACOS_SERVER_ADDR").rpartition(":")[2]
+    return os.environ.get("POD_NACOS_SERVER_ADDR") or exposed(port, "POD_NACOS_SERVER_ADDR")
+
+
+@pytest.fixture(scope="session")
+def redis_for_pods() -> str:
+    """Where pods find Redis."""
+    port = str(urlsplit(read_variable("REDIS_URL")).port)
+    return os.environ.get("POD_REDIS_URL") or f"redis://{exposed(port, 'POD_REDIS_URL')}"
+
+
+def exposed(port: str, variable: str) -> str:
+    """Let the reference node lead pods to a port of this machine; without one, the variable is wanted."""
     if "REFERENCE_NODE" not in os.environ:
-        pytest.skip("POD_NACOS_SERVER_ADDR is not set: pods would not find Nacos")
-    node = os.environ["REFERENCE_NODE_IP"]
-    ports = [nacos.rpartition(":")[2], str(urlsplit(redis).port)]
-    lead("expose", *ports)
-    return {"nacos": f"{node}:{ports[0]}", "redis": f"redis://{node}:{ports[1]}"}
+        read_variable(variable)
+    lead("expose", port)
+    return f"{os.environ['REFERENCE_NODE_IP']}:{port}"

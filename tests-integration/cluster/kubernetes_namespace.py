@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from required_servers import read_variable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,8 +18,7 @@ class Namespace:
     """kubectl in one namespace."""
 
     def __init__(self, name: str) -> None:
-        if "KUBECONFIG" not in os.environ:
-            pytest.skip("KUBECONFIG is not set: no cluster to test in")
+        read_variable("KUBECONFIG")
         assets = os.environ.get("KUBEBUILDER_ASSETS", "")
         self.program = f"{assets}/kubectl" if assets else "kubectl"
         self.name = name

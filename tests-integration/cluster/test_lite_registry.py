@@ -14,6 +14,7 @@ from tempfile import NamedTemporaryFile
 import httpx
 import pytest
 from kubernetes_namespace import ROOT, Namespace, from_outside, through_api_server, wait_until
+from required_servers import skip_without
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -173,7 +174,9 @@ def rendered(namespace: Namespace, release: str, **values: str) -> str:
     """The chart as manifests."""
     helm = os.environ.get("HELM") or shutil.which("helm")
     if not helm:
-        pytest.skip("helm is neither on PATH nor named by HELM: the chart cannot be rendered")
+        skip_without(
+            "helm", "helm is neither on PATH nor named by HELM: the chart cannot be rendered"
+        )
     command = [helm, "template", release, str(CHART), "--namespace", namespace.name]
     settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
     return subprocess.run([*command, *settings], capture_output=True, text=True, check=True).stdout
@@ -217,12 +220,10 @@ print(json.dumps({expression}))
 """
 
 
-def test_replicas_on_one_redis_share_their_leases(
-    registry: Namespace, outside: dict[str, str]
-) -> None:
+def test_replicas_on_one_redis_share_their_leases(registry: Namespace, redis_for_pods: str) -> None:
     token = secrets.token_urlsafe(32)
     registry.kubectl("create", "secret", "generic", "writers", f"--from-literal=tokens={token}")
-    manifests = rendered(registry, "leases", store=outside["redis"], tokenSecret="writers")
+    manifests = rendered(registry, "leases", store=redis_for_pods, tokenSecret="writers")
     registry.apply_text(manifests)
     try:
         registry.rolled_out("leases")

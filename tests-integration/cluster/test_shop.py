@@ -28,6 +28,7 @@ from kubernetes_namespace import (
     through_api_server,
     wait_until,
 )
+from required_servers import servers_command, skip_without
 
 from nacos_client import NacosClient
 
@@ -177,12 +178,12 @@ def hops_of(answer: object) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def shop(namespace: Namespace, outside: dict[str, str]) -> Iterator[Shop]:
+def shop(namespace: Namespace, nacos_for_pods: str, redis_for_pods: str) -> Iterator[Shop]:
     with NacosClient() as nacos:
         nacos.admin.publish("shop.yaml", "greeting: welcome", type="yaml")
         rendered = namespace.kubectl("kustomize", str(ROOT / "deploy"))
-        rendered = rendered.replace("nacos:8848", outside["nacos"])
-        rendered = rendered.replace("redis://redis:6379", outside["redis"])
+        rendered = rendered.replace("nacos:8848", nacos_for_pods)
+        rendered = rendered.replace("redis://redis:6379", redis_for_pods)
         namespace.kubectl(
             "create",
             "secret",
@@ -544,12 +545,11 @@ def pod_with_load(
 
 
 def test_an_api_server_that_restarts_changes_no_route(shop: Shop) -> None:
-    if "REFERENCE_SERVERS" not in os.environ:
-        pytest.skip("REFERENCE_SERVERS is not set: nothing to restart the API server with")
+    program = servers_command("kube")
     done = []
 
     def restart() -> None:
-        command = [os.environ["REFERENCE_SERVERS"], "restart", "kube:apiserver"]
+        command = [program, "restart", "kube:apiserver"]
         done.append(subprocess.run(command, capture_output=True, text=True, check=False))
 
     # A load by way of the API server would end with it: outside ask the gateway directly.
@@ -575,7 +575,9 @@ def test_an_api_server_that_restarts_changes_no_route(shop: Shop) -> None:
 
 def test_a_minute_without_nacos_costs_nothing_but_news(shop: Shop) -> None:
     if "REFERENCE_NODE" not in os.environ:
-        pytest.skip("REFERENCE_NODE is not set: nothing to take the way to Nacos away with")
+        skip_without(
+            "node", "REFERENCE_NODE is not set: nothing to take the way to Nacos away with"
+        )
     port = os.environ["NACOS_SERVER_ADDR"].rpartition(":")[2]
     load = shop.load(62, rate=5)
     happens("the way to Nacos is taken away")

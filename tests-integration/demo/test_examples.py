@@ -21,6 +21,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from redis import Redis
+from required_servers import read_variable
 
 from microservice_core import ConfigPublisher, ServiceInstance, open_config_center
 
@@ -214,10 +215,7 @@ def test_a_script_reads_its_configuration_calls_by_name_and_ends(
 
 
 def redis_url() -> str:
-    value = os.environ.get("REDIS_URL", "")
-    if not value:
-        pytest.skip("REDIS_URL is not set: no server to test against")
-    return value
+    return read_variable("REDIS_URL")
 
 
 @pytest.mark.parametrize("registered", [False, True])

@@ -4,14 +4,14 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from own_servers import OwnServers, servers_command
+from own_servers import OwnServers
 
 
 @pytest.fixture(scope="session")
 def nacos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServers]:
     port = random.randrange(21000, 29000, 50)
     ports = ["--port", str(port), "--port", f"console={port + 1}"]
-    servers = OwnServers(servers_command(), "nacos", tmp_path_factory.mktemp("nacos"), ports)
+    servers = OwnServers("nacos", tmp_path_factory.mktemp("nacos"), ports)
     try:
         servers.up()
         yield servers

@@ -5,24 +5,16 @@ import shlex
 import subprocess
 from pathlib import Path
 
-import pytest
+from required_servers import servers_command
 
-__all__ = ("OwnServers", "servers_command")
-
-
-def servers_command() -> str:
-    """The command, or a skip that names the variable."""
-    command = os.environ.get("REFERENCE_SERVERS")
-    if not command:
-        pytest.skip("REFERENCE_SERVERS is not set: no command to start and disturb a real server")
-    return command
+__all__ = ("OwnServers",)
 
 
 class OwnServers:
     """One NAME of the reference servers, on ports and in a folder of its own."""
 
-    def __init__(self, command: str, name: str, run_folder: Path, ports: list[str]) -> None:
-        self._command = shlex.split(command)
+    def __init__(self, name: str, run_folder: Path, ports: list[str]) -> None:
+        self._command = shlex.split(servers_command(name))
         self._name = name
         self._ports = ports
         self._environment = {

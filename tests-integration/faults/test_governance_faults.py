@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import redis
 import redis.asyncio
+from required_servers import servers_command
 
 from microservice_core.testing import eventually
 from microservice_governance import (
@@ -38,9 +39,7 @@ class OwnRedis:
     """A Redis that nobody else uses."""
 
     def __init__(self, folder: Path) -> None:
-        self.program = os.environ.get("REFERENCE_SERVERS", "")
-        if not self.program:
-            pytest.skip("REFERENCE_SERVERS is not set: no program to start a Redis with")
+        self.program = servers_command("redis")
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         self.environment = {

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from required_servers import servers_command, skip_without
 
 from lite_registry import FileRoutes, LiteRegistryServer
 from lite_registry.http_client import HttpClient, HttpClientError
@@ -39,10 +40,7 @@ class ControlPlane:
     """etcd, kube-apiserver and kube-controller-manager that nobody else uses."""
 
     def __init__(self, folder: Path) -> None:
-        program = os.environ.get("REFERENCE_SERVERS", "")
-        if not program:
-            pytest.skip("REFERENCE_SERVERS is not set: no program to start a control plane with")
-        self.program = program
+        self.program = servers_command("kube")
         self.folder = folder
         roles = ("apiserver", "etcd", "etcd-peer", "controller-manager")
         self.ports = dict(zip(roles, free_ports(4), strict=True))
@@ -454,7 +452,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a small file system cannot be mounted: that takes root")
+        skip_without("root", "a small file system cannot be mounted: that takes root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

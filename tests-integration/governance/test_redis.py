@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,31 +13,32 @@ from uuid import uuid4
 import pytest
 import redis
 import redis.asyncio
+from required_servers import read_variable
 
 EXTRAS = Path(__file__).parents[2] / "packages/governance/tests/extras"
 CALLER = Path(__file__).with_name("caller.py")
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"governance_{name}", EXTRAS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"governance_{Path(name).name}", EXTRAS / f"{name}.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[f"governance_{name}"] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-limiter, sharing = load("test_redis_limiter"), load("test_breaker_sharing")
+limiter, sharing = load("rate_limit/test_redis_limiter"), load("breaker/test_sharing")
 
 ProtocolAndDecoding = [(2, False), (2, True), (3, False), (3, True)]
 
 
 @pytest.fixture
 def url() -> str:
-    if "REDIS_URL" not in os.environ:
-        pytest.skip("REDIS_URL is not set: no Redis to test against")
-    return os.environ["REDIS_URL"]
+    return read_variable("REDIS_URL")
 
 
 class OnRedis:

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from required_servers import skip_without
 
 
 def free_ports(count: int) -> list[int]:
@@ -50,7 +51,9 @@ def server_folder() -> Path:
             subprocess.run(command, env=quiet, check=False, capture_output=True)
         found = _find_rabbitmq()
     if found is None:
-        pytest.skip("rabbitmq-server is not installed: apt-get install rabbitmq-server")
+        skip_without(
+            "rabbitmq", "rabbitmq-server is not installed: apt-get install rabbitmq-server"
+        )
     return found
 
 
@@ -156,14 +159,14 @@ def class_path(cache: Path) -> str:
     jars = cache / f"kafka-{KAFKA_VERSION}"
     if not jars.exists():
         if not shutil.which("mvn") or not shutil.which("java"):
-            pytest.skip("mvn and java are not installed: no Kafka broker to test against")
+            skip_without("kafka", "mvn and java are not installed: no Kafka broker to test against")
         build = cache / f"build-{uuid4().hex}"
         build.mkdir(parents=True)
         (build / "pom.xml").write_text(POM)
         command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]
         done = subprocess.run(command, cwd=build, check=False, capture_output=True, text=True)
         if done.returncode:
-            pytest.skip(f"Kafka's artifacts cannot be fetched: {done.stdout[-500:]}")
+            skip_without("kafka", f"Kafka's artifacts cannot be fetched: {done.stdout[-500:]}")
         (build / "lib").rename(jars)
     return f"{jars}/*"
 

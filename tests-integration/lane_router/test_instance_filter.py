@@ -48,6 +48,6 @@ async def test_a_lane_is_picked_by_the_metadata_of_any_registry(registry: Servic
             assert [one.ip for one in narrowing(found, Call(service))] == [address]
     with lane_scope("other"), pytest.raises(LaneUnavailableError):
         LaneInstanceFilter(mode="strict")(found, Call(service))
-    assert {outcome for _, _, outcome in counts.resolved_by} == {"lane", "base_fallback", "base"}
+    assert {outcome for _, _, outcome in counts.resolutions} == {"lane", "base_fallback", "base"}
     for instance in (base, dev):
         await registry.deregister(instance)

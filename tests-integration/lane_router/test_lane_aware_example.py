@@ -51,7 +51,7 @@ def test_two_lines_make_a_service_lane_aware(
             answers(program, f"{url}/docs")
             # The table is fetched beside the first call, which may still go out without it.
             httpx.get(f"{url}/checkout", trust_env=False)
-            registry.wait_for_questions(2)
+            registry.wait_for_requests(2)
             for lane, told in (("dev", "dev dev"), ("other", "base other"), (None, "base None")):
                 headers = {"x-lane": lane} if lane else {}
                 answer = httpx.get(f"{url}/checkout", headers=headers, trust_env=False)

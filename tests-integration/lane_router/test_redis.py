@@ -16,6 +16,7 @@ from arq import create_pool
 from arq.connections import RedisSettings
 from arq.worker import Worker
 from celery import chord, group
+from required_servers import read_variable
 
 from lane_router import LaneRouter, current_lane, lane_scope
 from lane_router.messages import ConsumerLane
@@ -32,9 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 @pytest.fixture
 def url() -> str:
-    if "REDIS_URL" not in os.environ:
-        pytest.skip("REDIS_URL is not set: no server to test against")
-    return os.environ["REDIS_URL"]
+    return read_variable("REDIS_URL")
 
 
 def test_celery_tasks_retries_and_chords_run_in_the_lane_they_were_sent_from(

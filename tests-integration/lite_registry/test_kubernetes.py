@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from required_servers import read_variable
 
 from lite_registry import LiteRegistryServer
 from lite_registry.command import main
@@ -26,8 +27,7 @@ class Cluster:
     """A namespace of the test's own in the cluster that KUBECONFIG names."""
 
     def __init__(self, folder: Path) -> None:
-        if "KUBECONFIG" not in os.environ:
-            pytest.skip("KUBECONFIG is not set: no API server to test against")
+        read_variable("KUBECONFIG")
         self.folder = folder
         self.namespace = f"lite-{uuid4().hex[:8]}"
         assets = os.environ.get("KUBEBUILDER_ASSETS", "")

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import importlib.util
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 import redis.asyncio
+from required_servers import read_variable
 
 from lite_registry.instance import Instance, ServiceKey
 from lite_registry.metrics import Metrics
@@ -37,9 +37,7 @@ class TestRedisStoreOnTheRealOne(load(CONTRACT).RedisStoreContract):  # type: ig
 
 @pytest.fixture
 def url() -> str:
-    if "REDIS_URL" not in os.environ:
-        pytest.skip("REDIS_URL is not set: no Redis to test against")
-    return os.environ["REDIS_URL"]
+    return read_variable("REDIS_URL")
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """The contract suite against the real server that NACOS_SERVER_ADDR names."""
 
-import os
-
 import pytest
+from required_servers import read_variable
 
 from nacos_client.testing.admin_contract import AdminContract
 from nacos_client.testing.contract import NacosContract, Target
@@ -11,7 +10,8 @@ from nacos_client.testing.contract import NacosContract, Target
 class TestOnRealServer(NacosContract, AdminContract):
     @pytest.fixture
     def target(self) -> Target:
-        address = os.environ.get("NACOS_SERVER_ADDR")
-        if not address:
-            pytest.skip("NACOS_SERVER_ADDR is not set: no real Nacos to hold the contract against")
-        return Target(address, os.environ["NACOS_USERNAME"], os.environ["NACOS_PASSWORD"])
+        return Target(
+            read_variable("NACOS_SERVER_ADDR"),
+            read_variable("NACOS_USERNAME"),
+            read_variable("NACOS_PASSWORD"),
+        )

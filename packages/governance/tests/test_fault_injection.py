@@ -82,7 +82,7 @@ def test_it_is_turned_off_live_and_tells_of_faults() -> None:
     events: list[PolicyEvent] = []
     policy = drill(error_rate=1)
     policy.subscribe(events.append)
-    with pytest.raises(InjectedFaultError, match="turn it off if there is no drill"):
+    with pytest.raises(InjectedFaultError, match="turn the fault injection off"):
         policy.run(str)
     policy.reconfigure(FaultInjectionConfig())
     policy.run(str)
@@ -115,7 +115,7 @@ def test_in_testing_the_same_calls_are_touched_each_time_and_nobody_waits() -> N
 
 def test_it_stands_innermost() -> None:
     pipeline(Timeout(1), drill())
-    with pytest.raises(PipelineOrderError, match="an injected fault has to meet every policy"):
+    with pytest.raises(PipelineOrderError, match="an injected fault has to reach every policy"):
         pipeline(drill(), Timeout(1))
 
 

@@ -13,10 +13,10 @@ settings.load_profile("untimed")
 
 
 class Service:
-    """A real HTTP server that remembers what it was told, and redirects as it is told."""
+    """A real HTTP server that records the lanes it is sent, and redirects where the test says."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str | None, str | None]] = []  # path, x-lane, baggage
+        self.requests: list[tuple[str, str | None, str | None]] = []  # path, x-lane, baggage
         self.hosts: list[str | None] = []
         self.bodies: list[bytes] = []
         self.redirects: dict[str, str] = {}
@@ -25,7 +25,7 @@ class Service:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 headers = self.headers
-                service.told.append((self.path, headers["x-lane"], headers["baggage"]))
+                service.requests.append((self.path, headers["x-lane"], headers["baggage"]))
                 service.hosts.append(headers["host"])
                 length = int(headers["content-length"] or 0)
                 service.bodies.append(self.rfile.read(length))
@@ -39,7 +39,7 @@ class Service:
             do_POST = do_GET  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Say nothing."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -48,7 +48,7 @@ class Service:
 
     @property
     def lanes(self) -> list[str | None]:
-        return [lane for _, lane, _ in self.told]
+        return [lane for _, lane, _ in self.requests]
 
     def stop(self) -> None:
         self.server.shutdown()
@@ -56,7 +56,7 @@ class Service:
 
 
 class Mesh:
-    """The service `orders` with a base and the lane `dev`, and somebody who is no part of it."""
+    """The service `orders` with a base and the lane `dev`, and a host outside of it."""
 
     def __init__(self) -> None:
         self.base, self.dev, self.foreign = Service(), Service(), Service()
@@ -77,7 +77,7 @@ class Mesh:
 
     @property
     def foreign_url(self) -> str:
-        # The mesh publishes 127.0.0.1, so the same machine under another name is a stranger.
+        # The mesh publishes 127.0.0.1, so the same machine under another name is a foreign host.
         return f"http://localhost:{self.foreign.port}/"
 
     def stop(self) -> None:

@@ -25,8 +25,8 @@ def registry() -> Iterator[FakeRouteRegistry]:
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     code = main(arguments)
-    told = capsys.readouterr()
-    return code, told.out + told.err
+    output = capsys.readouterr()
+    return code, output.out + output.err
 
 
 def test_the_table_is_printed(
@@ -43,26 +43,26 @@ def test_the_table_is_printed(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "line"),
     [
         (["orders", "dev"], 0, "http://orders-dev:8000  lane  x-lane: dev\n"),
-        (["orders"], 0, "http://orders:8000  base  no lane is told\n"),
+        (["orders"], 0, "http://orders:8000  base  no lane\n"),
         (["orders", "x"], 0, "http://orders:8000  base_fallback  x-lane: x\n"),
-        (["www.example.com", "x"], 1, "http://www.example.com:80  foreign  no lane is told\n"),
+        (["www.example.com", "x"], 1, "http://www.example.com:80  foreign  no lane\n"),
         (["orders", "x", "--mode", "strict"], 2, "the mode is strict"),
         (["orders", "X"], 2, "lane must be a DNS label"),
     ],
 )
-def test_a_question_is_answered(
+def test_a_resolution_is_printed(
     registry: FakeRouteRegistry,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     code: int,
-    told: str,
+    line: str,
 ) -> None:
-    answered, text = run(capsys, "resolve", *arguments, "--url", registry.url)
-    assert answered == code
-    assert told in text
+    exit_code, text = run(capsys, "resolve", *arguments, "--url", registry.url)
+    assert exit_code == code
+    assert line in text
 
 
 def test_an_explanation_names_the_reason(
@@ -71,7 +71,7 @@ def test_an_explanation_names_the_reason(
     code, text = run(capsys, "explain", "orders", "old", "--mode", "strict", "--url", registry.url)
     assert code == 1
     assert "outcome  strict_miss" in text
-    assert "because  nobody is ready in the lane, and the mode is strict" in text
+    assert "reason   no instance is ready in the lane, and the mode is strict" in text
     assert run(capsys, "explain", "--url", registry.url)[0] == 2
 
 
@@ -91,7 +91,7 @@ def test_changes_are_printed_as_they_come(
     registry: FakeRouteRegistry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def change() -> None:
-        registry.wait_for_questions(2)
+        registry.wait_for_requests(2)
         registry.publish({"orders": {"lanes": ["dev", "new"], "port": 8000}})
 
     thread = threading.Thread(target=change)

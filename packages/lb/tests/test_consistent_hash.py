@@ -1,8 +1,10 @@
+import gc
 import math
 import os
 import random
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from bisect import bisect_left
 from collections import Counter
@@ -51,32 +53,32 @@ def homes(balancer: ConsistentHash[Any], keys: list[str] = KEYS) -> dict[str, st
     return {key: balancer.pick(key).instance_id for key in keys}
 
 
-def made(make: Make, hosts: list[Any], **options: Any) -> ConsistentHash[Any]:
+def build(make: Make, hosts: list[Any], **options: Any) -> ConsistentHash[Any]:
     balancer = make(**options)
     balancer.update(hosts)
     return balancer
 
 
 def test_a_key_always_goes_to_the_same_endpoint(make: Make, fleet: Fleet) -> None:
-    assert homes(made(make, fleet(12))) == homes(made(make, fleet(12)[::-1]))
+    assert homes(build(make, fleet(12))) == homes(build(make, fleet(12)[::-1]))
 
 
 def test_bytes_are_the_same_key_as_their_text(make: Make, fleet: Fleet) -> None:
-    balancer = made(make, fleet(12))
+    balancer = build(make, fleet(12))
     for key in KEYS[:50]:
         assert balancer.pick(key.encode()) is balancer.pick(key)
         assert balancer.pick(bytearray(key.encode())) is balancer.pick(key)  # type: ignore[arg-type]
 
 
 def test_without_a_key_the_pick_is_random(make: Make, fleet: Fleet) -> None:
-    balancer = made(make, fleet(4), rng=random.Random(1))
+    balancer = build(make, fleet(4), rng=random.Random(1))
     counts = Counter(balancer.pick().instance_id for _ in range(2000))
     assert all(300 < counts[name] < 750 for name in "abcd")
 
 
 def test_other_kinds_of_keys_are_refused(make: Make, fleet: Fleet) -> None:
     with pytest.raises(InvalidValueError, match="key must be a str, bytes or None, not 7"):
-        made(make, fleet(2)).pick(7)  # type: ignore[arg-type]
+        build(make, fleet(2)).pick(7)  # type: ignore[arg-type]
 
 
 @given(size=st.integers(2, 25), gone=st.integers(0, 24))
@@ -85,7 +87,7 @@ def test_only_keys_of_the_endpoint_that_left_move(
     make: Make, fleet: Fleet, size: int, gone: int
 ) -> None:
     hosts = fleet(size)
-    balancer = made(make, hosts)
+    balancer = build(make, hosts)
     before = homes(balancer, KEYS[:1000])
     left = hosts.pop(gone % size).instance_id
     balancer.update(hosts)
@@ -103,7 +105,7 @@ def test_only_keys_of_the_endpoint_that_left_move(
 def test_at_most_its_share_and_a_bit_moves_to_a_new_endpoint(
     make: Make, fleet: Fleet, size: int
 ) -> None:
-    balancer = made(make, fleet(size))
+    balancer = build(make, fleet(size))
     before = homes(balancer)
     balancer.update(fleet(size + 1))
     after = homes(balancer)
@@ -133,21 +135,21 @@ def test_the_busiest_has_little_more_than_the_mean(
 
 
 def test_keys_in_sequence_spread_like_random_ones(fleet: Fleet) -> None:
-    balancer = made(Maglev, fleet(20))
+    balancer = build(Maglev, fleet(20))
     counts = Counter(homes(balancer, [f"order-{number}" for number in range(20_000)]).values())
     expected = 1000
     assert sum((count - expected) ** 2 / expected for count in counts.values()) < 65
 
 
 def test_weights_are_honoured(make: Make, fleet: Fleet) -> None:
-    balancer = made(make, fleet([4, 2, 1, 1, 8]))
+    balancer = build(make, fleet([4, 2, 1, 1, 8]))
     counts = Counter(homes(balancer).values())
     for name, share in zip("abcde", [4, 2, 1, 1, 8], strict=True):
         assert counts[name] / len(KEYS) == pytest.approx(share / 16, abs=0.045)
 
 
 def test_candidates_are_everybody_once_beginning_with_the_pick(make: Make, fleet: Fleet) -> None:
-    balancer = made(make, fleet(9))
+    balancer = build(make, fleet(9))
     for key in KEYS[:30]:
         order = list(balancer.candidates(key))
         assert order[0] is balancer.pick(key)
@@ -155,7 +157,7 @@ def test_candidates_are_everybody_once_beginning_with_the_pick(make: Make, fleet
 
 
 def test_excluding_goes_on_in_the_order_of_the_key(make: Make, fleet: Fleet) -> None:
-    balancer = made(make, fleet(9))
+    balancer = build(make, fleet(9))
     for key in KEYS[:30]:
         order = [host.instance_id for host in balancer.candidates(key)]
         assert balancer.pick(key, order[:3]).instance_id == order[3]
@@ -322,9 +324,14 @@ def test_the_table_has_everybody_s_share_within_one_turn(fleet: Fleet) -> None:
 
 
 def test_the_full_table_takes_less_than_a_megabyte(fleet: Fleet) -> None:
-    balancer = Maglev[Any]()
-    balancer.update(fleet(100))
-    size = sys.getsizeof(balancer._table) + sys.getsizeof(balancer._layout[1])
+    balancer, hosts = Maglev[Any](), fleet(100)
+    tracemalloc.start()
+    try:
+        balancer.update(hosts)
+        gc.collect()
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert size < 1 << 20
     assert len(balancer.table) == 65537
 
@@ -380,8 +387,8 @@ def test_a_keyed_hash_depends_on_its_secret_and_on_nothing_else(fleet: Fleet) ->
     first, again = keyed_hash(SECRET), keyed_hash(SECRET)
     other = keyed_hash(SECRET[::-1])
     assert first(b"key") == again(b"key") != other(b"key")
-    assert homes(made(RingHash, fleet(9), hash=first)) != homes(
-        made(RingHash, fleet(9), hash=other)
+    assert homes(build(RingHash, fleet(9), hash=first)) != homes(
+        build(RingHash, fleet(9), hash=other)
     )
     counts = Counter(first(str(n).encode()) >> 28 for n in range(16_000))
     assert all(abs(count - 1000) < 200 for count in counts.values())
@@ -404,7 +411,7 @@ def test_secrets_do_not_show_in_the_repr() -> None:
 
 @pytest.mark.parametrize("factor", [1.1, 1.25, 2.0])
 def test_nobody_has_more_than_factor_times_its_share(fleet: Fleet, factor: float) -> None:
-    balancer = BoundedLoad(made(RingHash, fleet([2, 1, 1])), factor=factor)
+    balancer = BoundedLoad(build(RingHash, fleet([2, 1, 1])), factor=factor)
     leases = []
     for number in range(200):
         leases.append(balancer.acquire("the hot key" if number % 2 else f"key {number}"))
@@ -413,8 +420,8 @@ def test_nobody_has_more_than_factor_times_its_share(fleet: Fleet, factor: float
 
 
 def test_without_pressure_every_key_stays_at_home(fleet: Fleet) -> None:
-    inner = made(RingHash, fleet(5))
-    balancer = BoundedLoad(made(RingHash, fleet(5)))
+    inner = build(RingHash, fleet(5))
+    balancer = BoundedLoad(build(RingHash, fleet(5)))
     for key in KEYS[:100]:
         with balancer.acquire(key) as lease:
             assert lease.endpoint == inner.pick(key)
@@ -422,7 +429,7 @@ def test_without_pressure_every_key_stays_at_home(fleet: Fleet) -> None:
 
 
 def test_a_released_call_makes_room_at_home_again(fleet: Fleet) -> None:
-    balancer = BoundedLoad(made(Maglev, fleet(4)), factor=1.25)
+    balancer = BoundedLoad(build(Maglev, fleet(4)), factor=1.25)
     home = balancer.pick("hot").instance_id
     first = balancer.acquire("hot")
     second = balancer.acquire("hot")
@@ -455,11 +462,11 @@ def test_a_factor_that_bounds_nothing_is_refused(factor: float) -> None:
 
 
 def test_only_hash_balancers_take_a_bound() -> None:
-    with pytest.raises(InvalidValueError, match="'rr' hashes no key"):
+    with pytest.raises(InvalidValueError, match="omitted for 'rr'"):
         create("rr", bounded_load=1.25)
 
 
 @pytest.mark.parametrize("name", ["crc32", "md5", "blake2b"])
 def test_hashes_go_by_name_and_each_spreads_the_keys(fleet: Fleet, name: str) -> None:
-    counts = Counter(homes(made(Maglev, fleet(4), hash=name)).values())
+    counts = Counter(homes(build(Maglev, fleet(4), hash=name)).values())
     assert all(800 < count < 1200 for count in counts.values())

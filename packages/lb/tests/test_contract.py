@@ -42,13 +42,13 @@ def balancer(request: pytest.FixtureRequest) -> Balancer[Host]:
     )
 
 
-def picked(balancer: Balancer[Host], exclude: frozenset[str] = frozenset()) -> set[str]:
+def collect_picks(balancer: Balancer[Host], exclude: frozenset[str] = frozenset()) -> set[str]:
     return {balancer.pick(key, exclude).instance_id for key in KEYS}
 
 
 def test_every_endpoint_is_picked_sooner_or_later(balancer: Balancer[Host]) -> None:
     balancer.update([Host("a"), Host("b"), Host("c")])
-    assert picked(balancer) == {"a", "b", "c"}
+    assert collect_picks(balancer) == {"a", "b", "c"}
 
 
 def test_the_endpoint_comes_back_as_the_object_it_was(balancer: Balancer[Host]) -> None:
@@ -60,19 +60,19 @@ def test_the_endpoint_comes_back_as_the_object_it_was(balancer: Balancer[Host]) 
 
 def test_excluded_endpoints_are_not_picked(balancer: Balancer[Host]) -> None:
     balancer.update([Host(name) for name in "abcdef"])
-    assert picked(balancer, frozenset("ab")) == set("cdef")
-    assert picked(balancer, frozenset("abcde")) == {"f"}
+    assert collect_picks(balancer, frozenset("ab")) == set("cdef")
+    assert collect_picks(balancer, frozenset("abcde")) == {"f"}
 
 
 def test_unknown_ids_in_exclude_change_nothing(balancer: Balancer[Host]) -> None:
     balancer.update([Host("a"), Host("b")])
-    assert picked(balancer, frozenset({"elsewhere"})) == {"a", "b"}
+    assert collect_picks(balancer, frozenset({"elsewhere"})) == {"a", "b"}
 
 
 def test_weight_zero_drains(balancer: Balancer[Host]) -> None:
     balancer.update([Host("a"), Host("b", 0), Host("c")])
-    assert picked(balancer) == {"a", "c"}
-    assert picked(balancer, frozenset("a")) == {"c"}
+    assert collect_picks(balancer) == {"a", "c"}
+    assert collect_picks(balancer, frozenset("a")) == {"c"}
 
 
 def test_nobody_there_is_an_error_that_says_why(balancer: Balancer[Host]) -> None:
@@ -101,9 +101,9 @@ def test_the_last_endpoint_may_leave_and_come_back(balancer: Balancer[Host]) -> 
 def test_in_a_panic_drained_and_excluded_endpoints_serve(name: str) -> None:
     balancer: Balancer[Host] = create(name, panic=True, **OPTIONS.get(name, {}))
     balancer.update([Host("a", 0), Host("b", 0)])
-    assert picked(balancer) == {"a", "b"}
-    assert picked(balancer, frozenset("a")) == {"b"}
-    assert picked(balancer, frozenset("ab")) == {"a", "b"}
+    assert collect_picks(balancer) == {"a", "b"}
+    assert collect_picks(balancer, frozenset("a")) == {"b"}
+    assert collect_picks(balancer, frozenset("ab")) == {"a", "b"}
     balancer.update([])
     with pytest.raises(NoInstanceAvailableError):
         balancer.pick()
@@ -116,7 +116,7 @@ def test_a_weight_nobody_can_honour_is_refused_and_nothing_changes(
     balancer.update([Host("a")])
     with pytest.raises(InvalidValueError, match="weight of 'b' must be a finite number"):
         balancer.update([Host("c"), Host("b", weight)])
-    assert picked(balancer) == {"a"}
+    assert collect_picks(balancer) == {"a"}
 
 
 @pytest.mark.parametrize("ids", [["b", "c", "b"], ["b", ""]])
@@ -126,7 +126,7 @@ def test_duplicate_and_empty_ids_are_refused_and_nothing_changes(
     balancer.update([Host("a")])
     with pytest.raises(InvalidValueError, match="instance_id must be a non-empty id"):
         balancer.update([Host(name) for name in ids])
-    assert picked(balancer) == {"a"}
+    assert collect_picks(balancer) == {"a"}
 
 
 def test_only_acquire_counts_as_active(balancer: Balancer[Host]) -> None:
@@ -201,16 +201,16 @@ def test_a_service_instance_is_an_endpoint(balancer: Balancer[ServiceInstance]) 
         assert held.endpoint.base_url == "http://10.0.0.1:8080"
 
 
-def in_threads(work: list[Callable[[], None]]) -> None:
+def run_in_threads(work: list[Callable[[], None]]) -> None:
     failures: list[BaseException] = []
 
-    def guarded(one: Callable[[], None]) -> None:
+    def run_guarded(function: Callable[[], None]) -> None:
         try:
-            one()
+            function()
         except BaseException as error:  # noqa: BLE001 - handed to the test below
             failures.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(one,)) for one in work]
+    threads = [threading.Thread(target=run_guarded, args=(function,)) for function in work]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -235,7 +235,7 @@ def test_picks_go_on_while_endpoints_come_and_go(balancer: Balancer[Host]) -> No
                 assert lease.endpoint.instance_id in known
             assert balancer.pick(key, {"a"}).instance_id != "a"
 
-    in_threads([churn, call, call, call])
+    run_in_threads([churn, call, call, call])
     assert {host.instance_id: balancer.active(host.instance_id) for host in always} == {
         "a": 0,
         "b": 0,

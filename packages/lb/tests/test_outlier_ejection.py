@@ -27,16 +27,16 @@ class Diary:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def picked(self, endpoint: Any) -> None:
+    def on_pick(self, endpoint: Any) -> None:
         raise AssertionError("not its business")
 
-    def ejected(self, endpoint: Any, reason: str) -> None:
+    def on_eject(self, endpoint: Any, reason: str) -> None:
         self.lines.append(f"-{endpoint.instance_id} {reason}")
 
-    def returned(self, endpoint: Any) -> None:
+    def on_return(self, endpoint: Any) -> None:
         self.lines.append(f"+{endpoint.instance_id}")
 
-    def panicked(self, on: bool) -> None:
+    def on_panic(self, panicking: bool) -> None:
         raise AssertionError("not its business")
 
 
@@ -63,7 +63,7 @@ class Fleet:
         self.clock.now += self.stage.config.interval_seconds
         self.report(0, good=1)
 
-    def picked(self) -> set[str]:
+    def collect_picks(self) -> set[str]:
         return {self.stage.pick().instance_id for _ in range(3 * len(self.hosts))}
 
 
@@ -72,10 +72,10 @@ def test_errors_in_a_row_eject_at_once() -> None:
     fleet.report(3, bad=4)
     fleet.report(3, good=1)
     fleet.report(3, bad=4)
-    assert fleet.stage.ejected == frozenset()
+    assert fleet.stage.ejected_ids == frozenset()
     fleet.report(3, bad=1)
-    assert fleet.stage.ejected == {"h3"}
-    assert "h3" not in fleet.picked()
+    assert fleet.stage.ejected_ids == {"h3"}
+    assert "h3" not in fleet.collect_picks()
     assert fleet.diary.lines == ["-h3 consecutive_errors"]
     assert repr(fleet.stage).startswith("OutlierEjection(1 of 10 ejected) > ")
 
@@ -86,7 +86,7 @@ def test_leases_are_counted() -> None:
         lease = fleet.stage.acquire(exclude={"h0"})
         lease.release(OSError())
         lease.release(OSError())
-    assert fleet.stage.ejected == {"h1"}
+    assert fleet.stage.ejected_ids == {"h1"}
 
 
 def test_cancellation_and_what_is_no_failure_do_not_count() -> None:
@@ -99,7 +99,7 @@ def test_cancellation_and_what_is_no_failure_do_not_count() -> None:
     lease = fleet.stage.acquire()
     del lease
     fleet.stage.on_outcome(Host(99), 0.1, OSError())
-    assert fleet.stage.ejected == frozenset()
+    assert fleet.stage.ejected_ids == frozenset()
 
 
 def test_each_ejection_lasts_longer_and_good_behaviour_shortens_the_next() -> None:
@@ -108,7 +108,7 @@ def test_each_ejection_lasts_longer_and_good_behaviour_shortens_the_next() -> No
     def time_out() -> float:
         fleet.report(3, bad=5)
         began = fleet.clock.now
-        while "h3" not in fleet.picked():
+        while "h3" not in fleet.collect_picks():
             fleet.clock.now += 5
         return fleet.clock.now - began
 
@@ -124,9 +124,9 @@ def test_a_worse_success_rate_than_the_others_ejects() -> None:
     for number in range(10):
         fleet.report(number, good=99, bad=1)
     fleet.report(4, good=10, bad=40)
-    assert fleet.stage.ejected == frozenset()
+    assert fleet.stage.ejected_ids == frozenset()
     fleet.end_interval()
-    assert fleet.stage.ejected == {"h4"}
+    assert fleet.stage.ejected_ids == {"h4"}
     assert fleet.diary.lines == ["-h4 success_rate"]
 
 
@@ -135,7 +135,7 @@ def test_everybody_equally_bad_is_no_outlier() -> None:
     for number in range(10):
         fleet.report(number, good=50, bad=50)
     fleet.end_interval()
-    assert fleet.stage.ejected == frozenset()
+    assert fleet.stage.ejected_ids == frozenset()
 
 
 @pytest.mark.parametrize("hosts_with_volume", [4, 5])
@@ -147,7 +147,7 @@ def test_success_rates_need_enough_hosts_with_enough_calls(hosts_with_volume: in
         fleet.report(number, good=100 if number > 1 else 70, bad=0 if number > 1 else 30)
     fleet.report(9, good=9, bad=90)
     fleet.end_interval()
-    assert fleet.stage.ejected == ({"h1"} if hosts_with_volume == 5 else set())
+    assert fleet.stage.ejected_ids == ({"h1"} if hosts_with_volume == 5 else set())
 
 
 def test_a_failure_percentage_ejects() -> None:
@@ -159,7 +159,7 @@ def test_a_failure_percentage_ejects() -> None:
     fleet.report(7, good=8, bad=42)
     fleet.report(8, good=7, bad=43)
     fleet.end_interval()
-    assert fleet.stage.ejected == {"h8"}
+    assert fleet.stage.ejected_ids == {"h8"}
     assert fleet.diary.lines == ["-h8 failure_percentage"]
 
 
@@ -169,7 +169,7 @@ def test_counters_start_anew_each_interval() -> None:
         for number in range(10):
             fleet.report(number, good=40 if number != 4 else 2, bad=0 if number != 4 else 38)
         fleet.end_interval()
-    assert fleet.stage.ejected == frozenset()
+    assert fleet.stage.ejected_ids == frozenset()
 
 
 @pytest.mark.parametrize(("percent", "most"), [(0, 0), (10, 1), (25, 3), (100, 9)])
@@ -177,26 +177,26 @@ def test_no_more_than_the_share_allowed_are_ejected(percent: float, most: int) -
     fleet = Fleet(max_ejection_percent=percent)
     for number in range(10):
         fleet.report(number, bad=5)
-    assert len(fleet.stage.ejected) == most
-    assert len(fleet.picked()) == 10 - most
+    assert len(fleet.stage.ejected_ids) == most
+    assert len(fleet.collect_picks()) == 10 - most
 
 
 def test_the_last_one_is_never_ejected() -> None:
     fleet = Fleet(1, max_ejection_percent=100)
     fleet.report(0, bad=50)
-    assert fleet.picked() == {"h0"}
+    assert fleet.collect_picks() == {"h0"}
 
 
 def test_an_update_keeps_who_is_ejected_and_forgets_who_is_gone() -> None:
     fleet = Fleet()
     fleet.report(3, bad=5)
     fleet.stage.update([*fleet.hosts, Host(77)])
-    assert fleet.stage.ejected == {"h3"}
-    assert "h3" not in fleet.picked()
+    assert fleet.stage.ejected_ids == {"h3"}
+    assert "h3" not in fleet.collect_picks()
     fleet.stage.update(fleet.hosts[4:])
-    assert fleet.stage.ejected == frozenset()
+    assert fleet.stage.ejected_ids == frozenset()
     fleet.clock.now += 31
-    assert "h3" not in fleet.picked()
+    assert "h3" not in fleet.collect_picks()
     assert len(fleet.stage.endpoints) == 6
 
 
@@ -206,7 +206,7 @@ def test_a_call_returns_those_whose_time_is_over_by_acquire_too() -> None:
     fleet.clock.now += 30
     with fleet.stage.acquire():
         pass
-    assert fleet.stage.ejected == frozenset()
+    assert fleet.stage.ejected_ids == frozenset()
 
 
 def test_without_an_observer_it_works_the_same() -> None:
@@ -215,10 +215,10 @@ def test_without_an_observer_it_works_the_same() -> None:
     stage.update(hosts)
     for _ in range(5):
         stage.on_outcome(hosts[0], 0.1, OSError())
-    assert stage.ejected == {"h0"}
+    assert stage.ejected_ids == {"h0"}
     clock.now += 30
     stage.pick()
-    assert stage.ejected == frozenset()
+    assert stage.ejected_ids == frozenset()
 
 
 @given(
@@ -239,10 +239,10 @@ def test_whatever_happens_somebody_is_left_and_the_cap_holds(
             fleet.stage.update(fleet.hosts)
         else:
             fleet.report(number, good=move == "good", bad=move == "bad")
-        assert fleet.stage.pick().instance_id not in fleet.stage.ejected
-        assert len(fleet.stage.ejected) <= min(5, 6 * percent / 100 + 1)
+        assert fleet.stage.pick().instance_id not in fleet.stage.ejected_ids
+        assert len(fleet.stage.ejected_ids) <= min(5, 6 * percent / 100 + 1)
     fleet.clock.now += 1000
-    assert len(fleet.picked()) == 6
+    assert len(fleet.collect_picks()) == 6
 
 
 def test_threads_may_report_while_others_update() -> None:
@@ -267,7 +267,7 @@ def test_threads_may_report_while_others_update() -> None:
     fleet.stage.update(fleet.hosts)
     fleet.clock.now += 1000
     fleet.stage.pick()
-    assert len(fleet.picked()) == 6
+    assert len(fleet.collect_picks()) == 6
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from microservice_core import InvalidValueError, NoInstanceAvailableError
 from microservice_lb import (
     Balancer,
     HealthFilter,
-    Observed,
+    ObservedBalancer,
     PeakEwma,
     PriorityLevels,
     RingHash,
@@ -42,17 +42,17 @@ class Diary:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def picked(self, endpoint: Any) -> None:
+    def on_pick(self, endpoint: Any) -> None:
         self.lines.append(f"picked {endpoint.instance_id}")
 
-    def ejected(self, endpoint: Any, reason: str) -> None:
+    def on_eject(self, endpoint: Any, reason: str) -> None:
         self.lines.append(f"ejected {endpoint.instance_id}: {reason}")
 
-    def returned(self, endpoint: Any) -> None:
+    def on_return(self, endpoint: Any) -> None:
         self.lines.append(f"returned {endpoint.instance_id}")
 
-    def panicked(self, on: bool) -> None:
-        self.lines.append(f"panic {on}")
+    def on_panic(self, panicking: bool) -> None:
+        self.lines.append(f"panic {panicking}")
 
 
 class Clock:
@@ -83,7 +83,7 @@ STAGES: list[Callable[[], Balancer[Host]]] = [
     lambda: SlowStart(weighted()),
     lambda: PriorityLevels(weighted),
     lambda: ZonePreference(weighted, zone="here"),
-    lambda: Observed(weighted(), observer=Diary()),
+    lambda: ObservedBalancer(weighted(), observer=Diary()),
     lambda: WeightFilter(HealthFilter(SlowStart(PeakEwma()))),
 ]
 NAMES = ["health", "weight", "subset", "slow start", "priority", "zone", "observed", "stack"]
@@ -221,10 +221,10 @@ def test_all_clients_together_cover_all_endpoints_evenly(
     for client in range(clients):
         inner = weighted()
         Subset(inner, client=client, clients=clients, size=size).update(hosts(endpoints))
-        parts = {n.endpoint.instance_id: n.weight for n in inner._eligible}
-        assert sum(parts.values()) >= min(size, endpoints) - 1e-9
-        assert sum(parts.values()) <= max(size, 1) + endpoints / clients + 1e-9
-        total.update(parts)
+        shares = inner.weights()
+        assert sum(shares.values()) >= min(size, endpoints) - 1e-9
+        assert sum(shares.values()) <= max(size, 1) + endpoints / clients + 1e-9
+        total.update(shares)
     assert len(total) == endpoints
     assert max(total.values()) == pytest.approx(min(total.values()))
 
@@ -268,13 +268,16 @@ def test_subsets_that_cannot_be_are_refused(options: dict[str, int], message: st
         ((0, 100), [0, 100]),
         ((0, 0), [100, 0]),
         ((0, 1), [0, 100]),
+        ((0, 0.5), [0, 100]),  # one healthy endpoint of 200; Envoy rounds it down to none
+        ((0.1, 0, 0.1), [50, 0, 50]),
         ((100,), [100]),
     ],
 )
-def test_loads_are_envoys(healthy: tuple[int, ...], loads: list[int]) -> None:
+def test_loads_are_envoys(healthy: tuple[float, ...], loads: list[int]) -> None:
     assert level_loads(healthy) == loads
 
 
+@example(healthy=[0.0, 0.5])
 @given(healthy=st.lists(st.floats(0, 100), min_size=1, max_size=6))
 def test_loads_always_sum_up_to_everything(healthy: list[float]) -> None:
     loads = level_loads(healthy)
@@ -454,7 +457,7 @@ def test_slow_start_options_out_of_range_are_refused(options: dict[str, float]) 
 
 def test_an_observer_hears_of_every_pick() -> None:
     diary = Diary()
-    balancer = Observed(RoundRobin[Host](), observer=diary)
+    balancer = ObservedBalancer(RoundRobin[Host](), observer=diary)
     balancer.update([Host("a")])
     balancer.pick()
     balancer.acquire().release()

@@ -23,7 +23,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def ewma_of(hosts: list[Any], clock: Clock, **options: Any) -> PeakEwma[Any]:
+def make_ewma(hosts: list[Any], clock: Clock, **options: Any) -> PeakEwma[Any]:
     balancer = PeakEwma[Any](rng=random.Random(1), clock=clock, **options)
     balancer.update(hosts)
     return balancer
@@ -96,13 +96,13 @@ def test_one_endpoint_needs_no_second(fleet: Fleet) -> None:
 
 
 def test_the_faster_of_two_is_taken(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock)
+    balancer = make_ewma(fleet(2), clock)
     teach(balancer, {"a": 0.010, "b": 0.040})
     assert set(counts(balancer)) == {"a"}
 
 
 def test_calls_in_flight_outweigh_speed(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock)
+    balancer = make_ewma(fleet(2), clock)
     teach(balancer, {"a": 0.010, "b": 0.040})
     leases = [balancer.acquire() for _ in range(40)]
     # Costs level out where latency x (active + 1) does, from what is usual upwards.
@@ -111,7 +111,7 @@ def test_calls_in_flight_outweigh_speed(fleet: Fleet, clock: Clock) -> None:
 
 
 def test_bad_news_counts_at_once_and_good_news_by_and_by(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock, decay_seconds=10.0)
+    balancer = make_ewma(fleet(2), clock, decay_seconds=10.0)
     teach(balancer, {"a": 0.010})
     assert balancer.latency("a") == pytest.approx(0.010)
     teach(balancer, {"a": 0.500})
@@ -124,7 +124,7 @@ def test_bad_news_counts_at_once_and_good_news_by_and_by(fleet: Fleet, clock: Cl
 
 
 def test_a_lease_is_timed_from_acquire_to_release(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(1), clock)
+    balancer = make_ewma(fleet(1), clock)
     with balancer.acquire():
         clock.now += 0.25
     assert balancer.latency("a") == pytest.approx(0.25)
@@ -134,7 +134,7 @@ def test_a_lease_is_timed_from_acquire_to_release(fleet: Fleet, clock: Clock) ->
 
 
 def test_a_slow_endpoint_is_tried_again_after_a_while(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock, decay_seconds=10.0)
+    balancer = make_ewma(fleet(2), clock, decay_seconds=10.0)
     teach(balancer, {"a": 0.010, "b": 0.100})
     seen = []
     for _ in range(60):
@@ -147,7 +147,7 @@ def test_a_slow_endpoint_is_tried_again_after_a_while(fleet: Fleet, clock: Clock
 
 
 def test_an_idle_endpoint_becomes_usual_never_the_favourite(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock, decay_seconds=1.0)
+    balancer = make_ewma(fleet(2), clock, decay_seconds=1.0)
     teach(balancer, {"a": 0.010, "b": 0.040})
     clock.now += 1000.0
     teach(balancer, {"a": 0.010})
@@ -157,7 +157,7 @@ def test_an_idle_endpoint_becomes_usual_never_the_favourite(fleet: Fleet, clock:
 
 @pytest.mark.parametrize("failures", [1, 20])
 def test_failing_fast_does_not_look_fast(fleet: Fleet, clock: Clock, failures: int) -> None:
-    balancer = ewma_of(fleet(3), clock)
+    balancer = make_ewma(fleet(3), clock)
     teach(balancer, {"a": 0.050, "b": 0.050, "c": 0.050})
     for _ in range(failures):
         balancer.on_outcome(fleet(1)[0], 0.001, OSError("refused"))
@@ -165,7 +165,7 @@ def test_failing_fast_does_not_look_fast(fleet: Fleet, clock: Clock, failures: i
 
 
 def test_a_new_endpoint_that_fails_at_once_does_not_look_fast(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(1), clock)
+    balancer = make_ewma(fleet(1), clock)
     teach(balancer, {"a": 0.050})
     balancer.update(fleet(2))
     balancer.on_outcome(fleet(2)[1], 0.0001, OSError("refused"))
@@ -173,7 +173,7 @@ def test_a_new_endpoint_that_fails_at_once_does_not_look_fast(fleet: Fleet, cloc
 
 
 def test_a_success_rate_recovers(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock)
+    balancer = make_ewma(fleet(2), clock)
     teach(balancer, {"a": 0.050, "b": 0.050})
     for _ in range(20):
         balancer.on_outcome(fleet(1)[0], 0.001, OSError("refused"))
@@ -185,7 +185,7 @@ def test_a_success_rate_recovers(fleet: Fleet, clock: Clock) -> None:
 
 
 def test_a_new_endpoint_gets_one_call_until_that_has_come_back(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock)
+    balancer = make_ewma(fleet(2), clock)
     teach(balancer, {"a": 0.010})
     balancer.update(fleet(2))
     leases = [balancer.acquire() for _ in range(30)]
@@ -197,7 +197,7 @@ def test_a_new_endpoint_gets_one_call_until_that_has_come_back(fleet: Fleet, clo
 
 
 def test_a_cancelled_first_call_leaves_the_endpoint_new(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock)
+    balancer = make_ewma(fleet(2), clock)
     teach(balancer, {"a": 0.010})
     for _ in range(3):
         leases = [balancer.acquire() for _ in range(10)]
@@ -209,7 +209,7 @@ def test_a_cancelled_first_call_leaves_the_endpoint_new(fleet: Fleet, clock: Clo
 
 
 def test_a_call_that_was_not_made_after_all_teaches_nothing(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(1), clock)
+    balancer = make_ewma(fleet(1), clock)
     lease = balancer.acquire()
     clock.now += 1.0
     lease.cancel()
@@ -218,21 +218,21 @@ def test_a_call_that_was_not_made_after_all_teaches_nothing(fleet: Fleet, clock:
 
 
 def test_outcomes_of_strangers_and_cancellations_teach_nothing(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(1), clock)
+    balancer = make_ewma(fleet(1), clock)
     balancer.on_outcome(fleet(2)[1], 1.0, None)
     balancer.on_outcome(fleet(1)[0], 1.0, GeneratorExit())
     assert (balancer.latency("a"), balancer.active("a")) == (None, 0)
 
 
 def test_an_update_keeps_what_was_learned(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock)
+    balancer = make_ewma(fleet(2), clock)
     teach(balancer, {"a": 0.010, "b": 0.040})
     balancer.update(fleet([2, 2, 2]))
     assert balancer.latency("b") == pytest.approx(0.040)
 
 
 def test_thousands_of_calls_in_flight_are_compared_too(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock)
+    balancer = make_ewma(fleet(2), clock)
     teach(balancer, {"a": 0.010, "b": 0.010})
     leases = [balancer.acquire() for _ in range(5000)]
     assert abs(balancer.active("a") - balancer.active("b")) < 50
@@ -240,7 +240,7 @@ def test_thousands_of_calls_in_flight_are_compared_too(fleet: Fleet, clock: Cloc
 
 
 def test_a_call_of_no_time_at_all_is_measured(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(1), clock)
+    balancer = make_ewma(fleet(1), clock)
     balancer.acquire().release()
     assert balancer.latency("a") == pytest.approx(1e-6)
 
@@ -255,7 +255,7 @@ def test_a_decay_time_out_of_range_is_refused(seconds: float) -> None:
 def test_what_was_measured_long_ago_has_faded_when_compared(
     fleet: Fleet, clock: Clock, excluded: set[str]
 ) -> None:
-    balancer = ewma_of(fleet(3), clock, decay_seconds=10.0)
+    balancer = make_ewma(fleet(3), clock, decay_seconds=10.0)
     for _ in range(200):
         teach(balancer, {"c": 0.001})
     teach(balancer, {"a": 0.040})
@@ -266,7 +266,7 @@ def test_what_was_measured_long_ago_has_faded_when_compared(
 
 
 def test_a_success_rate_counts_squared(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(3), clock)
+    balancer = make_ewma(fleet(3), clock)
     for _ in range(200):
         teach(balancer, {"c": 0.001})
     # One failure makes a's rate 0.9, so that it costs 1.23 times its latency.
@@ -280,7 +280,7 @@ def test_a_success_rate_counts_squared(fleet: Fleet, clock: Clock) -> None:
 
 
 def test_calls_in_flight_multiply_the_cost(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(3), clock)
+    balancer = make_ewma(fleet(3), clock)
     for _ in range(200):
         teach(balancer, {"c": 0.001})
     teach(balancer, {"a": 0.0100, "b": 0.0290})
@@ -292,7 +292,7 @@ def test_calls_in_flight_multiply_the_cost(fleet: Fleet, clock: Clock) -> None:
 
 
 def test_calls_in_flight_count_relative_to_weight(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet([3, 1]), clock)
+    balancer = make_ewma(fleet([3, 1]), clock)
     teach(balancer, {"a": 0.010, "b": 0.010})
     leases = [balancer.acquire() for _ in range(400)]
     assert (balancer.active("a"), balancer.active("b")) == pytest.approx((300, 100), abs=3)
@@ -302,7 +302,7 @@ def test_calls_in_flight_count_relative_to_weight(fleet: Fleet, clock: Clock) ->
 def test_with_unequal_weights_calls_in_flight_multiply_the_cost_too(
     fleet: Fleet, clock: Clock
 ) -> None:
-    balancer = ewma_of(fleet([1, 1, 1, 2]), clock)
+    balancer = make_ewma(fleet([1, 1, 1, 2]), clock)
     for _ in range(200):
         teach(balancer, {"c": 0.001})
     teach(balancer, {"a": 0.010, "b": 0.019})
@@ -314,7 +314,7 @@ def test_with_unequal_weights_calls_in_flight_multiply_the_cost_too(
 def test_a_lease_of_an_endpoint_picked_otherwise_counts_and_is_a_trial(
     fleet: Fleet, clock: Clock
 ) -> None:
-    balancer = ewma_of(fleet(2), clock)
+    balancer = make_ewma(fleet(2), clock)
     teach(balancer, {"a": 0.010})
     busy = [balancer.lease(balancer.endpoints[0]) for _ in range(10)]
     leases = [balancer.lease(balancer.endpoints[1]) for _ in range(2)]
@@ -337,7 +337,7 @@ def test_the_default_remembers_for_ten_seconds() -> None:
 
 
 def test_a_clock_that_jumps_does_no_harm(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock, decay_seconds=0.001)
+    balancer = make_ewma(fleet(2), clock, decay_seconds=0.001)
     for step in (1e9, -2e9, 0.0, 5.0, -1e12, 1e12):
         lease = balancer.acquire()
         clock.now += step
@@ -347,7 +347,7 @@ def test_a_clock_that_jumps_does_no_harm(fleet: Fleet, clock: Clock) -> None:
 
 
 def test_a_dead_endpoint_is_tried_again_within_five_decay_times(fleet: Fleet, clock: Clock) -> None:
-    balancer = ewma_of(fleet(2), clock, decay_seconds=10.0)
+    balancer = make_ewma(fleet(2), clock, decay_seconds=10.0)
     teach(balancer, {"a": 0.010, "b": 0.010})
     for _ in range(500):
         balancer.on_outcome(fleet(2)[1], 0.001, OSError("refused"))

@@ -8,9 +8,9 @@ PROGRAM = textwrap.dedent(
     for name in ("aiohttp", "h2"):
         sys.modules[name] = None
     from microservice_client import AsyncServiceClient, ServicePolicy
-    from microservice_client.http.connections import httpx_pool, pool_maker
+    from microservice_client.http.connections import choose_pool_factory, make_httpx_pool
 
-    assert pool_maker("auto") is httpx_pool
+    assert choose_pool_factory("auto") is make_httpx_pool
     addresses = {"orders": ["http://127.0.0.1:9"]}
 
     async def main():

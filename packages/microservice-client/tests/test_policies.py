@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from microservice_client import (
-    AnswerFormatError,
     AsyncServiceClient,
     CallFailedError,
     CallRejectedError,
@@ -20,10 +19,11 @@ from microservice_client import (
     CallTimeoutError,
     NoInstanceCallError,
     Policies,
+    ResponseFormatError,
     ServiceCallError,
     ServicePolicy,
-    follow_policies,
-    policies_of,
+    parse_policies,
+    watch_policies,
 )
 from microservice_client.testing import FakeMesh
 from microservice_core import InMemoryConfigCenter, InvalidValueError, ServiceInstance
@@ -107,11 +107,11 @@ async def test_an_instance_whose_circuit_is_open_teaches_the_balancer_nothing() 
     ) as client:
         for _ in range(10):  # one failure, and then refusals
             await client.get("orders", "/")
-        assert (mesh.asked[A], outliers.ejected) == (1, frozenset())
+        assert (mesh.request_counts[A], outliers.ejected_ids) == (1, frozenset())
         clock.advance(5)
         for _ in range(2):
             await client.get("orders", "/")
-        assert (mesh.asked[A], outliers.ejected) == (2, frozenset({A}))
+        assert (mesh.request_counts[A], outliers.ejected_ids) == (2, frozenset({A}))
         assert outliers.active(A) == outliers.active(B) == 0
 
 
@@ -119,14 +119,14 @@ async def test_a_second_attempt_goes_to_an_instance_not_tried_yet() -> None:
     mesh = await mesh_of(a=ok, b=ok, c=ok)
     async with client_of(mesh, balancer="maglev", breaker_failures=99) as client:
         for user in range(10):
-            mesh.asked.clear()
+            mesh.request_counts.clear()
             await client.get("orders", "/", key=str(user))
-            (own,) = mesh.asked
+            (own,) = mesh.request_counts
             mesh.fail(own, "refuse")
             await client.get("orders", "/", key=str(user))
             mesh.heal(own)
-            assert mesh.asked[own] == 2
-            assert mesh.asked.total() == 3
+            assert mesh.request_counts[own] == 2
+            assert mesh.request_counts.total() == 3
 
 
 async def test_a_failing_answer_is_no_sign_of_a_fast_instance() -> None:
@@ -136,7 +136,7 @@ async def test_a_failing_answer_is_no_sign_of_a_fast_instance() -> None:
     ) as client:
         for _ in range(100):
             await client.get("orders", "/")
-    assert mesh.asked[A] < mesh.asked[B]
+    assert mesh.request_counts[A] < mesh.request_counts[B]
 
 
 async def test_too_many_requests_opens_no_circuit() -> None:
@@ -185,7 +185,7 @@ async def test_a_body_that_is_not_encoded_as_it_says_is_told() -> None:
     )
     mesh = await mesh_of(a=lambda _: answer)
     async with client_of(mesh) as client:
-        with pytest.raises(AnswerFormatError, match="no body of content-encoding gzip"):
+        with pytest.raises(ResponseFormatError, match="no body of content-encoding gzip"):
             await client.get("orders", "/")
     assert mesh.open_bodies == 0
 
@@ -210,13 +210,13 @@ async def test_few_healthy_instances_mean_that_health_is_ignored() -> None:
     async with client_of(mesh) as client:
         for _ in range(6):
             await client.get("orders", "/")
-    assert len(mesh.asked) == 3
+    assert len(mesh.request_counts) == 3
     strict = client_of(mesh, panic_threshold=0)
-    mesh.asked.clear()
+    mesh.request_counts.clear()
     async with strict as client:
         for _ in range(6):
             await client.get("orders", "/")
-    assert mesh.asked == {A: 6}
+    assert mesh.request_counts == {A: 6}
 
 
 async def test_the_own_zone_comes_first() -> None:
@@ -226,7 +226,7 @@ async def test_the_own_zone_comes_first() -> None:
     async with client_of(mesh, zone="east") as client:
         for _ in range(10):
             await client.get("orders", "/")
-    assert mesh.asked == {A: 10}
+    assert mesh.request_counts == {A: 10}
 
 
 async def test_nobody_healthy_and_no_panic_says_so() -> None:
@@ -241,10 +241,10 @@ async def test_a_key_sends_the_same_user_to_the_same_instance() -> None:
     mesh = await mesh_of(a=ok, b=ok, c=ok)
     async with client_of(mesh, balancer="maglev") as client:
         for user in ("ada", "ben", "cy"):
-            mesh.asked.clear()
+            mesh.request_counts.clear()
             for _ in range(3):
                 await client.get("orders", "/", key=user)
-            assert len(mesh.asked) == 1
+            assert len(mesh.request_counts) == 1
 
 
 # -- Retry-After
@@ -256,21 +256,21 @@ async def test_who_asks_for_a_rest_gets_one_while_there_are_others() -> None:
     async with client_of(mesh, clock, breaker_failures=100) as client:
         for _ in range(6):
             assert (await client.get("orders", "/")).status_code == 200
-        assert mesh.asked[A] == 1
+        assert mesh.request_counts[A] == 1
         clock.advance(3.1)
         for _ in range(2):
             await client.get("orders", "/")
-        assert mesh.asked[A] == 2
+        assert mesh.request_counts[A] == 2
 
 
 async def test_when_all_ask_for_a_longer_rest_than_there_is_time_their_answer_comes_out() -> None:
     mesh = await mesh_of(a=answering(429, Retry_After="100"), b=answering(429, Retry_After="100"))
     async with client_of(mesh) as client:
         response = await client.get("orders", "/")
-    assert (response.status_code, mesh.asked.total()) == (429, 2)
+    assert (response.status_code, mesh.request_counts.total()) == (429, 2)
 
 
-async def test_a_rest_is_no_reason_to_call_nobody() -> None:
+async def test_the_only_instance_is_called_although_it_cools_down() -> None:
     mesh = await mesh_of(a=answering(503, Retry_After="100"))
     async with client_of(mesh, attempts=1, breaker_failures=9) as client:
         for _ in range(2):
@@ -278,17 +278,25 @@ async def test_a_rest_is_no_reason_to_call_nobody() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["soon", "-1", "", "Wed, 21 Oct 2015 07:28:00", "Wed, 21 Oct 2015 07:28:00 GMT"]
+    "value",
+    [
+        "soon",
+        "-1",
+        "",
+        "Wed, 21 Oct 2015 07:28:00",
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+    ],
 )
-async def test_a_rest_that_cannot_be_read_or_is_over_is_none(value: str) -> None:
+async def test_a_cool_down_that_cannot_be_read_or_is_over_is_none(value: str) -> None:
     mesh = await mesh_of(a=answering(503, Retry_After=value), b=ok)
     async with client_of(mesh, breaker_failures=100) as client:
         for _ in range(6):
             assert (await client.get("orders", "/")).status_code == 200
-    assert mesh.asked[A] >= 2
+    assert mesh.request_counts[A] >= 2
 
 
-async def test_a_rest_may_be_a_date() -> None:
+async def test_a_cool_down_may_be_a_date() -> None:
     dated = answering(
         503,
         Date="Wed, 21 Oct 2015 07:28:00 GMT",
@@ -298,7 +306,12 @@ async def test_a_rest_may_be_a_date() -> None:
     async with client_of(mesh, breaker_failures=100) as client:
         for _ in range(6):
             await client.get("orders", "/")
-    assert mesh.asked[A] == 1
+        stats = client.stats("orders")
+    assert mesh.request_counts[A] == 1
+    assert stats is not None
+    assert set(stats.cooling_seconds) == {A}
+    assert 0 < stats.cooling_seconds[A] <= 5
+    assert stats.breaker_states == {A: "closed", B: "closed"}
 
 
 # -- bulkhead and limit
@@ -342,9 +355,9 @@ async def test_a_response_that_was_dropped_gives_everything_back() -> None:
         del response
         gc.collect()
         assert (await client.get("orders", "/")).status_code == 200
-        engine = client._engine
-        assert engine is not None
-        assert engine._services["orders"].balancer.active(A) == 0
+        stats = client.stats("orders")
+        assert stats is not None
+        assert stats.active_calls == {A: 0}
 
 
 async def test_a_replaced_answer_gives_no_place_back() -> None:
@@ -376,7 +389,7 @@ async def test_an_attempt_beyond_the_rate_limit_is_refused_and_blames_no_instanc
         assert client.breaker_states("orders") == {A: "closed"}
         clock.advance(5)
         await client.get("orders", "/")
-    assert mesh.asked == {A: 3}
+    assert mesh.request_counts == {A: 3}
 
 
 # -- hedging
@@ -399,7 +412,7 @@ async def test_what_must_not_be_sent_twice_is_not_hedged() -> None:
     async with client_of(mesh, hedge_after_seconds=0.001) as client:
         with pytest.raises(CallTimeoutError):
             await client.post("orders", "/", timeout=0.2)
-    assert mesh.asked.total() == 1
+    assert mesh.request_counts.total() == 1
 
 
 async def test_answers_that_come_in_the_same_moment_are_all_closed() -> None:
@@ -419,7 +432,7 @@ async def test_with_one_instance_there_is_nobody_to_hedge_with() -> None:
     async with client_of(mesh, hedge_after_seconds=0.001) as client:
         with pytest.raises(CallTimeoutError):
             await client.get("orders", "/", timeout=0.2)
-    assert mesh.asked.total() == 1
+    assert mesh.request_counts.total() == 1
 
 
 async def test_a_hedge_whose_first_attempt_fails_goes_on_elsewhere() -> None:
@@ -468,7 +481,7 @@ async def test_a_deadline_that_has_passed_sends_nothing() -> None:
     async with client_of(mesh) as client:
         with deadline(0.0), pytest.raises(CallTimeoutError):
             await client.get("orders", "/")
-    assert mesh.asked.total() <= 1
+    assert mesh.request_counts.total() <= 1
 
 
 # -- statuses
@@ -490,7 +503,7 @@ async def test_error_statuses_are_raised_where_the_policy_says_so() -> None:
     )
     async with client_of(mesh, raise_on="errors") as client:
         with pytest.raises(
-            CallStatusError, match=r"answered 409.*No stock: 7 is sold out"
+            CallStatusError, match=r"responded 409.*No stock: 7 is sold out"
         ) as caught:
             await client.get("orders", "/")
         assert isinstance(caught.value, httpx.HTTPStatusError)
@@ -610,15 +623,15 @@ async def test_a_new_policy_holds_for_new_calls_and_drops_none() -> None:
         while not gate.inside:
             await settle(1)
         client.apply_policies(
-            policies_of({"default": {"attempts": 1}, "services": {"orders": {"balancer": "rr"}}})
+            parse_policies({"default": {"attempts": 1}, "services": {"orders": {"balancer": "rr"}}})
         )
         assert not under_way.done()
         gate.opened.set()
         assert (await under_way).status_code == 200
-        mesh.asked.clear()
+        mesh.request_counts.clear()
         codes = {(await client.get("orders", "/")).status_code for _ in range(4)}
     assert codes == {200, 503}
-    assert mesh.asked.total() == 4
+    assert mesh.request_counts.total() == 4
 
 
 async def test_what_a_new_policy_leaves_alone_stays() -> None:
@@ -639,14 +652,14 @@ async def test_what_a_new_policy_leaves_alone_stays() -> None:
     ) as client:
         for _ in range(2):
             await client.get("orders", "/")
-        client.apply_policies(policies_of({"default": {**base, "attempts": 2}}))
+        client.apply_policies(parse_policies({"default": {**base, "attempts": 2}}))
         assert client.breaker_states("orders")[A] == "open"
         await client.get("orders", "/")
-        assert mesh.asked[A] == 1
+        assert mesh.request_counts[A] == 1
         assert len(balancers) == 1
-        client.apply_policies(policies_of({"default": {**base, "breaker_open_seconds": 1}}))
+        client.apply_policies(parse_policies({"default": {**base, "breaker_open_seconds": 1}}))
         assert client.breaker_states("orders") == {}
-        client.apply_policies(policies_of({"default": {**base, "zone": "east"}}))
+        client.apply_policies(parse_policies({"default": {**base, "zone": "east"}}))
         assert len(balancers) == 2
 
 
@@ -657,7 +670,7 @@ async def test_a_smaller_bulkhead_lets_those_inside_finish() -> None:
         calls = [asyncio.create_task(client.get("orders", "/")) for _ in range(3)]
         while gate.inside < 3:
             await settle(1)
-        client.apply_policies(policies_of({"default": {"bulkhead": {"limit": 1}}}))
+        client.apply_policies(parse_policies({"default": {"bulkhead": {"limit": 1}}}))
         with pytest.raises(CallRejectedError):
             await client.get("orders", "/")
         gate.opened.set()
@@ -665,32 +678,34 @@ async def test_a_smaller_bulkhead_lets_those_inside_finish() -> None:
         assert (await client.get("orders", "/")).status_code == 200
 
 
-async def test_policies_follow_a_configuration_center(caplog: pytest.LogCaptureFixture) -> None:
+async def test_policies_of_a_configuration_center_are_watched(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO, logger="microservice_client")
     mesh = await mesh_of(a=answering(503))
     center = InMemoryConfigCenter()
     async with client_of(mesh) as client:
 
-        async def asked() -> int:
-            mesh.asked.clear()
+        async def count_attempts() -> int:
+            mesh.request_counts.clear()
             await client.get("orders", "/")
-            return mesh.asked.total()
+            return mesh.request_counts.total()
 
         await center.publish_config(
             "calls.json", '{"default": {"attempts": 2, "breaker_failures": 99}}'
         )
-        stop = client.follow_policies(center, "calls.json")
-        await until(lambda: "policies of calls.json are in force" in caplog.text)
-        assert await asked() == 2
+        stop = client.watch_policies(center, "calls.json")
+        await until(lambda: "using policies from calls.json" in caplog.text)
+        assert await count_attempts() == 2
         for broken in ('{"default": {"attempts": 0}}', "no json: secret", '["a list"]', "[" * 9000):
             caplog.clear()
             await center.publish_config("calls.json", broken)
-            await until(lambda: "the last good ones stay" in caplog.text)
+            await until(lambda: "keeping the last ones" in caplog.text)
             assert "secret" not in caplog.text
-            assert await asked() == 2
+            assert await count_attempts() == 2
         await center.publish_config("calls.json", '{"services": {"orders": {"attempts": 1}}}')
-        await until(lambda: "are in force" in caplog.text)
-        assert await asked() == 1
+        await until(lambda: "using policies from" in caplog.text)
+        assert await count_attempts() == 1
         stop()
         stop()
 
@@ -710,32 +725,32 @@ def test_a_configuration_that_cannot_be_is_refused_whole(
     config: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InvalidValueError, match=message):
-        policies_of(config)
+        parse_policies(config)
 
 
 def test_a_services_fields_go_on_top_of_the_defaults() -> None:
-    policies = policies_of(
+    policies = parse_policies(
         {
             "default": {"attempts": 2, "labels": {"b": "2", "a": "1"}},
             "services": {"orders": {"backoff_seconds": 1}},
         }
     )
-    assert policies.of("orders") == ServicePolicy(
+    assert policies.get("orders") == ServicePolicy(
         attempts=2, backoff_seconds=1, labels=(("a", "1"), ("b", "2"))
     )
-    assert policies.of("stock") == policies.default
-    assert Policies().of("stock") == ServicePolicy()
+    assert policies.get("stock") == policies.default
+    assert Policies().get("stock") == ServicePolicy()
 
 
 async def test_one_call_may_have_a_policy_of_its_own() -> None:
     mesh = await mesh_of(a=answering(503), b=answering(503))
     async with client_of(mesh, breaker_failures=99) as client:
         await client.get("orders", "/", policy=ServicePolicy(attempts=1))
-        assert mesh.asked.total() == 1
+        assert mesh.request_counts.total() == 1
         await client.post("orders", "/", idempotent=True)
-        assert mesh.asked.total() == 4
+        assert mesh.request_counts.total() == 4
         await client.get("orders", "/", idempotent=False)
-        assert mesh.asked.total() == 5
+        assert mesh.request_counts.total() == 5
 
 
 async def test_a_thousand_cancelled_calls_leave_nothing_behind() -> None:
@@ -774,7 +789,7 @@ async def test_the_retry_budget_keeps_a_dead_service_from_a_storm() -> None:
     ) as client:
         for _ in range(20):
             await client.get("orders", "/")
-    assert mesh.asked.total() == 21
+    assert mesh.request_counts.total() == 21
 
 
 async def test_a_refusal_is_counted(meters: Any) -> None:
@@ -800,10 +815,10 @@ async def test_a_slow_start_needs_no_more_than_a_policy() -> None:
         await client.get("orders", "/")
         await mesh.start("orders", B, ok)
         await settle()
-        mesh.asked.clear()
+        mesh.request_counts.clear()
         for _ in range(20):
             await client.get("orders", "/")
-    assert mesh.asked[B] < 5 < mesh.asked[A]
+    assert mesh.request_counts[B] < 5 < mesh.request_counts[A]
 
 
 async def test_a_document_that_goes_brings_the_defaults_back(
@@ -813,7 +828,7 @@ async def test_a_document_that_goes_brings_the_defaults_back(
     center = InMemoryConfigCenter()
     applied: list[Policies] = []
     await center.publish_config("calls.json", '{"default": {"attempts": 2}}', group_name="g")
-    stop = follow_policies(applied.append, center, "calls.json", group_name="g")
+    stop = watch_policies(applied.append, center, "calls.json", group_name="g")
     await until(lambda: len(applied) == 1)
     await center.delete_config("calls.json", group_name="g")
     await until(lambda: len(applied) == 2)
@@ -827,11 +842,9 @@ async def test_many_policies_of_single_calls_do_not_fill_the_memory() -> None:
         for number in range(1, 140):
             policy = ServicePolicy(backoff_seconds=number / 1000, hedge_after_seconds=number)
             await client.get("orders", "/", policy=policy)
-        engine = client._engine
-        assert engine is not None
-        service = engine._services["orders"]
-        assert len(service._retries) <= 64
-        assert len(service._hedges) <= 64
+        stats = client.stats("orders")
+        assert stats is not None
+        assert 2 <= stats.cached_policies <= 128
 
 
 async def test_no_more_calls_are_made_than_the_service_bears() -> None:
@@ -844,7 +857,7 @@ async def test_no_more_calls_are_made_than_the_service_bears() -> None:
         with pytest.raises(CallRejectedError) as caught:
             await client.get("orders", "/")
         assert caught.value.policy == "adaptive_limit"
-        client.apply_policies(policies_of({"default": {"adaptive_limit": limit, "attempts": 1}}))
+        client.apply_policies(parse_policies({"default": {"adaptive_limit": limit, "attempts": 1}}))
         with pytest.raises(CallRejectedError):
             await client.get("orders", "/")
         gate.opened.set()

@@ -95,6 +95,6 @@ async def test_a_builtin_may_answer() -> None:
     mesh = FakeMesh()
     answers = iter([httpx.Response(204)])
     await mesh.start("orders", A, lambda _: next(answers))
-    mesh.answer_at("10.0.0.2:80", dict)  # type: ignore[arg-type] # has no signature
+    mesh.serve_at("10.0.0.2:80", dict)  # type: ignore[arg-type] # has no signature
     async with AsyncServiceClient(mesh.registry, transport=mesh) as client:
         assert (await client.get("orders", "/")).status_code == 204

@@ -3,15 +3,14 @@ import logging
 
 import pytest
 
-from microservice_core import Delivery
-from microservice_core.delivery import Watchers
-from microservice_core.testing.clock import settle
+from microservice_core import Delivery, Watchers
+from microservice_core.testing import settle
 
 
 async def test_a_state_reaches_a_plain_listener() -> None:
     seen: list[int] = []
     delivery: Delivery[int] = Delivery(seen.append)
-    delivery.offer(1)
+    delivery.notify(1)
     assert seen == []
     await settle()
     assert seen == [1]
@@ -21,7 +20,7 @@ async def test_equal_states_are_told_once() -> None:
     seen: list[int] = []
     delivery: Delivery[int] = Delivery(seen.append)
     for state in (1, 1, 2, 2):
-        delivery.offer(state)
+        delivery.notify(state)
         await settle()
     assert seen == [1, 2]
 
@@ -36,7 +35,7 @@ async def test_the_newest_state_wins_while_the_listener_is_busy() -> None:
 
     delivery: Delivery[int] = Delivery(slow)
     for state in (1, 2, 3, 4):
-        delivery.offer(state)
+        delivery.notify(state)
         await settle()
     gate.set()
     await settle()
@@ -53,7 +52,7 @@ async def test_a_change_taken_back_while_the_listener_is_busy_is_not_told() -> N
 
     delivery: Delivery[int] = Delivery(slow)
     for state in (1, 2, 1):
-        delivery.offer(state)
+        delivery.notify(state)
         await settle()
     gate.set()
     await settle()
@@ -72,23 +71,23 @@ async def test_a_listener_that_raises_is_logged_and_called_again(
     delivery: Delivery[int] = Delivery(raising, name="orders")
     with caplog.at_level(logging.ERROR, logger="microservice_core.delivery"):
         for state in (1, 2):
-            delivery.offer(state)
+            delivery.notify(state)
             await settle()
     assert calls == [1, 2]
     assert [record.message for record in caplog.records] == [
-        "listener of orders failed; it stays subscribed"
+        "listener of orders failed; it remains subscribed"
     ] * 2
 
 
-async def test_nothing_is_told_after_stop() -> None:
+async def test_a_closed_delivery_calls_its_listener_no_more() -> None:
     seen: list[int] = []
     delivery: Delivery[int] = Delivery(seen.append)
-    delivery.offer(1)
-    delivery.stop()
-    delivery.offer(2)
+    delivery.notify(1)
+    delivery.close()
+    delivery.notify(2)
     await settle()
     assert seen == []
-    assert delivery.stopped
+    assert delivery.closed
 
 
 async def test_closing_cancels_and_joins_a_listener_that_hangs() -> None:
@@ -102,7 +101,7 @@ async def test_closing_cancels_and_joins_a_listener_that_hangs() -> None:
             ended = True
 
     delivery: Delivery[int] = Delivery(hanging)
-    delivery.offer(1)
+    delivery.notify(1)
     await settle()
     await delivery.aclose()
     assert ended
@@ -117,9 +116,9 @@ async def test_a_listener_may_close_its_own_delivery() -> None:
         await delivery.aclose()
 
     delivery: Delivery[int] = Delivery(once)
-    delivery.offer(1)
+    delivery.notify(1)
     await settle()
-    delivery.offer(2)
+    delivery.notify(2)
     await settle()
     assert seen == [1]
 
@@ -130,8 +129,8 @@ async def test_watchers_of_one_key_are_told_and_those_of_another_are_not() -> No
     watchers: Watchers[str, int] = Watchers()
     watchers.add("orders", orders.append)
     watchers.add("stock", stock.append)
-    watchers.offer("orders", 1)
-    watchers.offer("unknown", 2)
+    watchers.notify("orders", 1)
+    watchers.notify("unknown", 2)
     await settle()
     assert (orders, stock) == ([1], [])
     await watchers.aclose()
@@ -139,11 +138,11 @@ async def test_watchers_of_one_key_are_told_and_those_of_another_are_not() -> No
 
 async def test_a_key_nobody_watches_any_more_is_forgotten() -> None:
     watchers: Watchers[str, int] = Watchers()
-    stops = [watchers.add("orders", print)[1] for _ in range(2)]
-    stops[0]()
+    unsubscribes = [watchers.add("orders", print)[1] for _ in range(2)]
+    unsubscribes[0]()
     assert watchers.keys() == ["orders"]
-    stops[1]()
-    stops[1]()
+    unsubscribes[1]()
+    unsubscribes[1]()
     assert watchers.keys() == []
 
 
@@ -153,11 +152,11 @@ async def test_unsubscribing_from_within_a_listener_lets_the_siblings_go_on() ->
 
     def first(_: int) -> None:
         told.append("first")
-        stop()
+        unsubscribe()
 
-    _, stop = watchers.add("orders", first)
+    _, unsubscribe = watchers.add("orders", first)
     watchers.add("orders", lambda _: told.append("second"))
     for state in (1, 2):
-        watchers.offer("orders", state)
+        watchers.notify("orders", state)
         await settle()
     assert told == ["first", "second", "second"]

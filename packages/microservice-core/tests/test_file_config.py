@@ -44,21 +44,21 @@ class TestFileConfigCenter(ConfigCenterContract):
 
 
 class Watch:
-    """A watched `app.yaml` and a clock to look at it by."""
+    """A watched `app.yaml`, and the clock by which it is polled."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "app.yaml"
         self.clock = ManualClock()
         self.center = FileConfigCenter(folder, poll_seconds=1.0, sleep=self.clock.sleep)
-        self.told: list[str | None] = []
+        self.contents: list[str | None] = []
 
     def start(self) -> None:
-        self.stop = self.center.watch_config("app.yaml", self._listen)
+        self.unsubscribe = self.center.watch_config("app.yaml", self._listen)
 
     def _listen(self, state: State) -> None:
-        self.told.append(None if isinstance(state, ConfigDeleted) else state.content)
+        self.contents.append(None if isinstance(state, ConfigDeleted) else state.content)
 
-    async def look(self, times: int = 1) -> None:
+    async def poll(self, times: int = 1) -> None:
         await self.clock.run(times)
 
 
@@ -67,48 +67,48 @@ async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
     watch = Watch(tmp_path)
     watch.path.write_text("a: 1")
     watch.start()
-    await watch.look()
+    await watch.poll()
     yield watch
     await watch.center.close()
 
 
-async def test_a_replaced_file_is_believed_at_the_next_look(watch: Watch) -> None:
+async def test_a_replaced_file_takes_effect_at_the_next_poll(watch: Watch) -> None:
     replace_file(watch.path, "a: 2")
-    await watch.look()
-    assert watch.told == ["a: 1", "a: 2"]
+    await watch.poll()
+    assert watch.contents == ["a: 1", "a: 2"]
 
 
-async def test_a_file_written_in_place_is_believed_once_it_rests(watch: Watch) -> None:
+async def test_a_file_written_in_place_takes_effect_once_it_no_longer_changes(watch: Watch) -> None:
     with watch.path.open("w") as file:
         for part in ("a: ", "2", "2"):
             file.write(part)
             file.flush()
-            await watch.look()
-    assert watch.told == ["a: 1"]
-    await watch.look()
-    assert watch.told == ["a: 1", "a: 22"]
+            await watch.poll()
+    assert watch.contents == ["a: 1"]
+    await watch.poll()
+    assert watch.contents == ["a: 1", "a: 22"]
 
 
-async def test_a_deletion_is_believed_at_the_second_look(watch: Watch) -> None:
+async def test_a_deletion_takes_effect_at_the_second_poll(watch: Watch) -> None:
     watch.path.unlink()
-    await watch.look()
-    assert watch.told == ["a: 1"]
-    await watch.look()
-    assert watch.told == ["a: 1", None]
+    await watch.poll()
+    assert watch.contents == ["a: 1"]
+    await watch.poll()
+    assert watch.contents == ["a: 1", None]
 
 
-async def test_an_editor_that_deletes_and_writes_anew_shows_no_deletion(watch: Watch) -> None:
+async def test_an_editor_that_deletes_and_writes_again_causes_no_deletion(watch: Watch) -> None:
     watch.path.unlink()
-    await watch.look()
+    await watch.poll()
     watch.path.write_text("a: 2")
-    await watch.look(2)
-    assert watch.told == ["a: 1", "a: 2"]
+    await watch.poll(2)
+    assert watch.contents == ["a: 1", "a: 2"]
 
 
 async def test_a_touched_file_with_the_same_content_is_no_change(watch: Watch) -> None:
     os.utime(watch.path, (1, 1))
-    await watch.look(3)
-    assert watch.told == ["a: 1"]
+    await watch.poll(3)
+    assert watch.contents == ["a: 1"]
 
 
 async def test_a_file_that_is_not_utf8_keeps_the_last_good_version(
@@ -116,45 +116,68 @@ async def test_a_file_that_is_not_utf8_keeps_the_last_good_version(
 ) -> None:
     watch.path.write_bytes(b"a: \xff\xfe")
     with caplog.at_level(logging.WARNING, logger="microservice_core.file"):
-        await watch.look(5)
-    assert watch.told == ["a: 1"]
+        await watch.poll(5)
+    assert watch.contents == ["a: 1"]
     (record,) = caplog.records
     assert "is not UTF-8 (byte 3)" in record.message
     replace_file(watch.path, "a: 2")
-    await watch.look()
-    assert watch.told == ["a: 1", "a: 2"]
+    await watch.poll()
+    assert watch.contents == ["a: 1", "a: 2"]
 
 
-async def test_a_document_that_comes_into_being_later_is_told(tmp_path: Path) -> None:
+async def test_a_document_that_is_created_later_is_notified(tmp_path: Path) -> None:
     watch = Watch(tmp_path / "later")
     watch.start()
-    await watch.look()
+    await watch.poll()
     watch.path.parent.mkdir()
     watch.path.write_text("a: 1")
-    await watch.look(2)
-    assert watch.told == [None, "a: 1"]
+    await watch.poll(2)
+    assert watch.contents == [None, "a: 1"]
     await watch.center.close()
 
 
-async def test_a_document_unreadable_at_first_is_told_when_it_can_be_read(tmp_path: Path) -> None:
+async def test_a_document_that_is_unreadable_at_first_is_notified_when_it_is_readable(
+    tmp_path: Path,
+) -> None:
     watch = Watch(tmp_path)
     watch.path.write_bytes(b"\xff")
     watch.start()
-    await watch.look()
-    assert watch.told == []
+    await watch.poll()
+    assert watch.contents == []
     watch.path.write_text("a: 1")
-    await watch.look(2)
-    assert watch.told == ["a: 1"]
+    await watch.poll(2)
+    assert watch.contents == ["a: 1"]
+    await watch.center.close()
+
+
+async def test_files_are_still_polled_after_a_poll_has_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Watch(tmp_path)
+    failures = iter([RuntimeError("broken on purpose")])
+
+    async def sleep(seconds: float) -> None:
+        for error in failures:
+            raise error
+        await watch.clock.sleep(seconds)
+
+    watch.center = FileConfigCenter(tmp_path, poll_seconds=1.0, sleep=sleep)
+    watch.start()
+    await watch.poll(2)
+    watch.path.write_text("a: 1")
+    await watch.poll(2)
+    assert watch.contents == [None, "a: 1"]
+    assert "task 'poll' failed; restarting it" in caplog.text
     await watch.center.close()
 
 
 async def test_a_watch_ended_and_begun_again_starts_from_the_present(watch: Watch) -> None:
-    watch.stop()
-    await watch.look()
+    watch.unsubscribe()
+    await watch.poll()
     replace_file(watch.path, "a: 2")
     watch.start()
-    await watch.look(2)
-    assert watch.told == ["a: 1", "a: 2"]
+    await watch.poll(2)
+    assert watch.contents == ["a: 1", "a: 2"]
 
 
 async def test_groups_and_namespaces_are_folders(tmp_path: Path) -> None:

@@ -3,8 +3,7 @@ import asyncio
 import pytest
 
 from microservice_core import InvalidValueError
-from microservice_core.testing import ManualClock, Recorder, eventually
-from microservice_core.testing.clock import settle
+from microservice_core.testing import ManualClock, Recorder, eventually, settle
 
 
 def test_time_stands_still_until_advanced() -> None:
@@ -65,12 +64,12 @@ async def test_waiting_in_vain_shows_the_last_answer() -> None:
     async def probe() -> int:
         return 7
 
-    with pytest.raises(AssertionError, match="the last answer was 7"):
+    with pytest.raises(AssertionError, match="the last state was 7"):
         await eventually(probe, lambda answer: answer == 8, within_seconds=0, every_seconds=0)
 
 
 async def test_a_recorder_waiting_in_vain_shows_what_it_saw() -> None:
     recorder: Recorder[int] = Recorder()
     recorder(1)
-    with pytest.raises(AssertionError, match=r"seen: \[1\]"):
+    with pytest.raises(AssertionError, match=r"received: \[1\]"):
         await recorder.wait_for(lambda state: state == 2, within_seconds=0)

@@ -11,8 +11,7 @@ from microservice_core import (
     ServiceInstance,
     open_service_registry,
 )
-from microservice_core.testing import ManualClock, ServiceRegistryContract
-from microservice_core.testing.clock import settle
+from microservice_core.testing import ManualClock, ServiceRegistryContract, settle
 
 ORDERS = ServiceInstance("orders", "10.0.0.7", 8000)
 
@@ -99,7 +98,27 @@ async def test_the_sweeper_starts_again_for_what_is_registered_later(
     assert seen == [(), (ORDERS,), (), (ORDERS,), ()]
 
 
-async def test_groups_and_namespaces_are_apart(registry: InMemoryServiceRegistry) -> None:
+async def test_leases_still_expire_after_the_sweep_has_failed(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = iter([RuntimeError("broken on purpose")])
+
+    async def sleep(seconds: float) -> None:
+        for error in failures:
+            raise error
+        await clock.sleep(seconds)
+
+    registry = InMemoryServiceRegistry(ttl_seconds=30, clock=clock, sleep=sleep)
+    seen: list[Sequence[ServiceInstance]] = []
+    registry.watch_instances("orders", seen.append)
+    await registry.register(ORDERS)
+    await clock.run(31)
+    assert seen[-1] == ()
+    assert "in-memory registry: task 'sweep' failed; restarting it" in caplog.text
+    await registry.close()
+
+
+async def test_groups_and_namespaces_are_separate(registry: InMemoryServiceRegistry) -> None:
     await registry.register(ServiceInstance("orders", "10.0.0.7", 1, group_name="g"))
     await registry.register(ServiceInstance("orders", "10.0.0.7", 2, namespace_id="n"))
     ports = [

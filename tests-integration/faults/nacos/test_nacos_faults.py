@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_servers import OwnServers, servers_command
+from own_servers import OwnServers
 
 from nacos_client import (
     AsyncNacosClient,
@@ -43,9 +43,7 @@ def own_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def nacos_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServers]:
     port = random.randrange(11000, 19000, 50)
     ports = ["--port", str(port)]
-    servers = OwnServers(
-        servers_command(), "nacos-cluster", tmp_path_factory.mktemp("cluster"), ports
-    )
+    servers = OwnServers("nacos-cluster", tmp_path_factory.mktemp("cluster"), ports)
     try:
         servers.up()
         yield servers

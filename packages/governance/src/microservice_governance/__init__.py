@@ -1,4 +1,4 @@
-"""Resilience policies that are right under concurrency: breaker, limits, retry, hedge, pipeline."""
+"""Resilience policies that are correct under concurrency: breaker, limits, retry, hedge, pipeline."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
@@ -58,8 +58,7 @@ from .pipelines.registry import Registry
 from .policy import Policy
 from .rate_limit.config import Decision, LimitConfig
 from .rate_limit.headers import rate_limit_headers, retry_after_seconds
-from .rate_limit.keyed import KeyedRateLimiter
-from .rate_limit.keyed_policy import KeyedLimit
+from .rate_limit.keyed import KeyedLimit, KeyedRateLimiter
 from .rate_limit.limiter import RateLimiter
 from .rate_limit.paced import PacedLimiter
 from .rate_limit.sliding_window import SlidingWindowLimiter
@@ -68,8 +67,7 @@ from .retry.budget import RetryBudget
 from .retry.config import RetryConfig
 from .retry.hedge import Hedge
 from .retry.latency import LatencyPercentile
-from .retry.retry import Retry
-from .retry.retry_block import Attempt, RetryBlock
+from .retry.retry import Attempt, Retry, RetryBlock
 from .testing_mode import testing
 from .timeouts.deadline import deadline
 from .timeouts.timeout import Timeout
@@ -171,7 +169,7 @@ _LAZY = {
 
 
 def _unavailable(name: str, error: MissingDependencyError) -> type:
-    """A class that says what to install when it is made, so that importing its name never fails."""
+    """A class whose construction raises `error`, so that importing its name does not fail."""
 
     def refuse(_cls: type, *_args: object, **_kwargs: object) -> NoReturn:
         raise error
@@ -180,7 +178,7 @@ def _unavailable(name: str, error: MissingDependencyError) -> type:
 
 
 def __getattr__(name: str) -> object:
-    """What needs an extra is imported when it is first used."""
+    """Import a name that needs an extra when it is first used."""
     if name in _LAZY:
         try:
             return getattr(import_module(_LAZY[name], __name__), name)

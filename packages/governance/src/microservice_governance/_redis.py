@@ -1,4 +1,4 @@
-"""The door to redis-py: the only module that imports it."""
+"""The only module that imports redis-py."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ try:
     from redis.exceptions import NoScriptError
 except ImportError:
     raise MissingDependencyError(
-        "what is shared through Redis", "microservice-governance[redis]"
+        "sharing state through Redis", "microservice-governance[redis]"
     ) from None
 
 __all__ = (
-    "FAILURES",
+    "REDIS_FAILURES",
     "AsyncClient",
     "AsyncRedis",
     "AsyncRedisCluster",
@@ -29,6 +29,6 @@ __all__ = (
 Client: TypeAlias = Redis | RedisCluster
 AsyncClient: TypeAlias = AsyncRedis | AsyncRedisCluster
 
-FAILURES = Exception
-"""What a client raises when it cannot do what it was asked. More than `RedisError` and `OSError`: a
-garbled answer is a `ValueError`, a connection lost while it was being set up an `AttributeError`."""
+REDIS_FAILURES = Exception
+"""What a client raises when a command fails. Wider than `RedisError` and `OSError` on purpose: a
+garbled response is a `ValueError`, a connection lost during its set-up an `AttributeError`."""

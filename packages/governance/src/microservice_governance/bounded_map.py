@@ -1,4 +1,4 @@
-"""A map that keeps only so many entries: the one that was used longest ago goes first."""
+"""A map of bounded size that evicts the least recently used entry."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ V = TypeVar("V")
 
 
 class BoundedMap(Generic[K, V]):
-    """Least recently used goes first.
+    """At most `max_keys` entries; the least recently used one is evicted first.
 
     Raises:
-        InvalidValueError: `max_keys` is below 1.
+        InvalidValueError: `max_keys` is below 1 or above 100,000,000.
     """
 
     __slots__ = ("_entries", "max_keys")
@@ -32,37 +32,36 @@ class BoundedMap(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: K) -> V | None:
-        """The value, which thereby counts as used; None if there is none."""
-        found = self._entries.get(key)
-        if found is not None:
-            self._entries.move_to_end(key)
-        return found
-
-    def peek(self, key: K) -> V | None:
-        """The value, which thereby does not count as used."""
-        return self._entries.get(key)
-
     def __iter__(self) -> Iterator[K]:
+        """The keys, least recently used first."""
         return iter(self._entries)
 
-    def put(self, key: K, value: V) -> None:
-        """Keep it, at the expense of the oldest if there is no room."""
+    def get(self, key: K) -> V | None:
+        """The value of `key`, marked as just used; None if there is none."""
+        value = self._entries.get(key)
+        if value is not None:
+            self._entries.move_to_end(key)
+        return value
+
+    def peek(self, key: K) -> V | None:
+        """The value of `key`, without marking it as used; None if there is none."""
+        return self._entries.get(key)
+
+    def set(self, key: K, value: V) -> None:
+        """Store `value`, evicting the least recently used entry if the map is full."""
         self._entries[key] = value
         self._entries.move_to_end(key)
         if len(self._entries) > self.max_keys:
             self._entries.popitem(last=False)
 
     def pop(self, key: K) -> V | None:
-        """Forget it."""
+        """Remove the entry of `key` and return its value; None if there is none."""
         return self._entries.pop(key, None)
 
     def oldest(self) -> tuple[K, V] | None:
-        """What was used longest ago."""
-        for entry in self._entries.items():
-            return entry
-        return None
+        """The least recently used entry; None if the map is empty."""
+        return next(iter(self._entries.items()), None)
 
     def values(self) -> list[V]:
-        """All values, the one used longest ago first."""
+        """A copy of all values, least recently used first."""
         return list(self._entries.values())

@@ -1,15 +1,15 @@
-"""Everything the policies raise on purpose.
+"""The errors that policies raise.
 
 GovernanceError
-├── RejectedError: a policy refused the call; nothing was called
+├── RejectedError: a policy refused the call; the function was not called
 │   ├── CircuitOpenError (also a pybreaker.CircuitBreakerError)
 │   ├── RateLimitedError
 │   ├── BulkheadFullError
 │   ├── LimitReachedError: an adaptive limit
 │   └── LoadShedError
-├── DeadlineExceededError (also a TimeoutError): too late to begin; nothing was called
+├── DeadlineExceededError (also a TimeoutError): the deadline passed before the call began
 ├── TimeoutExceededError (also a TimeoutError): the call was cancelled
-├── InjectedFaultError: a drill
+├── InjectedFaultError: raised by fault injection
 ├── PipelineOrderError (also a ValueError)
 ├── InvalidSettingsError (also a ValueError): settings of a registry
 └── IllegalTransitionError
@@ -42,16 +42,16 @@ __all__ = (
 
 
 class GovernanceError(MicroserviceError):
-    """Root of every error a policy raises on purpose."""
+    """Root of every error a policy raises."""
 
 
 class RejectedError(GovernanceError):
-    """A policy refused the call; nothing was called. Breakers count it as no outcome.
+    """A policy refused the call; the function was not called. Breakers do not count it.
 
     Attributes:
         policy: the kind of policy, e.g. `circuit_breaker`.
-        name: which one.
-        retry_after: seconds after which another try may be let in; None if nobody knows.
+        name: the policy's name.
+        retry_after: seconds until another call may be let in; None if unknown.
     """
 
     policy: str
@@ -67,10 +67,10 @@ class RejectedError(GovernanceError):
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+        return _restore_error, (type(self), self.args, self.__dict__)
 
 
-def _rebuild(
+def _restore_error(
     kind: type[RejectedError], arguments: tuple[object, ...], attributes: dict[str, object]
 ) -> RejectedError:
     error = kind.__new__(kind, *arguments)
@@ -83,8 +83,9 @@ class CircuitOpenError(RejectedError, pybreaker.CircuitBreakerError):
 
     policy = "circuit_breaker"
 
-    # A refusal has to cost little: its parts are the arguments that every exception keeps anyway,
-    # and it is put into words only when somebody reads it.
+    # An open circuit refuses thousands of calls a second, so a refusal must be cheap: the three
+    # values are kept as `args`, which C code fills without a Python frame, and the message is
+    # built only in `__str__`.
     if TYPE_CHECKING:
 
         def __init__(self, name: str, state: str, retry_after: float | None) -> None: ...
@@ -92,7 +93,7 @@ class CircuitOpenError(RejectedError, pybreaker.CircuitBreakerError):
         __init__ = Exception.__init__
 
     @property
-    def name(self) -> str:  # type: ignore[override] # nobody sets it
+    def name(self) -> str:  # type: ignore[override] # read-only here
         return str(self.args[0])
 
     @property
@@ -100,19 +101,24 @@ class CircuitOpenError(RejectedError, pybreaker.CircuitBreakerError):
         return str(self.args[1])
 
     @property
-    def retry_after(self) -> float | None:  # type: ignore[override] # nobody sets it
+    def retry_after(self) -> float | None:  # type: ignore[override] # read-only here
         return cast("float | None", self.args[2])
 
     def __str__(self) -> str:
         if self.retry_after is None:
-            advice = "it stays so until somebody moves it to another state"
+            advice = "it stays so until it is moved to another state"
         else:
             advice = f"try again in {self.retry_after:.3f} s or call another instance"
         return f"circuit {self.name!r} is {self.state}: {advice}"
 
 
 class RateLimitedError(RejectedError):
-    """The limit is reached; nothing was taken."""
+    """A rate limit is exhausted; no units were taken.
+
+    Attributes:
+        rate: units that the limit lets through per period.
+        per_seconds: length of the period.
+    """
 
     policy = "rate_limiter"
 
@@ -127,24 +133,24 @@ class RateLimitedError(RejectedError):
     def __str__(self) -> str:
         wait = self.retry_after
         never = wait is None or wait < 0
-        advice = "ask for less" if never else f"try again in {wait:.3f} s"
+        advice = "request fewer units" if never else f"try again in {wait:.3f} s"
         return (
-            f"{self.name!r} lets {self.rate:g} pass per {self.per_seconds:g} s "
-            f"and is used up: {advice}"
+            f"rate limit {self.name!r} ({self.rate:g} per {self.per_seconds:g} s) "
+            f"is exhausted: {advice}"
         )
 
 
 class BulkheadFullError(RejectedError):
-    """Every place is taken and the line is full, or nobody left in time; nothing was called.
+    """The bulkhead and its queue are full, or no permit came free in time.
 
     Attributes:
-        limit: how many calls the bulkhead lets in at once.
+        limit: calls that the bulkhead lets run at once.
     """
 
     def __init__(self, name: str, limit: int, waited: float | None = None) -> None:
-        why = "no room to wait" if waited is None else f"none ended within {waited:g} s"
+        reason = "no room to wait" if waited is None else f"none ended within {waited:g} s"
         super().__init__(
-            f"bulkhead {name!r} is full: {limit} calls in flight and {why}; "
+            f"bulkhead {name!r} is full: {limit} calls in flight and {reason}; "
             "retry later, raise `limit`, or give it a longer `queue`",
             policy="bulkhead",
             name=name,
@@ -153,15 +159,15 @@ class BulkheadFullError(RejectedError):
 
 
 class LimitReachedError(RejectedError):
-    """As many calls are in flight as the service bears now; nothing was called.
+    """An adaptive limit is reached: as many calls run as the service can handle now.
 
     Attributes:
-        limit: how many that are.
+        limit: that number of calls.
     """
 
     def __init__(self, name: str, limit: int) -> None:
         super().__init__(
-            f"{name!r} bears {limit} calls at once now, and they are in flight; retry later",
+            f"{name!r} allows {limit} calls at once now, and all are in flight; retry later",
             policy="adaptive_limit",
             name=name,
         )
@@ -169,11 +175,11 @@ class LimitReachedError(RejectedError):
 
 
 class LoadShedError(RejectedError):
-    """There is too much to do for calls of this priority; nothing was called.
+    """The load is too high for calls of this priority.
 
     Attributes:
-        priority: what the call had.
-        load: how much there is to do; 1 is all that can be done.
+        priority: the priority of the call.
+        load: the measured load; 1 is full load.
     """
 
     def __init__(self, name: str, priority: str, load: float) -> None:
@@ -190,16 +196,16 @@ class LoadShedError(RejectedError):
 class DeadlineExceededError(GovernanceError, TimeoutError):
     """The deadline had passed before the call was made: give the whole call more time.
 
-    Nothing was called, so breakers count it as no outcome.
+    The function was not called, so breakers do not count it.
     """
 
 
 class TimeoutExceededError(GovernanceError, TimeoutError):
-    """The call took too long and was cancelled; give it more time, or see why it is slow.
+    """The call took too long and was cancelled; give it more time, or find out why it is slow.
 
     Attributes:
-        name: the timeout's name.
-        seconds: what it allowed.
+        name: the name of the timeout.
+        seconds: the time the call had.
     """
 
     def __init__(self, name: str, seconds: float) -> None:
@@ -215,41 +221,44 @@ class TimeoutExceededError(GovernanceError, TimeoutError):
 
 
 class InjectedFaultError(GovernanceError):
-    """A drill made this call fail; turn the fault injection off if there is none on today."""
+    """Fault injection failed this call; turn it off if no drill is running."""
 
 
 class PipelineOrderError(GovernanceError, ValueError):
-    """The policies of a pipeline stand in an order that cannot work; the message says why."""
+    """The policies of a pipeline are in an order that cannot work; the message explains it."""
 
 
 class InvalidSettingsError(GovernanceError, ValueError):
-    """Settings break a rule; nothing was changed.
+    """Settings break a rule; the previous ones still apply.
 
     Attributes:
-        where: the place in the settings, e.g. `services.payments.retry.attempts`.
-        why: the rule.
+        location: where in the settings, e.g. `services.payments.retry.attempts`.
+        rule: the rule that is broken.
     """
 
-    def __init__(self, where: str, why: str) -> None:
-        super().__init__(f"{where}: {why}; correct it and send the settings again")
-        self.where = where
-        self.why = why
+    def __init__(self, location: str, rule: str) -> None:
+        super().__init__(f"{location}: {rule}; correct it and send the settings again")
+        self.location = location
+        self.rule = rule
 
     def __reduce__(self) -> tuple[type[InvalidSettingsError], tuple[str, str]]:
-        return type(self), (self.where, self.why)
+        return type(self), (self.location, self.rule)
 
     @classmethod
-    def from_pydantic(cls, where: str, error: ValidationError) -> InvalidSettingsError:
-        """The first thing that pydantic found wrong; no value is repeated but plain ones."""
+    def from_pydantic(cls, location: str, error: ValidationError) -> InvalidSettingsError:
+        """The first problem that pydantic reports, in the settings at `location`.
+
+        Only numbers, booleans and None are quoted: a text may hold a secret.
+        """
         first = error.errors(include_url=False)[0]
-        place = ".".join([where, *map(str, first["loc"])])
-        given = first["input"]
-        shown = f", not {given!r}" if isinstance(given, int | float | bool | None) else ""
-        return cls(place, f"{first['msg']}{shown}")
+        path = ".".join([location, *map(str, first["loc"])])
+        value = first["input"]
+        suffix = f", not {value!r}" if isinstance(value, int | float | bool | None) else ""
+        return cls(path, f"{first['msg']}{suffix}")
 
 
 class IllegalTransitionError(GovernanceError):
-    """The breaker may not move from its state to that one; go through `closed` first."""
+    """A breaker cannot move from its state to the requested one; move it to `closed` first."""
 
     def __init__(self, name: str, old: str, new: str) -> None:
         super().__init__(

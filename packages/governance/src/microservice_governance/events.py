@@ -1,4 +1,4 @@
-"""What policies tell those who subscribed: small frozen values, after the fact, in order."""
+"""Events that policies publish to their listeners: small frozen values, after the fact, in order."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = (
     "Listener",
     "PolicyEvent",
     "StateChanged",
-    "deliver",
+    "notify",
 )
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class PolicyEvent:
 
     Attributes:
         policy: the kind of policy, e.g. `circuit_breaker`.
-        name: which one.
+        name: the policy's name.
     """
 
     policy: str
@@ -38,7 +38,11 @@ class PolicyEvent:
 
 @dataclass(frozen=True, slots=True)
 class CallRejected(PolicyEvent):
-    """A call was refused; `retry_after` seconds later another may pass, None if nobody knows."""
+    """A call was refused.
+
+    Attributes:
+        retry_after: seconds until another call may be let in; None if unknown.
+    """
 
     retry_after: float | None
 
@@ -53,7 +57,13 @@ class StateChanged(PolicyEvent):
 
 @dataclass(frozen=True, slots=True)
 class CallRetried(PolicyEvent):
-    """Attempt number `attempt` failed; the next one follows after `wait_seconds`."""
+    """An attempt failed and will be repeated.
+
+    Attributes:
+        attempt: number of the attempt that failed, from 1.
+        wait_seconds: pause before the next attempt.
+        error: why the attempt failed; None if its result is retried.
+    """
 
     attempt: int
     wait_seconds: float
@@ -62,28 +72,44 @@ class CallRetried(PolicyEvent):
 
 @dataclass(frozen=True, slots=True)
 class CallHedged(PolicyEvent):
-    """Attempt number `attempt` was started beside those that have not answered yet."""
+    """Another attempt was started beside those still running.
+
+    Attributes:
+        attempt: number of the new attempt, from 2.
+    """
 
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class CallTimedOut(PolicyEvent):
-    """A call was cancelled after `seconds`."""
+    """A call was cancelled because its time was up.
+
+    Attributes:
+        seconds: the time it had.
+    """
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class FallbackUsed(PolicyEvent):
-    """The fallback answered in place of `error`."""
+    """A fallback replaced an error by its own result.
+
+    Attributes:
+        error: the error that was replaced.
+    """
 
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
 class LimitChanged(PolicyEvent):
-    """An adaptive limit moved."""
+    """An adaptive limit changed.
+
+    Attributes:
+        old, new: calls at once, before and after.
+    """
 
     old: int
     new: int
@@ -91,18 +117,23 @@ class LimitChanged(PolicyEvent):
 
 @dataclass(frozen=True, slots=True)
 class FaultInjected(PolicyEvent):
-    """A drill touched a call; `fault` is `error`, `delay` or `result`."""
+    """Fault injection affected a call.
+
+    Attributes:
+        fault: `error` or `delay`.
+    """
 
     fault: str
 
 
 Listener = Callable[[PolicyEvent], object]
+"""Receives events. It is called in the thread of the call, so it must not block."""
 
 
-def deliver(event: PolicyEvent, listeners: Iterable[Listener]) -> None:
-    """Tell them all; one that raises is logged and harms nobody."""
+def notify(listeners: Iterable[Listener], event: PolicyEvent) -> None:
+    """Call every listener with `event`; an exception of one is logged and does not stop the others."""
     for listener in listeners:
         try:
             listener(event)
-        except Exception:  # noqa: BLE001 - whatever a listener does, the others hear
-            _log.exception("a listener of %s %r failed", event.policy, event.name)
+        except Exception:
+            logger.exception("a listener of %s %r failed", event.policy, event.name)

@@ -1,4 +1,4 @@
-"""Fallback: another answer in place of an error."""
+"""Fallback: a substitute result in place of an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import CoroutineType
 from typing import ParamSpec, TypeVar, cast
 
 from .events import FallbackUsed
-from .exception_types import ExceptionTypes, exception_types
+from .exception_types import ExceptionTypes, validate_exception_types
 from .policy import Policy, is_async, refuse_coroutine
 
 __all__ = ("Fallback",)
@@ -18,12 +18,12 @@ R = TypeVar("R")
 
 
 class Fallback(Policy):
-    """Answers in place of one of the errors in `on`; all others, and cancellation, come out.
+    """Returns a substitute for the errors in `on`; all other errors and cancellation come out.
 
     Args:
-        answer: a value, or a function of the error that gives one. It may be async where the
-            guarded function is.
-        on: exception types. There is no default: an answer that hides a bug helps nobody.
+        answer: the substitute: a value, or a function of the error that returns one. The function
+            may be async if the guarded function is.
+        on: exception types. There is no default: a fallback that hides a bug does harm.
         name: for messages and events.
 
     Raises:
@@ -34,49 +34,49 @@ class Fallback(Policy):
 
     def __init__(self, answer: object, *, on: ExceptionTypes, name: str = "fallback") -> None:
         self.name = name
-        self.on = exception_types(on)
-        self._answer = answer
+        self.on = validate_exception_types(on)
+        self._substitute = answer
 
     def check_sync(self, fn: Callable[..., object]) -> None:
-        """An async answer cannot be given to a plain function.
+        """Check that the substitute can be computed without awaiting.
 
         Raises:
-            TypeError: the answer is a coroutine function.
+            TypeError: it is a coroutine function.
         """
-        if callable(self._answer) and is_async(self._answer):
+        if callable(self._substitute) and is_async(self._substitute):
             raise TypeError(
-                f"fallback {self.name!r} answers with a coroutine function, which a plain function "
-                "cannot await; give it a plain one"
+                f"fallback {self.name!r} has a coroutine function as its substitute, which a plain "
+                "function cannot await; give it a plain one"
             )
 
     def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """What `fn` returns, or the other answer.
+        """Call `fn`; its result, or the substitute if it raises one of `on`.
 
         Raises:
-            TypeError: `fn` or the answer is a coroutine function, which `arun` takes.
+            TypeError: `fn` or the substitute is a coroutine function; use `arun`.
         """
         try:
             result = fn(*args, **kwargs)
         except self.on as error:
-            result = cast("R", self._answer_to(error))
+            result = cast("R", self._substitute_for(error))
         if isinstance(result, CoroutineType):
             refuse_coroutine(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """What awaiting `fn` gives, or the other answer."""
+        """Await `fn`; its result, or the substitute if it raises one of `on`."""
         try:
             return await fn(*args, **kwargs)
         except self.on as error:
-            answer = self._answer_to(error)
-            if inspect.isawaitable(answer):
-                answer = await answer
-            return cast("R", answer)
+            substitute = self._substitute_for(error)
+            if inspect.isawaitable(substitute):
+                substitute = await substitute
+            return cast("R", substitute)
 
     def __repr__(self) -> str:
         return f"Fallback({self.name!r}, on {', '.join(kind.__name__ for kind in self.on)})"
 
-    def _answer_to(self, error: Exception) -> object:
+    def _substitute_for(self, error: Exception) -> object:
         if self._subscribers:
-            self._emit(FallbackUsed(self.kind, self.name, error))
-        return self._answer(error) if callable(self._answer) else self._answer
+            self._notify(FallbackUsed(self.kind, self.name, error))
+        return self._substitute(error) if callable(self._substitute) else self._substitute

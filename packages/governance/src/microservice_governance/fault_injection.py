@@ -1,4 +1,4 @@
-"""Fault injection: makes some calls fail or wait, to see what the other policies make of it."""
+"""Fault injection: fails or delays some calls on purpose, to see how the other policies react."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class FaultInjectionConfig(BaseModel):
-    """What happens to which share of the calls.
+    """Which faults are injected into which share of the calls.
 
     Attributes:
-        error_rate: share of the calls that fail without being made.
-        delay_rate: share of the calls that wait first; both may meet the same call.
-        delay_seconds: for how long.
+        error_rate: share of the calls, from 0 to 1, that fail without being made.
+        delay_rate: share of the calls, from 0 to 1, that are delayed. One call may be delayed and
+            fail.
+        delay_seconds: length of a delay.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,14 +42,14 @@ class FaultInjectionConfig(BaseModel):
 
 
 class FaultInjection(Policy):
-    """Fails and delays a share of the calls; stands innermost, where the backend would fail.
+    """Fails and delays a share of the calls. Innermost in a pipeline, where a backend would fail.
 
     Args:
-        error: makes the error of a call that is to fail.
-        only: which calls may be touched, by their arguments; all by default.
+        error: creates the error of a call that fails; an `InjectedFaultError` by default.
+        only: a predicate on a call's arguments; calls for which it is false are left alone.
         name: for messages and events.
-        sleep: takes seconds; may be plain or async (then only async functions can be guarded).
-        rng: decides which calls are touched.
+        sleep: waits that many seconds; plain or async (then only async functions can be guarded).
+        rng: chooses the calls that get a fault.
     """
 
     kind = "fault_injection"
@@ -65,18 +66,18 @@ class FaultInjection(Policy):
     ) -> None:
         self.config = config
         self.name = name
-        self._error = error or self._drill
+        self._create_error = error or self._create_default_error
         self._only = only
         self._sleep = sleep or default_sleep
         self._async_sleep = sleep or async_sleep
         self._random = (default_rng if rng is None else rng).random
 
     def reconfigure(self, config: FaultInjectionConfig) -> None:
-        """Touch another share of the calls from now on."""
+        """Use `config` for calls that begin from now on."""
         self.config = config
 
     def check_sync(self, fn: Callable[..., object]) -> None:
-        """A plain function cannot await an async sleep.
+        """Check that `sleep` works in a plain function.
 
         Raises:
             TypeError: `sleep` is a coroutine function.
@@ -88,54 +89,56 @@ class FaultInjection(Policy):
             )
 
     def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call `fn`, or not.
+        """Call `fn`, perhaps after a delay, unless the call is chosen to fail.
 
         Raises:
-            InjectedFaultError: this call was to fail, and no other `error` was given.
-            TypeError: `fn` is a coroutine function, which `arun` takes.
+            InjectedFaultError: the call was chosen to fail, and no other `error` is configured.
+            TypeError: `fn` is a coroutine function; use `arun`.
         """
-        if self._touches(*args, **kwargs):
-            if self._hits(self.config.delay_rate, "delay"):
+        if self._may_affect(*args, **kwargs):
+            if self._draw_fault(self.config.delay_rate, "delay"):
                 self._sleep(self.config.delay_seconds)
-            self._maybe_fail()
+            self._fail_if_drawn()
         result = fn(*args, **kwargs)
         if isinstance(result, CoroutineType):
             refuse_coroutine(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Await `fn`, or not.
+        """Await `fn`, perhaps after a delay, unless the call is chosen to fail.
 
         Raises:
-            InjectedFaultError: this call was to fail, and no other `error` was given.
+            InjectedFaultError: the call was chosen to fail, and no other `error` is configured.
         """
-        if self._touches(*args, **kwargs):
-            if self._hits(self.config.delay_rate, "delay"):
-                slept = self._async_sleep(self.config.delay_seconds)
-                if slept is not None:
-                    await slept
-            self._maybe_fail()
+        if self._may_affect(*args, **kwargs):
+            if self._draw_fault(self.config.delay_rate, "delay"):
+                pause = self._async_sleep(self.config.delay_seconds)
+                if pause is not None:
+                    await pause
+            self._fail_if_drawn()
         return await fn(*args, **kwargs)
 
     def snapshot(self) -> dict[str, object]:
-        """The shares in force."""
+        """The configured rates and delay."""
         return {**super().snapshot(), **self.config.model_dump()}
 
-    def _touches(self, *args: object, **kwargs: object) -> bool:
+    def _may_affect(self, *args: object, **kwargs: object) -> bool:
         return self._only is None or self._only(*args, **kwargs)
 
-    def _maybe_fail(self) -> None:
-        if self._hits(self.config.error_rate, "error"):
-            raise self._error()
+    def _fail_if_drawn(self) -> None:
+        if self._draw_fault(self.config.error_rate, "error"):
+            raise self._create_error()
 
-    def _hits(self, share: float, fault: str) -> bool:
+    def _draw_fault(self, share: float, fault: str) -> bool:
+        """Decide by chance whether this call gets the fault; if so, notify the listeners."""
         if not share or self._random() >= share:
             return False
         if self._subscribers:
-            self._emit(FaultInjected(self.kind, self.name, fault))
+            self._notify(FaultInjected(self.kind, self.name, fault))
         return True
 
-    def _drill(self) -> InjectedFaultError:
+    def _create_default_error(self) -> InjectedFaultError:
         return InjectedFaultError(
-            f"{self.name!r} let this call fail on purpose; turn it off if there is no drill"
+            f"{self.name!r} failed this call on purpose; "
+            "turn the fault injection off if no drill is running"
         )

@@ -1,4 +1,4 @@
-"""What policies do, as OpenTelemetry metrics."""
+"""Events of policies, counted as OpenTelemetry metrics."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = ("EventSource", "record_metrics")
 
 
 class EventSource(Protocol):
-    """A policy, a pipeline, keyed breakers or a registry."""
+    """Anything that has events: a policy, a pipeline, keyed breakers or a registry."""
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Have `listener` told of every event; call the result to end that."""
+        """Call `listener` with every event from now on; returns a function that ends this."""
         ...
 
 
@@ -49,18 +49,18 @@ _COUNTERS: dict[type[PolicyEvent], tuple[str, str]] = {
 def record_metrics(
     source: EventSource, *, meter: Meter | None = None, max_names: int = 200
 ) -> Callable[[], None]:
-    """Count what `source` does from now on; call the result to end that.
+    """Count the events of `source` from now on; returns a function that ends this.
 
     Counters: `governance.rejections`, `governance.retry.attempts`, `governance.hedge.attempts`,
     `governance.timeouts`, `governance.fallbacks`, `governance.faults` and
     `governance.breaker.transitions`, which has the attribute `governance.state`. Up-down counters:
-    `governance.breaker.not_closed`, the circuits that are not closed now, and
-    `governance.limit.change`, what an adaptive limit has gained or lost. Each carries
+    `governance.breaker.not_closed`, the number of circuits that are not closed now, and
+    `governance.limit.change`, the sum of the changes of an adaptive limit. Each has the attributes
     `governance.policy` and `governance.name`.
 
     Args:
-        meter: where to count; by default the global provider's.
-        max_names: how many names are told apart; those that come later are counted as `other`.
+        meter: creates the instruments; by default the meter of the global provider.
+        max_names: number of distinct `governance.name` values; later names count as `other`.
 
     Raises:
         MissingDependencyError: the extra `otel` is not installed.
@@ -87,11 +87,15 @@ class _Recorder:
         self._names: set[str] = set()
 
     def __call__(self, event: PolicyEvent) -> None:
-        labels = {"governance.policy": event.policy, "governance.name": self._name(event.name)}
+        labels = {
+            "governance.policy": event.policy,
+            "governance.name": self._bounded_name(event.name),
+        }
         if isinstance(event, LimitChanged):
             self._limit.add(event.new - event.old, labels)
             return
         if isinstance(event, StateChanged):
+            # bool arithmetic: +1 when the circuit leaves `closed`, -1 when it returns, else 0
             change = (event.new != BreakerState.CLOSED) - (event.old != BreakerState.CLOSED)
             if change:
                 self._not_closed.add(change, labels)
@@ -100,7 +104,7 @@ class _Recorder:
         if counter is not None:
             counter.add(1, labels)
 
-    def _name(self, name: str) -> str:
+    def _bounded_name(self, name: str) -> str:
         if name in self._names:
             return name
         if len(self._names) >= self._max_names:

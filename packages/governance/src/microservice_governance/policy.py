@@ -1,4 +1,4 @@
-"""What every policy offers: `run`, `arun`, a decorator for both kinds of function, events."""
+"""The interface of every policy: `run`, `arun`, a decorator for both kinds of function, events."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from abc import ABC, abstractmethod
 from types import CoroutineType
 from typing import TYPE_CHECKING, ClassVar, NoReturn, ParamSpec, TypeVar, cast
 
-from .events import CallRejected, Listener, PolicyEvent, deliver
+from .events import CallRejected, Listener, PolicyEvent, notify
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .errors import RejectedError
-    from .pipelines.pipeline import Pipeline
 
-__all__ = ("Policy", "called_in_vain", "is_async", "refuse_coroutine")
+__all__ = ("Policy", "is_async", "is_usage_error", "refuse_coroutine")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,16 +24,23 @@ R = TypeVar("R")
 class Policy(ABC):
     """Guards calls: `policy.run(fn, *args)`, `await policy.arun(fn, *args)`, or `@policy`.
 
+    `outer | inner` is a `Pipeline` of two policies.
+
     Attributes:
-        kind: what it is, in events, metrics and errors.
-        name: which one it is.
-        enabled: a pipeline leaves out what is not.
+        kind: the kind of policy, as it appears in events, metrics and errors.
+        name: the policy's name.
+        enabled: false makes a pipeline skip the policy.
     """
 
     kind: ClassVar[str] = "policy"
     name: str
     enabled: bool = True
     _subscribers: tuple[Listener, ...] = ()
+
+    if TYPE_CHECKING:
+        # A pipeline is itself a policy, so this module cannot import it. `pipelines.pipeline`
+        # assigns the operator when it is imported, which the package's `__init__` does.
+        def __or__(self, inner: Policy) -> Policy: ...
 
     @abstractmethod
     def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -53,7 +59,7 @@ class Policy(ABC):
         """
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             raise TypeError(
-                f"{_title(fn)} is a generator function, whose body runs after the call; "
+                f"{_qualified_name(fn)} is a generator function, whose body runs after the call; "
                 "guard the calls inside it instead"
             )
         if is_async(fn):
@@ -61,21 +67,15 @@ class Policy(ABC):
         self.check_sync(fn)
         return self.guard_sync(fn)
 
-    def __or__(self, inner: Policy) -> Pipeline:
-        """`outer | inner`: a pipeline."""
-        from .pipelines.pipeline import pipeline
-
-        return pipeline(self, inner)
-
-    def check_sync(self, fn: Callable[..., object]) -> None:  # noqa: B027 - most can
-        """Refuse to guard a plain function, where that cannot work.
+    def check_sync(self, fn: Callable[..., object]) -> None:  # noqa: B027 - most policies accept all
+        """Check that the policy can guard a plain function; this one accepts every function.
 
         Raises:
-            TypeError: it cannot.
+            TypeError: the policy of a subclass cannot guard plain functions.
         """
 
     def guard_sync(self, fn: Callable[P, R]) -> Callable[P, R]:
-        """`fn` under the policy; what the decorator makes of a plain function."""
+        """Wrap a plain function so that every call of it runs under the policy."""
         run = self.run
 
         @functools.wraps(fn)
@@ -85,7 +85,7 @@ class Policy(ABC):
         return guarded
 
     def guard_async(self, fn: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-        """`fn` under the policy; what the decorator makes of an async function."""
+        """Wrap an async function so that every call of it runs under the policy."""
         arun = self.arun
 
         @functools.wraps(fn)
@@ -95,55 +95,58 @@ class Policy(ABC):
         return guarded
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Have `listener` told of every event from now on; call the result to end that."""
+        """Call `listener` with every event from now on; returns a function that ends this."""
         self._subscribers = (*self._subscribers, listener)
         return functools.partial(self.unsubscribe, listener)
 
     def unsubscribe(self, listener: Listener) -> None:
-        """Tell that listener no more."""
-        # By equality: a bound method is another object each time it is looked up.
-        self._subscribers = tuple(one for one in self._subscribers if one != listener)
+        """Stop calling `listener`; one that is not subscribed is ignored."""
+        # By equality: a bound method is a new object each time it is looked up.
+        self._subscribers = tuple(other for other in self._subscribers if other != listener)
 
     def snapshot(self) -> dict[str, object]:
-        """What a status page shows: plain values only."""
+        """The policy's state for a status page: plain values only."""
         return {"policy": self.kind, "name": str(self.name), "enabled": self.enabled}
 
-    def _emit(self, event: PolicyEvent) -> None:
-        deliver(event, self._subscribers)
+    def _notify(self, event: PolicyEvent) -> None:
+        notify(self._subscribers, event)
 
-    def _rejected(self, error: RejectedError) -> RejectedError:
-        """The refusal, made known."""
+    def _notify_rejection(self, error: RejectedError) -> RejectedError:
+        """Report the refusal to the listeners; returns the error so that the caller raises it."""
         if self._subscribers:
-            self._emit(CallRejected(self.kind, str(self.name), error.retry_after))
+            self._notify(CallRejected(self.kind, str(self.name), error.retry_after))
         return error
 
 
 def is_async(fn: Callable[..., object]) -> bool:
-    """Whether calling it makes a coroutine; also for objects with an async `__call__`."""
+    """Whether calling `fn` returns a coroutine; true for objects with an async `__call__` too."""
     if inspect.iscoroutinefunction(fn):
         return True
     return not inspect.isclass(fn) and inspect.iscoroutinefunction(type(fn).__call__)
 
 
-def called_in_vain(error: BaseException) -> bool:
-    """Whether the error says that the call itself was wrong, and nothing was reached by it.
+def is_usage_error(error: BaseException) -> bool:
+    """Whether the call itself was wrong, so that nothing was reached by it.
 
-    A wrong argument, or a plain function where an async one belongs: raised in the caller's frame.
+    True for wrong arguments, or a plain function where an async one is needed: Python raises
+    their `TypeError` in the caller's frame, before a frame of the function exists.
     """
     trace = error.__traceback__
     return isinstance(error, TypeError) and trace is not None and trace.tb_next is None
 
 
 def refuse_coroutine(result: object) -> NoReturn:
-    """A call that only made a coroutine has done nothing, and must not count as success.
+    """Raise for a result that is a coroutine: nothing has run yet, so it must not count as success.
 
     Raises:
         TypeError: always.
     """
     if isinstance(result, CoroutineType):
         result.close()
-    raise TypeError("run was given a coroutine function (to call, or as its sleep); use arun")
+    raise TypeError(
+        "run() got a coroutine function (as the function to call, or as `sleep`); use arun()"
+    )
 
 
-def _title(fn: Callable[..., object]) -> str:
+def _qualified_name(fn: Callable[..., object]) -> str:
     return getattr(fn, "__qualname__", repr(fn))

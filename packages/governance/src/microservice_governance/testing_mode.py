@@ -1,4 +1,4 @@
-"""How policies wait and roll dice by default, and how tests keep them from both."""
+"""Default waits and random numbers of the policies, and the `testing` block that fixes both."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Self, cast
 __all__ = ("async_sleep", "is_testing", "rng", "sleep", "testing")
 
 rng = random.Random()
-"""Where jitter and drills come from unless they are given a generator of their own."""
+"""Default source of jitter and injected faults, for policies without an `rng` argument."""
 
 _open_blocks: list[testing] = []
 
 
 class testing:  # noqa: N801 - reads as a statement: `with testing():`
-    """In the block no policy of this process waits, and all roll the same dice each time.
+    """Inside the block no policy of this process waits, and random choices repeat in each run.
 
-    Retries follow at once, limiters let those pass who would have to wait their turn, injected
-    delays take no time. Policies with a `sleep` or `rng` of their own keep them. For tests of code
-    that uses policies; whatever they refuse without waiting, they still refuse.
+    Retries follow at once, limiters admit calls that would have to wait their turn, injected delays
+    take no time. A policy with its own `sleep` or `rng` keeps it. For tests of code that uses
+    policies; a call that a policy refuses without waiting is still refused.
 
     Args:
-        seed: of the dice.
+        seed: of the random numbers.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
-        self._dice: object = None
+        self._saved_state: object = None
 
     def __enter__(self) -> Self:
-        self._dice = rng.getstate()
+        self._saved_state = rng.getstate()
         rng.seed(self._seed)
         _open_blocks.append(self)
         return self
@@ -44,20 +44,20 @@ class testing:  # noqa: N801 - reads as a statement: `with testing():`
         tb: TracebackType | None,
     ) -> None:
         _open_blocks.remove(self)
-        rng.setstate(cast("tuple[object, ...]", self._dice))
+        rng.setstate(cast("tuple[object, ...]", self._saved_state))
 
 
 def is_testing() -> bool:
-    """Whether a `testing` block is open."""
+    """Whether a `testing` block is open in this process."""
     return bool(_open_blocks)
 
 
 def sleep(seconds: float) -> None:
-    """`time.sleep`, except in `testing`."""
+    """Wait as `time.sleep` does, except in a `testing` block."""
     if not _open_blocks:
         time.sleep(seconds)
 
 
 async def async_sleep(seconds: float) -> None:
-    """`asyncio.sleep`, except in `testing`."""
+    """Wait as `asyncio.sleep` does, except in a `testing` block."""
     await asyncio.sleep(0 if _open_blocks else seconds)

@@ -157,7 +157,7 @@ OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 4)), 
 def test_good_calls_may_be_counted_in_one_go(runs: list[tuple[int, bool, bool]], size: int) -> None:
     window, one_by_one = CountWindow(size), CountWindow(size)
     for good, failed, slow in runs:
-        window.record_good(good)
+        window.record_successes(good)
         window.record(failed, slow, 0.0)
         for _ in range(good):
             one_by_one.record(False, False, 0.0)

@@ -396,7 +396,7 @@ def test_forced_open_rejects_until_moved(clock: Any) -> None:
     breaker = CircuitBreaker("orders", clock=clock)
     breaker.transition_to("forced-open")
     clock.advance(1e6)
-    with pytest.raises(CircuitOpenError, match="until somebody moves it") as caught:
+    with pytest.raises(CircuitOpenError, match="until it is moved to another state") as caught:
         breaker.acquire()
     assert caught.value.retry_after is None
     assert breaker.retry_after is None

@@ -87,7 +87,7 @@ async def test_calls_above_the_limit_are_refused() -> None:
     tasks = [asyncio.create_task(policy.arun(release.wait)) for _ in range(2)]
     await asyncio.sleep(0)
     assert policy.load == 1
-    with pytest.raises(LimitReachedError, match="'orders' bears 2 calls at once") as caught:
+    with pytest.raises(LimitReachedError, match="'orders' allows 2 calls at once") as caught:
         await policy.arun(release.wait)
     assert caught.value.limit == 2
     release.set()

@@ -1,4 +1,5 @@
 import asyncio
+import inspect
 from typing import Any
 
 import pytest
@@ -82,7 +83,9 @@ async def test_an_empty_one_only_calls() -> None:
 def test_a_bar_puts_policies_and_pipelines_together() -> None:
     log: list[str] = []
     one, two, three = (Traced(name, log) for name in "abc")
-    assert (one | two | three).policies == (one, two, three)
+    combined = one | two | three
+    assert isinstance(combined, Pipeline)
+    assert combined.policies == (one, two, three)
     assert pipeline(one, two | three).policies == (one, two, three)
 
 
@@ -108,7 +111,7 @@ async def test_what_is_disabled_vanishes_and_comes_back() -> None:
 def test_the_functions_keep_their_names() -> None:
     guarded = pipeline(Timeout(1))
     assert guarded(add).__name__ == "add"
-    assert asyncio.iscoroutinefunction(guarded(add_later))
+    assert inspect.iscoroutinefunction(guarded(add_later))
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
@@ -165,8 +168,8 @@ def limiter() -> RateLimiter:
 BREAKER = CircuitBreaker("orders")
 
 WRONG = [
-    ([retry(), Fallback(1, on=OSError)], "fallback 'fallback' may not stand inside retry"),
-    ([retry(), Bulkhead(1)], "queue anew for a place"),
+    ([retry(), Fallback(1, on=OSError)], "fallback 'fallback' may not be inside retry"),
+    ([retry(), Bulkhead(1)], "queue again for a permit"),
     ([limiter(), retry()], "a quota counts attempts"),
     ([limiter(), BREAKER], "would use up quota"),
     ([retry("a"), retry("b")], "would multiply"),

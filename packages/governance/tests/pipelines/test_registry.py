@@ -1,5 +1,6 @@
 import asyncio
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -199,9 +200,9 @@ def test_exceptions_are_named_and_nothing_is_imported() -> None:
     settings = {"services": {"orders": {"retry": {"on": ["mine"]}}}}
     registry = Registry(settings, errors={"mine": DownError})
     assert registry.get("orders").config.retry.on == (DownError,)  # type: ignore[union-attr]
-    with pytest.raises(InvalidSettingsError, match=r"no exception is known as 'mine'"):
+    with pytest.raises(InvalidSettingsError, match=r"unknown exception 'mine'"):
         Registry(settings)
-    with pytest.raises(InvalidSettingsError, match=r"no exception is known as 'os\.system'"):
+    with pytest.raises(InvalidSettingsError, match=r"unknown exception 'os\.system'"):
         Registry({"services": {"orders": {"retry": {"on": "os.system"}}}})
 
 
@@ -209,7 +210,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"service": {}}, "service: is neither 'bases' nor 'services'"),
     ({"services": []}, "services: must be a mapping, not list"),
     ({"services": {"a": 3}}, r"services\.a: must be a mapping, not int"),
-    ({"services": {"a": {"base": "htp"}}}, r"services\.a\.base: 'htp' is none of consumer"),
+    ({"services": {"a": {"base": "htp"}}}, r"services\.a\.base: 'htp' is not one of consumer"),
     (
         {"services": {"a": {"retry": {"on": "OSError", "attempts": 0}}}},
         r"services\.a\.retry\.attempts: .* greater than or equal to 1, not 0",
@@ -226,7 +227,7 @@ WRONG: list[tuple[Any, str]] = [
     ),
     ({"services": {"a": {"retry_budget": {}}}}, "retry_budget without retry"),
     ({"services": {"a": {"timeout": {"seconds": 1, "enabled": "no"}}}}, "must be true or false"),
-    ({"services": {"a": {"hedge": {}}}}, "give one of delay_seconds and delay_percentile"),
+    ({"services": {"a": {"hedge": {}}}}, "set exactly one of delay_seconds and delay_percentile"),
     ({"services": {"a": {"adaptive_limit": {"min_limit": 30}}}}, r"initial \(20\) must be from"),
     ({"services": {"a": {"retry": {"on": []}}}}, r"services\.a\.retry\.on"),
     ({"services": {"a": {"retry": {"on": 7}}}}, r"services\.a\.retry\.on"),
@@ -249,7 +250,12 @@ def test_settings_that_break_a_rule_change_nothing(settings: Any, message: str) 
         registry.update(settings)
     assert registry.get("orders").config is before
     assert "correct it" in str(caught.value)
-    assert caught.value.where
+    assert caught.value.location
+
+
+def test_the_error_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(InvalidSettingsError("services.a", "must be a mapping")))  # noqa: S301 - our own bytes
+    assert (error.location, error.rule) == ("services.a", "must be a mapping")
 
 
 def test_a_secret_in_the_wrong_place_is_not_repeated() -> None:

@@ -297,7 +297,9 @@ async def test_a_limit_by_key_is_a_policy_that_takes_the_key_from_the_arguments(
     assert await later(7, text="fine") == "fine"
     assert plain(8) == 8
     for call in (lambda: policy.run(str, 7), lambda: plain(8)):
-        with pytest.raises(RateLimitedError, match="'callers' lets 1 pass per 1 s") as caught:
+        with pytest.raises(
+            RateLimitedError, match="'callers' \\(1 per 1 s\\) is exhausted"
+        ) as caught:
             call()
         assert caught.value.retry_after == 1
     with pytest.raises(RateLimitedError):

@@ -171,7 +171,9 @@ async def test_as_a_policy_it_refuses_without_calling(clock: Any) -> None:
         calls.append("async")
 
     plain()
-    with pytest.raises(RateLimitedError, match=r"'orders' lets 1 pass per 1 s .* in 1\.000 s"):
+    with pytest.raises(
+        RateLimitedError, match=r"'orders' \(1 per 1 s\) is exhausted: .* in 1\.000 s"
+    ):
         plain()
     clock.advance(1)
     await coroutine()

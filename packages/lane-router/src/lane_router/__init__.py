@@ -35,8 +35,8 @@ if TYPE_CHECKING:
         unpatch_executors,
     )
     from .context.generators import lane_generator
-    from .fetching import Fetched
     from .ingress.wsgi_middleware import LaneWsgiMiddleware
+    from .routing.fetch import FetchResponse
     from .routing.router import AsyncLaneRouter, LaneRouter
 
 __all__ = (
@@ -46,7 +46,7 @@ __all__ = (
     "ConfigRules",
     "Decision",
     "Explanation",
-    "Fetched",
+    "FetchResponse",
     "GatewayRequest",
     "InvalidLaneError",
     "LaneClass",
@@ -81,14 +81,14 @@ __all__ = (
     "unpatch_executors",
 )
 
-# Loaded when first used: who only reads the lane pays for no thread pool and no HTTP.
+# Loaded when first used: a program that only reads the lane needs no thread pool and no HTTP.
 _LAZY = {
     "AsyncLaneRouter": ".routing.router",
     "ColouringMiddleware": ".colouring.gateway",
     "ColouringRules": ".colouring.rules",
     "ConfigRules": ".colouring.live_rules",
     "Explanation": ".colouring.rules",
-    "Fetched": ".fetching",
+    "FetchResponse": ".routing.fetch",
     "GatewayRequest": ".colouring.conditions",
     "LaneItem": ".context.executors",
     "LaneRouter": ".routing.router",

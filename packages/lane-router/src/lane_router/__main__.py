@@ -1,4 +1,4 @@
-"""`python -m lane_router` is the command `lane-router`."""
+"""`python -m lane_router` runs the command `lane-router`."""
 
 import sys
 

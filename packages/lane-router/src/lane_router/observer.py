@@ -1,4 +1,4 @@
-"""Being told how lanes were resolved and what was dropped. Costs nothing where nobody asked."""
+"""Counting resolutions and dropped lanes; free of cost where no observer is passed in."""
 
 from __future__ import annotations
 
@@ -7,67 +7,70 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from microservice_core import MissingDependencyError
 
+from .resolution import Outcome
+
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
 
-    from .resolution import Outcome
+__all__ = ("DropReason", "LaneCounts", "LaneObserver", "OtelLaneObserver")
 
-__all__ = ("Dropped", "LaneCounts", "LaneObserver", "OtelLaneObserver")
-
-Dropped = Literal["invalid", "duplicate", "conflict", "refused"]
+DropReason = Literal["invalid", "duplicate", "conflict", "refused"]
 
 _MOST = 200
 
 
 class LaneObserver(Protocol):
-    """Hears of it in the thread where it happens; it has to be quick, and must not raise."""
+    """Called in the thread that routes or receives the request: must be quick and not raise."""
 
-    def resolved(self, service: str, lane: str | None, outcome: Outcome) -> None:
-        """A service was looked for, by a lane or without one."""
+    def on_resolution(self, service: str, lane: str | None, outcome: Outcome) -> None:
+        """A service was resolved for this lane; None = for no lane."""
         ...
 
-    def dropped(self, reason: Dropped) -> None:
-        """What an incoming request said about its lane was not believed."""
+    def on_drop(self, reason: DropReason) -> None:
+        """The lane of an incoming request was not accepted."""
         ...
 
 
-class _Bounded:
-    """The first `most` values as they are, `other` for the rest: what clients send has no end."""
+class _BoundedLabel:
+    """Keeps the first `most` values and replaces others by `other`: clients can send anything."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._seen: set[str] = set()
+        self._values: set[str] = set()
 
     def __call__(self, value: str) -> str:
-        if value in self._seen:
+        if value in self._values:
             return value
-        if len(self._seen) >= self._most:
+        if len(self._values) >= self._most:
             return "other"
-        self._seen.add(value)
+        self._values.add(value)
         return value
 
 
 class LaneCounts:
-    """Counts in memory, for a page of one's own or a test.
+    """Counts in memory, for a status page or a test.
+
+    Services and lanes beyond the first `most` of each are counted as `other`.
 
     Attributes:
-        resolved_by: how often, by (service, lane or "", outcome); strangers are `foreign`.
-        dropped_by: how often, by reason.
+        resolutions: how often each (service, lane or "", outcome) occurred; hosts outside the mesh
+            are counted as service `foreign`.
+        drops: how often each drop reason occurred.
     """
 
     def __init__(self, *, most: int = _MOST) -> None:
-        self.resolved_by: Counter[tuple[str, str, Outcome]] = Counter()
-        self.dropped_by: Counter[Dropped] = Counter()
-        self._service, self._lane = _Bounded(most), _Bounded(most)
+        self.resolutions: Counter[tuple[str, str, Outcome]] = Counter()
+        self.drops: Counter[DropReason] = Counter()
+        self._service, self._lane = _BoundedLabel(most), _BoundedLabel(most)
 
-    def resolved(self, service: str, lane: str | None, outcome: Outcome) -> None:
-        """Count it."""
+    def on_resolution(self, service: str, lane: str | None, outcome: Outcome) -> None:
+        """Count a resolution."""
         service = "foreign" if outcome == "foreign" else self._service(service)
-        self.resolved_by[service, self._lane(lane or ""), outcome] += 1
+        self.resolutions[service, self._lane(lane or ""), outcome] += 1
 
-    def dropped(self, reason: Dropped) -> None:
-        """Count it."""
-        self.dropped_by[reason] += 1
+    def on_drop(self, reason: DropReason) -> None:
+        """Count a dropped lane."""
+        self.drops[reason] += 1
 
 
 class OtelLaneObserver:
@@ -76,7 +79,7 @@ class OtelLaneObserver:
     Services and lanes beyond the first `most` of each are counted as `other`.
 
     Args:
-        meter: where to count; by default the global provider's.
+        meter: where to count; by default a meter of the global provider.
 
     Raises:
         MissingDependencyError: the extra `otel` is not installed.
@@ -88,19 +91,19 @@ class OtelLaneObserver:
         except ImportError:
             raise MissingDependencyError("OtelLaneObserver", "lane-router[otel]") from None
         meter = meter or metrics.get_meter("lane_router")
-        self._resolve = meter.create_counter("lane.resolve", unit="{resolution}")
-        self._dropped = meter.create_counter("lane.dropped", unit="{request}")
-        self._service, self._lane = _Bounded(most), _Bounded(most)
+        self._resolutions = meter.create_counter("lane.resolve", unit="{resolution}")
+        self._drops = meter.create_counter("lane.dropped", unit="{request}")
+        self._service, self._lane = _BoundedLabel(most), _BoundedLabel(most)
 
-    def resolved(self, service: str, lane: str | None, outcome: Outcome) -> None:
-        """Count it."""
+    def on_resolution(self, service: str, lane: str | None, outcome: Outcome) -> None:
+        """Count a resolution."""
         attributes = {
             "lane.service": "foreign" if outcome == "foreign" else self._service(service),
             "lane.name": self._lane(lane or ""),
             "lane.outcome": outcome,
         }
-        self._resolve.add(1, attributes)
+        self._resolutions.add(1, attributes)
 
-    def dropped(self, reason: Dropped) -> None:
-        """Count it."""
-        self._dropped.add(1, {"lane.reason": reason})
+    def on_drop(self, reason: DropReason) -> None:
+        """Count a dropped lane."""
+        self._drops.add(1, {"lane.reason": reason})

@@ -8,6 +8,7 @@ from typing import Literal
 
 __all__ = ("Decision", "Outcome", "Resolution")
 
+# Each is a row of the table in `routing/lane_fallback.py`.
 Outcome = Literal[
     "base",
     "lane",
@@ -22,15 +23,15 @@ Outcome = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One row of the truth table, applied.
+    """The row of the fallback table that applies to one lookup, and why.
 
     Attributes:
         outcome: the row.
-        service: the service's name; the host as given for a stranger.
-        host: where to go.
-        port: 0 = as the caller said.
-        lane: the lane to tell the next hop; None = tell it nothing.
-        reason: why, for people.
+        service: the service's name; for a foreign host, the host as passed in.
+        host: the host to connect to.
+        port: 0 = the port that the caller named.
+        lane: the lane to pass on to the next hop; None = no lane.
+        reason: why this row applies, as text for an operator.
     """
 
     outcome: Outcome
@@ -43,14 +44,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Where to go; shared by all who ask the same.
+    """Where to send a request; equal lookups share one object.
 
     Attributes:
         url: `http://host:port`, without a slash at the end.
-        host: the name as published; for a stranger, as given.
-        port: of that host; lane and base may differ in it.
-        lane: what the next hop has to be told; None = nothing.
-        outcome: which row of the truth table it was.
+        host: the host name as published; for a foreign host, as passed in.
+        port: the port on that host; lane and base may differ in it.
+        lane: the lane to pass on to the next hop; None = no lane.
+        outcome: the row of the fallback table that applied.
         service: the service's name.
         synced_at: when the registry last confirmed the table, on the router's monotonic clock in
             seconds; None = never.
@@ -67,15 +68,15 @@ class Resolution:
 
     @property
     def age_seconds(self) -> float:
-        """How long ago the table was last known to be right; infinite without one."""
+        """Seconds since the registry last confirmed the table; infinite without a table."""
         return float("inf") if self.synced_at is None else max(0.0, self.clock() - self.synced_at)
 
     @property
     def in_mesh(self) -> bool:
-        """Whether the host may be told the lane."""
+        """Whether the host belongs to the mesh, so that the lane may be passed on to it."""
         return self.outcome != "foreign"
 
     @property
     def in_lane(self) -> bool:
-        """Whether it is the lane's own copy that is reached."""
+        """Whether the lane's own copy of the service is reached."""
         return self.outcome in {"lane", "lane_stale"}

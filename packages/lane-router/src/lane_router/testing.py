@@ -24,10 +24,11 @@ class FakeRouteRegistry:
             LaneRouter(registry.url)
 
     Attributes:
-        fault: what it does instead of answering; None = it answers.
+        fault: how it fails; None = it works.
         watches: whether it offers the long-poll; without it there is neither version nor ETag.
-        age_seconds: what it says in `Age`.
-        targets: what was asked for, in order.
+        age_seconds: the `Age` header of its responses.
+        targets: the request targets so far, in order.
+        port: on loopback; the same after `stop` and `start`. 0 = not started yet.
     """
 
     def __init__(self, services: Services | None = None, *, watches: bool = True) -> None:
@@ -42,7 +43,7 @@ class FakeRouteRegistry:
 
     @property
     def url(self) -> str:
-        """Where it listens, once started; the same after it was stopped and started again."""
+        """The address, once started; it stays the same after `stop` and `start`."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -52,24 +53,28 @@ class FakeRouteRegistry:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def publish(self, services: Services) -> None:
-        """Serve these from now on, and answer those who wait for a change."""
+        """Serve these routes from now on, and respond to the long-polls that wait for a change."""
         with self._changed:
             self._services = services
             self._changed.notify_all()
 
-    def wait_for_questions(self, count: int, within_seconds: float = 20.0) -> bool:
-        """Whether so many questions came, counted from the beginning, before the time was over."""
+    def wait_for_requests(self, count: int, within_seconds: float = 20.0) -> bool:
+        """Wait until there were this many requests since the start.
+
+        Returns:
+            False if there were fewer after `within_seconds`.
+        """
         with self._changed:
             return self._changed.wait_for(lambda: len(self.targets) >= count, within_seconds)
 
     def start(self) -> None:
-        """Listen."""
+        """Start to listen."""
         self._server = _Server(self.port, self)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """Listen no longer; whoever waits is cut off."""
+        """Stop to listen and cut off the long-polls; it can be started again."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -85,22 +90,22 @@ class FakeRouteRegistry:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def asked(self, target: str) -> None:
-        """Note a question."""
+    def record_request(self, target: str) -> None:
+        """Append a request to `targets`."""
         with self._changed:
             self.targets.append(target)
             self._changed.notify_all()
 
-    def wait_for_other(self, version: str, seconds: float) -> None:
-        """Block until the version is another one, the time is over, or it stops."""
+    def wait_for_change(self, version: str, seconds: float) -> None:
+        """Block until the routes have another version, the time is over, or the server stops."""
         server = self._server
         with self._changed:
             self._changed.wait_for(
                 lambda: self.version != version or self._server is not server, seconds
             )
 
-    def body(self) -> bytes:
-        """The whole document."""
+    def encode_routes(self) -> bytes:
+        """The body of a response."""
         document: dict[str, object] = {"services": self._services}
         if self.watches:
             document |= {"version": self.version, "age_seconds": self.age_seconds, "stale": False}
@@ -117,7 +122,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Whoever went away went away."""
+        """Print no traceback: clients that disconnect early are part of the tests."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -125,33 +130,35 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         registry = self.server.registry
-        registry.asked(self.path)
+        registry.record_request(self.path)
         query = parse_qs(urlsplit(self.path).query)
         if registry.fault is not None:
             self._fail(registry.fault)
             return
         if registry.watches and "watch" in query:
             seconds = float(query["timeout"][0].removesuffix("s"))
-            registry.wait_for_other(query["version"][0], seconds)
+            registry.wait_for_change(query["version"][0], seconds)
             if query["version"][0] == registry.version:
-                self._say(304, b"")
+                self._respond(304, b"")
                 return
         etag = self.headers.get("if-none-match")
-        same = registry.watches and etag == f'W/"{registry.version}"'
-        self._say(304, b"") if same else self._say(200, registry.body())
+        if registry.watches and etag == f'W/"{registry.version}"':
+            self._respond(304, b"")
+        else:
+            self._respond(200, registry.encode_routes())
 
     def _fail(self, fault: Fault) -> None:
         registry = self.server.registry
         if fault == "silent":
-            registry.wait_for_other(registry.version, 60.0)
+            registry.wait_for_change(registry.version, 60.0)
         elif fault == "cut":
             self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{")
         elif fault in {"error", "not ready"}:
-            self._say(500 if fault == "error" else 503, b"no", retry_after="1")
+            self._respond(500 if fault == "error" else 503, b"no", retry_after="1")
         else:
-            self._say(200, b"{}" if fault == "empty" else b"<html>\xff</html>")
+            self._respond(200, b"{}" if fault == "empty" else b"<html>\xff</html>")
 
-    def _say(self, status: int, body: bytes, retry_after: str = "") -> None:
+    def _respond(self, status: int, body: bytes, retry_after: str = "") -> None:
         registry = self.server.registry
         self.send_response(status)
         if registry.watches and not retry_after:
@@ -164,5 +171,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its parent's name
+        """Log nothing."""

@@ -28,7 +28,7 @@ def rules(*documents: dict[str, Any], now: float = NOON) -> ColouringRules:
     return ColouringRules.parse({"rules": list(documents)}, wall_clock=lambda: now)
 
 
-def one(**fields: Any) -> dict[str, Any]:
+def rule(**fields: Any) -> dict[str, Any]:
     return {"name": "one", "lane": "dev", **fields}
 
 
@@ -54,8 +54,8 @@ REQUEST = GatewayRequest(
     ],
 )
 def test_a_condition_matches_and_its_opposite_does_not(condition: dict[str, Any]) -> None:
-    assert rules(one(match=condition)).lane_for(REQUEST) == "dev"
-    assert rules(one(match={"not": condition})).lane_for(REQUEST) is None
+    assert rules(rule(match=condition)).lane_for(REQUEST) == "dev"
+    assert rules(rule(match={"not": condition})).lane_for(REQUEST) is None
 
 
 @pytest.mark.parametrize(
@@ -69,53 +69,53 @@ def test_a_condition_matches_and_its_opposite_does_not(condition: dict[str, Any]
     ],
 )
 def test_a_condition_that_does_not_match(condition: dict[str, Any]) -> None:
-    assert rules(one(match=condition)).lane_for(REQUEST) is None
+    assert rules(rule(match=condition)).lane_for(REQUEST) is None
 
 
 def test_a_value_that_is_too_long_matches_no_expression() -> None:
     long = GatewayRequest(headers={"x-user": "a" * 5000})
-    assert rules(one(match={"on": "header:x-user", "matches": "a+"})).lane_for(long) is None
+    assert rules(rule(match={"on": "header:x-user", "matches": "a+"})).lane_for(long) is None
 
 
 def test_the_smallest_priority_wins_and_of_equals_the_first() -> None:
     chosen = rules(
-        one(name="late", lane="late", priority=200),
-        one(name="first", lane="first", priority=1),
-        one(name="second", lane="second", priority=1),
+        rule(name="late", lane="late", priority=200),
+        rule(name="first", lane="first", priority=1),
+        rule(name="second", lane="second", priority=1),
     )
     assert chosen.lane_for(REQUEST) == "first"
 
 
 def test_an_explanation_says_which_rule_won_and_why_the_others_did_not() -> None:
-    told = rules(
-        one(name="off", enabled=False, priority=1),
-        one(name="old", expires_at="2026-01-01T00:00:00Z", priority=2),
-        one(name="get", match={"on": "method", "equals": "GET"}, priority=3),
-        one(name="few", percentage=0, key="header:x-user", priority=4),
-        one(name="keyless", percentage=50, key="cookie:user", priority=5),
-        one(name="won", lane="test", priority=6),
-        one(name="never", priority=7),
+    explanation = rules(
+        rule(name="off", enabled=False, priority=1),
+        rule(name="old", expires_at="2026-01-01T00:00:00Z", priority=2),
+        rule(name="get", match={"on": "method", "equals": "GET"}, priority=3),
+        rule(name="few", percentage=0, key="header:x-user", priority=4),
+        rule(name="keyless", percentage=50, key="cookie:user", priority=5),
+        rule(name="won", lane="test", priority=6),
+        rule(name="never", priority=7),
     ).explain(REQUEST)
-    assert (told.lane, told.rule) == ("test", "won")
-    assert [(step.rule, step.reason) for step in told.steps] == [
+    assert (explanation.lane, explanation.rule) == ("test", "won")
+    assert [(step.rule, step.reason) for step in explanation.steps] == [
         ("off", "it is switched off"),
         ("old", "it has expired"),
         ("get", "the request does not match"),
-        ("few", "the key is not among the 0.00% that are let in"),
-        ("keyless", "the request lacks the key that the share goes by"),
+        ("few", "the key is not in the share of 0.00%"),
+        ("keyless", "the request does not have the key that decides its share"),
         ("won", ""),
     ]
     assert rules().explain(REQUEST).lane is None
 
 
 def test_a_lane_expires() -> None:
-    document = one(expires_at="2027-01-15T08:00:00+00:00")  # = NOON
+    document = rule(expires_at="2027-01-15T08:00:00+00:00")  # = NOON
     assert rules(document, now=NOON - 1).lane_for(REQUEST) == "dev"
     assert rules(document, now=NOON).lane_for(REQUEST) is None
 
 
-def admitted(percentage: float, **fields: Any) -> set[int]:
-    chosen = rules(one(percentage=percentage, key="header:x-user", **fields))
+def users_in_share(percentage: float, **fields: Any) -> set[int]:
+    chosen = rules(rule(percentage=percentage, key="header:x-user", **fields))
     return {
         user
         for user in range(2000)
@@ -124,13 +124,13 @@ def admitted(percentage: float, **fields: Any) -> set[int]:
 
 
 def test_a_share_is_stable_by_its_key_and_only_grows() -> None:
-    ten, twenty = admitted(10), admitted(20)
-    assert ten == admitted(10)
+    ten, twenty = users_in_share(10), users_in_share(20)
+    assert ten == users_in_share(10)
     assert ten < twenty
     assert 140 < len(ten) < 260
     assert 320 < len(twenty) < 480
-    assert admitted(0) == set()
-    assert len(admitted(100)) == 2000
+    assert users_in_share(0) == set()
+    assert len(users_in_share(100)) == 2000
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_share_is_stable_by_its_key_and_only_grows() -> None:
 )
 def test_warm_up_grows_with_uptime_by_its_curvature(uptime: float, share: float) -> None:
     warm_up = {"from": "2027-01-15T08:00:00Z", "seconds": 100, "curvature": 2}
-    chosen = rules(one(key="header:x-user", warm_up=warm_up), now=NOON + uptime)
+    chosen = rules(rule(key="header:x-user", warm_up=warm_up), now=NOON + uptime)
     users = [GatewayRequest(headers={"x-user": str(user)}) for user in range(2000)]
     inside = sum(chosen.lane_for(user) == "dev" for user in users)
     assert abs(inside / 2000 - share) < 0.03
@@ -151,27 +151,27 @@ def test_warm_up_grows_with_uptime_by_its_curvature(uptime: float, share: float)
         ({"rules": {}}, "an object with a list `rules`"),
         ({"rules": [1]}, r"rules\[0\] must be an object, not 1"),
         ({"rules": [{}]}, r"rules\[0\]: name must be a text, not None"),
-        ({"rules": [one(colour=1)]}, "there is no field 'colour'"),
-        ({"rules": [one(lane="D")]}, "rule 'one': lane must be a lane name, not 'D'"),
-        ({"rules": [one(priority=1.5)]}, "priority must be a whole number"),
-        ({"rules": [one(percentage=101)]}, "percentage must be a number from 0 to 100, not 101"),
-        ({"rules": [one(percentage=10)]}, "key must be"),
-        ({"rules": [one(enabled="yes")]}, "enabled must be true or false"),
-        ({"rules": [one(expires_at="tomorrow")]}, "expires_at must be a time with its zone"),
-        ({"rules": [one(expires_at="2026-01-01T00:00:00")]}, "expires_at must be a time with its"),
-        ({"rules": [one(key="user")]}, "key must be 'header:NAME'"),
-        ({"rules": [one(warm_up=1, key="path")]}, "warm_up must be an object"),
-        ({"rules": [one(warm_up={"from": "2026-01-01T00:00:00Z", "seconds": 0}, key="path")]}, "warm_up.seconds must be"),
-        ({"rules": [one(match=[])]}, "match must be an object"),
-        ({"rules": [one(match={})]}, "match must have 'all', 'any', 'not', or 'on'"),
-        ({"rules": [one(match={"all": []})]}, "match.all must be a list of conditions"),
-        ({"rules": [one(match={"on": "host", "equals": "x"})]}, "match.on must be 'header:NAME'"),
-        ({"rules": [one(match={"on": "path", "equals": 1})]}, "match.equals must be a text"),
-        ({"rules": [one(match={"on": "path", "exists": 1})]}, "match.exists must be true or false"),
-        ({"rules": [one(match={"on": "path", "in": "x"})]}, "match.in must be a list of texts"),
-        ({"rules": [one(match={"on": "path", "like": "x"})]}, "there is no such operator"),
-        ({"rules": [one(match={"on": "path", "matches": "("})]}, "must be a regular expression"),
-        ({"rules": [one(), one()]}, "two rules are called 'one'"),
+        ({"rules": [rule(colour=1)]}, "there is no field 'colour'"),
+        ({"rules": [rule(lane="D")]}, "rule 'one': lane must be a lane name, not 'D'"),
+        ({"rules": [rule(priority=1.5)]}, "priority must be a whole number"),
+        ({"rules": [rule(percentage=101)]}, "percentage must be a number from 0 to 100, not 101"),
+        ({"rules": [rule(percentage=10)]}, "key must be"),
+        ({"rules": [rule(enabled="yes")]}, "enabled must be true or false"),
+        ({"rules": [rule(expires_at="tomorrow")]}, "expires_at must be a time with its zone"),
+        ({"rules": [rule(expires_at="2026-01-01T00:00:00")]}, "expires_at must be a time with its"),
+        ({"rules": [rule(key="user")]}, "key must be 'header:NAME'"),
+        ({"rules": [rule(warm_up=1, key="path")]}, "warm_up must be an object"),
+        ({"rules": [rule(warm_up={"from": "2026-01-01T00:00:00Z", "seconds": 0}, key="path")]}, "warm_up.seconds must be"),
+        ({"rules": [rule(match=[])]}, "match must be an object"),
+        ({"rules": [rule(match={})]}, "match must have 'all', 'any', 'not', or 'on'"),
+        ({"rules": [rule(match={"all": []})]}, "match.all must be a list of conditions"),
+        ({"rules": [rule(match={"on": "host", "equals": "x"})]}, "match.on must be 'header:NAME'"),
+        ({"rules": [rule(match={"on": "path", "equals": 1})]}, "match.equals must be a text"),
+        ({"rules": [rule(match={"on": "path", "exists": 1})]}, "match.exists must be true or false"),
+        ({"rules": [rule(match={"on": "path", "in": "x"})]}, "match.in must be a list of texts"),
+        ({"rules": [rule(match={"on": "path", "like": "x"})]}, "there is no such operator"),
+        ({"rules": [rule(match={"on": "path", "matches": "("})]}, "must be a regular expression"),
+        ({"rules": [rule(), rule()]}, "two rules are called 'one'"),
     ],
 )  # fmt: skip
 def test_a_wrong_rule_is_named(document: Any, message: str) -> None:
@@ -184,7 +184,7 @@ def test_conditions_nested_without_end_are_refused() -> None:
     for _ in range(20):
         condition = {"not": condition}
     with pytest.raises(RulesError, match="nested deeper"):
-        rules(one(match=condition))
+        rules(rule(match=condition))
 
 
 class Clock:
@@ -243,30 +243,30 @@ async def test_rules_from_the_configuration_center_follow_it() -> None:
     live = ConfigRules(center, "lanes.json")
     assert live.lane_for(REQUEST) is None
     for document, lane in (
-        ({"rules": [one()]}, "dev"),
+        ({"rules": [rule()]}, "dev"),
         ({"rules": 7}, "dev"),
-        ({"rules": [one(lane="test")]}, "test"),
+        ({"rules": [rule(lane="test")]}, "test"),
     ):
         await center.publish_config("lanes.json", json.dumps(document))
-        async with _within():
+        async with _time_limit():
             while live.lane_for(REQUEST) != lane or bool(live.problem) != (document["rules"] == 7):
-                await _turn()
+                await _yield_to_loop()
     await center.delete_config("lanes.json")
-    async with _within():
+    async with _time_limit():
         while live.lane_for(REQUEST) is not None:
-            await _turn()
+            await _yield_to_loop()
     live.close()
     live.close()
     await center.close()
 
 
-def _within() -> Any:
+def _time_limit() -> Any:
     import asyncio
 
     return asyncio.timeout(20)
 
 
-async def _turn() -> None:
+async def _yield_to_loop() -> None:
     from anyio.lowlevel import checkpoint
 
     await checkpoint()
@@ -298,7 +298,7 @@ async def ignore(message: Message) -> None:
 
 async def test_trap_11_clients_do_not_choose_their_lane_the_rules_do() -> None:
     app = App()
-    edge = ColouringMiddleware(app, rules=rules(one(match={"on": "cookie:beta", "equals": "1"})))
+    edge = ColouringMiddleware(app, rules=rules(rule(match={"on": "cookie:beta", "equals": "1"})))
     forged = [(b"X-Lane", b"mine"), (b"baggage", b"lane=mine,user=7"), (b"baggage", b"lane=x")]
     await edge({"type": "http", "headers": [*forged, (b"cookie", b"beta=1")]}, nothing, ignore)
     await edge({"type": "http", "headers": forged}, nothing, ignore)
@@ -339,7 +339,7 @@ def test_a_request_is_read_from_a_scope() -> None:
 def test_whatever_a_stranger_sends_there_is_a_verdict(query: bytes, cookie: bytes) -> None:
     scope = {"query_string": query, "headers": [(b"cookie", cookie)]}
     chosen = rules(
-        one(match={"on": "cookie:a", "equals": "1"}),
-        one(name="q", match={"on": "query:a", "exists": True}),
+        rule(match={"on": "cookie:a", "equals": "1"}),
+        rule(name="q", match={"on": "query:a", "exists": True}),
     )
     assert chosen.lane_for(GatewayRequest.from_scope(scope)) in {None, "dev"}

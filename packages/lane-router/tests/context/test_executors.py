@@ -24,17 +24,17 @@ from lane_router import (
 
 
 def lane_in_thread(
-    kind: type[threading.Thread] = threading.Thread, *, carried: bool = False
+    kind: type[threading.Thread] = threading.Thread, *, carry: bool = False
 ) -> object:
-    seen: list[str | None] = []
+    lanes: list[str | None] = []
 
-    def look() -> None:
-        seen.append(current_lane())
+    def record_lane() -> None:
+        lanes.append(current_lane())
 
-    thread = kind(target=carry_lane(look) if carried else look)
+    thread = kind(target=carry_lane(record_lane) if carry else record_lane)
     thread.start()
     thread.join()
-    return seen[0]
+    return lanes[0]
 
 
 def test_trap_1_a_pool_of_ours_runs_work_in_the_lane_of_its_submission_and_keeps_nothing() -> None:
@@ -64,37 +64,37 @@ async def test_trap_1_run_in_executor_with_the_global_patch() -> None:
         assert await loop.run_in_executor(pool, current_lane) is None
 
 
-def test_trap_1_a_thread_starts_in_no_lane_unless_it_is_told() -> None:
+def test_trap_1_a_thread_starts_in_no_lane_unless_it_is_a_lane_thread() -> None:
     with lane_scope("dev"):
         assert lane_in_thread() is None
         assert lane_in_thread(LaneThread) == "dev"
-        assert lane_in_thread(carried=True) == "dev"
+        assert lane_in_thread(carry=True) == "dev"
 
 
 async def test_trap_1_call_soon_threadsafe_from_a_plain_thread() -> None:
     loop, done = asyncio.get_running_loop(), asyncio.Event()
-    seen: list[str | None] = []
+    lanes: list[str | None] = []
 
-    def note() -> None:
-        seen.append(current_lane())
+    def record_lane_soon() -> None:
+        lanes.append(current_lane())
         done.set()
 
     with lane_scope("dev"):
-        carried = carry_lane(note)
-    await asyncio.to_thread(loop.call_soon_threadsafe, carried)
+        function = carry_lane(record_lane_soon)
+    await asyncio.to_thread(loop.call_soon_threadsafe, function)
     await done.wait()
-    assert seen == ["dev"]
+    assert lanes == ["dev"]
 
 
 def test_trap_1_a_long_lived_queue_worker_runs_each_item_in_the_items_own_lane() -> None:
     waiting: queue.Queue[LaneItem[str] | None] = queue.Queue()
-    seen: list[tuple[str, str | None]] = []
+    lanes: list[tuple[str, str | None]] = []
 
     def work() -> None:
         while (item := waiting.get()) is not None:
             with item as value:
-                seen.append((value, current_lane()))
-        seen.append(("end", current_lane()))
+                lanes.append((value, current_lane()))
+        lanes.append(("end", current_lane()))
 
     with lane_scope("worker"):
         worker = LaneThread(target=work)
@@ -104,7 +104,7 @@ def test_trap_1_a_long_lived_queue_worker_runs_each_item_in_the_items_own_lane()
             waiting.put(LaneItem(str(lane)))
     waiting.put(None)
     worker.join()
-    assert seen == [("dev", "dev"), ("None", None), ("end", "worker")]
+    assert lanes == [("dev", "dev"), ("None", None), ("end", "worker")]
 
 
 def test_an_item_can_be_pickled_and_compared() -> None:
@@ -116,20 +116,20 @@ def test_an_item_can_be_pickled_and_compared() -> None:
 def test_a_carried_function_reaches_another_process() -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         with lane_scope("dev"):
-            carried = carry_lane(current_lane)
-        assert pool.submit(carried).result(50) == "dev"
+            function = carry_lane(current_lane)
+        assert pool.submit(function).result(50) == "dev"
         assert pool.submit(current_lane).result(50) is None
 
 
-def test_an_error_passes_through_a_carried_function_and_the_lane_is_given_back() -> None:
+def test_an_error_passes_through_a_carried_function_and_the_lane_is_restored() -> None:
     def fail() -> None:
         raise RuntimeError(str(current_lane()))
 
     with lane_scope("dev"):
-        carried = carry_lane(fail)
+        function = carry_lane(fail)
     with lane_scope("outer"):
         with pytest.raises(RuntimeError, match="dev"):
-            carried()
+            function()
         assert current_lane() == "outer"
 
 
@@ -142,14 +142,14 @@ def test_trap_1_a_scope_inside_a_generator_is_not_seen_by_its_caller() -> None:
             yield current_lane()
         yield current_lane()
 
-    with lane_scope("made"):
+    with lane_scope("call"):
         running = steps()
-    with lane_scope("taken"):
-        seen = []
+    with lane_scope("iteration"):
+        lanes = []
         for lane in running:
-            seen.append(lane)
-            assert current_lane() == "taken"
-    assert seen == ["made", "inner", "inner", "made"]
+            lanes.append(lane)
+            assert current_lane() == "iteration"
+    assert lanes == ["call", "inner", "inner", "call"]
 
 
 async def test_trap_1_nor_one_inside_an_async_generator() -> None:
@@ -160,14 +160,14 @@ async def test_trap_1_nor_one_inside_an_async_generator() -> None:
             await asyncio.sleep(0)
             yield current_lane()
 
-    seen = []
+    lanes = []
     async for lane in steps():
-        seen.append(lane)
+        lanes.append(lane)
         assert current_lane() is None
-    assert seen == ["inner", "inner"]
+    assert lanes == ["inner", "inner"]
 
 
-def test_a_generator_left_early_is_closed_in_its_lane() -> None:
+def test_a_generator_stopped_early_is_closed_in_its_lane() -> None:
     ended: list[str | None] = []
 
     @lane_generator
@@ -184,7 +184,7 @@ def test_a_generator_left_early_is_closed_in_its_lane() -> None:
     assert ended == ["dev"]
 
 
-async def test_an_async_generator_left_early_is_closed_in_its_lane() -> None:
+async def test_an_async_generator_stopped_early_is_closed_in_its_lane() -> None:
     ended: list[str | None] = []
 
     @lane_generator
@@ -202,7 +202,7 @@ async def test_an_async_generator_left_early_is_closed_in_its_lane() -> None:
 
 
 def test_only_generator_functions_can_be_decorated() -> None:
-    with pytest.raises(TypeError, match="is no generator function"):
+    with pytest.raises(TypeError, match="is not a generator function"):
         lane_generator(current_lane)
 
 
@@ -218,9 +218,9 @@ async def test_a_scope_that_ends_in_another_context_undoes_nothing_there() -> No
         assert current_lane() == "mine"
 
 
-def test_what_is_no_generator_inside_is_closed_all_the_same() -> None:
-    from lane_router.context.generators import confined
+def test_an_iterator_that_is_no_generator_can_be_closed_as_well() -> None:
+    from lane_router.context.generators import confine_lane
 
-    steps = confined([1, 2])
+    steps = confine_lane([1, 2])
     assert next(steps) == 1
     steps.close()  # type: ignore[attr-defined]

@@ -25,27 +25,27 @@ def test_outside_of_any_scope_there_is_no_lane() -> None:
 
 
 def test_a_scope_ends_with_its_block_also_when_that_raises() -> None:
-    seen: list[str | None] = []
+    lanes: list[str | None] = []
 
     def work() -> None:
         with lane_scope("dev"):
-            seen.append(current_lane())
+            lanes.append(current_lane())
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         work()
-    assert seen == ["dev"]
+    assert lanes == ["dev"]
     assert current_lane() is None
 
 
-def test_an_inner_scope_goes_before_and_gives_back() -> None:
+def test_an_inner_scope_wins_and_restores_the_outer_one() -> None:
     with lane_scope("dev"):
         with lane_scope(None):
             assert current_lane() is None
         assert current_lane() == "dev"
 
 
-def test_only_a_lane_other_than_prod_is_told_to_the_next_hop() -> None:
+def test_only_a_lane_other_than_prod_is_sent_to_the_next_hop() -> None:
     with lane_scope("dev"):
         assert lane_headers() == {"x-lane": "dev"}
         assert lane_headers(header="x-colour") == {"x-colour": "dev"}
@@ -55,12 +55,12 @@ def test_only_a_lane_other_than_prod_is_told_to_the_next_hop() -> None:
 
 
 async def test_tasks_and_worker_threads_keep_the_lane_they_were_started_in() -> None:
-    async def here() -> str | None:
+    async def read_lane() -> str | None:
         await asyncio.sleep(0)
         return current_lane()
 
     with lane_scope("dev"):
-        task = asyncio.create_task(here())
+        task = asyncio.create_task(read_lane())
         assert await asyncio.to_thread(current_lane) == "dev"
     assert await task == "dev"
 
@@ -102,10 +102,10 @@ def test_every_accepted_lane_is_safe_in_a_header_and_in_a_host_name(text: str) -
 
 @pytest.mark.parametrize("error", [InvalidLaneError("A"), LaneUnavailableError("orders", "dev")])
 def test_errors_survive_pickling(error: LaneError) -> None:
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301
-    assert type(again) is type(error)
-    assert str(again) == str(error)
-    assert again.__dict__ == error.__dict__
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert copy.__dict__ == error.__dict__
 
 
 def test_a_function_can_be_decorated_and_each_call_gives_the_lane_back() -> None:
@@ -134,13 +134,13 @@ def test_classes_know_three_ends() -> None:
 
 
 def test_trap_12_a_cache_that_has_the_lane_in_its_key_mixes_no_lanes() -> None:
-    kept: dict[tuple[str | None, str], str] = {}
+    cache: dict[tuple[str | None, str], str] = {}
 
     def price(article: str) -> str:
-        return kept.setdefault((current_lane(), article), f"{article} for {current_lane()}")
+        return cache.setdefault((current_lane(), article), f"{article} for {current_lane()}")
 
     for _ in range(2):
         for lane in ("dev", "test", None):
             with lane_scope(lane):
                 assert price("tea") == f"tea for {lane}"
-    assert len(kept) == 3
+    assert len(cache) == 3

@@ -9,8 +9,8 @@ import pytest
 from lane_router import current_lane
 
 
-def ask(question: str, **environment: str) -> str:
-    program = f"from lane_router import *; print({question})"
+def evaluate(expression: str, **environment: str) -> str:
+    program = f"from lane_router import *; print({expression})"
     clean = {name: value for name, value in os.environ.items() if name != "LANE"}
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -30,19 +30,19 @@ def ask(question: str, **environment: str) -> str:
 def test_what_a_process_does_on_its_own_behalf_is_in_its_lane(
     variable: dict[str, str], lane: str, prod: str
 ) -> None:
-    assert ask("current_lane(), is_prod_lane()", **variable) == f"{lane} {prod}"
+    assert evaluate("current_lane(), is_prod_lane()", **variable) == f"{lane} {prod}"
 
 
 def test_trap_13_a_request_of_another_lane_is_not_prod_and_one_without_is_in_no_lane() -> None:
-    assert ask("lane_scope('dev')(is_prod_lane)()") == "False"
-    assert ask("lane_scope('prod')(is_prod_lane)()") == "True"
-    assert ask("lane_scope(None)(current_lane)()", LANE="dev") == "None"
-    assert ask("lane_scope(None)(is_prod_lane)()", LANE="dev") == "False"
-    assert ask("lane_headers()", LANE="dev") == "{'x-lane': 'dev'}"
+    assert evaluate("lane_scope('dev')(is_prod_lane)()") == "False"
+    assert evaluate("lane_scope('prod')(is_prod_lane)()") == "True"
+    assert evaluate("lane_scope(None)(current_lane)()", LANE="dev") == "None"
+    assert evaluate("lane_scope(None)(is_prod_lane)()", LANE="dev") == "False"
+    assert evaluate("lane_headers()", LANE="dev") == "{'x-lane': 'dev'}"
 
 
 def test_threads_and_pools_of_a_lane_process_stay_in_its_lane() -> None:
-    assert ask("LaneThreadPoolExecutor(1).submit(current_lane).result()", LANE="dev") == "dev"
+    assert evaluate("LaneThreadPoolExecutor(1).submit(current_lane).result()", LANE="dev") == "dev"
 
 
 IMPORTS = """

@@ -48,11 +48,11 @@ def call(app: LaneWsgiMiddleware, environ: Environ) -> tuple[str, bytes]:
         status.append(line)
 
     body = app(environ, start_response)
-    whole = b"".join(body)
+    content = b"".join(body)
     close = getattr(body, "close", None)
     if close:
         close()
-    return status[0], whole
+    return status[0], content
 
 
 def test_a_request_and_its_streamed_body_run_in_the_lane_the_header_names() -> None:
@@ -91,7 +91,7 @@ def test_garbage_counts_as_none_or_is_refused_in_strict_mode(value: str) -> None
     app, counts = App(), LaneCounts()
     call(LaneWsgiMiddleware(app, observer=counts), {"HTTP_X_LANE": value})
     assert app.lanes == [None]
-    assert counts.dropped_by.total() == 1
+    assert counts.drops.total() == 1
     status, body = call(LaneWsgiMiddleware(app, mode="strict"), {"HTTP_X_LANE": value})
     assert status == "400 Bad Request"
     assert app.lanes == [None]

@@ -51,7 +51,7 @@ def test_lesson_f_missing_and_empty_are_not_the_same_but_neither_is_a_lane(
     with lane_scope("consumer"), caplog.at_level("WARNING", logger="lane_router"):
         with message_scope({"x-lane": ""}):
             assert current_lane() is None
-        assert "not believed: invalid" in caplog.text
+        assert "not accepted: invalid" in caplog.text
         caplog.clear()
         with message_scope({"other": "x"}):
             assert current_lane() is None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lane_router.context.lane_classes import LaneClass, LaneClasses
-from lane_router.propagation.baggage import members, with_member, without_member
+from lane_router.propagation.baggage import read_members, with_member, without_member
 from lane_router.propagation.carriers import Carriers
 from microservice_core import InvalidValueError
 
@@ -51,10 +51,10 @@ def test_a_preference_decides_when_the_two_disagree() -> None:
     assert Carriers(prefer="baggage").read(["dev"], ["lane=test"]).lane == "test"
 
 
-def test_baggage_can_be_left_alone() -> None:
+def test_baggage_can_be_switched_off() -> None:
     carriers = Carriers(baggage_key=None)
     assert carriers.read([], ["lane=dev"]) == (None, None)
-    assert carriers.headers_of("dev") == {"x-lane": "dev"}
+    assert carriers.headers_for("dev") == {"x-lane": "dev"}
 
 
 def test_a_lane_of_no_class_is_refused_where_classes_are_closed() -> None:
@@ -88,9 +88,9 @@ def test_stripping_takes_our_own_and_leaves_the_rest() -> None:
     assert only == {}
 
 
-def test_prod_and_none_are_told_to_nobody() -> None:
-    assert Carriers().headers_of(None) == Carriers().headers_of("prod") == {}
-    assert Carriers().headers_of("dev") == {"x-lane": "dev", "baggage": "lane=dev"}
+def test_prod_and_no_lane_are_not_sent() -> None:
+    assert Carriers().headers_for(None) == Carriers().headers_for("prod") == {}
+    assert Carriers().headers_for("dev") == {"x-lane": "dev", "baggage": "lane=dev"}
 
 
 def test_a_full_baggage_stays_as_it_is() -> None:
@@ -115,14 +115,14 @@ def test_a_wrong_option_is_named(options: dict[str, str], message: str) -> None:
 
 
 @given(pairs, st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True))
-def test_a_lane_put_into_any_baggage_is_found_there_and_can_be_taken_out_again(
+def test_a_lane_added_to_any_baggage_is_read_back_and_can_be_removed(
     others: list[tuple[str, str]], lane: str
 ) -> None:
     header = ",".join(f"{key}={value}" for key, value in others)
-    grown = with_member(header, "lane", lane)
-    assert members(grown, "lane") == [lane]
-    kept = [part for part in header.split(",") if part.partition("=")[0] != "lane" and part]
-    assert [part for part in without_member(grown, "lane").split(",") if part] == kept
+    extended = with_member(header, "lane", lane)
+    assert read_members(extended, "lane") == [lane]
+    rest = [part for part in header.split(",") if part.partition("=")[0] != "lane" and part]
+    assert [part for part in without_member(extended, "lane").split(",") if part] == rest
 
 
 @given(st.lists(st.text(max_size=60), max_size=3), st.lists(st.text(max_size=60), max_size=2))

@@ -1,6 +1,9 @@
-"""The route table over the network: what the registry does wrong, and what is known all the same."""
+"""The route table over the network: faults of the registry, and the table that survives them."""
 
 import contextlib
+import dataclasses
+import functools
+import inspect
 import os
 import random
 import signal
@@ -11,13 +14,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lane_router import AsyncLaneRouter, LaneRouter
 from lane_router.route_table.poll_schedule import PollSchedule
-from lane_router.route_table.poller import RoutePoller
+from lane_router.route_table.poller import PollOptions, RoutePoller, TableState
 from lane_router.route_table.registry_client import RegistryClient, RegistryUnreachableError
+from lane_router.route_table.table import RouteTable
+from lane_router.route_table.table_file import TableFile
+from lane_router.routing.resolver import RoutingOptions
 from lane_router.testing import FakeRouteRegistry, Fault, Services
 from microservice_core import InvalidValueError
 
@@ -40,14 +47,14 @@ def registry() -> Iterator[FakeRouteRegistry]:
         yield registry
 
 
-def quick(url: str, **options: object) -> LaneRouter:
-    """A router that loses no time; not shared with others."""
-    given = {"poll_seconds": 0.05, "timeout_seconds": 2.0, "confirm_seconds": 0.05, **options}
-    return LaneRouter(url, rng=random.Random(1), **given)  # type: ignore[arg-type]
+def open_router(url: str, **options: object) -> LaneRouter:
+    """A router that polls often, with a poller of its own."""
+    settings = {"poll_seconds": 0.05, "timeout_seconds": 2.0, "confirm_seconds": 0.05, **options}
+    return LaneRouter(url, share=False, rng=random.Random(1), **settings)  # type: ignore[arg-type]
 
 
-def test_nothing_is_asked_before_the_first_use(registry: FakeRouteRegistry) -> None:
-    router = quick(registry.url)
+def test_no_request_is_sent_before_the_first_use(registry: FakeRouteRegistry) -> None:
+    router = open_router(registry.url)
     assert not router.polling
     assert registry.targets == []
     router.resolve("orders")
@@ -57,13 +64,13 @@ def test_nothing_is_asked_before_the_first_use(registry: FakeRouteRegistry) -> N
     assert not router.polling
 
 
-def test_a_change_is_known_by_long_poll_without_asking_again_and_again(
+def test_a_change_arrives_by_long_poll_without_repeated_requests(
     registry: FakeRouteRegistry,
 ) -> None:
-    with quick(registry.url, poll_seconds=30.0) as router:
+    with open_router(registry.url, poll_seconds=30.0) as router:
         assert router.wait_ready()
         assert router.resolve("orders", "test").outcome == "base_fallback"
-        assert registry.wait_for_questions(2)
+        assert registry.wait_for_requests(2)
         assert f"watch=1&version={registry.version}&timeout=55s" in registry.targets[1]
         registry.publish(TWO)
         until(lambda: router.resolve("orders", "test").outcome == "lane")
@@ -72,38 +79,38 @@ def test_a_change_is_known_by_long_poll_without_asking_again_and_again(
 
 
 def test_without_a_long_poll_it_polls_plainly() -> None:
-    with FakeRouteRegistry(ONE, watches=False) as registry, quick(registry.url) as router:
+    with FakeRouteRegistry(ONE, watches=False) as registry, open_router(registry.url) as router:
         assert router.wait_ready()
         registry.publish(TWO)
         until(lambda: router.resolve("orders", "test").outcome == "lane")
         assert not any("watch" in target for target in registry.targets)
 
 
-class Hasty(FakeRouteRegistry):
-    """Answers so many long-polls at once, as one does that drains; all of them with None."""
+class Impatient(FakeRouteRegistry):
+    """Ends this many long-polls at once, as a registry that drains does; None = all of them."""
 
-    def __init__(self, services: Services, hurried: int | None) -> None:
+    def __init__(self, services: Services, unheld: int | None) -> None:
         super().__init__(services)
-        self.hurried = hurried
+        self.unheld = unheld
 
-    def wait_for_other(self, version: str, seconds: float) -> None:
-        """Block, or not."""
-        if self.hurried is None:
+    def wait_for_change(self, version: str, seconds: float) -> None:
+        """Block, unless this long-poll is not held."""
+        if self.unheld is None:
             return
-        self.hurried -= 1
-        if self.hurried < 0:
-            super().wait_for_other(version, seconds)
+        self.unheld -= 1
+        if self.unheld < 0:
+            super().wait_for_change(version, seconds)
 
 
-def test_a_server_that_ignores_the_long_poll_is_not_asked_in_a_hot_loop() -> None:
+def test_a_server_that_ignores_the_long_poll_is_not_polled_in_a_hot_loop() -> None:
     delays: list[float] = []
 
-    def note(stop: threading.Event, delay: float) -> None:
+    def record_delay(stop: threading.Event, delay: float) -> None:
         delays.append(delay)
         stop.wait(0.001 if len(delays) < 9 else 60)
 
-    with Hasty(ONE, None) as registry:
-        poller = RoutePoller(registry.url, rng=random.Random(1), wait=note)
+    with Impatient(ONE, None) as registry:
+        poller = RoutePoller(registry.url, PollOptions(rng=random.Random(1)), wait=record_delay)
         poller.start()
         until(lambda: len(delays) >= 9)
         poller.close()
@@ -111,35 +118,35 @@ def test_a_server_that_ignores_the_long_poll_is_not_asked_in_a_hot_loop() -> Non
     assert min(delays[-4:]) >= 24
 
 
-def test_a_server_that_learns_to_wait_is_watched_from_then_on() -> None:
-    with Hasty(ONE, None) as registry, quick(registry.url, poll_seconds=0.1) as router:
-        assert registry.wait_for_questions(6)
-        registry.hurried = 0
-        asked = len(registry.targets)
-        assert registry.wait_for_questions(asked + 1)
+def test_a_server_that_starts_to_hold_long_polls_is_watched_from_then_on() -> None:
+    with Impatient(ONE, None) as registry, open_router(registry.url, poll_seconds=0.1) as router:
+        assert registry.wait_for_requests(6)
+        registry.unheld = 0
+        requests = len(registry.targets)
+        assert registry.wait_for_requests(requests + 1)
         registry.publish(TWO)
         until(lambda: router.resolve("orders", "test").outcome == "lane")
-        assert len(registry.targets) <= asked + 4
+        assert len(registry.targets) <= requests + 4
 
 
-def test_answers_at_once_while_it_drains_are_no_reason_not_to_watch() -> None:
-    with Hasty(ONE, 2) as registry, quick(registry.url, poll_seconds=3000.0) as router:
-        assert registry.wait_for_questions(4)
+def test_quick_responses_while_it_drains_do_not_end_the_watch() -> None:
+    with Impatient(ONE, 2) as registry, open_router(registry.url, poll_seconds=3000.0) as router:
+        assert registry.wait_for_requests(4)
         registry.publish(TWO)
         until(lambda: router.resolve("orders", "test").outcome == "lane")
 
 
-def test_a_version_with_the_same_routes_is_no_reason_not_to_watch(
+def test_a_version_with_the_same_routes_does_not_end_the_watch(
     registry: FakeRouteRegistry,
 ) -> None:
-    def said(note: int) -> Services:
+    def services_with(note: int) -> Services:
         return {"orders": {"lanes": ["dev"], "port": 8000, "note": note}}
 
-    with quick(registry.url, poll_seconds=3000.0) as router:
+    with open_router(registry.url, poll_seconds=3000.0) as router:
         for number in range(5):
-            assert registry.wait_for_questions(number + 2)
-            registry.publish(said(number))
-        assert registry.wait_for_questions(7)
+            assert registry.wait_for_requests(number + 2)
+            registry.publish(services_with(number))
+        assert registry.wait_for_requests(7)
         registry.publish(TWO)
         until(lambda: router.resolve("orders", "test").outcome == "lane")
 
@@ -148,7 +155,7 @@ def test_a_version_with_the_same_routes_is_no_reason_not_to_watch(
 def test_a_registry_that_fails_leaves_the_last_good_table(
     registry: FakeRouteRegistry, fault: Fault
 ) -> None:
-    with quick(registry.url, watch_seconds=0.1) as router:
+    with open_router(registry.url, watch_seconds=0.1) as router:
         assert router.wait_ready()
         registry.fault = fault
         until(lambda: router.problem != "")
@@ -157,21 +164,21 @@ def test_a_registry_that_fails_leaves_the_last_good_table(
         until(lambda: router.problem == "")
 
 
-def test_a_registry_that_says_nothing_delays_no_resolution(registry: FakeRouteRegistry) -> None:
+def test_a_registry_that_does_not_respond_delays_no_resolution(registry: FakeRouteRegistry) -> None:
     registry.fault = "silent"
-    with quick(registry.url, services={"orders": 8000}, timeout_seconds=0.2) as router:
+    with open_router(registry.url, services={"orders": 8000}, timeout_seconds=0.2) as router:
         assert router.resolve("orders", "dev").outcome == "base_no_table"
-        assert registry.wait_for_questions(2)
+        assert registry.wait_for_requests(2)
         until(lambda: "time" in router.problem.lower())
         registry.fault = None
         until(lambda: router.resolve("orders", "dev").outcome == "lane")
 
 
-def test_a_registry_that_is_down_at_the_start_is_found_later() -> None:
+def test_a_registry_that_is_down_at_the_start_is_used_once_it_is_up() -> None:
     registry = FakeRouteRegistry(ONE)
     registry.start()
     registry.stop()
-    with quick(registry.url, services={"orders": 8000}) as router:
+    with open_router(registry.url, services={"orders": 8000}) as router:
         until(lambda: "refused" in router.problem)
         assert router.resolve("orders", "dev").outcome == "base_no_table"
         assert router.resolve("orders").outcome == "base"
@@ -191,7 +198,7 @@ def test_down_for_ten_minutes_the_last_good_table_is_stale_and_stays() -> None:
     clock = Clock()
     registry = FakeRouteRegistry(ONE)
     registry.start()
-    with quick(registry.url, clock=clock) as router:
+    with open_router(registry.url, clock=clock) as router:
         assert router.wait_ready()
         assert router.resolve("orders", "dev").outcome == "lane"
         registry.stop()
@@ -206,20 +213,23 @@ def test_down_for_ten_minutes_the_last_good_table_is_stale_and_stays() -> None:
 
 
 def test_trap_9_a_table_that_lost_most_of_itself_is_believed_when_it_is_confirmed() -> None:
-    with FakeRouteRegistry(MANY) as registry, quick(registry.url, confirm_seconds=60.0) as router:
+    with (
+        FakeRouteRegistry(MANY) as registry,
+        open_router(registry.url, confirm_seconds=60.0) as router,
+    ):
         assert router.wait_ready()
-        assert registry.wait_for_questions(2)
+        assert registry.wait_for_requests(2)
         registry.publish({})
-        until(lambda: router._poller is not None and router._poller._doubted is not None)
+        until(lambda: router.stats().confirming)
         assert router.resolve("service-1", "dev").outcome == "lane"
-    with FakeRouteRegistry(MANY) as registry, quick(registry.url) as router:
+    with FakeRouteRegistry(MANY) as registry, open_router(registry.url) as router:
         assert router.wait_ready()
         registry.publish(ONE)
         until(lambda: router.resolve("service-1", "dev").outcome == "foreign")
 
 
 def test_a_new_table_forgets_that_a_lane_refused(registry: FakeRouteRegistry) -> None:
-    with quick(registry.url) as router:
+    with open_router(registry.url) as router:
         assert router.wait_ready()
         router.mark_unreachable("orders", "dev")
         assert router.resolve("orders", "dev").outcome == "base_fallback"
@@ -229,27 +239,29 @@ def test_a_new_table_forgets_that_a_lane_refused(registry: FakeRouteRegistry) ->
 
 def test_the_age_the_registry_admits_counts(registry: FakeRouteRegistry) -> None:
     registry.age_seconds = 500
-    with quick(registry.url) as router:
+    with open_router(registry.url) as router:
         assert router.wait_ready()
-        found = router.resolve("orders", "dev")
-        assert found.outcome == "lane_stale"
-        assert found.age_seconds >= 500.0
+        resolution = router.resolve("orders", "dev")
+        assert resolution.outcome == "lane_stale"
+        assert resolution.age_seconds >= 500.0
 
 
 def test_the_snapshot_serves_a_start_without_the_registry(
     registry: FakeRouteRegistry, tmp_path: Path
 ) -> None:
     path = tmp_path / "routes.json"
-    with quick(registry.url, snapshot=path) as router:
+    with open_router(registry.url, snapshot=path) as router:
         assert router.wait_ready()
         until(path.exists)
     registry.stop()
-    with quick(registry.url, snapshot=path) as router:
+    with open_router(registry.url, snapshot=path) as router:
         assert router.resolve("orders", "dev").outcome == "lane"
-    late = quick(registry.url, snapshot=path, wall_clock=lambda: time.time() + 3600.0)
+    late = open_router(registry.url, snapshot=path, wall_clock=lambda: time.time() + 3600.0)
     with late as router:
         assert router.resolve("orders", "dev").outcome == "lane_stale"
-    too_late = quick(registry.url, snapshot=path, wall_clock=lambda: time.time() + 8 * 86_400.0)
+    too_late = open_router(
+        registry.url, snapshot=path, wall_clock=lambda: time.time() + 8 * 86_400.0
+    )
     with too_late as router:
         assert router.resolve("orders", "dev").outcome == "foreign"
 
@@ -258,12 +270,12 @@ def test_the_snapshot_serves_a_start_without_the_registry(
 def test_a_broken_snapshot_is_not_used(tmp_path: Path, content: str) -> None:
     path = tmp_path / "routes.json"
     path.write_text(content)
-    with quick("http://127.0.0.1:9", services={"orders": 1}, snapshot=path) as router:
+    with open_router("http://127.0.0.1:9", services={"orders": 1}, snapshot=path) as router:
         assert router.resolve("orders", "dev").outcome == "base_no_table"
 
 
 def test_a_disk_that_refuses_harms_nothing(registry: FakeRouteRegistry, tmp_path: Path) -> None:
-    with quick(registry.url, snapshot=tmp_path / "absent" / "routes.json") as router:
+    with open_router(registry.url, snapshot=tmp_path / "absent" / "routes.json") as router:
         assert router.wait_ready()
         assert router.resolve("orders", "dev").outcome == "lane"
 
@@ -273,9 +285,9 @@ async def test_the_async_router_fetches(registry: FakeRouteRegistry) -> None:
         with pytest.raises(OSError, match=r"."):
             await router.fetch("registry", "/v1/routes")
     routes = {"me": {"base": {"name": "127.0.0.1", "port": registry.port}}}
-    known = AsyncLaneRouter.from_document({"services": routes})
-    assert (await known.fetch("me", "/v1/routes")).status == 200
-    assert known.problem == ""
+    static = AsyncLaneRouter.from_document({"services": routes})
+    assert (await static.fetch("me", "/v1/routes")).status == 200
+    assert static.problem == ""
 
 
 async def test_the_async_router_does_the_same(registry: FakeRouteRegistry) -> None:
@@ -290,7 +302,7 @@ def test_routers_of_one_registry_share_one_poller(registry: FakeRouteRegistry) -
     with LaneRouter(registry.url) as first, LaneRouter(registry.url, mode="strict") as second:
         assert first.wait_ready()
         assert second.wait_ready()
-        assert first._poller is second._poller
+        assert sum("watch" not in target for target in registry.targets) == 1
         assert second.resolve("orders", "dev").outcome == "lane"
         first.close()
         assert second.polling
@@ -298,8 +310,95 @@ def test_routers_of_one_registry_share_one_poller(registry: FakeRouteRegistry) -
     assert not second.polling
 
 
-def test_a_router_that_was_closed_answers_from_what_it_knows(registry: FakeRouteRegistry) -> None:
-    router = quick(registry.url)
+def test_a_router_that_does_not_share_has_a_poller_of_its_own(registry: FakeRouteRegistry) -> None:
+    with LaneRouter(registry.url) as first, LaneRouter(registry.url, share=False) as second:
+        assert first.wait_ready()
+        assert second.wait_ready()
+        first.close()
+        assert not first.polling
+        assert second.polling
+
+
+def test_routers_with_clocks_of_their_own_share_no_poller(registry: FakeRouteRegistry) -> None:
+    with (
+        LaneRouter(registry.url, clock=functools.partial(time.monotonic)) as first,
+        LaneRouter(registry.url, clock=functools.partial(time.monotonic)) as second,
+    ):
+        assert first.wait_ready()
+        assert second.wait_ready()
+        first.close()
+        assert not first.polling
+
+
+@pytest.mark.parametrize("options", [PollOptions, RoutingOptions])
+def test_the_routers_arguments_have_the_defaults_of_the_options(options: type[Any]) -> None:
+    arguments = inspect.signature(LaneRouter).parameters
+    for field in dataclasses.fields(options):
+        assert arguments[field.name].default == field.default, field.name
+
+
+def test_listeners_are_called_with_each_change_until_they_unsubscribe(
+    registry: FakeRouteRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    tables: list[RouteTable] = []
+
+    def fail(table: RouteTable) -> None:
+        raise RuntimeError("broken")
+
+    with open_router(registry.url) as router:
+        router.subscribe(fail)
+        unsubscribe = router.subscribe(tables.append)
+        assert router.wait_ready()
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "test").outcome == "lane")
+        until(lambda: bool(tables) and tables[-1] is router.table)
+        assert "a listener of the route table failed" in caplog.text
+        unsubscribe()
+        unsubscribe()
+        count = len(tables)
+        registry.publish(ONE)
+        until(lambda: router.resolve("orders", "test").outcome == "base_fallback")
+        assert len(tables) == count
+
+
+def test_a_fault_of_ours_is_logged_and_does_not_end_the_polling(
+    registry: FakeRouteRegistry, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    class BrokenFile(TableFile):
+        """Fails once, in a way that saving a file should not."""
+
+        failures = 1
+
+        def save(self, body: bytes, synced_at: float) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise RuntimeError("broken")
+
+    poller = RoutePoller(
+        registry.url,
+        PollOptions(poll_seconds=0.05, rng=random.Random(1)),
+        file=BrokenFile(tmp_path / "routes.json"),
+    )
+    states: list[TableState] = []
+
+    def fail(state: TableState) -> None:
+        raise RuntimeError("broken")
+
+    poller.subscribe(fail)
+    poller.subscribe(states.append)
+    poller.start()
+    until(lambda: "RuntimeError: broken" in [state.problem for state in states])
+    until(lambda: states[-1].problem == "")
+    assert "failed unexpectedly; trying again" in caplog.text
+    assert "a listener of the routes" in caplog.text
+    poller.unsubscribe(fail)
+    assert poller.is_running
+    poller.unsubscribe(states.append)
+    assert not poller.is_running
+
+
+def test_a_router_that_was_closed_answers_from_the_last_table(registry: FakeRouteRegistry) -> None:
+    router = open_router(registry.url)
     with router:
         assert router.wait_ready()
     assert router.resolve("orders", "dev").outcome == "lane"
@@ -375,13 +474,13 @@ def test_a_wrong_option_is_named(options: dict[str, object], message: str) -> No
 def test_a_registry_behind_tls_that_cannot_be_trusted_is_a_problem(
     registry: FakeRouteRegistry,
 ) -> None:
-    with quick(registry.url.replace("http:", "https:"), services={"orders": 1}) as router:
+    with open_router(registry.url.replace("http:", "https:"), services={"orders": 1}) as router:
         until(lambda: "SSL" in router.problem or "ssl" in router.problem)
         assert router.resolve("orders", "dev").outcome == "base_no_table"
 
 
-def raw_server(answer: bytes) -> tuple[socket.socket, str]:
-    """A server that gives this answer to the first who asks, and keeps the connection open."""
+def raw_server(response: bytes) -> tuple[socket.socket, str]:
+    """A server that sends this response to its first client, and keeps the connection open."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -389,7 +488,7 @@ def raw_server(answer: bytes) -> tuple[socket.socket, str]:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
-                connection.sendall(answer)
+                connection.sendall(response)
                 connection.recv(1)
 
     threading.Thread(target=serve, daemon=True).start()
@@ -397,54 +496,56 @@ def raw_server(answer: bytes) -> tuple[socket.socket, str]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "problem"),
+    ("response", "problem"),
     [
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "no HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "timed out"),
         (b"HTTP/1.1 301 Moved\r\nlocation: http://evil/\r\n\r\n", "HTTP 301"),
-        (b"HTTP/1.1 304 Not Modified\r\n\r\n", "nothing was known"),
+        (b"HTTP/1.1 503 No\r\nretry-after: \xb2\r\ncontent-length: 0\r\n\r\n", "HTTP 503"),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", "no table is cached"),
     ],
 )
-def test_an_answer_that_is_none_is_named(answer: bytes, problem: str) -> None:
-    listener, url = raw_server(answer)
-    with listener, quick(url, timeout_seconds=0.3) as router:
+def test_a_response_that_is_not_usable_is_named(response: bytes, problem: str) -> None:
+    listener, url = raw_server(response)
+    with listener, open_router(url, timeout_seconds=0.3) as router:
         router.start()
         until(lambda: problem in router.problem)
+        assert router.table.size == 0
 
 
-def test_an_answer_without_end_is_given_up() -> None:
+def test_a_response_without_end_is_cut_off() -> None:
     flood = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (17 * 1024 * 1024)
     listener, url = raw_server(flood)
     client = RegistryClient(url, timeout_seconds=20.0)
     with listener, pytest.raises(RegistryUnreachableError, match="larger than"):
-        client.ask()
+        client.get_routes()
 
 
-def test_an_answer_that_drips_is_given_up_at_its_time() -> None:
+def test_a_response_that_arrives_byte_by_byte_is_cut_off_at_its_deadline() -> None:
     listener, url = raw_server(b"HTTP/1.1 200 OK\r\n\r\n{}")
     times = iter([0.0, 100.0])
     client = RegistryClient(url, timeout_seconds=5.0, clock=lambda: next(times, 100.0))
     with listener, pytest.raises(RegistryUnreachableError, match="did not end in time"):
-        client.ask()
+        client.get_routes()
 
 
 def test_trap_10_pods_of_one_rollout_do_not_stay_in_phase() -> None:
-    first = [PollSchedule(rng=random.Random(seed)).after_poll() for seed in range(200)]
+    first = [PollSchedule(rng=random.Random(seed)).delay_after_poll() for seed in range(200)]
     assert min(first) < 3.0
     assert max(first) > 27.0
     schedule = PollSchedule(rng=random.Random(7))
-    schedule.after_poll()
-    later = [schedule.after_poll() for _ in range(200)]
+    schedule.delay_after_poll()
+    later = [schedule.delay_after_poll() for _ in range(200)]
     assert 24.0 <= min(later) < 25.0
     assert 35.0 < max(later) <= 36.0
 
 
 def test_failures_back_off_and_honour_retry_after() -> None:
     schedule = PollSchedule(rng=random.Random(7))
-    delays = [schedule.after_failure() for _ in range(12)]
+    delays = [schedule.delay_after_failure() for _ in range(12)]
     assert delays[0] < 1.0
     assert all(15.0 <= delay <= 45.0 for delay in delays[-4:])
-    assert schedule.after_failure(retry_after_seconds=120.0) == 120.0
-    assert schedule.after_failure(retry_after_seconds=1e9) == 300.0
-    schedule.after_watch()
-    assert schedule.after_failure() < 1.0
+    assert schedule.delay_after_failure(retry_after_seconds=120.0) == 120.0
+    assert schedule.delay_after_failure(retry_after_seconds=1e9) == 300.0
+    schedule.delay_after_watch()
+    assert schedule.delay_after_failure() < 1.0

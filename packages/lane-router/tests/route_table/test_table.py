@@ -18,13 +18,13 @@ def test_the_short_form_of_the_predecessor_is_understood() -> None:
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"services": []}, {"services": {"A b": 7}}])
-def test_what_is_no_route_table_is_refused(document: object) -> None:
+def test_a_document_that_is_not_a_route_table_is_refused(document: object) -> None:
     with pytest.raises(RouteTableError):
         parse_table(document)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[" * 100_000])
-def test_what_is_no_json_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(RouteTableError):
         read_table(body)
 
@@ -41,7 +41,7 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
         7,
     ],
 )
-def test_one_wrong_entry_is_left_out_and_the_others_stay(target: object) -> None:
+def test_an_invalid_entry_is_skipped_and_the_others_are_used(target: object) -> None:
     table = parse_table(
         {
             "services": {
@@ -79,7 +79,7 @@ route_like = st.fixed_dictionaries(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(alphabet="abc-", max_size=5), route_like | json_values))
-def test_whatever_a_registry_says_every_target_is_a_host_and_a_port(services: object) -> None:
+def test_whatever_a_registry_sends_every_target_is_a_host_and_a_port(services: object) -> None:
     try:
         table = read_table(json.dumps({"services": services}).encode())
     except RouteTableError:
@@ -95,7 +95,9 @@ def test_whatever_a_registry_says_every_target_is_a_host_and_a_port(services: ob
     st.text(max_size=40),
     st.none() | st.from_regex(r"[a-z]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True),
 )
-def test_whatever_host_is_asked_for_there_is_an_answer(host: str, lane: str | None) -> None:
+def test_every_host_has_a_resolution(host: str, lane: str | None) -> None:
     routes = LaneRouter.from_document({"services": {"a": {"lanes": ["b"], "port": 1}}})
-    found = routes.resolve(host, lane)
-    assert found.in_mesh == (host.lower().split(".")[0] == "a" and found.outcome != "foreign")
+    resolution = routes.resolve(host, lane)
+    assert resolution.in_mesh == (
+        host.lower().split(".")[0] == "a" and resolution.outcome != "foreign"
+    )

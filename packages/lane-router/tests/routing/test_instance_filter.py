@@ -109,7 +109,7 @@ def test_its_outcomes_are_counted_as_those_of_the_router() -> None:
             narrowing([*BASE, *DEV], CALL)
     with lane_scope("other"), pytest.raises(LaneUnavailableError):
         strict(BASE, CALL)
-    assert counts.resolved_by == {
+    assert counts.resolutions == {
         ("orders", "", "base"): 1,
         ("orders", "dev", "lane"): 1,
         ("orders", "other", "base_fallback"): 1,

@@ -1,4 +1,4 @@
-"""Each row of the truth table of lane routing, by name."""
+"""Each row of the fallback table of lane routing, by name."""
 
 import math
 
@@ -46,43 +46,51 @@ def router(mode: str = "permissive", **options: object) -> LaneRouter:
 
 
 @pytest.mark.parametrize("lane", [None, "prod"])
-def test_row_none_or_prod_is_the_base_and_nobody_is_told(lane: str | None) -> None:
+def test_row_none_or_prod_is_the_base_and_no_lane_is_sent(lane: str | None) -> None:
     for routes in (router(), router("strict"), router(age_seconds=10_000.0)):
         with lane_scope(lane):
-            found = routes.resolve("orders")
-        assert (found.url, found.lane, found.outcome) == ("http://orders:8000", None, "base")
+            resolution = routes.resolve("orders")
+        assert (resolution.url, resolution.lane, resolution.outcome) == (
+            "http://orders:8000",
+            None,
+            "base",
+        )
 
 
 def test_row_none_takes_the_port_from_the_static_defaults_when_the_table_has_none() -> None:
-    found = LaneRouter(services={"orders": 8000}).resolve("orders")
-    assert (found.url, found.outcome) == ("http://orders:8000", "base")
+    resolution = LaneRouter(services={"orders": 8000}).resolve("orders")
+    assert (resolution.url, resolution.outcome) == ("http://orders:8000", "base")
 
 
 @pytest.mark.parametrize("mode", ["permissive", "strict"])
 def test_row_fresh_and_ready_is_the_lane_as_published_with_its_own_port(mode: str) -> None:
-    found = router(mode).resolve("orders", "dev")
-    assert (found.host, found.port, found.url) == (
+    resolution = router(mode).resolve("orders", "dev")
+    assert (resolution.host, resolution.port, resolution.url) == (
         "orders-of-dev",
         8001,
         "http://orders-of-dev:8001",
     )
-    assert (found.lane, found.outcome, found.in_lane) == ("dev", "lane", True)
+    assert (resolution.lane, resolution.outcome, resolution.in_lane) == ("dev", "lane", True)
 
 
 @pytest.mark.parametrize("lane", ["absent", "empty", "gone"])
-def test_row_fresh_and_absent_or_not_ready_permissive_is_the_base_and_the_lane_is_still_told(
+def test_row_fresh_and_absent_or_not_ready_permissive_is_the_base_and_the_lane_is_still_sent(
     lane: str,
 ) -> None:
-    found = router().resolve("orders", lane)
-    assert (found.url, found.lane, found.outcome) == ("http://orders:8000", lane, "base_fallback")
+    resolution = router().resolve("orders", lane)
+    assert (resolution.url, resolution.lane, resolution.outcome) == (
+        "http://orders:8000",
+        lane,
+        "base_fallback",
+    )
 
 
 @pytest.mark.parametrize("lane", ["absent", "empty"])
 def test_row_fresh_and_absent_strict_is_an_error(lane: str) -> None:
     counts = LaneCounts()
-    with pytest.raises(LaneUnavailableError, match="'orders' has nobody in lane"):
+    with pytest.raises(LaneUnavailableError, match="'orders' has no ready instance in lane"):
         router("strict", observer=counts).resolve("orders", lane)
-    assert counts.resolved_by == {("orders", lane, "strict_miss"): 1}
+    assert counts.resolutions == {("orders", lane, "strict_miss"): 1}
 
 
 def test_row_stale_permissive_keeps_the_last_good_decision() -> None:
@@ -99,7 +107,7 @@ def test_row_stale_strict_keeps_a_lane_and_refuses_what_was_not_there() -> None:
         old.resolve("orders", "absent")
 
 
-def test_a_table_becomes_stale_while_nobody_refreshes_it_and_its_age_is_told() -> None:
+def test_a_table_that_is_not_refreshed_becomes_stale_and_shows_its_age() -> None:
     clock = Clock()
     routes = router(clock=clock)
     fresh = routes.resolve("orders", "dev")
@@ -112,9 +120,13 @@ def test_a_table_becomes_stale_while_nobody_refreshes_it_and_its_age_is_told() -
 
 
 def test_row_never_loaded_permissive_is_the_base_with_the_static_port() -> None:
-    found = LaneRouter(services={"orders": 8000}).resolve("orders", "dev")
-    assert (found.url, found.lane, found.outcome) == ("http://orders:8000", "dev", "base_no_table")
-    assert found.age_seconds == math.inf
+    resolution = LaneRouter(services={"orders": 8000}).resolve("orders", "dev")
+    assert (resolution.url, resolution.lane, resolution.outcome) == (
+        "http://orders:8000",
+        "dev",
+        "base_no_table",
+    )
+    assert resolution.age_seconds == math.inf
 
 
 def test_row_never_loaded_strict_is_an_error() -> None:
@@ -123,15 +135,19 @@ def test_row_never_loaded_strict_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("mode", ["permissive", "strict"])
-def test_row_unknown_service_is_foreign_and_not_told(mode: str) -> None:
-    found = router(mode).resolve("payments", "dev")
-    assert (found.host, found.lane, found.outcome) == ("payments", None, "foreign")
-    assert not found.in_mesh
+def test_row_unknown_service_is_foreign_and_sent_no_lane(mode: str) -> None:
+    resolution = router(mode).resolve("payments", "dev")
+    assert (resolution.host, resolution.lane, resolution.outcome) == ("payments", None, "foreign")
+    assert not resolution.in_mesh
 
 
 def test_a_service_only_known_statically_has_no_lanes() -> None:
-    found = router(services={"mail": 25}).resolve("mail", "dev")
-    assert (found.url, found.lane, found.outcome) == ("http://mail:25", "dev", "base_fallback")
+    resolution = router(services={"mail": 25}).resolve("mail", "dev")
+    assert (resolution.url, resolution.lane, resolution.outcome) == (
+        "http://mail:25",
+        "dev",
+        "base_fallback",
+    )
 
 
 @pytest.mark.parametrize("lane", ["Dev", "", "d_v", "a,b", "x" * 64])
@@ -160,13 +176,13 @@ def test_row_hosts_only_service_names_belong_to_the_mesh(host: str, outcome: Out
     assert router().resolve(host, "dev").outcome == outcome
 
 
-def test_a_namespace_that_was_named_makes_svc_ns_a_service_and_is_kept() -> None:
+def test_svc_ns_of_a_configured_namespace_is_a_service_and_keeps_its_namespace() -> None:
     routes = LaneRouter(services={"orders": 8000}, namespaces=["shop"])
     assert routes.resolve("orders.shop").url == "http://orders.shop:8000"
     assert router().resolve("orders.shop.svc", "dev").host == "orders-of-dev.shop.svc"
 
 
-def test_the_address_of_a_stranger_is_given_back_as_it_came() -> None:
+def test_the_address_of_a_foreign_host_is_returned_unchanged() -> None:
     assert router().resolve("https://api.example.com/v1").url == "https://api.example.com/v1"
 
 
@@ -177,11 +193,13 @@ def test_a_lane_without_a_base_is_reached_and_others_are_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "got"), [(0, 8001), (8000, 8001), (9000, 9001), (8001, 8001), (7000, 7000)]
+    ("requested", "expected"), [(0, 8001), (8000, 8001), (9000, 9001), (8001, 8001), (7000, 7000)]
 )
-def test_trap_8_the_port_of_one_lane_is_never_applied_to_another(asked: int, got: int) -> None:
-    assert router().resolve("orders", "dev", port=asked).port == got
-    assert router().resolve("orders", port=asked).port == (asked or 8000)
+def test_trap_8_the_port_of_one_lane_is_never_applied_to_another(
+    requested: int, expected: int
+) -> None:
+    assert router().resolve("orders", "dev", port=requested).port == expected
+    assert router().resolve("orders", port=requested).port == (requested or 8000)
 
 
 def test_trap_6_a_lane_whose_derived_name_is_another_services_base_is_ignored() -> None:
@@ -211,8 +229,8 @@ def absent_seconds(routes: LaneRouter, clock: Clock, lane: str = "dev") -> float
     return clock.now - began
 
 
-def test_trap_7_a_new_lane_that_dns_does_not_know_yet_is_asked_again_soon() -> None:
-    """And one that goes on refusing ever more rarely."""
+def test_trap_7_a_new_lane_that_dns_does_not_know_yet_is_tried_again_soon() -> None:
+    """And one that keeps refusing ever more rarely."""
     clock = Clock()
     routes = router(clock=clock)
     waits = []
@@ -230,7 +248,7 @@ def test_trap_7_requests_refused_together_count_once() -> None:
     assert absent_seconds(routes, clock) == 0.5
 
 
-def test_trap_7_a_lane_that_was_well_for_long_begins_anew() -> None:
+def test_trap_7_a_lane_that_was_reachable_for_long_starts_again_at_the_first_duration() -> None:
     clock = Clock()
     routes = router(clock=clock)
     for _ in range(5):
@@ -258,16 +276,16 @@ def test_closed_classes_refuse_every_other_lane() -> None:
 
 
 def test_an_explanation_says_why_and_raises_nothing_for_a_strict_lane() -> None:
-    told = router("strict").explain("orders", "absent")
-    assert told.outcome == "strict_miss"
-    assert told.reason == "the service has no such lane, and the mode is strict"
+    decision = router("strict").explain("orders", "absent")
+    assert decision.outcome == "strict_miss"
+    assert decision.reason == "the service has no such lane, and the mode is strict"
 
 
-def test_what_is_remembered_is_bounded_whatever_is_asked() -> None:
+def test_caches_are_bounded_whatever_is_looked_up() -> None:
     routes = router()
     for number in range(20_000):
         routes.resolve("orders", f"lane-{number}")
-    assert len(routes.view.cache) <= 8192
+    assert 0 < routes.stats().cached_resolutions <= 8192
     for number in range(3000):
         routes.mark_unreachable("orders", f"lane-{number}")
-    assert len(routes.view.known.unreachable) <= 1024
+    assert 0 < len(routes.stats().unreachable_lanes) <= 1024

@@ -20,7 +20,7 @@ HOSTS = MeshHosts(["orders", "Users", "127.0.0.1", "::1", ".internal", "api.exam
         "api.example.com",
     ],
 )
-def test_a_host_of_the_mesh_is_known(host: str) -> None:
+def test_a_host_of_the_mesh_is_recognised(host: str) -> None:
     assert host in HOSTS
 
 
@@ -42,7 +42,7 @@ def test_a_host_of_the_mesh_is_known(host: str) -> None:
         7,
     ],
 )
-def test_a_foreign_host_is_told_apart(host: object) -> None:
+def test_a_foreign_host_is_not_in_the_mesh(host: object) -> None:
     assert host not in HOSTS
 
 
@@ -59,8 +59,8 @@ def test_what_is_no_host_name_is_refused(entry: str) -> None:
 
 def test_a_published_name_belongs_to_the_mesh_in_every_spelling() -> None:
     routes = LaneRouter.from_document({"services": {"orders": {"lanes": ["dev"], "port": 80}}})
-    known = ["orders-dev", "ORDERS-DEV", "orders-dev.shop.svc", "orders"]
-    assert all(map(routes.is_mesh_host, known))
+    published = ["orders-dev", "ORDERS-DEV", "orders-dev.shop.svc", "orders"]
+    assert all(map(routes.is_mesh_host, published))
     assert not any(map(routes.is_mesh_host, ["orders-dev.com", "payments", "10.0.0.1", ""]))
     assert not LaneRouter().is_mesh_host("orders")
     assert LaneRouter().lanes("orders") == routes.lanes("absent") == ()

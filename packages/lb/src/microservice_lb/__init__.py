@@ -7,10 +7,10 @@ from .create import create, names
 from .explanation import Explanation
 from .health_filter import HealthFilter, WeightFilter
 from .key_hash import KeyHash, keyed_hash
-from .lease import Lease
+from .lease import Lease, NeutralOutcome
 from .least_active import LeastActive
 from .maglev import Maglev
-from .observer import BalancerObserver, Observed, OtelObserver
+from .observer import BalancerObserver, ObservedBalancer, OtelObserver
 from .outlier_ejection import OutlierConfig, OutlierEjection
 from .peak_ewma import PeakEwma
 from .power_of_two_choices import PowerOfTwoChoices
@@ -36,7 +36,8 @@ __all__ = (
     "Lease",
     "LeastActive",
     "Maglev",
-    "Observed",
+    "NeutralOutcome",
+    "ObservedBalancer",
     "OtelObserver",
     "OutlierConfig",
     "OutlierEjection",

@@ -1,4 +1,4 @@
-"""What every balancer promises: endpoints in, one endpoint out, leases for calls in flight."""
+"""The contract of every balancer: endpoints in, one endpoint out, leases for calls in flight."""
 
 from __future__ import annotations
 
@@ -7,64 +7,48 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Generic, NoReturn, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypedDict, TypeVar
 from weakref import WeakValueDictionary
 
 from microservice_core import Endpoint, InvalidValueError, NoInstanceAvailableError
 
 from .explanation import Explanation
 from .lease import Lease
+from .node import E, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-__all__ = ("Balancer", "CommonOptions", "Key", "Node", "SelectingBalancer")
+__all__ = ("Balancer", "CommonOptions", "Key", "NodeBalancer", "SelectingBalancer")
 
-E = TypeVar("E", bound=Endpoint)
+N = TypeVar("N", bound=Node[Any])
 Key = str | bytes | None
 
-_REDRAWS = 4
-
-
-class Node(Generic[E]):
-    """An endpoint and what the balancer has learned of it; survives every `update`.
-
-    Attributes:
-        endpoint: as the last `update` gave it.
-        weight: above 0 while the node can be picked.
-        active: leases not yet released.
-    """
-
-    __slots__ = ("__weakref__", "active", "endpoint", "weight")
-
-    def __init__(self, endpoint: E) -> None:
-        self.endpoint = endpoint
-        self.weight = float(endpoint.weight)
-        self.active = 0
+_MAX_DRAWS = 4
 
 
 class Balancer(ABC, Generic[E]):
     """The contract that algorithms and stages share.
 
-    `update` may run in any thread while others pick: a pick sees the endpoints of before or of
-    after, never a mixture. Counters rely on the GIL.
+    `update` may run in any thread while others pick: a pick sees either the old or the new
+    endpoints, never a mixture. Counters rely on the GIL.
     """
 
     __slots__ = ("__weakref__",)
 
     @abstractmethod
     def update(self, endpoints: Iterable[E], *, weights: Sequence[float] | None = None) -> None:
-        """Replace the endpoints; those whose `instance_id` stays keep what was learned of them.
+        """Replace the endpoints; those whose `instance_id` stays keep their counts and averages.
 
         Weight 0 drains an endpoint: it gets no new picks.
 
         Args:
-            endpoints: all there are now.
-            weights: to be used in place of the endpoints' own, one for each.
+            endpoints: the complete new list.
+            weights: one weight per endpoint, used in place of `endpoint.weight`.
 
         Raises:
-            InvalidValueError: a duplicate or empty id, or a weight that is negative, infinite or
-                not a number. Nothing was changed then.
+            InvalidValueError: an id is empty or not unique, or a weight is negative, infinite or
+                not a number. The balancer is unchanged then.
         """
 
     @abstractmethod
@@ -73,10 +57,10 @@ class Balancer(ABC, Generic[E]):
 
         Args:
             key: what a hash balancer hashes; the others ignore it.
-            exclude: `instance_id`s not to choose, e.g. those a retry has tried.
+            exclude: `instance_id`s not to choose, e.g. those that earlier attempts used.
 
         Raises:
-            NoInstanceAvailableError: nobody is left to choose.
+            NoInstanceAvailableError: no endpoint remains.
         """
 
     @abstractmethod
@@ -84,29 +68,29 @@ class Balancer(ABC, Generic[E]):
         """Choose an endpoint and count it active until the lease is released.
 
         Raises:
-            NoInstanceAvailableError: nobody is left to choose.
+            NoInstanceAvailableError: no endpoint remains.
         """
 
     @abstractmethod
     def explain(self, key: Key = None, exclude: Collection[str] = ()) -> Explanation[E]:
-        """Pick, and say why; for debugging. A rotating balancer thereby moves on by one.
+        """Pick and give the reasons, for debugging. It uses up a turn of a rotating balancer.
 
         Raises:
-            NoInstanceAvailableError: nobody is left to choose.
+            NoInstanceAvailableError: no endpoint remains.
         """
 
     @property
     @abstractmethod
     def endpoints(self) -> Sequence[E]:
-        """Those given to the last `update`, in its order."""
+        """The endpoints of the last `update`, in the same order."""
 
     @abstractmethod
     def active(self, instance_id: str) -> int:
-        """Leases of that endpoint not yet released; 0 for one that is not known."""
+        """Number of leases of that endpoint not yet released; 0 for an unknown id."""
 
 
 class CommonOptions(TypedDict, total=False):
-    """Keyword arguments of every balancer that chooses by itself; see `SelectingBalancer`."""
+    """Keyword arguments of every balancer that holds endpoints itself; see `NodeBalancer`."""
 
     name: str
     rng: random.Random | None
@@ -114,14 +98,17 @@ class CommonOptions(TypedDict, total=False):
     panic: bool
 
 
-class SelectingBalancer(Balancer[E]):
-    """A balancer that holds the endpoints itself and chooses by an algorithm.
+class NodeBalancer(Balancer[E], Generic[E, N]):
+    """A balancer that holds the endpoints itself, each in a node, and chooses by an algorithm.
+
+    A subclass names the type of its nodes and makes them in `_make_node`; one that learns nothing
+    about an endpoint but its active calls derives from `SelectingBalancer`.
 
     Args:
         name: the service's name, for messages.
-        rng: where randomness comes from; by default the `random` module's own generator.
+        rng: source of randomness; by default the `random` module's own generator.
         clock: monotonic seconds.
-        panic: serve an endpoint that is drained or excluded rather than none at all.
+        panic: choose a drained or excluded endpoint when no other remains, instead of raising.
     """
 
     __slots__ = ("_departed", "_eligible", "_lock", "_nodes", "_random", "clock", "name", "panic")
@@ -137,23 +124,25 @@ class SelectingBalancer(Balancer[E]):
         self.name = name
         self.clock = clock
         self.panic = panic
-        # The module's own generator is reseeded after a fork, one of ours would repeat itself.
+        # The module's own generator is reseeded after a fork; a generator made here would give
+        # the same picks in every child.
         self._random = random.random if rng is None else rng.random
         self._lock = threading.Lock()
-        self._nodes: dict[str, Node[E]] = {}
-        # Gone, but with leases out: an endpoint that comes back finds its count again.
-        self._departed: WeakValueDictionary[str, Node[E]] = WeakValueDictionary()
-        self._eligible: list[Node[E]] = []
+        self._nodes: dict[str, N] = {}
+        # Removed, but with leases not yet released (these keep the node alive): an endpoint that
+        # comes back meanwhile must not start at 0 active calls.
+        self._departed: WeakValueDictionary[str, N] = WeakValueDictionary()
+        self._eligible: list[N] = []
         self._rebuild(self._eligible)
 
     def update(self, endpoints: Iterable[E], *, weights: Sequence[float] | None = None) -> None:
         listed = list(endpoints)
-        used = checked_weights(listed, weights)
-        if self.panic and not any(used):
-            used = [1.0] * len(used)
+        weights_in_use = validate_weights(listed, weights)
+        if self.panic and not any(weights_in_use):
+            weights_in_use = [1.0] * len(listed)
         with self._lock:
-            nodes = {e.instance_id: self._node_of(e) for e in listed}
-            for node, endpoint, weight in zip(nodes.values(), listed, used, strict=True):
+            nodes = {e.instance_id: self._reuse_node(e) for e in listed}
+            for node, endpoint, weight in zip(nodes.values(), listed, weights_in_use, strict=True):
                 node.endpoint, node.weight = endpoint, weight
             self._remember_busy(self._nodes.keys() - nodes.keys())
             self._nodes = nodes
@@ -164,17 +153,19 @@ class SelectingBalancer(Balancer[E]):
         return self.lease(self.pick(key, exclude))
 
     def lease(self, endpoint: E) -> Lease[E]:
-        """Count an endpoint active that was picked some other way."""
-        node = self._counted(endpoint)
-        node.active += 1
-        return Lease(self, node)
+        """Count an endpoint active that the caller chose by itself."""
+        return self._start_lease(self._find_node(endpoint))
+
+    def weights(self) -> dict[str, float]:
+        """Weights in use by `instance_id`, without endpoints of weight 0."""
+        return {node.endpoint.instance_id: node.weight for node in self._eligible}
 
     def explain(self, key: Key = None, exclude: Collection[str] = ()) -> Explanation[E]:
-        node = self._counted(self.pick(key, exclude))
+        node = self._find_node(self.pick(key, exclude))
         drained = len(self._nodes) - len(self._eligible)
-        left_out = f", {len(exclude)} ids excluded" if exclude else ""
-        among = f"{self!r}: {len(self._eligible)} of weight above 0, {drained} drained{left_out}"
-        return Explanation(node.endpoint, (among, self._why(node, key)))
+        excluded = f", {len(exclude)} ids excluded" if exclude else ""
+        choice = f"{self!r}: {len(self._eligible)} of weight above 0, {drained} drained{excluded}"
+        return Explanation(node.endpoint, (choice, self._reason(node, key)))
 
     @property
     def endpoints(self) -> Sequence[E]:
@@ -185,73 +176,73 @@ class SelectingBalancer(Balancer[E]):
         return node.active if node is not None else 0
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{key}={value!r}" for key, value in self._options().items())
+        options = ", ".join(f"{key}={value!r}" for key, value in self._repr_options().items())
         return f"{type(self).__name__}({options})"
 
     @abstractmethod
-    def _rebuild(self, nodes: list[Node[E]]) -> None:
+    def _make_node(self, endpoint: E) -> N:
+        """A node for an endpoint that is new."""
+
+    @abstractmethod
+    def _rebuild(self, nodes: list[N]) -> None:
         """Prepare picks among these nodes (all of weight above 0) and publish them at once."""
 
-    def _release(
-        self,
-        node: Node[E],
-        started: float,
-        error: BaseException | None,
-    ) -> None:
-        """One lease ended; an `error` that is no `Exception` (a cancellation) is neutral."""
+    def _start_lease(self, node: N) -> Lease[E]:
+        node.active += 1
+        return Lease(self, node)
+
+    def _release(self, node: N, started: float, error: BaseException | None) -> None:
+        """End a lease; an `error` that is no `Exception` (a cancellation) is neutral."""
         node.active -= 1
 
-    def _why(self, node: Node[E], key: Key) -> str:
-        """Why this node was chosen, as far as it can be told afterwards."""
+    def _reason(self, node: N, key: Key) -> str:
+        """The reason for choosing this node, as far as it is known after the pick."""
         return f"{node.endpoint.instance_id!r}: weight {node.weight:g}, {node.active} active"
 
-    def _options(self) -> dict[str, object]:
-        """What the repr shows."""
+    def _repr_options(self) -> dict[str, object]:
+        """The options that the repr shows."""
         return {}
 
-    def _node_of(self, endpoint: E) -> Node[E]:
+    def _reuse_node(self, endpoint: E) -> N:
         key = endpoint.instance_id
-        return self._nodes.get(key) or self._departed.get(key) or self._new_node(endpoint)
+        return self._nodes.get(key) or self._departed.get(key) or self._make_node(endpoint)
 
-    def _remember_busy(self, gone: Iterable[str]) -> None:
-        for instance_id in gone:
+    def _remember_busy(self, removed_ids: Iterable[str]) -> None:
+        for instance_id in removed_ids:
             node = self._nodes[instance_id]
             if node.active:
                 self._departed[instance_id] = node
 
-    def _new_node(self, endpoint: E) -> Node[E]:
-        return Node(endpoint)
+    def _find_node(self, endpoint: E) -> N:
+        """The endpoint's node; a new one if an update removed the endpoint since it was picked."""
+        return self._nodes.get(endpoint.instance_id) or self._make_node(endpoint)
 
-    def _counted(self, endpoint: E) -> Node[E]:
-        """The endpoint's node; one of its own if an update removed it since it was picked."""
-        return self._nodes.get(endpoint.instance_id) or self._new_node(endpoint)
+    def _retry_draw(self, exclude: Collection[str]) -> E | None:
+        """Pick without regard to `exclude` until the pick is not excluded; None after a few draws.
 
-    def _redraw(self, exclude: Collection[str]) -> E | None:
-        """A pick as if nothing was excluded, that happens not to be; None after a few vain tries.
-
-        While few are excluded, that is much cheaper than to look at all.
+        While few endpoints are excluded, this is much cheaper than filtering all of them.
         """
-        for _ in range(_REDRAWS if exclude and self._eligible else 0):
+        for _ in range(_MAX_DRAWS if exclude and self._eligible else 0):
             endpoint = self.pick()
             if endpoint.instance_id not in exclude:
                 return endpoint
         return None
 
-    def _admitted(self, exclude: Collection[str]) -> list[Node[E]]:
-        """The nodes that may be picked when some are excluded; all of them in a panic.
+    def _filter_excluded(self, exclude: Collection[str]) -> list[N]:
+        """The nodes that are not excluded; with `panic`, all of them when every one is excluded.
 
         Raises:
-            NoInstanceAvailableError: none is left.
+            NoInstanceAvailableError: no node remains.
         """
         nodes = self._eligible
-        left = [node for node in nodes if node.endpoint.instance_id not in exclude]
-        if not left and self.panic:
-            left = nodes
-        if not left:
-            self._refuse(exclude)
-        return left
+        remaining = [node for node in nodes if node.endpoint.instance_id not in exclude]
+        if not remaining and self.panic:
+            remaining = nodes
+        if not remaining:
+            self._raise_unavailable(exclude)
+        return remaining
 
-    def _refuse(self, exclude: Collection[str] = ()) -> NoReturn:
+    def _raise_unavailable(self, exclude: Collection[str] = ()) -> NoReturn:
         if not self._nodes:
             reason = "there are no endpoints"
         elif not self._eligible:
@@ -261,35 +252,44 @@ class SelectingBalancer(Balancer[E]):
         raise NoInstanceAvailableError(self.name, reason)
 
 
-def checked_weights(
+class SelectingBalancer(NodeBalancer[E, Node[E]]):
+    """A balancer that keeps nothing about an endpoint but its weight and its active calls."""
+
+    __slots__ = ()
+
+    def _make_node(self, endpoint: E) -> Node[E]:
+        return Node(endpoint)
+
+
+def validate_weights(
     endpoints: Sequence[Endpoint], weights: Sequence[float] | None = None
 ) -> list[float]:
-    """Their weights, or those given in their place.
+    """Return the weights to use: `weights`, or else those of the endpoints.
 
     Raises:
-        InvalidValueError: a duplicate or empty id, or a weight no balancer can honour.
+        InvalidValueError: an id is empty or not unique, or a weight is no finite number from 0.
     """
-    seen: set[str] = set()
+    endpoint_ids: set[str] = set()
     for endpoint in endpoints:
-        if not endpoint.instance_id or endpoint.instance_id in seen:
+        if not endpoint.instance_id or endpoint.instance_id in endpoint_ids:
             rule = "a non-empty id, given to one endpoint only"
             raise InvalidValueError("instance_id", endpoint.instance_id, rule)
-        seen.add(endpoint.instance_id)
+        endpoint_ids.add(endpoint.instance_id)
     if weights is None:
         weights = [endpoint.weight for endpoint in endpoints]
     elif len(weights) != len(endpoints):
         raise InvalidValueError("weights", len(weights), f"one for each of {len(endpoints)}")
     return [
-        _checked_weight(endpoint.instance_id, weight)
+        _validate_weight(endpoint.instance_id, weight)
         for endpoint, weight in zip(endpoints, weights, strict=True)
     ]
 
 
-def _checked_weight(instance_id: str, weight: object) -> float:
-    """The weight as a float.
+def _validate_weight(instance_id: str, weight: object) -> float:
+    """Return the weight as a float.
 
     Raises:
-        InvalidValueError: it is negative, infinite or not a number.
+        InvalidValueError: the weight is negative, infinite or not a number.
     """
     if not (isinstance(weight, int | float) and weight >= 0 and math.isfinite(weight)):
         rule = "a finite number of at least 0"

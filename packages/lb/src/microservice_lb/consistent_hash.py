@@ -1,4 +1,4 @@
-"""What ring, Maglev and rendezvous have in common: the key decides, and each key has an order."""
+"""The base of ring, Maglev and rendezvous: every key has an order of preference of endpoints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from microservice_core import InvalidValueError
 
-from .balancer import E, Key, Node, SelectingBalancer
+from .balancer import Key, SelectingBalancer
+from .node import E, Node
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -18,9 +19,9 @@ __all__ = ("ConsistentHash",)
 
 
 class ConsistentHash(SelectingBalancer[E]):
-    """The same key goes to the same endpoint, in every process that knows the same endpoints.
+    """The same key goes to the same endpoint, in every process that has the same endpoints.
 
-    When endpoints come or go, few keys move. Keys are `str` (hashed as UTF-8) or `bytes`; without a
+    When endpoints are added or removed, few keys move. Keys are `str` (hashed as UTF-8) or `bytes`; without a
     key the pick is random.
     """
 
@@ -30,19 +31,15 @@ class ConsistentHash(SelectingBalancer[E]):
     _hash: KeyHash
 
     def candidates(self, key: Key) -> Iterator[E]:
-        """All endpoints in this key's order of preference; the first is what `pick` gives.
+        """Iterate over all endpoints in this key's order of preference; `pick` gives the first.
 
-        For placing replicas, or for trying the next one.
+        For placing replicas, or for trying the next endpoint.
         """
-        return (node.endpoint for node in self._order(self._position(key)))
-
-    def weights(self) -> dict[str, float]:
-        """The weight above 0 of each endpoint in use, by id."""
-        return {node.endpoint.instance_id: node.weight for node in self._eligible}
+        return (node.endpoint for node in self._preference_order(self._position(key)))
 
     @abstractmethod
-    def _order(self, position: int) -> Iterator[Node[E]]:
-        """The nodes in the order of preference of a hashed key, each once."""
+    def _preference_order(self, position: int) -> Iterator[Node[E]]:
+        """Iterate over the nodes in the order of preference of a hashed key, each once."""
 
     def _position(self, key: Key) -> int:
         if isinstance(key, str):
@@ -54,11 +51,12 @@ class ConsistentHash(SelectingBalancer[E]):
         return self._hash(key)
 
     def _pick_in_order(self, key: Key, exclude: Collection[str]) -> E:
-        """The pick when it is not simply the first for a `str`."""
-        home: Node[E] | None = None
-        for node in self._order(self._position(key)):
+        """Pick for every case but the fast one, a `str` key and nothing excluded."""
+        first: Node[E] | None = None
+        for node in self._preference_order(self._position(key)):
             if node.endpoint.instance_id not in exclude:
                 return node.endpoint
-            home = home or node
-        admitted = self._admitted(exclude)
-        return (home or admitted[0]).endpoint
+            first = first or node
+        # All are excluded: this raises, or in a panic the key's own endpoint serves.
+        remaining = self._filter_excluded(exclude)
+        return (first or remaining[0]).endpoint

@@ -1,4 +1,4 @@
-"""Balancers by name, as a configuration file gives it."""
+"""Balancers by name, for configuration files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from .weighted_random import WeightedRandom
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .balancer import Balancer, E
+    from .balancer import Balancer
+    from .node import E
 
 __all__ = ("create", "names")
 
@@ -38,7 +39,7 @@ _BY_NAME: dict[str, type] = {
     "maglev": Maglev,
     "rendezvous": Rendezvous,
 }
-_SHORT = {
+_ALIASES = {
     "rr": "round_robin",
     "wr": "weighted_random",
     "wrr": "smooth_weighted_round_robin",
@@ -56,29 +57,30 @@ _SHORT = {
 
 
 def names() -> tuple[str, ...]:
-    """What `create` takes, the short aliases included, sorted."""
-    return tuple(sorted({*_BY_NAME, *_SHORT}))
+    """Return the names that `create` accepts, aliases included, sorted."""
+    return tuple(sorted({*_BY_NAME, *_ALIASES}))
 
 
 def create(name: str, /, *, bounded_load: float | None = None, **options: object) -> Balancer[E]:
-    """Make a balancer; `options` are the keyword arguments of its class.
+    """Create a balancer by its name.
 
-    A hash balancer also takes `bounded_load`, the factor of `BoundedLoad`.
-
-    Case does not matter, and `-` may stand for `_`.
+    Args:
+        name: one of `names()`; case does not matter, and `-` may stand for `_`.
+        bounded_load: the factor of a `BoundedLoad` around a hash balancer; None = no bound.
+        options: keyword arguments of the balancer's class.
 
     Raises:
-        InvalidValueError: there is no balancer of that name, or an option breaks its rule.
-        TypeError: the balancer takes no such option.
+        InvalidValueError: there is no balancer of that name, or an option is not valid.
+        TypeError: the balancer has no such option.
     """
-    plain = name.lower().replace("-", "_")
-    kind = _BY_NAME.get(_SHORT.get(plain, plain))
+    normalized = name.lower().replace("-", "_")
+    kind = _BY_NAME.get(_ALIASES.get(normalized, normalized))
     if kind is None:
         raise InvalidValueError("name", name, f"one of {', '.join(names())}")
     balancer: Balancer[E] = cast("Callable[..., Balancer[E]]", kind)(**options)
     if bounded_load is None:
         return balancer
     if not isinstance(balancer, ConsistentHash):
-        rule = f"left out: {name!r} hashes no key"
+        rule = f"omitted for {name!r}, which hashes no keys"
         raise InvalidValueError("bounded_load", bounded_load, rule)
     return BoundedLoad(balancer, factor=bounded_load)

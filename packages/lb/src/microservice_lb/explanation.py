@@ -1,15 +1,13 @@
-"""Why an endpoint was chosen, in words."""
+"""The reasons why a balancer chose an endpoint, in words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
-from microservice_core import Endpoint
+from .node import E
 
 __all__ = ("Explanation",)
-
-E = TypeVar("E", bound=Endpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +15,8 @@ class Explanation(Generic[E]):
     """One pick and the reasons for it, outermost stage first.
 
     Attributes:
-        endpoint: who was picked.
-        steps: a line per stage and algorithm; meant for people, not for programs.
+        endpoint: the endpoint that was picked.
+        steps: one line per stage and algorithm, to be read, not parsed.
     """
 
     endpoint: E

@@ -1,4 +1,4 @@
-"""Health and weight filters: who is worth considering at all."""
+"""Health and weight filters: leave out endpoints that should get no calls at all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from microservice_core import InvalidValueError
 
-from .balancer import Balancer, E
-from .stage import Listed, NarrowingStage
+from .balancer import Balancer
+from .node import E
+from .stage import NarrowingStage, WeightedEndpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,18 +19,19 @@ __all__ = ("HealthFilter", "WeightFilter", "is_healthy")
 
 
 def is_healthy(endpoint: object) -> bool:
-    """Its attribute `healthy`; healthy if it has none."""
+    """Read the attribute `healthy`; an endpoint without one is healthy."""
     return bool(getattr(endpoint, "healthy", True))
 
 
 class HealthFilter(NarrowingStage[E]):
-    """Only the healthy, unless they are so few that they would be crushed.
+    """Only healthy endpoints, unless so few are healthy that they would be overloaded.
 
     Args:
-        health: tells whether an endpoint is healthy; by default its attribute `healthy`.
-        panic_threshold: with a smaller share of healthy ones, health is ignored (Envoy's 0.5). 0
-            never panics: without a healthy endpoint there is nobody then.
-        observer: told when a panic begins and ends.
+        health: returns whether an endpoint is healthy; by default its attribute `healthy`.
+        panic_threshold: below this share of healthy endpoints (0 to 1, Envoy's default is 0.5),
+            health is ignored. With 0 health always counts, and a pick without a healthy endpoint
+            raises `NoInstanceAvailableError`.
+        observer: notified when a panic begins and ends.
 
     Raises:
         InvalidValueError: `panic_threshold` is not from 0 to 1.
@@ -46,29 +48,29 @@ class HealthFilter(NarrowingStage[E]):
         observer: BalancerObserver | None = None,
     ) -> None:
         super().__init__(inner)
-        self.panic_threshold = checked_share("panic_threshold", panic_threshold)
+        self.panic_threshold = validate_share("panic_threshold", panic_threshold)
         self.panicking = False
         self._health = health
         self._observer = observer
 
-    def _narrow(self, given: Listed[E]) -> Listed[E]:
-        healthy = [one for one in given if self._health(one[0])]
-        panicking = len(healthy) < self.panic_threshold * len(given)
+    def _narrow(self, listed: WeightedEndpoints[E]) -> WeightedEndpoints[E]:
+        healthy = [(endpoint, weight) for endpoint, weight in listed if self._health(endpoint)]
+        panicking = len(healthy) < self.panic_threshold * len(listed)
         if panicking != self.panicking and self._observer is not None:
-            self._observer.panicked(panicking)
+            self._observer.on_panic(panicking)
         self.panicking = panicking
-        return given if panicking else healthy
+        return listed if panicking else healthy
 
-    def _what(self) -> str:
+    def _describe(self) -> str:
         state = ", panicking" if self.panicking else ""
         return f"HealthFilter(panic_threshold={self.panic_threshold}{state})"
 
 
 class WeightFilter(NarrowingStage[E]):
-    """Only those of weight above 0, so that further stages reckon without the drained.
+    """Only endpoints of weight above 0, so that further stages do not count drained ones.
 
     Args:
-        weight: the weight to use in place of the endpoint's own, e.g. from its metadata.
+        weight: returns the weight to use in place of `endpoint.weight`, e.g. from metadata.
     """
 
     __slots__ = ("_weight",)
@@ -77,17 +79,18 @@ class WeightFilter(NarrowingStage[E]):
         super().__init__(inner)
         self._weight = weight
 
-    def _narrow(self, given: Listed[E]) -> Listed[E]:
+    def _narrow(self, listed: WeightedEndpoints[E]) -> WeightedEndpoints[E]:
         if self._weight is not None:
-            given = [(endpoint, self._weight(endpoint)) for endpoint, _ in given]
-        return [(endpoint, weight) for endpoint, weight in given if weight != 0]
+            listed = [(endpoint, self._weight(endpoint)) for endpoint, _ in listed]
+        # `!= 0`, not `> 0`: an invalid weight goes on to the inner balancer, which refuses it.
+        return [(endpoint, weight) for endpoint, weight in listed if weight != 0]
 
 
-def checked_share(field: str, value: float) -> float:
-    """The value.
+def validate_share(field: str, value: float) -> float:
+    """Return the value.
 
     Raises:
-        InvalidValueError: it is not from 0 to 1.
+        InvalidValueError: the value is not from 0 to 1.
     """
     if not 0 <= value <= 1:
         raise InvalidValueError(field, value, "a share from 0 to 1")

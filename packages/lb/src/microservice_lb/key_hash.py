@@ -1,7 +1,7 @@
 """Stable hashes of keys: the same in every process, whatever `PYTHONHASHSEED` is.
 
-Fast ones are for keys of one's own. Whoever chooses the keys can steer all of them to one endpoint;
-when clients do, take `keyed_hash` with a secret that all balancers share.
+The fast ones are for keys that your service chooses. A client that chooses the keys can steer all
+of them to one endpoint; use `keyed_hash` then, with a secret that all balancers share.
 """
 
 from __future__ import annotations
@@ -16,44 +16,45 @@ from microservice_core import InvalidValueError, MissingDependencyError
 __all__ = ("KeyHash", "key_hash", "keyed_hash", "xxh64")
 
 KeyHash = Callable[[bytes], int]
-"""From a key to a whole number below 2**32 (below 2**64 for an Envoy-compatible balancer)."""
+"""Maps a key to an integer below 2**32 (below 2**64 for an Envoy-compatible balancer)."""
 
 _FIRST_WORD = Struct("<I").unpack_from
 
 
 def keyed_hash(secret: bytes) -> KeyHash:
-    """BLAKE2s with a secret: nobody without it can tell where a key goes.
+    """Make a hash by BLAKE2s with a secret, without which no client can predict the endpoint.
 
     Raises:
-        InvalidValueError: the secret is not of 16 to 32 bytes.
+        InvalidValueError: the secret does not have 16 to 32 bytes.
     """
     if not 16 <= len(secret) <= 32:
         raise InvalidValueError("secret", f"<{len(secret)} bytes>", "16 to 32 bytes")
-    fresh = hashlib.blake2s(key=secret, digest_size=4).copy
+    # Copying a state that has absorbed the secret is much cheaper than starting with the secret.
+    copy_state = hashlib.blake2s(key=secret, digest_size=4).copy
 
-    def keyed(key: bytes) -> int:
-        state = fresh()
+    def hash_key(key: bytes) -> int:
+        state = copy_state()
         state.update(key)
         word: int = _FIRST_WORD(state.digest())[0]
         return word
 
-    return keyed
+    return hash_key
 
 
 def md5_word(key: bytes) -> int:
-    """The first four bytes of the MD5, little-endian, as ketama hashes keys."""
+    """Hash to the first four bytes of the MD5, little-endian, as ketama does."""
     word: int = _FIRST_WORD(hashlib.md5(key, usedforsecurity=False).digest())[0]
     return word
 
 
 def blake2b_word(key: bytes) -> int:
-    """Four bytes of BLAKE2b, little-endian."""
+    """Hash to four bytes of BLAKE2b, little-endian."""
     word: int = _FIRST_WORD(hashlib.blake2b(key, digest_size=4).digest())[0]
     return word
 
 
 def xxh64() -> Callable[..., int]:
-    """XXH64, as Envoy hashes: `xxh64()(data, seed)`.
+    """Import XXH64, the hash of Envoy: `xxh64()(data, seed)`.
 
     Raises:
         MissingDependencyError: the extra `xxhash` is not installed.
@@ -70,17 +71,21 @@ _BY_NAME: dict[str, KeyHash] = {"crc32": zlib.crc32, "md5": md5_word, "blake2b":
 
 
 def key_hash(choice: str | KeyHash, *, bits: int = 32) -> KeyHash:
-    """The hash of that name: `crc32` (fast), `md5` (ketama's), `blake2b`, `xxh64`; or the callable.
+    """Find a hash by name, or return `choice` if it is a callable.
+
+    Args:
+        choice: `crc32` (the fastest), `md5` (of ketama), `blake2b`, `xxh64`, or a callable.
+        bits: 32, or 64 for positions of an Envoy-compatible balancer.
 
     Raises:
-        InvalidValueError: there is no such hash.
+        InvalidValueError: there is no hash of that name.
         MissingDependencyError: `xxh64` without the extra `xxhash`.
     """
     if choice == "xxh64":
-        wide = xxh64()
-        return wide if bits == 64 else lambda key: wide(key) >> 32
-    hashed = choice if callable(choice) else _BY_NAME.get(choice)
-    if hashed is None:
+        digest = xxh64()
+        return digest if bits == 64 else lambda key: digest(key) >> 32
+    function = choice if callable(choice) else _BY_NAME.get(choice)
+    if function is None:
         names = ", ".join([*_BY_NAME, "xxh64"])
         raise InvalidValueError("hash", choice, f"a callable or one of {names}")
-    return hashed
+    return function

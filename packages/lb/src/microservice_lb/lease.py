@@ -1,54 +1,66 @@
-"""Lease: one call in flight on one endpoint, given back exactly once."""
+"""Lease: one call in flight on one endpoint, returned to its balancer exactly once."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
-from microservice_core import Endpoint
+from .node import E, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from .balancer import Node
+__all__ = ("Lease", "NeutralOutcome", "ObservedLease")
 
-__all__ = ("Lease", "ObservedLease")
-
-E = TypeVar("E", bound=Endpoint)
-E_contra = TypeVar("E_contra", bound=Endpoint, contravariant=True)
-
-_CANCELLED = GeneratorExit("the call was not made or given up")
+N_contra = TypeVar("N_contra", bound=Node[Any], contravariant=True)
+N = TypeVar("N", bound=Node[Any])
 
 
-class _Lender(Protocol[E]):
-    def _release(self, node: Node[E], started: float, error: BaseException | None) -> None: ...
+class NeutralOutcome(BaseException):
+    """Pass it as the outcome of a call that was never made: neither a success nor a failure.
+
+    It is never raised. It is no `Exception`, so whatever records outcomes (leases, breaker permits,
+    outlier ejection) treats it as it treats a cancellation.
+    """
+
+
+_CANCELLED = NeutralOutcome("the call was not made")
+
+
+class _Lender(Protocol[N_contra]):
+    def _release(self, node: N_contra, started: float, error: BaseException | None) -> None: ...
 
 
 class Lease(Generic[E]):
-    """Holds `endpoint` as active until `release`, the end of its `with` block or its collection.
+    """Counts `endpoint` as active until `release`, the end of its `with` block or its collection.
 
-    The second and later releases do nothing. A lease that is dropped, or ended by a cancellation
-    (any `BaseException` that is no `Exception`), gives its place back and counts as no outcome.
+    A second `release` does nothing. A lease that is dropped, or that ends with a cancellation (any
+    `BaseException` that is no `Exception`), is released without counting as an outcome.
     """
 
     __slots__ = ("_lender", "_node", "_started", "endpoint")
 
-    def __init__(self, lender: _Lender[E], node: Node[E], started: float = 0.0) -> None:
-        self.endpoint = node.endpoint
-        self._lender = lender
+    def __init__(self, lender: _Lender[N], node: N, started: float = 0.0) -> None:
+        self.endpoint: E = node.endpoint
+        self._lender: _Lender[Any] = lender
         self._node: Node[E] | None = node
         self._started = started
 
     def release(self, error: BaseException | None = None) -> None:
-        """Give the place back; `error` is why the call failed, None if it did not."""
-        # No call between the read and the write: no other thread can come in between.
+        """Stop counting the endpoint as active.
+
+        Args:
+            error: why the call failed; None if it succeeded.
+        """
+        # There is no call between the read and the write, so the interpreter does not switch
+        # threads between them: of two concurrent releases only one gets the node.
         node = self._node
         self._node = None
         if node is not None:
             self._lender._release(node, self._started, error)  # noqa: SLF001 - its other half
 
     def cancel(self) -> None:
-        """Give the place back as if it had never been taken: the call was not made after all."""
+        """Release without an outcome, because the call was not made."""
         self.release(_CANCELLED)
 
     def __enter__(self) -> Self:
@@ -72,13 +84,16 @@ class Lease(Generic[E]):
 
 
 class ObservedLease(Lease[E]):
-    """A lease of an inner balancer; its release is also told to the stage around it."""
+    """A lease of an inner balancer whose release also calls `on_release` of the stage around it."""
 
-    __slots__ = ("_inner", "_told")
+    __slots__ = ("_inner", "_on_release")
 
-    def __init__(self, inner: Lease[E], told: Callable[[E, BaseException | None], None]) -> None:
+    def __init__(
+        self, inner: Lease[E], on_release: Callable[[E, BaseException | None], None]
+    ) -> None:
         self._inner: Lease[E] | None = inner
-        self._told = told
+        self._on_release = on_release
+        # Only to say whether it is held: releasing goes through the inner lease.
         self._node = inner._node  # noqa: SLF001 - another lease's
         self.endpoint = inner.endpoint
 
@@ -88,4 +103,4 @@ class ObservedLease(Lease[E]):
         if inner is not None:
             self._node = None
             inner.release(error)
-            self._told(self.endpoint, error)
+            self._on_release(self.endpoint, error)

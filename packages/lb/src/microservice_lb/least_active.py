@@ -1,4 +1,4 @@
-"""Least active: whoever has the fewest calls in flight; ties are settled at random."""
+"""Least active: the endpoint with the fewest calls in flight; ties are broken at random."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Generic, Unpack
 
-from .balancer import CommonOptions, E, Key, Node, SelectingBalancer
+from .balancer import CommonOptions, Key, NodeBalancer
+from .node import E, Node
 from .weighted_random import weighted_choice
 
 if TYPE_CHECKING:
@@ -17,11 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ("LeastActive",)
 
-_REDRAWS = 16
+_MAX_DRAWS = 16
 
 
-class _LeastNode(Node[E]):
-    """A node that knows in which bucket it lies, and where."""
+class _BucketNode(Node[E]):
+    """A node and its place in the buckets.
+
+    Attributes:
+        buckets: the buckets that hold it.
+        level: the load by which it is filed, active calls per weight.
+        place: its index in the bucket of that level.
+    """
 
     __slots__ = ("buckets", "level", "place")
 
@@ -33,22 +40,22 @@ class _LeastNode(Node[E]):
 
 
 class _Buckets(Generic[E]):
-    """The nodes by load, so that those of least load are at hand and a move costs O(log levels)."""
+    """Nodes by load: the least loaded are found in O(1), and moving a node costs O(log levels)."""
 
     __slots__ = ("_by_level", "_levels", "heaviest", "lowest")
 
-    def __init__(self, nodes: list[_LeastNode[E]]) -> None:
-        self._by_level: dict[float, list[_LeastNode[E]]] = {}
+    def __init__(self, nodes: list[_BucketNode[E]]) -> None:
+        self._by_level: dict[float, list[_BucketNode[E]]] = {}
         self._levels: list[float] = []
         self.heaviest = max((node.weight for node in nodes), default=1.0)
-        self.lowest: list[_LeastNode[E]] = []
+        self.lowest: list[_BucketNode[E]] = []
         for node in nodes:
             node.buckets = self
-            self._put(node)
+            self._append(node)
         self._find_lowest()
 
-    def move(self, node: _LeastNode[E]) -> None:
-        """File the node by the load it has now."""
+    def move(self, node: _BucketNode[E]) -> None:
+        """Move the node to the bucket of its present load."""
         if node.buckets is not self or node.level == node.active / node.weight:
             return
         bucket = self._by_level[node.level]
@@ -56,10 +63,10 @@ class _Buckets(Generic[E]):
         if last is not node:
             bucket[node.place] = last
             last.place = node.place
-        self._put(node)
+        self._append(node)
         self._find_lowest()
 
-    def _put(self, node: _LeastNode[E]) -> None:
+    def _append(self, node: _BucketNode[E]) -> None:
         node.level = level = node.active / node.weight
         bucket = self._by_level.get(level)
         if bucket is None:
@@ -74,21 +81,21 @@ class _Buckets(Generic[E]):
         self.lowest = self._by_level[self._levels[0]] if self._levels else []
 
 
-class LeastActive(SelectingBalancer[E]):
+class LeastActive(NodeBalancer[E, _BucketNode[E]]):
     """The endpoint with the fewest active leases per weight; ties at random, by weight.
 
-    Sees only the calls of this client, and only those made through `acquire`. A pick is O(1); what
-    acquire and release move is filed by whichever thread comes first, so nobody waits for a lock.
+    Only calls of this client made through `acquire` count. A pick is O(1). Nodes whose load changed
+    are queued, and one thread at a time moves all that are queued, so no call waits for a lock.
     """
 
-    __slots__ = ("_buckets", "_filing", "_moved")
+    __slots__ = ("_buckets", "_changed", "_filing_lock")
 
     def __init__(
         self,
         **common: Unpack[CommonOptions],
     ) -> None:
-        self._filing = threading.Lock()
-        self._moved: deque[_LeastNode[E]] = deque()
+        self._filing_lock = threading.Lock()
+        self._changed: deque[_BucketNode[E]] = deque()
         self._buckets: _Buckets[E] = _Buckets([])
         super().__init__(**common)
 
@@ -96,11 +103,12 @@ class LeastActive(SelectingBalancer[E]):
         buckets = self._buckets
         bucket = buckets.lowest
         if exclude or not bucket:
-            return self._redraw(exclude) or self._pick_by_scan(exclude)
+            return self._retry_draw(exclude) or self._pick_by_scan(exclude)
         try:
-            for _ in range(_REDRAWS):
+            for _ in range(_MAX_DRAWS):
                 node = bucket[int(self._random() * len(bucket))]
-                # Usually all weigh the same, and the first one drawn is it.
+                # Accept in proportion to the weight. Usually all weights are equal and the first
+                # draw is accepted.
                 if node.weight == buckets.heaviest or (
                     self._random() * buckets.heaviest < node.weight
                 ):
@@ -109,35 +117,37 @@ class LeastActive(SelectingBalancer[E]):
             pass
         return self._pick_by_scan(exclude)
 
-    def lease(self, endpoint: E) -> Lease[E]:
-        lease = super().lease(endpoint)
-        self._file(self._counted(endpoint))
+    def _start_lease(self, node: _BucketNode[E]) -> Lease[E]:
+        lease = super()._start_lease(node)
+        self._file(node)
         return lease
 
-    def _release(self, node: Node[E], started: float, error: BaseException | None) -> None:
+    def _release(self, node: _BucketNode[E], started: float, error: BaseException | None) -> None:
         super()._release(node, started, error)
         self._file(node)
 
-    def _new_node(self, endpoint: E) -> Node[E]:
-        return _LeastNode(endpoint)
+    def _make_node(self, endpoint: E) -> _BucketNode[E]:
+        return _BucketNode(endpoint)
 
-    def _rebuild(self, nodes: list[Node[E]]) -> None:
-        with self._filing:
-            self._buckets = _Buckets(nodes)  # type: ignore[arg-type] # made by _new_node
+    def _rebuild(self, nodes: list[_BucketNode[E]]) -> None:
+        with self._filing_lock:
+            self._buckets = _Buckets(nodes)
 
-    def _file(self, node: Node[E]) -> None:
-        # A lease may be collected in the middle of a move: its node waits in the line like others.
-        self._moved.append(node)  # type: ignore[arg-type] # made by _new_node
-        while self._moved and self._filing.acquire(blocking=False):
+    def _file(self, node: _BucketNode[E]) -> None:
+        # A queue, because the garbage collector may release a lease in the middle of a move in this
+        # very thread: waiting for the lock would then never end. The loop checks the queue again
+        # after the lock is free, so that a node queued in between is not forgotten.
+        self._changed.append(node)
+        while self._changed and self._filing_lock.acquire(blocking=False):
             try:
-                while self._moved:
-                    self._buckets.move(self._moved.popleft())
+                while self._changed:
+                    self._buckets.move(self._changed.popleft())
             finally:
-                self._filing.release()
+                self._filing_lock.release()
 
     def _pick_by_scan(self, exclude: Collection[str]) -> E:
-        left = self._admitted(exclude)
-        loads = [node.active / node.weight for node in left]
+        nodes = self._filter_excluded(exclude)
+        loads = [node.active / node.weight for node in nodes]
         least = min(loads)
-        tied = [node for node, load in zip(left, loads, strict=True) if load == least]
+        tied = [node for node, load in zip(nodes, loads, strict=True) if load == least]
         return weighted_choice(tied, self._random).endpoint

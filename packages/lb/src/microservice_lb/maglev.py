@@ -1,4 +1,4 @@
-"""Maglev: a table of endpoints that a key looks up; as even as can be, and O(1)."""
+"""Maglev: a hashed key looks up its endpoint in a table; even shares, O(1) per pick."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 from microservice_core import InvalidValueError
 
-from .balancer import CommonOptions, E, Key, Node
+from .balancer import CommonOptions, Key
 from .consistent_hash import ConsistentHash
 from .key_hash import KeyHash, key_hash, xxh64
+from .node import E, Node
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -23,19 +24,21 @@ __all__ = ("Maglev", "fill_table")
 class Maglev(ConsistentHash[E]):
     """Consistent hashing by Google's Maglev table.
 
-    Against a ring: faster, more even, but about twice as many keys move when endpoints change.
+    Compared with a ring it is faster and more even, but about twice as many keys move when
+    endpoints change.
 
     Source: D. Eisenbud et al., Maglev (NSDI 2016), 3.4; weights and XXH64 as in Envoy's maglev
     (`compatible="envoy"`, needs the extra `xxhash`).
 
     Args:
-        table_size: a prime, at least 100 times the number of endpoints if shares are to be even.
-        hash: of keys; a name or a callable, see `key_hash` and `keyed_hash`.
+        table_size: a prime from 3 to 5000011; for even shares, at least 100 times the number of
+            endpoints.
+        hash: hash of the keys; a name or a callable, see `key_hash` and `keyed_hash`.
 
     Raises:
-        InvalidValueError: `table_size`, `compatible` or `hash` is none of what they may be; on
-            update, if there are more endpoints than places in the table.
-        MissingDependencyError: XXH64 is wanted and the extra `xxhash` is not installed.
+        InvalidValueError: `table_size`, `compatible` or `hash` is not valid; also from `update`,
+            for more endpoints than places in the table.
+        MissingDependencyError: XXH64 is used and the extra `xxhash` is not installed.
     """
 
     __slots__ = ("_layout", "_shares", "_table", "compatible", "table_size")
@@ -65,15 +68,17 @@ class Maglev(ConsistentHash[E]):
 
     @property
     def table(self) -> Sequence[E]:
-        """Who owns each place; empty without endpoints."""
+        """The endpoint that owns each place; empty without endpoints."""
         return self._table
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:
             return self._pick_in_order(key, exclude)
         try:
-            return self._table[self._hash(key.encode()) % self.table_size]  # type: ignore[union-attr]
-        except (AttributeError, IndexError):  # no key, bytes, or nobody there
+            return self._table[self._hash(key.encode()) % self.table_size]  # type: ignore[union-attr] # see except
+        # Cheaper than asking for the type first: None and bytes have no `encode`; an empty table
+        # has no index.
+        except (AttributeError, IndexError):
             return self._pick_in_order(key, exclude)
 
     def update(self, endpoints: Iterable[E], *, weights: Sequence[float] | None = None) -> None:
@@ -83,7 +88,7 @@ class Maglev(ConsistentHash[E]):
             raise InvalidValueError("number of endpoints", len(listed), rule)
         super().update(listed, weights=weights)
 
-    def _why(self, node: Node[E], key: Key) -> str:
+    def _reason(self, node: Node[E], key: Key) -> str:
         if key is None:
             return f"no key: {node.endpoint.instance_id!r} at random"
         position = self._position(key)
@@ -95,48 +100,54 @@ class Maglev(ConsistentHash[E]):
             f"of {self.table_size} places"
         )
 
-    def _options(self) -> dict[str, object]:
+    def _repr_options(self) -> dict[str, object]:
         shown = self._hash_choice if isinstance(self._hash_choice, str) else "<callable>"
         return {"table_size": self.table_size, "compatible": self.compatible, "hash": shown}
 
-    def _order(self, position: int) -> Iterator[Node[E]]:
+    def _preference_order(self, position: int) -> Iterator[Node[E]]:
         ordered, owners = self._layout
         start = position % self.table_size
-        seen: set[int] = set()
+        yielded: set[int] = set()
         places = chain(range(start, len(owners)), range(min(start, len(owners))))
         around = (owners[place] for place in places)
-        # Last those of a weight too small for a place of their own.
+        # Endpoints whose weight is too small for any place come last.
         for owner in chain(around, range(len(ordered))):
-            if owner not in seen:
-                seen.add(owner)
+            if owner not in yielded:
+                yielded.add(owner)
                 yield ordered[owner]
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
-        # In the order of ids, or two processes told of them in different orders would disagree.
+        # Sorted by id, so that processes that list the endpoints in different orders agree.
         ordered = sorted(nodes, key=lambda node: node.endpoint.instance_id)
         shares = [(node, node.weight) for node in ordered]
         if shares != self._shares:
-            steps = [self._steps(node.endpoint.instance_id) for node in ordered]
+            steps = [self._offset_and_skip(node.endpoint.instance_id) for node in ordered]
             owners = fill_table(self.table_size, steps, [node.weight for node in ordered])
             self._layout = ordered, array("I", owners)
         self._shares = shares
         self._table = tuple([ordered[owner].endpoint for owner in self._layout[1]])
 
-    def _steps(self, instance_id: str) -> tuple[int, int]:
-        """Offset and skip of the order in which an endpoint claims places."""
+    def _offset_and_skip(self, instance_id: str) -> tuple[int, int]:
+        """Return the offset and skip of the order in which an endpoint claims places."""
         if self.compatible == "envoy":
-            digest = xxh64()
-            first, second = digest(instance_id.encode()), digest(instance_id.encode(), 1)
+            xxh = xxh64()
+            first, second = xxh(instance_id.encode()), xxh(instance_id.encode(), 1)
         else:
-            whole = hashlib.md5(instance_id.encode(), usedforsecurity=False).digest()
-            first, second = int.from_bytes(whole[:8]), int.from_bytes(whole[8:])
+            digest = hashlib.md5(instance_id.encode(), usedforsecurity=False).digest()
+            first, second = int.from_bytes(digest[:8]), int.from_bytes(digest[8:])
         return first % self.table_size, second % (self.table_size - 1) + 1
 
 
 def fill_table(size: int, steps: Sequence[tuple[int, int]], weights: Sequence[float]) -> list[int]:
-    """The index that owns each place: in turns, everybody claims its next place that is free.
+    """Return, per place, the index of its owner.
 
-    Those of less than the greatest weight sit out turns in proportion.
+    In turns, each endpoint claims the next free place of its own order. One with less than the
+    greatest weight skips turns in proportion.
+
+    Args:
+        size: number of places, a prime.
+        steps: offset and skip of each endpoint.
+        weights: weight of each endpoint.
     """
     if not steps:
         return []
@@ -145,9 +156,9 @@ def fill_table(size: int, steps: Sequence[tuple[int, int]], weights: Sequence[fl
     heaviest = max(shares)
     claims = [offset for offset, _ in steps]
     due = [0.0] * len(steps)
-    left = size
+    free = size
     turn = 0
-    while left:
+    while free:
         turn += 1
         for index, (_, skip) in enumerate(steps):
             if turn * shares[index] < due[index]:
@@ -158,8 +169,8 @@ def fill_table(size: int, steps: Sequence[tuple[int, int]], weights: Sequence[fl
                 place = (place + skip) % size
             table[place] = index
             claims[index] = (place + skip) % size
-            left -= 1
-            if not left:
+            free -= 1
+            if not free:
                 break
     return table
 

@@ -1,4 +1,4 @@
-"""Being told what balancers do: picks, ejections, panics. Costs nothing where nobody asked."""
+"""Observers of balancers: picks, ejections and panics, at no cost where none is installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from microservice_core import Endpoint, MissingDependencyError
 
-from .balancer import Balancer, E, Key
+from .balancer import Balancer, Key
+from .node import E
 from .stage import Stage
 
 if TYPE_CHECKING:
@@ -16,36 +17,40 @@ if TYPE_CHECKING:
 
     from .lease import Lease
 
-__all__ = ("BalancerObserver", "Observed", "OtelObserver")
+__all__ = ("BalancerObserver", "ObservedBalancer", "OtelObserver")
 
 
 class BalancerObserver(Protocol):
-    """Hears of it in the thread where it happens; it has to be quick, and must not raise."""
+    """Called in the thread where the event happens; it must be quick and must not raise."""
 
-    def picked(self, endpoint: Endpoint) -> None:
-        """`pick` or `acquire` chose it."""
+    def on_pick(self, endpoint: Endpoint) -> None:
+        """`pick` or `acquire` chose this endpoint."""
         ...
 
-    def ejected(self, endpoint: Endpoint, reason: str) -> None:
-        """It takes no calls for a while.
+    def on_eject(self, endpoint: Endpoint, reason: str) -> None:
+        """The endpoint was ejected: it gets no calls for a while.
 
         Args:
-            endpoint: which.
+            endpoint: the ejected endpoint.
             reason: `consecutive_errors`, `success_rate` or `failure_percentage`.
         """
         ...
 
-    def returned(self, endpoint: Endpoint) -> None:
-        """Its time of ejection is over."""
+    def on_return(self, endpoint: Endpoint) -> None:
+        """The ejection of this endpoint is over."""
         ...
 
-    def panicked(self, on: bool) -> None:
-        """So few are healthy that health is ignored from now on, or no longer."""
+    def on_panic(self, panicking: bool) -> None:
+        """A panic began or ended.
+
+        Args:
+            panicking: True when too few endpoints are healthy and health is ignored from now on.
+        """
         ...
 
 
-class Observed(Stage[E]):
-    """Tell the observer of every pick that passes."""
+class ObservedBalancer(Stage[E]):
+    """A stage that reports every pick of the inner balancer to an observer."""
 
     __slots__ = ("_observer",)
 
@@ -55,23 +60,23 @@ class Observed(Stage[E]):
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         endpoint = self._inner.pick(key, exclude)
-        self._observer.picked(endpoint)
+        self._observer.on_pick(endpoint)
         return endpoint
 
     def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
         lease = self._inner.acquire(key, exclude)
-        self._observer.picked(lease.endpoint)
+        self._observer.on_pick(lease.endpoint)
         return lease
 
 
 class OtelObserver:
-    """Counts into OpenTelemetry: `lb.picks`, `lb.ejections` (by reason), `lb.ejected`, `lb.panics`.
+    """Counts in OpenTelemetry: `lb.picks`, `lb.ejections` (by reason), `lb.ejected`, `lb.panics`.
 
-    Each carries the attribute `lb.service`; none names an endpoint, of which there is no end.
+    Each carries the attribute `lb.service`; none names an endpoint, whose number is not bounded.
 
     Args:
-        service: the service's name.
-        meter: where to count; by default the global provider's.
+        service: the service's name, the value of `lb.service`.
+        meter: creates the instruments; by default a meter of the global provider.
 
     Raises:
         MissingDependencyError: the extra `otel` is not installed.
@@ -89,16 +94,16 @@ class OtelObserver:
         self._ejected = meter.create_up_down_counter("lb.ejected", unit="{endpoint}")
         self._panics = meter.create_counter("lb.panics", unit="{panic}")
 
-    def picked(self, endpoint: Endpoint) -> None:
+    def on_pick(self, endpoint: Endpoint) -> None:
         self._picks.add(1, self._service)
 
-    def ejected(self, endpoint: Endpoint, reason: str) -> None:
+    def on_eject(self, endpoint: Endpoint, reason: str) -> None:
         self._ejections.add(1, {**self._service, "lb.reason": reason})
         self._ejected.add(1, self._service)
 
-    def returned(self, endpoint: Endpoint) -> None:
+    def on_return(self, endpoint: Endpoint) -> None:
         self._ejected.add(-1, self._service)
 
-    def panicked(self, on: bool) -> None:
-        if on:
+    def on_panic(self, panicking: bool) -> None:
+        if panicking:
             self._panics.add(1, self._service)

@@ -1,4 +1,4 @@
-"""Outlier ejection: an endpoint that does worse than its siblings takes no calls for a while."""
+"""Outlier ejection: an endpoint that fails more than the others gets no calls for a while."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from microservice_core import Endpoint, InvalidValueError
 
-from .balancer import Balancer, E, Key
+from .balancer import Balancer, Key
 from .lease import Lease, ObservedLease
-from .stage import Listed, NarrowingStage
+from .node import E
+from .stage import NarrowingStage, WeightedEndpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -27,16 +28,16 @@ class OutlierConfig:
     """When to eject and for how long; the defaults are gRPC's (A50) and, for errors in a row, Envoy's.
 
     Attributes:
-        consecutive_errors: that many errors in a row eject at once; 0 = never for that.
-        interval_seconds: how often rates are looked at.
+        consecutive_errors: this many errors in a row eject at once; 0 = never.
+        interval_seconds: how often success rates are compared.
         base_ejection_seconds: how long the first ejection lasts; the n-th lasts n times as long.
-        max_ejection_seconds: no ejection lasts longer.
-        max_ejection_percent: no more are ejected once that many are; above 0, one always may be,
-            but never the last.
+        max_ejection_seconds: the longest an ejection lasts.
+        max_ejection_percent: no further endpoint is ejected once this share is; above 0, one
+            endpoint may always be ejected, but never the last.
         success_rate_stdev_factor: ejects below mean - factor x standard deviation; 0 = never.
-        success_rate_minimum_hosts: fewer endpoints with enough calls have no mean worth the name.
-        success_rate_request_volume: calls in an interval that are enough.
-        failure_percentage_threshold: ejects at that many percent of failures; 0 = never.
+        success_rate_minimum_hosts: endpoints with enough calls that are needed to compare rates.
+        success_rate_request_volume: calls of an endpoint in an interval that are enough.
+        failure_percentage_threshold: ejects from this percentage of failures on; 0 = never.
         failure_percentage_minimum_hosts, failure_percentage_request_volume: as above.
 
     Raises:
@@ -67,18 +68,32 @@ class OutlierConfig:
             raise InvalidValueError("max_ejection_seconds", self.max_ejection_seconds, rule)
 
 
-class _Record:
-    """What is known of one endpoint."""
+class _EndpointRecord:
+    """The outcomes and ejections of one endpoint.
 
-    __slots__ = ("back_since", "consecutive", "ejected_until", "failures", "successes", "times")
+    Attributes:
+        consecutive: errors since the last success.
+        ejected_until: clock time; None while the endpoint gets calls.
+        ejections: multiplies the next ejection's length; falls by 1 per interval without trouble.
+        returned_at: clock time at which the last ejection ended.
+    """
+
+    __slots__ = (
+        "consecutive",
+        "ejected_until",
+        "ejections",
+        "failures",
+        "returned_at",
+        "successes",
+    )
 
     def __init__(self) -> None:
         self.successes = 0
         self.failures = 0
         self.consecutive = 0
-        self.times = 0
+        self.ejections = 0
         self.ejected_until: float | None = None
-        self.back_since = 0.0
+        self.returned_at = 0.0
 
     @property
     def calls(self) -> int:
@@ -92,23 +107,24 @@ class _Record:
 class OutlierEjection(NarrowingStage[E]):
     """Leave out endpoints whose calls fail, for a time that grows with each ejection.
 
-    Sees the calls made through `acquire`, or told to `on_outcome`. Use it or a breaker per
-    endpoint, not both: each would starve the other of evidence.
+    Counts calls made through `acquire`, or reported to `on_outcome`. Use either this or a breaker
+    per endpoint, not both: each would hide failures from the other.
 
     Source: gRPC proposal A50; Envoy, "Outlier detection".
 
     Args:
         config: when to eject and for how long.
-        is_failure: which errors count; by default every `Exception`. Others count as nothing.
+        is_failure: returns whether an error counts as a failure or as a success; by default every
+            `Exception` is a failure. A cancellation is not counted at all.
         clock: monotonic seconds.
-        observer: told of each ejection and return.
+        observer: notified of each ejection and return.
     """
 
     __slots__ = (
         "_clock",
-        "_deciding",
         "_is_failure",
-        "_next_look",
+        "_lock",
+        "_next_evaluation",
         "_next_return",
         "_observer",
         "_records",
@@ -129,35 +145,36 @@ class OutlierEjection(NarrowingStage[E]):
         self._is_failure = is_failure
         self._clock = clock
         self._observer = observer
-        self._records: dict[str, _Record] = {}
-        self._deciding = threading.RLock()
-        self._next_look = clock() + self.config.interval_seconds
+        self._records: dict[str, _EndpointRecord] = {}
+        self._lock = threading.RLock()
+        self._next_evaluation = clock() + self.config.interval_seconds
         self._next_return: float | None = None
 
     @property
-    def ejected(self) -> frozenset[str]:
-        """The ids of those that take no calls now."""
+    def ejected_ids(self) -> frozenset[str]:
+        """The ids of the endpoints that get no calls now."""
         return frozenset(
             key for key, record in self._records.items() if record.ejected_until is not None
         )
 
     def update(self, endpoints: Iterable[E], *, weights: Sequence[float] | None = None) -> None:
-        with self._deciding:
+        with self._lock:
             super().update(endpoints, weights=weights)
-            known = self._records
+            previous = self._records
             self._records = {
-                e.instance_id: known.get(e.instance_id) or _Record() for e, _ in self._given
+                e.instance_id: previous.get(e.instance_id) or _EndpointRecord()
+                for e, _ in self._listed
             }
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if self._next_return is not None:
-            self._let_return()
+            self._return_expired()
         return self._inner.pick(key, exclude)
 
     def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
         if self._next_return is not None:
-            self._let_return()
-        return ObservedLease(self._inner.acquire(key, exclude), self._count)
+            self._return_expired()
+        return ObservedLease(self._inner.acquire(key, exclude), self._record_outcome)
 
     def on_outcome(
         self,
@@ -165,17 +182,17 @@ class OutlierEjection(NarrowingStage[E]):
         duration_seconds: float,
         error: BaseException | None,
     ) -> None:
-        """Count a call that held no lease; a cancellation counts as nothing."""
-        self._count(endpoint, error)
+        """Count a call that held no lease; a cancellation is not counted."""
+        self._record_outcome(endpoint, error)
 
-    def _narrow(self, given: Listed[E]) -> Listed[E]:
-        left_out = self.ejected
-        return [one for one in given if one[0].instance_id not in left_out]
+    def _narrow(self, listed: WeightedEndpoints[E]) -> WeightedEndpoints[E]:
+        ejected_ids = self.ejected_ids
+        return [(e, weight) for e, weight in listed if e.instance_id not in ejected_ids]
 
-    def _what(self) -> str:
-        return f"OutlierEjection({len(self.ejected)} of {len(self._given)} ejected)"
+    def _describe(self) -> str:
+        return f"OutlierEjection({len(self.ejected_ids)} of {len(self._listed)} ejected)"
 
-    def _count(self, endpoint: Endpoint, error: BaseException | None) -> None:
+    def _record_outcome(self, endpoint: Endpoint, error: BaseException | None) -> None:
         record = self._records.get(endpoint.instance_id)
         if record is None or (error is not None and not isinstance(error, Exception)):
             return
@@ -188,28 +205,28 @@ class OutlierEjection(NarrowingStage[E]):
             limit = self.config.consecutive_errors
             if limit and record.consecutive >= limit and record.ejected_until is None:
                 self._eject_all([(endpoint.instance_id, "consecutive_errors")])
-        if self._clock() >= self._next_look:
-            self._look()
+        if self._clock() >= self._next_evaluation:
+            self._evaluate_interval()
 
-    def _look(self) -> None:
-        """Once per interval: who is worse than the others, who has behaved, counters to zero."""
-        with self._deciding:
+    def _evaluate_interval(self) -> None:
+        """Once per interval: eject outliers, shorten the next ejections, reset the counters."""
+        with self._lock:
             now = self._clock()
-            if now < self._next_look:
+            if now < self._next_evaluation:
                 return
-            self._next_look = now + self.config.interval_seconds
-            outliers = self._by_success_rate() + self._by_failure_percentage()
+            self._next_evaluation = now + self.config.interval_seconds
+            outliers = self._find_low_success_rates() + self._find_high_failure_percentages()
             for record in self._records.values():
                 record.successes = record.failures = 0
                 # A whole interval without an ejection makes the next one shorter.
-                behaved = now - record.back_since >= self.config.interval_seconds
-                if record.times and record.ejected_until is None and behaved:
-                    record.times -= 1
+                calm = now - record.returned_at >= self.config.interval_seconds
+                if record.ejections and record.ejected_until is None and calm:
+                    record.ejections -= 1
             self._eject_all(outliers)
 
-    def _by_success_rate(self) -> list[tuple[str, str]]:
+    def _find_low_success_rates(self) -> list[tuple[str, str]]:
         config = self.config
-        counted = self._with_volume(config.success_rate_request_volume)
+        counted = self._find_with_volume(config.success_rate_request_volume)
         factor = config.success_rate_stdev_factor
         if not factor or len(counted) < max(1, config.success_rate_minimum_hosts):
             return []
@@ -217,9 +234,9 @@ class OutlierEjection(NarrowingStage[E]):
         least = fmean(rates) - factor * pstdev(rates)
         return [(key, "success_rate") for key, r in counted.items() if r.success_rate < least]
 
-    def _by_failure_percentage(self) -> list[tuple[str, str]]:
+    def _find_high_failure_percentages(self) -> list[tuple[str, str]]:
         config = self.config
-        counted = self._with_volume(config.failure_percentage_request_volume)
+        counted = self._find_with_volume(config.failure_percentage_request_volume)
         most = config.failure_percentage_threshold
         if not most or len(counted) < max(1, config.failure_percentage_minimum_hosts):
             return []
@@ -229,7 +246,7 @@ class OutlierEjection(NarrowingStage[E]):
             if 100 * (1 - record.success_rate) >= most
         ]
 
-    def _with_volume(self, calls: int) -> dict[str, _Record]:
+    def _find_with_volume(self, calls: int) -> dict[str, _EndpointRecord]:
         return {
             key: record
             for key, record in self._records.items()
@@ -237,53 +254,54 @@ class OutlierEjection(NarrowingStage[E]):
         }
 
     def _eject_all(self, outliers: list[tuple[str, str]]) -> None:
-        with self._deciding:
-            told = [(key, reason) for key, reason in outliers if self._eject(key)]
-            if told:
-                self._changed()
-        endpoints = {endpoint.instance_id: endpoint for endpoint, _ in self._given}
-        for key, reason in told:
+        with self._lock:
+            ejected = [(key, reason) for key, reason in outliers if self._eject(key)]
+            if ejected:
+                self._apply_ejections()
+        endpoints = {endpoint.instance_id: endpoint for endpoint, _ in self._listed}
+        for key, reason in ejected:
             if self._observer is not None:
-                self._observer.ejected(endpoints[key], reason)
+                self._observer.on_eject(endpoints[key], reason)
 
     def _eject(self, key: str) -> bool:
+        """Eject an endpoint unless too many are; return whether it was ejected."""
         record, config = self._records.get(key), self.config
         if record is None or record.ejected_until is not None:
             return False
-        already = len(self.ejected)
-        if 100 * already >= config.max_ejection_percent * len(self._records):
+        count = len(self.ejected_ids)
+        if 100 * count >= config.max_ejection_percent * len(self._records):
             return False
-        if already + 1 >= len(self._records):  # a bad one is better than none
+        if count + 1 >= len(self._records):  # a failing endpoint is better than none
             return False
-        record.times += 1
+        record.ejections += 1
         record.consecutive = 0
-        seconds = min(config.base_ejection_seconds * record.times, config.max_ejection_seconds)
+        seconds = min(config.base_ejection_seconds * record.ejections, config.max_ejection_seconds)
         record.ejected_until = self._clock() + seconds
         return True
 
-    def _let_return(self) -> None:
+    def _return_expired(self) -> None:
         due = self._next_return
-        if due is None or self._clock() < due or not self._deciding.acquire(blocking=False):
+        if due is None or self._clock() < due or not self._lock.acquire(blocking=False):
             return
         try:
             now = self._clock()
-            back = [
+            returned = [
                 endpoint
-                for endpoint, _ in self._given
+                for endpoint, _ in self._listed
                 if (until := self._records[endpoint.instance_id].ejected_until) is not None
                 and until <= now
             ]
-            for endpoint in back:
+            for endpoint in returned:
                 record = self._records[endpoint.instance_id]
-                record.ejected_until, record.back_since = None, now
-            self._changed()
+                record.ejected_until, record.returned_at = None, now
+            self._apply_ejections()
         finally:
-            self._deciding.release()
-        for endpoint in back:
+            self._lock.release()
+        for endpoint in returned:
             if self._observer is not None:
-                self._observer.returned(endpoint)
+                self._observer.on_return(endpoint)
 
-    def _changed(self) -> None:
-        times = [r.ejected_until for r in self._records.values() if r.ejected_until is not None]
-        self._next_return = min(times, default=None)
-        self._pass_on(self._given)
+    def _apply_ejections(self) -> None:
+        until = [r.ejected_until for r in self._records.values() if r.ejected_until is not None]
+        self._next_return = min(until, default=None)
+        self._update_inner(self._listed)

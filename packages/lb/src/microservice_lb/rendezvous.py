@@ -6,9 +6,10 @@ import hashlib
 from math import log
 from typing import TYPE_CHECKING, Unpack
 
-from .balancer import CommonOptions, E, Key, Node
+from .balancer import CommonOptions, Key
 from .consistent_hash import ConsistentHash
 from .key_hash import KeyHash, key_hash
+from .node import E, Node
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -19,18 +20,18 @@ _MASK = (1 << 64) - 1
 
 
 class Rendezvous(ConsistentHash[E]):
-    """Highest random weight: only keys of an endpoint that goes move, and exactly its share does.
+    """Highest random weight: when an endpoint is removed, only its keys move.
 
     Costs O(n) per pick and nothing per update: for some dozens of endpoints, or to place replicas.
 
     Source: D. Thaler, C. Ravishankar, Using name-based mappings to increase hit rates (1998); a
-    weight scales the bid so that each wins in proportion to it.
+    weight scales the bid so that each endpoint wins in proportion to it.
 
     Args:
-        hash: of keys; a name or a callable, see `key_hash` and `keyed_hash`.
+        hash: hash of the keys; a name or a callable, see `key_hash` and `keyed_hash`.
 
     Raises:
-        InvalidValueError: `hash` is none of what it may be.
+        InvalidValueError: `hash` is neither a known name nor a callable.
     """
 
     __slots__ = ("_bidders",)
@@ -53,22 +54,22 @@ class Rendezvous(ConsistentHash[E]):
         position = self._position(key)
         return max(self._bidders, key=lambda bidder: _bid(position, bidder))[2].endpoint
 
-    def _why(self, node: Node[E], key: Key) -> str:
+    def _reason(self, node: Node[E], key: Key) -> str:
         if key is None:
             return f"no key: {node.endpoint.instance_id!r} at random"
         position = self._position(key)
         bid = _bid(position, (_seed(node.endpoint.instance_id), node.weight, node))
         return f"key hashes to {position}; {node.endpoint.instance_id!r} bids {bid:.3f}, the most"
 
-    def _options(self) -> dict[str, object]:
+    def _repr_options(self) -> dict[str, object]:
         return {"hash": self._hash_choice if isinstance(self._hash_choice, str) else "<callable>"}
 
-    def _order(self, position: int) -> Iterator[Node[E]]:
+    def _preference_order(self, position: int) -> Iterator[Node[E]]:
         ranked = sorted(self._bidders, key=lambda bidder: _bid(position, bidder), reverse=True)
         return (node for _, _, node in ranked)
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
-        # In the order of ids, so that equal bids are settled alike everywhere.
+        # Sorted by id, so that every process chooses the same of two equal bids.
         ordered = sorted(nodes, key=lambda node: node.endpoint.instance_id)
         self._bidders = [(_seed(n.endpoint.instance_id), n.weight, n) for n in ordered]
 
@@ -78,7 +79,7 @@ def _seed(instance_id: str) -> int:
 
 
 def _bid(position: int, bidder: tuple[int, float, Node[E]]) -> float:
-    """-weight / ln(u), where u in (0, 1) is mixed from key and endpoint (SplitMix64's finisher)."""
+    """Compute -weight / ln(u), with u in (0, 1) mixed from key and endpoint by SplitMix64."""
     seed, weight, _ = bidder
     mixed = (position * 0x9E3779B97F4A7C15 ^ seed) & _MASK
     mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & _MASK

@@ -1,4 +1,4 @@
-"""The sorted points of a hash ring: built at once, or changed by the points of a few nodes."""
+"""The sorted points of a hash ring: built as a whole, or changed by the points of a few nodes."""
 
 from __future__ import annotations
 
@@ -6,74 +6,74 @@ from bisect import bisect_left
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from .balancer import E, Node
+from .node import E, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ("Ring", "build_ring", "empty_ring", "with_node", "without_node")
+__all__ = ("Ring", "build_ring", "empty_ring", "insert_node", "remove_node")
 
 Ring = tuple[list[int], list[Node[E]], list[int], int]
-"""Positions in order; who owns each, and the first owner once more; per bucket of the circle how
-many positions lie before it; by how many bits a position is shifted to give its bucket.
+"""Sorted positions; the owner of each, then the first owner again; per bucket of the circle, the
+number of positions before it; by how many bits a position is shifted to give its bucket.
 
-The buckets are there for speed: without them a search touches a dozen places all over the memory.
+The buckets are for speed: a search in the whole list would touch a dozen places all over memory.
 """
 
 _POINTS_PER_BUCKET = 4
 
 
 def empty_ring(bits: int) -> Ring[E]:
-    """A ring of nobody, whose positions will have so many bits."""
+    """Return a ring without nodes for positions of that many bits."""
     return [], [], [0, 0], bits
 
 
 def build_ring(points: Iterable[tuple[Node[E], Sequence[int]]], bits: int) -> Ring[E]:
-    """A ring from each node's points; of those on one position the lowest id comes first."""
+    """Build a ring from the points of each node; on equal positions the lowest id comes first."""
     owned = sorted(points, key=lambda pair: pair[0].endpoint.instance_id)
     nodes = [node for node, _ in owned]
     # One number for a point and its owner sorts much faster than a pair.
     width = len(nodes).bit_length()
-    both = [point << width | index for index, (_, own) in enumerate(owned) for point in own]
-    both.sort()
+    packed = [point << width | index for index, (_, own) in enumerate(owned) for point in own]
+    packed.sort()
     mask = (1 << width) - 1
-    owners = [nodes[one & mask] for one in both]
-    return _bucketed([one >> width for one in both], owners, bits)
+    owners = [nodes[number & mask] for number in packed]
+    return _build_buckets([number >> width for number in packed], owners, bits)
 
 
-def without_node(ring: Ring[E], node: Node[E], points: Iterable[int], bits: int) -> Ring[E]:
-    """A ring without the node's points; copied in slices, so that it costs next to nothing."""
+def remove_node(ring: Ring[E], node: Node[E], points: Iterable[int], bits: int) -> Ring[E]:
+    """Return a copy of the ring without the node's points; copied in slices, which is cheap."""
     positions, owners, _, _ = ring
-    kept: tuple[list[int], list[Node[E]]] = ([], [])
-    gone = sorted(points)
+    rest: tuple[list[int], list[Node[E]]] = ([], [])
+    removed = sorted(points)
     begin = 0
-    for point in gone:
+    for point in removed:
         place = bisect_left(positions, point, begin)
         while owners[place] is not node:
             place += 1
-        _copy(ring, begin, place, kept)
+        _copy(ring, begin, place, rest)
         begin = place + 1
-    _copy(ring, begin, len(positions), kept)
-    return _with_buckets_moved(kept, ring, gone, -1, bits)
+    _copy(ring, begin, len(positions), rest)
+    return _shift_buckets(rest, ring, removed, -1, bits)
 
 
-def with_node(ring: Ring[E], node: Node[E], points: Iterable[int], bits: int) -> Ring[E]:
-    """A ring with the node's points among the others."""
+def insert_node(ring: Ring[E], node: Node[E], points: Iterable[int], bits: int) -> Ring[E]:
+    """Return a copy of the ring with the node's points added."""
     positions, _, _, _ = ring
     grown: tuple[list[int], list[Node[E]]] = ([], [])
-    come = sorted(points)
+    added = sorted(points)
     begin = 0
-    for point in come:
-        place = _place_of(ring, point, node.endpoint.instance_id, begin)
+    for point in added:
+        place = _find_place(ring, point, node.endpoint.instance_id, begin)
         _copy(ring, begin, place, grown)
         grown[0].append(point)
         grown[1].append(node)
         begin = place
     _copy(ring, begin, len(positions), grown)
-    return _with_buckets_moved(grown, ring, come, 1, bits)
+    return _shift_buckets(grown, ring, added, 1, bits)
 
 
-def _place_of(ring: Ring[E], point: int, instance_id: str, begin: int) -> int:
+def _find_place(ring: Ring[E], point: int, instance_id: str, begin: int) -> int:
     positions, owners, _, _ = ring
     place = bisect_left(positions, point, begin)
     while (
@@ -94,31 +94,32 @@ def _bucket_bits(count: int) -> int:
     return (count // _POINTS_PER_BUCKET).bit_length()
 
 
-def _bucketed(positions: list[int], owners: list[Node[E]], bits: int) -> Ring[E]:
+def _build_buckets(positions: list[int], owners: list[Node[E]], bits: int) -> Ring[E]:
     shift = bits - _bucket_bits(len(positions))
-    held = [0] * ((1 << bits - shift) + 1)
+    counts = [0] * ((1 << bits - shift) + 1)
     for position in positions:
-        held[(position >> shift) + 1] += 1
-    return positions, owners + owners[:1], list(accumulate(held)), shift
+        counts[(position >> shift) + 1] += 1
+    return positions, owners + owners[:1], list(accumulate(counts)), shift
 
 
-def _with_buckets_moved(
+def _shift_buckets(
     new: tuple[list[int], list[Node[E]]],
     old: Ring[E],
     changed: Sequence[int],
     step: int,
     bits: int,
 ) -> Ring[E]:
-    """The new ring with the buckets of the old: each begins as much later as points came before."""
+    """Return the new ring with the buckets of the old, each start moved by the points before it."""
     positions, owners = new
     _, _, starts, shift = old
+    # One bit of hysteresis, or a fleet at the edge of a size would rebuild at every update.
     if abs(_bucket_bits(len(positions)) - (bits - shift)) > 1:
-        return _bucketed(positions, owners, bits)
-    moved: list[int] = []
+        return _build_buckets(positions, owners, bits)
+    new_starts: list[int] = []
     begin = 0
     for count, point in enumerate(changed):
         end = (point >> shift) + 1
-        moved += [start + step * count for start in starts[begin:end]]
+        new_starts += [start + step * count for start in starts[begin:end]]
         begin = max(begin, end)
-    moved += [start + step * len(changed) for start in starts[begin:]]
-    return positions, owners + owners[:1], moved, shift
+    new_starts += [start + step * len(changed) for start in starts[begin:]]
+    return positions, owners + owners[:1], new_starts, shift

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 from microservice_core import InvalidValueError
 
-from .balancer import CommonOptions, E, Key, Node
+from .balancer import CommonOptions, Key
 from .consistent_hash import ConsistentHash
 from .key_hash import KeyHash, key_hash, xxh64
-from .ring import Ring, build_ring, empty_ring, with_node, without_node
+from .node import E, Node
+from .ring import Ring, build_ring, empty_ring, insert_node, remove_node
 from .schedule import whole_weights
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ("RingHash",)
 
 _POINTS_PER_DIGEST = 4
-_MOST_SPLICES = 16  # beyond, building anew is as quick
+_MAX_SPLICES = 16  # for more nodes, building the whole ring is as quick
 
 
 class RingHash(ConsistentHash[E]):
@@ -36,12 +37,13 @@ class RingHash(ConsistentHash[E]):
             `xxhash`.
 
     Args:
-        replicas: points of an endpoint of average weight.
-        hash: of keys; a name or a callable, see `key_hash` and `keyed_hash`.
+        replicas: points of an endpoint of average weight, up to 100000; a multiple of 4 unless
+            Envoy-compatible.
+        hash: hash of the keys; a name or a callable, see `key_hash` and `keyed_hash`.
 
     Raises:
-        InvalidValueError: `replicas`, `compatible` or `hash` is none of what they may be.
-        MissingDependencyError: XXH64 is wanted and the extra `xxhash` is not installed.
+        InvalidValueError: `replicas`, `compatible` or `hash` is not valid.
+        MissingDependencyError: XXH64 is used and the extra `xxhash` is not installed.
     """
 
     __slots__ = ("_counts", "_points", "_ring", "compatible", "replicas")
@@ -83,14 +85,16 @@ class RingHash(ConsistentHash[E]):
             return self._pick_in_order(key, exclude)
         positions, owners, starts, shift = self._ring
         try:
-            position = self._hash(key.encode())  # type: ignore[union-attr]
+            position = self._hash(key.encode())  # type: ignore[union-attr] # see except
             bucket = position >> shift
             place = bisect_left(positions, position, starts[bucket], starts[bucket + 1])
             return owners[place].endpoint
-        except (AttributeError, IndexError):  # no key, bytes, or nobody there
+        # Cheaper than asking for the type first: None and bytes have no `encode`; an empty ring
+        # has no owners.
+        except (AttributeError, IndexError):
             return self._pick_in_order(key, exclude)
 
-    def _why(self, node: Node[E], key: Key) -> str:
+    def _reason(self, node: Node[E], key: Key) -> str:
         if key is None:
             return f"no key: {node.endpoint.instance_id!r} at random"
         position = self._position(key)
@@ -101,42 +105,42 @@ class RingHash(ConsistentHash[E]):
             f"has {self._counts.get(node, 0)} of {len(positions)} points"
         )
 
-    def _options(self) -> dict[str, object]:
+    def _repr_options(self) -> dict[str, object]:
         shown = self._hash_choice if isinstance(self._hash_choice, str) else "<callable>"
         return {"replicas": self.replicas, "compatible": self.compatible, "hash": shown}
 
-    def _order(self, position: int) -> Iterator[Node[E]]:
+    def _preference_order(self, position: int) -> Iterator[Node[E]]:
         positions, owners, _, _ = self._ring
         start = bisect_left(positions, position)
-        seen: set[int] = set()
+        yielded: set[int] = set()
         for place in chain(range(start, len(positions)), range(start)):
             node = owners[place]
-            if id(node) not in seen:
-                seen.add(id(node))
+            if id(node) not in yielded:
+                yielded.add(id(node))
                 yield node
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
         counts = dict(zip(nodes, self._point_counts(nodes), strict=True))
-        before = self._counts
-        gone = [node for node in before if counts.get(node) != before[node]]
-        come = [node for node in counts if counts[node] != before.get(node)]
+        previous = self._counts
+        removed = [node for node in previous if counts.get(node) != previous[node]]
+        added = [node for node in counts if counts[node] != previous.get(node)]
         self._ring = (
             self._build(counts)
-            if len(gone) + len(come) > _MOST_SPLICES
-            else self._splice(gone, come, counts)
+            if len(removed) + len(added) > _MAX_SPLICES
+            else self._splice(removed, added, counts)
         )
         self._counts = counts
 
     def _splice(
-        self, gone: list[Node[E]], come: list[Node[E]], counts: dict[Node[E], int]
+        self, removed: list[Node[E]], added: list[Node[E]], counts: dict[Node[E], int]
     ) -> Ring[E]:
         ring = self._ring
-        for node in gone:
+        for node in removed:
             points = self._points(node.endpoint.instance_id, self._counts[node])
-            ring = without_node(ring, node, points, self._bits)
-        for node in come:
+            ring = remove_node(ring, node, points, self._bits)
+        for node in added:
             points = self._points(node.endpoint.instance_id, counts[node])
-            ring = with_node(ring, node, points, self._bits)
+            ring = insert_node(ring, node, points, self._bits)
         return ring
 
     def _build(self, counts: dict[Node[E], int]) -> Ring[E]:
@@ -156,8 +160,8 @@ class RingHash(ConsistentHash[E]):
         digests = [
             self.replicas // _POINTS_PER_DIGEST * len(nodes) * weight // total for weight in weights
         ]
-        least = 0 if self.compatible == "ketama" else 1
-        return [_POINTS_PER_DIGEST * max(least, count) for count in digests]
+        minimum = 0 if self.compatible == "ketama" else 1
+        return [_POINTS_PER_DIGEST * max(minimum, count) for count in digests]
 
 
 def _ketama_points(instance_id: str, count: int) -> list[int]:
@@ -174,10 +178,10 @@ def _envoy_points(instance_id: str, count: int) -> list[int]:
 
 
 def _envoy_counts(weights: list[int], size: int) -> list[int]:
-    """Each gets points until the sum reaches its running share of `size`, as Envoy counts them."""
+    """Return the points per node as Envoy does: its running share of `size`, rounded up."""
     total, running, counts = sum(weights), 0, []
     for weight in weights:
-        before = -(-running * size // total)
+        previous = -(-running * size // total)
         running += weight
-        counts.append(-(-running * size // total) - before)
+        counts.append(-(-running * size // total) - previous)
     return counts

@@ -1,4 +1,4 @@
-"""Slow start: a new endpoint gets its share of the calls by and by."""
+"""Slow start: the share of a new endpoint grows to its full weight over a time window."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from microservice_core import InvalidValueError
 
-from .balancer import Balancer, E, Key
-from .health_filter import checked_share
-from .stage import Listed, NarrowingStage
+from .balancer import Balancer, Key
+from .health_filter import validate_share
+from .node import E
+from .stage import NarrowingStage, WeightedEndpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -19,21 +20,21 @@ if TYPE_CHECKING:
 
 __all__ = ("SlowStart",)
 
-_STEPS = 20  # how often the weights change while somebody warms up
+_WEIGHT_STEPS = 20  # weight changes per window while an endpoint warms up
 
 
 class SlowStart(NarrowingStage[E]):
     """Weigh an endpoint `max(minimum, (age / window) ** (1 / aggression))` until it is `window` old.
 
-    Its age counts from the first update that had it; those of the very first update count as warm.
-    Weights move on when picks are made. Needs a balancer that honours weights.
+    The age counts from the first update with the endpoint; those of the very first update count as
+    warm. Weights change only as picks are made. Needs a balancer that honours weights.
 
     Source: Envoy, "Slow start mode".
 
     Args:
-        window_seconds: how long it takes to warm up.
+        window_seconds: time to warm up.
         aggression: 1 is linear; above 1 rises sooner.
-        minimum: share of the weight to begin with.
+        minimum: share of the weight at the start, from 0 to 1.
         clock: monotonic seconds.
 
     Raises:
@@ -42,9 +43,9 @@ class SlowStart(NarrowingStage[E]):
 
     __slots__ = (
         "_clock",
+        "_listed_since",
         "_next_step",
-        "_since",
-        "_stepping",
+        "_update_lock",
         "aggression",
         "minimum",
         "window_seconds",
@@ -66,49 +67,51 @@ class SlowStart(NarrowingStage[E]):
             raise InvalidValueError("aggression", aggression, "above 0, up to 100")
         self.window_seconds = window_seconds
         self.aggression = aggression
-        self.minimum = checked_share("minimum", minimum)
+        self.minimum = validate_share("minimum", minimum)
         self._clock = clock
-        self._since: dict[str, float] | None = None
+        self._listed_since: dict[str, float] | None = None
         self._next_step: float | None = None
-        self._stepping = threading.Lock()
+        self._update_lock = threading.Lock()
 
     def update(self, endpoints: Iterable[E], *, weights: Sequence[float] | None = None) -> None:
-        with self._stepping:
+        with self._update_lock:
             super().update(endpoints, weights=weights)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if self._next_step is not None:
-            self._step()
+            self._advance_weights()
         return self._inner.pick(key, exclude)
 
     def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
         if self._next_step is not None:
-            self._step()
+            self._advance_weights()
         return self._inner.acquire(key, exclude)
 
-    def _step(self) -> None:
+    def _advance_weights(self) -> None:
         due = self._next_step
-        if due is None or self._clock() < due or not self._stepping.acquire(blocking=False):
+        if due is None or self._clock() < due or not self._update_lock.acquire(blocking=False):
             return
         try:
-            self._pass_on(self._given)
+            self._update_inner(self._listed)
         finally:
-            self._stepping.release()
+            self._update_lock.release()
 
-    def _narrow(self, given: Listed[E]) -> Listed[E]:
-        now, known = self._clock(), self._since
-        born = now if known is not None else now - self.window_seconds
-        since = {e.instance_id: (known or {}).get(e.instance_id, born) for e, _ in given}
-        weighed = [(e, w * self._part(now - since[e.instance_id])) for e, w in given]
+    def _narrow(self, listed: WeightedEndpoints[E]) -> WeightedEndpoints[E]:
+        now, previous = self._clock(), self._listed_since
+        start = now if previous is not None else now - self.window_seconds
+        since = {e.instance_id: (previous or {}).get(e.instance_id, start) for e, _ in listed}
+        weighted = [(e, w * self._warm_share(now - since[e.instance_id])) for e, w in listed]
         warming = any(now - at < self.window_seconds for at in since.values())
-        self._since = since if given else known
-        self._next_step = now + self.window_seconds / _STEPS if warming else None
-        return weighed
+        # An empty list is not remembered: the endpoints of the first update that has any count as
+        # warm, and those that return after an empty one keep their age.
+        self._listed_since = since if listed else previous
+        self._next_step = now + self.window_seconds / _WEIGHT_STEPS if warming else None
+        return weighted
 
-    def _part(self, age: float) -> float:
+    def _warm_share(self, age: float) -> float:
         if age >= self.window_seconds:
             return 1.0
         return max(self.minimum, float((age / self.window_seconds) ** (1 / self.aggression)))
 
-    def _what(self) -> str:
+    def _describe(self) -> str:
         return f"SlowStart(window_seconds={self.window_seconds}, aggression={self.aggression})"

@@ -1,26 +1,27 @@
-"""Stage: a balancer around a balancer, that narrows or weighs what the inner one chooses from."""
+"""Stages: balancers around a balancer, which filter or weigh the endpoints it chooses from."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from .balancer import Balancer, E, Key, checked_weights
+from .balancer import Balancer, Key, validate_weights
 from .explanation import Explanation
+from .node import E
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from .lease import Lease
 
-__all__ = ("Listed", "NarrowingStage", "Stage")
+__all__ = ("NarrowingStage", "Stage", "WeightedEndpoints")
 
-Listed = list[tuple[E, float]]
-"""Endpoints, each with the weight to use."""
+WeightedEndpoints = list[tuple[E, float]]
+"""Pairs of an endpoint and the weight to use for it."""
 
 
 class Stage(Balancer[E]):
-    """Passes everything on to the balancer within; a subclass changes what it is there for."""
+    """Forwards every call to the inner balancer; a subclass overrides what it changes."""
 
     __slots__ = ("_inner",)
 
@@ -38,7 +39,7 @@ class Stage(Balancer[E]):
 
     def explain(self, key: Key = None, exclude: Collection[str] = ()) -> Explanation[E]:
         inner = self._inner.explain(key, exclude)
-        return Explanation(inner.endpoint, (self._what(), *inner.steps))
+        return Explanation(inner.endpoint, (self._describe(), *inner.steps))
 
     @property
     def endpoints(self) -> Sequence[E]:
@@ -48,39 +49,39 @@ class Stage(Balancer[E]):
         return self._inner.active(instance_id)
 
     def __repr__(self) -> str:
-        return f"{self._what()} > {self._inner!r}"
+        return f"{self._describe()} > {self._inner!r}"
 
-    def _what(self) -> str:
-        """This stage alone, as the repr shows it."""
+    def _describe(self) -> str:
+        """This stage without its inner balancer, as the repr shows it."""
         return f"{type(self).__name__}()"
 
 
 class NarrowingStage(Stage[E]):
-    """A stage that decides at each update who goes on to the inner balancer, and with what weight.
+    """A stage that decides at each update which endpoints the inner balancer gets, how weighted.
 
-    `endpoints` are those it was given; the inner balancer has those that went on.
+    Its `endpoints` are all those of the last update; the inner balancer has the remaining ones.
     """
 
-    __slots__ = ("_given",)
+    __slots__ = ("_listed",)
 
     def __init__(self, inner: Balancer[E]) -> None:
         super().__init__(inner)
-        self._given: Listed[E] = []
+        self._listed: WeightedEndpoints[E] = []
 
     def update(self, endpoints: Iterable[E], *, weights: Sequence[float] | None = None) -> None:
-        listed = list(endpoints)
-        given = list(zip(listed, checked_weights(listed, weights), strict=True))
-        self._pass_on(given)
-        self._given = given
+        endpoints = list(endpoints)
+        listed = list(zip(endpoints, validate_weights(endpoints, weights), strict=True))
+        self._update_inner(listed)
+        self._listed = listed
 
     @property
     def endpoints(self) -> Sequence[E]:
-        return tuple(endpoint for endpoint, _ in self._given)
+        return tuple(endpoint for endpoint, _ in self._listed)
 
     @abstractmethod
-    def _narrow(self, given: Listed[E]) -> Listed[E]:
-        """Those that go on."""
+    def _narrow(self, listed: WeightedEndpoints[E]) -> WeightedEndpoints[E]:
+        """Return the endpoints and weights for the inner balancer."""
 
-    def _pass_on(self, given: Listed[E]) -> None:
-        narrowed = self._narrow(given)
+    def _update_inner(self, listed: WeightedEndpoints[E]) -> None:
+        narrowed = self._narrow(listed)
         self._inner.update([e for e, _ in narrowed], weights=[w for _, w in narrowed])

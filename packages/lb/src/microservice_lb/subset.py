@@ -1,4 +1,4 @@
-"""Subsetting: each client talks to a part of a large fleet, and all clients together evenly."""
+"""Subsetting: each client uses a part of a large fleet, and all clients together use it evenly."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from microservice_core import InvalidValueError
 
-from .balancer import Balancer, E
-from .stage import Listed, NarrowingStage
+from .balancer import Balancer
+from .node import E
+from .stage import NarrowingStage, WeightedEndpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,17 +18,17 @@ __all__ = ("Subset",)
 
 
 class Subset(NarrowingStage[E]):
-    """Deterministic aperture: clients and endpoints lie on one circle, a client sees an arc of it.
+    """Deterministic aperture: clients and endpoints share a circle, and a client uses one arc.
 
-    The arcs of all clients cover the circle evenly; an endpoint at the edge of an arc counts with
-    the part of it that lies inside. Connections fall from clients x endpoints to clients x `size`.
+    The arcs of all clients cover the circle evenly; an endpoint at the edge of an arc is weighted
+    by the part of it inside. Connections fall from clients x endpoints to clients x `size`.
 
     Source: Finagle's deterministic aperture.
 
     Args:
         client: this client's number, from 0.
-        clients: how many there are.
-        size: endpoints wanted at least; below 12 two choices lose their meaning.
+        clients: number of clients.
+        size: endpoints to use at least; with fewer than 12, two random choices balance poorly.
 
     Raises:
         InvalidValueError: `client` is not below `clients`, or `size` not at least 1.
@@ -47,16 +48,16 @@ class Subset(NarrowingStage[E]):
         self.clients = clients
         self.size = size
 
-    def _narrow(self, given: Listed[E]) -> Listed[E]:
-        ordered = sorted(given, key=lambda one: _place(one[0].instance_id))
-        parts = zip(ordered, self._parts(len(given)), strict=True)
-        return [(endpoint, weight * part) for (endpoint, weight), part in parts if part > 0]
+    def _narrow(self, listed: WeightedEndpoints[E]) -> WeightedEndpoints[E]:
+        ordered = sorted(listed, key=lambda pair: _circle_position(pair[0].instance_id))
+        shares = zip(ordered, self._arc_shares(len(listed)), strict=True)
+        return [(endpoint, weight * share) for (endpoint, weight), share in shares if share > 0]
 
-    def _parts(self, count: int) -> Iterator[float]:
-        """How much of each endpoint lies in this client's arc.
+    def _arc_shares(self, count: int) -> Iterator[float]:
+        """Yield the share of each endpoint that lies in this client's arc, from 0 to 1.
 
         The circle has count x clients steps: an endpoint takes `clients` of them, and an arc a
-        multiple of `count`, so that as many arcs cover every step.
+        multiple of `count`, so that the same number of arcs covers every step.
         """
         circle = count * self.clients
         arcs = min(self.clients, -(-self.size * self.clients // max(1, count)))
@@ -64,14 +65,14 @@ class Subset(NarrowingStage[E]):
         for place in range(count):
             start = (place * self.clients - begin) % circle
             inside = max(0, min(length, start + self.clients) - start)
-            # An endpoint may begin before the arc does and reach into it over the seam.
+            # An endpoint may begin before the arc and reach into it across the circle's origin.
             around = min(length, max(0, start + self.clients - circle))
             yield (inside + around) / self.clients
 
-    def _what(self) -> str:
+    def _describe(self) -> str:
         return f"Subset(client={self.client}, clients={self.clients}, size={self.size})"
 
 
-def _place(instance_id: str) -> bytes:
-    # By hash, or neighbours on the circle would be neighbours in the rack.
+def _circle_position(instance_id: str) -> bytes:
+    # Hashed, or neighbours on the circle would often be neighbours in the same rack.
     return hashlib.md5(instance_id.encode(), usedforsecurity=False).digest()

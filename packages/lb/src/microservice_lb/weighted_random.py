@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .balancer import E, Key, Node, SelectingBalancer
+from .balancer import Key, SelectingBalancer
+from .node import E, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
 __all__ = ("AliasTable", "WeightedRandom", "alias_table", "weighted_choice")
 
+N = TypeVar("N", bound=Node[Any])
 T = TypeVar("T")
 
 AliasTable = tuple[list[float], list[T], list[T]]
-"""Per place: below which point to take the first item there, and what to take otherwise."""
+"""Three lists with one entry per place: the bound, the item below it, the item from it on."""
 
 
 class WeightedRandom(SelectingBalancer[E]):
-    """Pick by Walker's alias method: one random number, one comparison, whatever n is."""
+    """Pick by Walker's alias method: one random number and one comparison for any fleet size."""
 
     __slots__ = ("_table",)
 
     _table: AliasTable[E]
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
-        bounds, kept, aliases = self._table
+        bounds, items, aliases = self._table
         if exclude or not bounds:
-            return self._redraw(exclude) or self._pick_by_scan(exclude)
+            return self._retry_draw(exclude) or self._pick_by_scan(exclude)
         point = self._random() * len(bounds)
         place = int(point)
-        return kept[place] if point < bounds[place] else aliases[place]
+        return items[place] if point < bounds[place] else aliases[place]
 
     def _pick_by_scan(self, exclude: Collection[str]) -> E:
-        return weighted_choice(self._admitted(exclude), self._random).endpoint
+        return weighted_choice(self._filter_excluded(exclude), self._random).endpoint
 
     def _rebuild(self, nodes: list[Node[E]]) -> None:
         self._table = alias_table(
@@ -43,7 +45,10 @@ class WeightedRandom(SelectingBalancer[E]):
 
 
 def alias_table(items: list[T], weights: Sequence[float]) -> AliasTable[T]:
-    """What to draw from: a point below n, its place, and the bound there decide; built in O(n).
+    """Build the table for drawing in proportion to `weights`, in O(n).
+
+    To draw: a random point below n gives a place (its whole part); below the bound there take the
+    item, otherwise the alias.
 
     Source: M. D. Vose, A linear algorithm for generating random numbers with a given distribution
     (1991).
@@ -62,15 +67,15 @@ def alias_table(items: list[T], weights: Sequence[float]) -> AliasTable[T]:
 
 
 def _relative_to_mean(weights: Sequence[float]) -> list[float]:
-    # Scaled by the largest first, so that no sum overflows.
+    # Scaled by the largest first, so that the sum cannot overflow.
     largest = max(weights, default=1.0)
     scaled = [weight / largest for weight in weights]
     mean = sum(scaled) / len(scaled) if scaled else 1.0
     return [weight / mean for weight in scaled]
 
 
-def weighted_choice(nodes: Sequence[Node[E]], random: Callable[[], float]) -> Node[E]:
-    """One of them by weight, in O(n): for the few picks that no table serves."""
+def weighted_choice(nodes: Sequence[N], random: Callable[[], float]) -> N:
+    """Choose one node by weight, in O(n): for the rare picks without a prepared table."""
     largest = max(node.weight for node in nodes)
     bounds = list(accumulate(node.weight / largest for node in nodes))
     point = random() * bounds[-1]

@@ -1,10 +1,13 @@
-"""What needs the extra `otel`."""
+"""Tests that need the extra `otel`."""
 
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from microservice_lb import Observed, OtelObserver, RoundRobin
+import pytest
+from opentelemetry import metrics
+
+from microservice_lb import ObservedBalancer, OtelObserver, RoundRobin
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Host:
 
 
 class Meter:
-    """A meter that keeps what is counted; the API alone counts nothing."""
+    """A meter that stores its counts; the API alone counts nothing."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -37,15 +40,15 @@ class Instrument:
 def test_what_happens_is_counted_by_service_and_reason_only() -> None:
     meter: Any = Meter()
     observer = OtelObserver("orders", meter=meter)
-    balancer = Observed(RoundRobin[Host](), observer=observer)
+    balancer = ObservedBalancer(RoundRobin[Host](), observer=observer)
     balancer.update([Host("a")])
     balancer.pick()
     balancer.pick()
-    observer.ejected(Host("a"), "success_rate")
-    observer.ejected(Host("b"), "success_rate")
-    observer.returned(Host("a"))
-    observer.panicked(True)
-    observer.panicked(False)
+    observer.on_eject(Host("a"), "success_rate")
+    observer.on_eject(Host("b"), "success_rate")
+    observer.on_return(Host("a"))
+    observer.on_panic(True)
+    observer.on_panic(False)
     assert meter.counts == {
         ("lb.picks", ""): 2,
         ("lb.ejections", "success_rate"): 2,
@@ -54,5 +57,8 @@ def test_what_happens_is_counted_by_service_and_reason_only() -> None:
     }
 
 
-def test_without_a_meter_the_global_one_is_used() -> None:
-    OtelObserver("orders").picked(Host("a"))
+def test_without_a_meter_the_global_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    meters: dict[str, Meter] = {}
+    monkeypatch.setattr(metrics, "get_meter", lambda name: meters.setdefault(name, Meter()))
+    OtelObserver("orders").on_pick(Host("a"))
+    assert meters["microservice_lb"].counts == {("lb.picks", ""): 1}

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from .calling.call import CallOptions
-from .calling.fallbacks import FallbackAnswer
+from .call_options import CallOptions, FallbackResponse
 from .calling.recent_calls import CallRecord
+from .calling.stats import ServiceStats
 from .client import AsyncServiceClient
 from .declarative.decorators import service_call, service_client
 from .declarative.parameters import Body, Header, Path, Query
 from .discovery.addresses import DnsAddresses, FirstSource, StaticAddresses
-from .discovery.filters import enabled, labels, version_range
+from .discovery.filters import keep_enabled, match_labels, match_version
 from .discovery.instance_cache import InstanceCache, InstanceSource
 from .errors import (
-    AnswerFormatError,
     Attempt,
     BodyBrokenError,
     CallFailedError,
@@ -22,6 +21,7 @@ from .errors import (
     ClientClosedError,
     DeclarationError,
     NoInstanceCallError,
+    ResponseFormatError,
     ServiceCallError,
 )
 from .http.connections import ConnectionLayer
@@ -36,16 +36,15 @@ from .interceptors.builtin import (
     UserInfoForwarding,
     inbound_headers,
 )
-from .interceptors.chain import Interceptor, RequestInterceptor, SendAgain
+from .interceptors.chain import Interceptor, RequestInterceptor, ResendRequest
 from .options import ClientOptions
-from .policies import Policies, follow_policies, policies_of
+from .policies import Policies, parse_policies, watch_policies
 from .policy import ServicePolicy, TlsConfig
 from .problem import ProblemDocument
 from .sync_client import ServiceClient
 from .transport import AsyncServiceTransport, ServiceTransport
 
 __all__ = (
-    "AnswerFormatError",
     "AsyncServiceClient",
     "AsyncServiceTransport",
     "Attempt",
@@ -64,7 +63,7 @@ __all__ = (
     "DeclarationError",
     "DnsAddresses",
     "ErrorMapping",
-    "FallbackAnswer",
+    "FallbackResponse",
     "FirstSource",
     "Header",
     "HeaderForwarding",
@@ -79,12 +78,14 @@ __all__ = (
     "Query",
     "RequestInterceptor",
     "RequestOptions",
+    "ResendRequest",
+    "ResponseFormatError",
     "ResponseTransform",
-    "SendAgain",
     "ServerSentEvent",
     "ServiceCallError",
     "ServiceClient",
     "ServicePolicy",
+    "ServiceStats",
     "ServiceTransport",
     "StaticAddresses",
     "TlsConfig",
@@ -92,12 +93,12 @@ __all__ = (
     "UserInfoForwarding",
     "aiter_events",
     "aiter_json_lines",
-    "enabled",
-    "follow_policies",
     "inbound_headers",
-    "labels",
-    "policies_of",
+    "keep_enabled",
+    "match_labels",
+    "match_version",
+    "parse_policies",
     "service_call",
     "service_client",
-    "version_range",
+    "watch_policies",
 )

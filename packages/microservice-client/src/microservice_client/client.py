@@ -1,4 +1,4 @@
-"""AsyncServiceClient: httpx's methods, with a service's name for the host."""
+"""AsyncServiceClient: the methods of httpx, with a service's name in place of a host."""
 
 from __future__ import annotations
 
@@ -21,19 +21,26 @@ from microservice_core import (
 
 from .calling.engine import CallEngine
 from .calling.recent_calls import CallRecord, RecentCalls
-from .calling.service import staged_balancer
+from .calling.service import make_balancer
+from .calling.stats import ServiceStats
 from .discovery.addresses import StaticAddresses
 from .discovery.instance_cache import InstanceCache, InstanceSource
 from .errors import ClientClosedError
-from .http.connections import Connections, pool_maker
+from .http.connections import Connections, choose_pool_factory
 from .http.event_streams import ServerSentEvent, aiter_events, aiter_json_lines
-from .http.instance_requests import websocket_url
-from .http.requests import RawHeaders, RequestOptions, build_request, default_headers
+from .http.requests import (
+    RawHeaders,
+    RequestOptions,
+    build_request,
+    default_headers,
+    websocket_url,
+)
 from .options import ClientOptions
-from .policies import Policies, follow_policies
+from .policies import Policies, watch_policies
 from .policy import ServicePolicy
 from .telemetry.instance_metrics import InstanceMetrics
 from .telemetry.metrics import CallMetrics
+from .telemetry.sdk_check import SdkCheck
 from .telemetry.tracing import Tracing
 
 __all__ = ("AsyncServiceClient", "Source")
@@ -44,8 +51,8 @@ Source = InstanceSource | AbstractAsyncContextManager[InstanceSource]
 class AsyncServiceClient:
     """Calls services by name: `await client.get("orders", "/v1/orders/7")`.
 
-    Use it as an async context manager; leaving the block closes connections and watches, not a
-    registry that was handed in open.
+    Use it as an async context manager; leaving the block closes its connections and watches, but
+    not a registry that was open before.
 
     Args:
         source: an open registry, or a provider's context manager (`open_service_registry(...)`),
@@ -53,12 +60,12 @@ class AsyncServiceClient:
         options: see `ClientOptions`.
 
     Raises:
-        MissingDependencyError: the connection layer asked for is not installed.
+        MissingDependencyError: the requested connection layer is not installed.
     """
 
     def __init__(self, source: Source, **options: Unpack[ClientOptions]) -> None:
         if options.get("transport") is None:
-            pool_maker(options.get("connection_layer", "auto"))
+            choose_pool_factory(options.get("connection_layer", "auto"))  # or it raises
         self._source = source
         self._options = options
         self._stack: AsyncExitStack | None = None
@@ -69,7 +76,7 @@ class AsyncServiceClient:
     def from_addresses(
         cls, addresses: Mapping[str, Sequence[str]], **options: Unpack[ClientOptions]
     ) -> Self:
-        """A client of fixed addresses: `{"orders": ["http://127.0.0.1:8001"]}`.
+        """Make a client of fixed addresses: `{"orders": ["http://127.0.0.1:8001"]}`.
 
         Raises:
             InvalidValueError: an address is no `http(s)://host:port`.
@@ -77,10 +84,10 @@ class AsyncServiceClient:
         return cls(StaticAddresses(addresses), **options)
 
     def open(self) -> Self:
-        """Open it without a block, in the running loop, on an open registry; `aclose()` closes it.
+        """Open the client without a block, in the running loop; close it with `aclose()`.
 
         Raises:
-            InvalidValueError: `source` is no open registry.
+            InvalidValueError: `source` is not an open registry.
         """
         self._start(self._source, AsyncExitStack())
         return self
@@ -112,25 +119,31 @@ class AsyncServiceClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close connections and watches; closing twice is fine."""
+        """Close the connections and watches; closing twice is fine."""
         stack, self._stack, self._engine = self._stack, None, None
         if stack is not None:
             await stack.aclose()
 
     @property
     def default_headers(self) -> RawHeaders:
-        """What every request carries unless it says otherwise."""
+        """The headers of every request that does not set them itself."""
         return self._headers
 
     async def request(
         self, method: str, service: str, path: str, **options: Unpack[RequestOptions]
     ) -> httpx.Response:
-        """The response, read to its end.
+        """Call a service and return the response, its body read.
+
+        Args:
+            method: of HTTP.
+            service: the service's name.
+            path: of the URL; the query goes into `params`.
+            options: see `RequestOptions`.
 
         Raises:
-            ServiceCallError: it came to nothing; the error says who was tried.
+            ServiceCallError: the call failed; the error lists the attempts.
         """
-        engine = self._engine or self._closed()
+        engine = self._engine or self._raise_closed()
         request = build_request(method, service, path, options, self._headers)
         return await engine.send(service, request, reading=True)
 
@@ -138,12 +151,15 @@ class AsyncServiceClient:
     async def stream(
         self, method: str, service: str, path: str, **options: Unpack[RequestOptions]
     ) -> AsyncIterator[httpx.Response]:
-        """The response with its body unread; the instance counts as busy until the block ends.
+        """Call a service and yield the response, its body unread.
+
+        The instance counts as busy until the block ends.
 
         Raises:
-            ServiceCallError: it came to nothing; a body that breaks off later is one, too.
+            ServiceCallError: the call failed; also raised inside the block, when the body breaks
+                off.
         """
-        engine = self._engine or self._closed()
+        engine = self._engine or self._raise_closed()
         request = build_request(method, service, path, options, self._headers)
         response = await engine.send(service, request)
         try:
@@ -154,32 +170,35 @@ class AsyncServiceClient:
     async def events(
         self, service: str, path: str, *, method: str = "GET", **options: Unpack[RequestOptions]
     ) -> AsyncIterator[ServerSentEvent]:
-        """Server-sent events, as they come, until the stream ends.
+        """Iterate over server-sent events as they arrive, until the stream ends.
 
         Raises:
-            ServiceCallError: it came to nothing, broke off, or was answered by an error.
+            ServiceCallError: the call failed, the response is an error, or the body breaks off.
+            MessageTooLongError: an event is longer than 1 MiB.
         """
-        accepting: RequestOptions = {
+        request_options: RequestOptions = {
             **options,
             "headers": {"accept": "text/event-stream", **options.get("headers", {})},
         }
-        async with self._messages(method, service, path, accepting) as response:
+        async with self._stream_messages(method, service, path, request_options) as response:
             async for event in aiter_events(response):
                 yield event
 
     async def json_lines(
         self, service: str, path: str, *, method: str = "GET", **options: Unpack[RequestOptions]
     ) -> AsyncIterator[object]:
-        """The documents of an NDJSON body, as they come.
+        """Iterate over the documents of an NDJSON body as they arrive.
 
         Raises:
-            ServiceCallError: it came to nothing, broke off, or was answered by an error.
+            ServiceCallError: the call failed, the response is an error, or the body breaks off.
+            MessageTooLongError: a line is longer than 1 MiB.
+            ValueError: a line is not valid JSON.
         """
-        accepting: RequestOptions = {
+        request_options: RequestOptions = {
             **options,
             "headers": {"accept": "application/x-ndjson", **options.get("headers", {})},
         }
-        async with self._messages(method, service, path, accepting) as response:
+        async with self._stream_messages(method, service, path, request_options) as response:
             async for document in aiter_json_lines(response):
                 yield document
 
@@ -187,15 +206,15 @@ class AsyncServiceClient:
     async def websocket_url(
         self, service: str, path: str, **options: Unpack[RequestOptions]
     ) -> AsyncIterator[str]:
-        """`ws://ip:port/path` of an instance, for a WebSocket library of your choice.
+        """Yield `ws://ip:port/path` of an instance, for a WebSocket library of your choice.
 
-        The instance counts as busy until the block ends, an exception that leaves the block as its
-        failure.
+        The instance counts as busy until the block ends; an exception that leaves the block counts
+        as its failure.
 
         Raises:
-            NoInstanceCallError: nobody can be asked.
+            NoInstanceCallError: no instance can be called.
         """
-        engine = self._engine or self._closed()
+        engine = self._engine or self._raise_closed()
         request = build_request("GET", service, path, options, self._headers)
         async with engine.reserve(service, request) as instance:
             yield websocket_url(instance, path)
@@ -221,7 +240,7 @@ class AsyncServiceClient:
     async def post(
         self, service: str, path: str, **options: Unpack[RequestOptions]
     ) -> httpx.Response:
-        """POST; see `request`. Sent again only when it was not sent, or has an Idempotency-Key."""
+        """POST; see `request`. Retried only if it was never sent, or has an `Idempotency-Key`."""
         return await self.request("POST", service, path, **options)
 
     async def put(
@@ -233,7 +252,7 @@ class AsyncServiceClient:
     async def patch(
         self, service: str, path: str, **options: Unpack[RequestOptions]
     ) -> httpx.Response:
-        """PATCH; see `request`. Sent again only when it was not sent, or has an Idempotency-Key."""
+        """PATCH; see `request`. Retried only if it was never sent, or has an `Idempotency-Key`."""
         return await self.request("PATCH", service, path, **options)
 
     async def delete(
@@ -243,100 +262,110 @@ class AsyncServiceClient:
         return await self.request("DELETE", service, path, **options)
 
     async def call(self, service: str, request: httpx.Request) -> httpx.Response:
-        """Send a request built elsewhere; only its host is replaced. The body is unread.
+        """Send a request that the caller built; the response's body is unread.
+
+        Args:
+            service: the service's name.
+            request: the request; only the address in its URL is replaced.
 
         Raises:
-            ServiceCallError: it came to nothing; the error says who was tried.
+            ServiceCallError: the call failed; the error lists the attempts.
         """
-        engine = self._engine or self._closed()
+        engine = self._engine or self._raise_closed()
         return await engine.send(service, request)
 
     async def warm_up(self, services: Iterable[str]) -> None:
-        """Find out the instances of these services now, so that no first call has to wait.
+        """Look up the instances of these services now, so that their first calls need not wait.
 
         Raises:
-            ServiceRegistryError: the registry cannot be asked for one of them.
+            ServiceRegistryError: the registry cannot be queried for one of them.
         """
-        await (self._engine or self._closed()).discovery.warm_up(services)
+        await (self._engine or self._raise_closed()).cache.warm_up(services)
 
     async def instances(self, service: str) -> tuple[ServiceInstance, ...]:
-        """Everybody known to offer the service, before any filter; asked for when first needed.
+        """Return all instances of the service, before any filter; queried at the first use.
 
         Raises:
-            ServiceRegistryError: the registry cannot be asked, and never was.
+            ServiceRegistryError: the service was not looked up before, and the registry cannot be
+                queried.
         """
-        discovery = (self._engine or self._closed()).discovery
-        known = discovery.known(service)
-        return known if known is not None else await discovery.load(service)
+        return await (self._engine or self._raise_closed()).cache.load(service)
 
     def known_instances(self) -> dict[str, tuple[ServiceInstance, ...]]:
-        """The instances of every service known now, asking nobody; for a status page."""
-        return (self._engine or self._closed()).discovery.everything()
+        """Return the instances of every service in the cache, without a query; for a status page."""
+        return (self._engine or self._raise_closed()).cache.snapshot()
 
     def apply_policies(self, policies: Policies) -> None:
-        """Let calls behave so from now on; those under way are not touched.
+        """Use these policies for calls that start from now on; calls in flight keep theirs.
 
-        Breakers, balancers, budgets and places in bulkheads stay where the policy does not change
-        them. `policies_of(mapping)` reads them from a configuration.
+        Breakers, balancers, budgets and bulkheads keep their state where the policy does not change
+        them. `parse_policies(mapping)` makes `Policies` from a configuration.
         """
-        (self._engine or self._closed()).apply(policies)
+        (self._engine or self._raise_closed()).apply_policies(policies)
 
-    def follow_policies(
+    def watch_policies(
         self, center: ConfigCenter, data_id: str, *, group_name: str = ""
     ) -> Unsubscribe:
         """Apply the policies of a JSON document in a configuration center, now and at each change.
 
-        See `policies_of` for its form. A document that cannot be used is logged and changes
-        nothing. The returned callable ends it.
+        See `parse_policies` for its form. A document that is not valid is logged and changes
+        nothing.
+
+        Returns:
+            A callable that ends the watch.
         """
-        return follow_policies(self.apply_policies, center, data_id, group_name=group_name)
+        return watch_policies(self.apply_policies, center, data_id, group_name=group_name)
 
     def breaker_states(self, service: str) -> dict[str, str]:
-        """The state of each instance's circuit breaker, by instance id; for a status page."""
-        return (self._engine or self._closed()).breaker_states(service)
+        """Return the state of each instance's circuit breaker, by instance id; for a status page."""
+        return (self._engine or self._raise_closed()).breaker_states(service)
 
     def recent_calls(self, service: str | None = None) -> Sequence[CallRecord]:
-        """The last calls, newest first; for a status page."""
-        return (self._engine or self._closed()).recent.latest(service)
+        """Return the last calls, newest first, also of one service only; for a status page."""
+        return (self._engine or self._raise_closed()).recent.list_latest(service)
+
+    def stats(self, service: str) -> ServiceStats | None:
+        """Return what the client holds for a service at this moment; None if it was not called."""
+        return (self._engine or self._raise_closed()).stats(service)
 
     def discovery_age(self, service: str) -> float | None:
-        """Seconds since the registry last confirmed the service's instances; None if unknown."""
-        return (self._engine or self._closed()).discovery.age(service)
+        """Seconds since the registry last confirmed the service's instances; None if not loaded."""
+        return (self._engine or self._raise_closed()).cache.age(service)
 
     @asynccontextmanager
-    async def _messages(
+    async def _stream_messages(
         self, method: str, service: str, path: str, options: RequestOptions
     ) -> AsyncIterator[httpx.Response]:
-        # An error page holds no messages: it is raised whatever the policy says of statuses.
+        # The body of an error response holds no messages, so it is raised under every policy.
         strict: RequestOptions = {"raise_on": "errors", **options}
         async with self.stream(method, service, path, **strict) as response:
             yield response
 
-    def _closed(self) -> CallEngine:
+    def _raise_closed(self) -> CallEngine:
         raise ClientClosedError
 
 
 def open_engine(source: InstanceSource, options: ClientOptions) -> CallEngine:
-    """The engine of a client; needs a running loop.
+    """Build the engine of a client and start its discovery; needs a running loop.
 
     Raises:
-        MissingDependencyError: the connection layer asked for is not installed.
+        MissingDependencyError: the requested connection layer is not installed.
     """
     clock = options.get("clock", time.monotonic)
     connections = Connections(
         options.get("transport"), layer=options.get("connection_layer", "auto")
     )
-    discovery = InstanceCache(
+    cache = InstanceCache(
         source,
         options.get("query", InstanceQuery()),
         refresh_seconds=options.get("refresh_seconds", 30.0),
         forget_seconds=options.get("forget_seconds", 900.0),
-        changed=lambda name, now: engine.instances_changed(name, now),  # noqa: PLW0108 - not there yet
+        changed=lambda name, instances: engine.apply_instances(name, instances),  # noqa: PLW0108
         clock=clock,
     )
     metrics = CallMetrics(options.get("meter_provider"))
     engine = CallEngine(
-        discovery,
+        cache,
         connections,
         policies=Policies(
             options.get("default_policy") or ServicePolicy(), dict(options.get("policies") or {})
@@ -346,15 +375,16 @@ def open_engine(source: InstanceSource, options: ClientOptions) -> CallEngine:
         interceptors=options.get("interceptors", ()),
         service_interceptors=options.get("service_interceptors", {}),
         fallbacks=options.get("fallbacks", {}),
-        make_balancer=options.get("make_balancer") or partial(staged_balancer, clock=clock),
+        make_balancer=options.get("make_balancer") or partial(make_balancer, clock=clock),
         tracing=Tracing(options.get("tracer_provider")),
         metrics=metrics,
+        sdk=SdkCheck(options.get("tracer_provider"), options.get("meter_provider")),
         recent=RecentCalls(options.get("keep_calls", 100)),
         clock=clock,
     )
     if options.get("instance_metrics"):
         metrics.instances = InstanceMetrics(
-            options.get("meter_provider"), discovery.everything, engine.breaker_states
+            options.get("meter_provider"), cache.snapshot, engine.breaker_states
         )
-    discovery.start()
+    cache.start()
     return engine

@@ -1,14 +1,14 @@
-"""What a call by name can end with; every error says who was tried and what happened there.
+"""The errors of calls by name; each lists the attempts that were made and their outcomes.
 
 ```
 ServiceCallError (MicroserviceError, httpx.TransportError)
-├── NoInstanceCallError (NoInstanceAvailableError)   nobody could be asked
+├── NoInstanceCallError (NoInstanceAvailableError)   no instance can be called
 ├── CallTimeoutError (httpx.TimeoutException)         the time for the call is over
-├── CallFailedError                                   everyone who was asked failed
-├── CallRejectedError                                 an own policy refused it; nothing was sent
-├── CallStatusError (httpx.HTTPStatusError)           the answer is an error, where policy says so
-├── BodyBrokenError (httpx.ReadError)                 the answer began, and broke off
-└── AnswerFormatError (ValueError)                    the answer is not of the declared type
+├── CallFailedError                                   every attempt failed
+├── CallRejectedError                                 a policy of this client refused the call
+├── CallStatusError (httpx.HTTPStatusError)           an HTTP error that the policy raises
+├── BodyBrokenError (httpx.ReadError)                 the response broke off in its body
+└── ResponseFormatError (ValueError)                  the response is not of the declared type
 
 ClientClosedError (MicroserviceError, RuntimeError)   the client is not open
 DeclarationError (MicroserviceError, TypeError)       a declarative client is not well-formed
@@ -27,7 +27,6 @@ from microservice_core import MicroserviceError, NoInstanceAvailableError
 from .problem import ProblemDocument
 
 __all__ = (
-    "AnswerFormatError",
     "Attempt",
     "BodyBrokenError",
     "CallFailedError",
@@ -37,17 +36,19 @@ __all__ = (
     "ClientClosedError",
     "DeclarationError",
     "NoInstanceCallError",
+    "ResponseFormatError",
     "ServiceCallError",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a call on one instance.
+    """One attempt of a call on one instance.
 
     Attributes:
+        instance_id: the instance.
         outcome: a status such as `503`, or the error's name such as `ConnectError`.
-        duration_seconds: until the response's headers were there, or the attempt had failed.
+        duration_seconds: until the response's headers had arrived, or the attempt had failed.
     """
 
     instance_id: str
@@ -59,21 +60,21 @@ class Attempt:
 
 
 class ServiceCallError(MicroserviceError, httpx.TransportError):
-    """A call by name did not bring what it was made for.
+    """A call by name failed.
 
     Attributes:
         service: the service that was called.
-        attempts: who was tried, in order.
-        instance: the id of the instance that was asked last, empty when nobody was.
+        attempts: the attempts that were made, in order.
+        instance: the id of the instance of the last attempt; empty without an attempt.
         suggestion: what to do about it.
     """
 
     def __init__(
         self, service: str, problem: str, attempts: Sequence[Attempt], suggestion: str
     ) -> None:
-        tried = "; ".join(str(attempt) for attempt in attempts)
-        message = f"{service}: {problem}{f' ({tried})' if tried else ''}; {suggestion}"
-        # Not through the line of parents: one of CallStatusError's wants more arguments.
+        tries = "; ".join(str(attempt) for attempt in attempts)
+        message = f"{service}: {problem}{f' ({tries})' if tries else ''}; {suggestion}"
+        # Not super(): the next class for CallStatusError is httpx's, which needs more arguments.
         httpx.HTTPError.__init__(self, message)
         self.service = service
         self.attempts = tuple(attempts)
@@ -81,22 +82,24 @@ class ServiceCallError(MicroserviceError, httpx.TransportError):
         self.suggestion = suggestion
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+        return _unpickle, (type(self), self.args, self.__dict__)
 
 
-def _rebuild(
+def _unpickle(
     kind: type[ServiceCallError], arguments: tuple[object, ...], attributes: dict[str, object]
 ) -> ServiceCallError:
     error = kind.__new__(kind, *arguments)
-    error.args = arguments  # an OSError, which a TimeoutError is, does not take them here
+    # Set by hand: `__new__` of an OSError, which TimeoutError is, does not set them.
+    error.args = arguments
     error.__dict__.update(attributes)
     return error
 
 
 class NoInstanceCallError(ServiceCallError, NoInstanceAvailableError):
-    """Nobody could be asked: none is registered, all were filtered out, or all are tried or open.
+    """No instance can be called: none is registered, or all are filtered out, open or draining.
 
     Attributes:
+        service_name: the service that was called.
         reason: which of these, with numbers.
     """
 
@@ -106,7 +109,7 @@ class NoInstanceCallError(ServiceCallError, NoInstanceAvailableError):
             service,
             f"no instance is available: {reason}",
             attempts,
-            "start one, or check the service name, its health and the filters in force",
+            "start one, or check the service name, its health and the filters that apply",
         )
         self.service_name = service
         self.reason = reason
@@ -121,27 +124,27 @@ class CallTimeoutError(ServiceCallError, httpx.TimeoutException, TimeoutError):
     def __init__(self, service: str, total_seconds: float, attempts: Sequence[Attempt]) -> None:
         super().__init__(
             service,
-            f"not answered within {total_seconds:g} s",
+            f"no response within {total_seconds:g} s",
             attempts,
-            "look at the slow instances, or give the call more time",
+            "check the slow instances, or raise the time limit",
         )
 
 
 class CallFailedError(ServiceCallError):
-    """Everyone who was asked failed, or the call may not be sent twice."""
+    """Every attempt failed, or one failed and the call may not be repeated."""
 
     def __init__(self, service: str, attempts: Sequence[Attempt]) -> None:
         super().__init__(
-            service, "no instance answered", attempts, "look at the instances that were tried"
+            service, "every attempt failed", attempts, "check the instances that were called"
         )
 
 
 class CallRejectedError(ServiceCallError):
-    """A policy of this client refused the call: it would have been too many.
+    """A policy of this client refused the call, because there are too many already.
 
     Attributes:
-        policy: which kind, e.g. `bulkhead` or `rate_limiter`.
-        retry_after: seconds until another try may pass; None if nobody knows.
+        policy: the kind of policy, e.g. `bulkhead` or `rate_limiter`.
+        retry_after: seconds until another call may be admitted; None if unknown.
     """
 
     def __init__(
@@ -159,22 +162,22 @@ class CallRejectedError(ServiceCallError):
 
 
 class CallStatusError(ServiceCallError, httpx.HTTPStatusError):
-    """The answer is an HTTP error, and the policy says that this is one for the caller.
+    """The response is an HTTP error status that `raise_on` turns into an exception.
 
     Attributes:
-        response: the answer, read.
-        problem: its problem document (RFC 9457), if it is one.
+        response: the response, its body read.
+        problem: its problem document (RFC 9457); None if the body is no such document.
     """
 
     def __init__(self, service: str, response: httpx.Response, attempts: Sequence[Attempt]) -> None:
-        self.problem = ProblemDocument.of(response)
-        said = f" ({self.problem})" if self.problem else ""
+        self.problem = ProblemDocument.from_response(response)
+        details = f" ({self.problem})" if self.problem else ""
         ServiceCallError.__init__(
             self,
             service,
-            f"answered {response.status_code}{said}",
+            f"responded {response.status_code}{details}",
             attempts,
-            "look at `response`, or let such answers through with raise_on='never'",
+            "check `response`, or return such responses with raise_on='never'",
         )
         self.request = response.request
         self.response = response
@@ -184,38 +187,38 @@ class CallStatusError(ServiceCallError, httpx.HTTPStatusError):
 
 
 class BodyBrokenError(ServiceCallError, httpx.ReadError):
-    """The answer began and broke off; what was read so far is not all."""
+    """The response broke off in its body; what was read so far is incomplete."""
 
     def __init__(self, service: str, attempts: Sequence[Attempt]) -> None:
         super().__init__(
             service,
             "the response's body broke off",
             attempts,
-            "ask again if the call is idempotent, and look at the instance",
+            "repeat the call if it is idempotent, and check the instance",
         )
 
 
-class AnswerFormatError(ServiceCallError, ValueError):
-    """The answer cannot be read as the type its method declares."""
+class ResponseFormatError(ServiceCallError, ValueError):
+    """The response cannot be decoded, or is not of the type its method declares."""
 
     def __init__(self, service: str, expected: str, reason: str) -> None:
         super().__init__(
             service,
-            f"the answer is no {expected}: {reason}",
+            f"the response is no {expected}: {reason}",
             (),
             "compare the declared type with what the service sends",
         )
 
 
 class ClientClosedError(MicroserviceError, RuntimeError):
-    """The client was not opened, or is closed already."""
+    """The client has not been opened, or is closed."""
 
     def __init__(self) -> None:
         super().__init__("this client is not open; use it in an `async with` block")
 
 
 class DeclarationError(MicroserviceError, TypeError):
-    """A declarative client's class or method breaks a rule; told when it is defined."""
+    """A declarative client's class or method breaks a rule; raised when the class is defined."""
 
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(f"{where}: {problem}")

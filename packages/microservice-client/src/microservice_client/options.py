@@ -1,4 +1,4 @@
-"""How a client behaves: the keyword arguments that the sync and the async client share."""
+"""The keyword arguments that the sync and the async client share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from opentelemetry.trace import TracerProvider
 
 from microservice_core import InstanceFilter, InstanceQuery
 
-from .calling.fallbacks import FallbackAnswer
-from .calling.service import BalancerMaker
+from .call_options import FallbackResponse
+from .calling.service import BalancerFactory
 from .http.connections import ConnectionLayer
 from .interceptors.chain import Interceptor, RequestInterceptor
 from .policy import ServicePolicy
@@ -21,23 +21,26 @@ __all__ = ("ClientOptions",)
 
 
 class ClientOptions(TypedDict, total=False):
-    """How a client behaves.
+    """The options of a client; all are optional.
 
     Attributes:
-        policies: behaviour by service name; `default_policy` for all others.
-        filters: narrow the instances of each call, in order; `service_filters` after them.
-        interceptors: around each call, in order; `service_interceptors` within them.
-        fallbacks: what stands in for a service, by its name, when a call comes to nothing.
-        make_balancer: makes the balancer of a service, in the place of the policy's.
-        query: which instances of a service are asked for, e.g. those of a group.
-        refresh_seconds: how old the known instances of a service may get.
-        forget_seconds: how long those of a service stay that nobody calls.
-        connection_layer: httpx's own connections or aiohttp's (extra `fast`); `auto` takes
-            aiohttp's when it is installed.
-        transport: carries every request in the place of own connections.
-        keep_calls: how many of the last calls `recent_calls` knows.
-        tracer_provider, meter_provider: where telemetry goes; the global ones by default.
-        instance_metrics: also count attempts by instance, and show which are well.
+        policies: policies by service name.
+        default_policy: the policy of all other services.
+        filters: narrow the instances of each call, in order.
+        service_filters: further filters by service name, after `filters`.
+        interceptors: run around each call, in order.
+        service_interceptors: further interceptors by service name, inside `interceptors`.
+        fallbacks: replace the response of a failed call, by service name.
+        make_balancer: makes the balancer of a service, in place of the policy's `balancer`.
+        query: which instances of a service are used, e.g. those of a group.
+        refresh_seconds: age at which the instances of a service are queried again.
+        forget_seconds: time after which the instances of a service without calls are dropped.
+        connection_layer: httpx's own connections or aiohttp's (extra `fast`); `auto` uses aiohttp's
+            when it is installed.
+        transport: carries every request in place of the client's own connections.
+        keep_calls: number of calls that `recent_calls` returns.
+        tracer_provider, meter_provider: where telemetry goes; the global providers by default.
+        instance_metrics: also record attempts by instance, and the health of instances.
         clock: monotonic seconds, for balancers, breakers and durations.
     """
 
@@ -47,8 +50,8 @@ class ClientOptions(TypedDict, total=False):
     service_filters: Mapping[str, Sequence[InstanceFilter]]
     interceptors: Sequence[Interceptor | RequestInterceptor]
     service_interceptors: Mapping[str, Sequence[Interceptor | RequestInterceptor]]
-    fallbacks: Mapping[str, FallbackAnswer]
-    make_balancer: BalancerMaker
+    fallbacks: Mapping[str, FallbackResponse]
+    make_balancer: BalancerFactory
     query: InstanceQuery
     refresh_seconds: float
     forget_seconds: float

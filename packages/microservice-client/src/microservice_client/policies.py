@@ -1,4 +1,4 @@
-"""Policies from a configuration: read as a whole, refused as a whole, changed while calls run."""
+"""Policies from a configuration: validated as a whole, and replaced while calls run."""
 
 from __future__ import annotations
 
@@ -19,44 +19,48 @@ from microservice_core import (
 
 from .policy import ServicePolicy
 
-__all__ = ("Policies", "follow_policies", "policies_of")
+__all__ = ("Policies", "parse_policies", "watch_policies")
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The behaviour of calls: `by_service`, and `default` for all others."""
+    """The policies of services: `by_service`, and `default` for all others."""
 
     default: ServicePolicy = field(default_factory=ServicePolicy)
     by_service: Mapping[str, ServicePolicy] = field(default_factory=dict)
 
-    def of(self, service: str) -> ServicePolicy:
-        """The behaviour of calls to the service."""
+    def get(self, service: str) -> ServicePolicy:
+        """Return the policy of the service."""
         return self.by_service.get(service, self.default)
 
 
-def policies_of(config: Mapping[str, object]) -> Policies:
-    """Read `{"default": {...}, "services": {"orders": {...}}}`; a service's fields go on top of it.
+def parse_policies(config: Mapping[str, object]) -> Policies:
+    """Validate `{"default": {...}, "services": {"orders": {...}}}`.
+
+    The fields of a service override those of `default`, which override `ServicePolicy`'s own.
 
     Raises:
-        InvalidValueError: the first thing that is wrong, with its place.
+        InvalidValueError: a field is unknown or not valid; the message names its place.
     """
     unknown = config.keys() - {"default", "services"}
     if unknown:
         raise InvalidValueError("policies", sorted(unknown), "fields `default` and `services` only")
-    default = _mapping("default", config.get("default", {}))
-    services = _mapping("services", config.get("services", {}))
+    default = _require_mapping("default", config.get("default", {}))
+    services = _require_mapping("services", config.get("services", {}))
     return Policies(
-        _policy("default", default),
+        _validate_policy("default", default),
         {
-            name: _policy(f"services.{name}", {**default, **_mapping(f"services.{name}", own)})
-            for name, own in services.items()
+            name: _validate_policy(
+                f"services.{name}", {**default, **_require_mapping(f"services.{name}", fields)}
+            )
+            for name, fields in services.items()
         },
     )
 
 
-def follow_policies(
+def watch_policies(
     apply: Callable[[Policies], None],
     center: ConfigCenter,
     data_id: str,
@@ -66,47 +70,50 @@ def follow_policies(
 ) -> Unsubscribe:
     """Apply a configuration center's document now and whenever it changes.
 
-    A document that cannot be used is reported and changes nothing; a deleted one brings the
-    defaults back.
+    A document that is not valid is logged and changes nothing; when the document is deleted, the
+    defaults apply.
 
     Args:
-        apply: what to do with the policies, e.g. `client.apply_policies`.
-        center: where the document is.
-        data_id: which one.
-        group_name: of which group; the center's default when empty.
-        parse: what makes a mapping of its text, raising a ValueError when it cannot.
+        apply: receives the policies, e.g. `client.apply_policies`.
+        center: the configuration center.
+        data_id: name of the document.
+        group_name: group of the document; the center's default when empty.
+        parse: turns the document's text into a mapping; raises `ValueError` if it cannot.
+
+    Returns:
+        A callable that ends the watch.
     """
 
-    def take(document: ConfigResult | ConfigDeleted) -> None:
+    def apply_document(document: ConfigResult | ConfigDeleted) -> None:
         try:
             if isinstance(document, ConfigDeleted):
                 apply(Policies())
             else:
-                apply(policies_of(_mapping(data_id, parse(document.content))))
+                apply(parse_policies(_require_mapping(data_id, parse(document.content))))
         except (ValueError, RecursionError) as error:
-            # The parser's message may quote the document: its kind must do.
-            told = str(error) if isinstance(error, InvalidValueError) else type(error).__name__
+            # A parser's message may quote the document, so only the kind of its error is logged.
+            reason = str(error) if isinstance(error, InvalidValueError) else type(error).__name__
             logger.warning(
-                "policies in %s are not used, the last good ones stay: %s", data_id, told
+                "cannot use policies from %s: %s; keeping the last ones", data_id, reason
             )
         else:
-            logger.info("policies of %s are in force", data_id)
+            logger.info("using policies from %s", data_id)
 
     if group_name:
-        return center.watch_config(data_id, take, group_name)
-    return center.watch_config(data_id, take)
+        return center.watch_config(data_id, apply_document, group_name)
+    return center.watch_config(data_id, apply_document)
 
 
-def _mapping(place: str, value: object) -> dict[str, object]:
+def _require_mapping(place: str, value: object) -> dict[str, object]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise InvalidValueError(place, type(value).__name__, "a mapping of names")
     return dict(value)
 
 
-def _policy(place: str, fields: Mapping[str, object]) -> ServicePolicy:
+def _validate_policy(place: str, fields: Mapping[str, object]) -> ServicePolicy:
     try:
         return ServicePolicy.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join([place, *(str(part) for part in first["loc"])])
-        raise InvalidValueError(where, first["input"], first["msg"]) from None
+        location = ".".join([place, *(str(part) for part in first["loc"])])
+        raise InvalidValueError(location, first["input"], first["msg"]) from None

@@ -10,9 +10,17 @@ from microservice_core import InvalidValueError
 from microservice_governance import AdaptiveLimitConfig, BulkheadConfig, LimitConfig
 from microservice_lb import names as balancer_names
 
-from .discovery.filters import version_range
+from .discovery.filters import match_version
 
-__all__ = ("RaiseOn", "ServicePolicy", "TlsConfig")
+__all__ = (
+    "BALANCER_FIELDS",
+    "BREAKER_FIELDS",
+    "CONNECTION_FIELDS",
+    "RETRY_BUDGET_FIELDS",
+    "RaiseOn",
+    "ServicePolicy",
+    "TlsConfig",
+)
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 RaiseOn = Literal["never", "server_errors", "errors"]
@@ -20,13 +28,13 @@ Status = Annotated[int, Field(ge=100, le=599)]
 
 
 class TlsConfig(BaseModel):
-    """How https instances of a service are checked, and what we show them.
+    """How certificates of https instances are verified, and this client's own certificate.
 
     Attributes:
-        ca_file: PEM file of the authorities to trust; the system's (certifi's) when not given.
-        certificate_file, key_file: our own certificate and its key, for mutual TLS.
-        server_name: the name the certificate must carry; the instance's address when not given.
-        verify: check the certificate. Leave it on.
+        ca_file: PEM file of the authorities to trust; by default certifi's.
+        certificate_file, key_file: certificate of this client and its key, for mutual TLS.
+        server_name: the name the certificate must have; by default the instance's address.
+        verify: verify the certificate. Keep it on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,51 +46,51 @@ class TlsConfig(BaseModel):
     verify: bool = True
 
     @model_validator(mode="after")
-    def _key_belongs_to_a_certificate(self) -> Self:
+    def _require_certificate_with_key(self) -> Self:
         if self.key_file is not None and self.certificate_file is None:
-            raise ValueError("key_file needs certificate_file beside it")
+            raise ValueError("key_file needs certificate_file as well")
         return self
 
 
 class ServicePolicy(BaseModel):
-    """The behaviour of calls to one service; every field has a sane default.
+    """The settings for calls to one service; every field has a sane default.
 
     Attributes:
-        connect_timeout_seconds: for one connection.
-        attempt_timeout_seconds: for one attempt, until its response's headers are there; then for
-            each wait for more of the body.
-        total_timeout_seconds: for the call with all its attempts.
-        attempts: tries at most, each on another instance while there is one.
-        retry_statuses: responses that count as "try another one".
+        connect_timeout_seconds: time limit to open a connection.
+        attempt_timeout_seconds: time limit of one attempt until the response's headers arrive, then
+            for each wait for more of the body.
+        total_timeout_seconds: time limit of the call with all its attempts.
+        attempts: most attempts per call, each on another instance while there is one.
+        retry_statuses: response statuses after which another instance is tried.
         backoff_seconds: wait before the second attempt, doubled for each further one, jittered.
-        max_retry_after_seconds: a `Retry-After` beyond it is not waited for.
-        retry_budget_ratio: retries per call that are allowed on top of `retry_budget_per_second`.
+        max_retry_after_seconds: longest `Retry-After` that is waited for.
+        retry_budget_ratio: retries allowed per call, in addition to `retry_budget_per_second`.
         retry_budget_per_second: retries per second that are always allowed.
-        balancer: a name that `microservice_lb.create` knows.
-        zone: the own zone, whose instances are preferred; empty = no preference.
-        panic_threshold: with a smaller share of healthy instances health is ignored; 0 = never.
-        slow_start_seconds: a new instance gets its full share after that long; 0 = at once. Needs
-            a balancer that honours weights.
-        breaker_failures: failures in a row after which an instance is left alone.
-        breaker_open_seconds: for how long.
-        bulkhead: calls to the service at once, and how many may wait for a place; none = any number.
-        adaptive_limit: as many calls at once as the service turns out to bear; none = any number.
-        rate_limit: attempts let through per time; what is above is refused. None = any number.
-        hedge_after_seconds: an idempotent call without an answer by then is sent to another
-            instance as well, and the first answer wins; none = never.
-        hedge_attempts: instances asked at once, at most.
-        fallback_cache_seconds: a GET that fails is answered by its last good answer while that is
-            no older; 0 = never. Only answers that the client itself has read are kept, none that
-            was streamed.
-        propagate_deadline: say in a header (`grpc-timeout`) how long the answer is waited for.
-        version: only instances of these versions (PEP 440, e.g. `>=1.2,<2`); empty = any.
-        labels: only instances whose metadata has each of these.
-        raise_on: which HTTP error statuses are raised as `CallStatusError`: none, 500 and above,
-            or 400 and above.
-        max_connections_per_instance, max_idle_connections_per_instance: connections to one.
-        idle_connection_seconds: an unused connection is closed after that long.
-        http2: speak HTTP/2 where the instance does; needs the extra `http2`.
-        tls: for instances that are called over https.
+        balancer: a name that `microservice_lb.create` accepts.
+        zone: zone of this process, whose instances are preferred; empty = no preference.
+        panic_threshold: below this share of healthy instances health is ignored; 0 = never.
+        slow_start_seconds: time until a new instance gets its full share of calls; 0 = at once.
+            Needs a balancer that honours weights.
+        breaker_failures: failures in a row that open the circuit of an instance.
+        breaker_open_seconds: how long the circuit of an instance stays open.
+        bulkhead: limit of concurrent calls to the service and of calls that wait; none = no limit.
+        adaptive_limit: limit of concurrent calls that follows the latency; none = no limit.
+        rate_limit: limit of attempts per time; further ones are refused. None = no limit.
+        hedge_after_seconds: an idempotent call without a response after this time is also sent to
+            another instance, and the first response is used; none = never.
+        hedge_attempts: most instances called at the same time.
+        fallback_cache_seconds: how old the last good response may be that replaces a failed GET;
+            0 = never. Only responses that the client read itself are kept, no streamed ones.
+        propagate_deadline: send the remaining time in the header `grpc-timeout`.
+        version: use only instances of these versions (PEP 440, e.g. `>=1.2,<2`); empty = any.
+        labels: use only instances whose metadata has each of these pairs.
+        raise_on: HTTP error statuses raised as `CallStatusError`: none, 500 and above, or 400 and
+            above.
+        max_connections_per_instance: most connections to one instance.
+        max_idle_connections_per_instance: most unused connections kept to one instance.
+        idle_connection_seconds: time after which an unused connection is closed.
+        http2: use HTTP/2 where the instance supports it; needs the extra `http2`.
+        tls: certificates for https instances.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,30 +128,44 @@ class ServicePolicy(BaseModel):
 
     @field_validator("labels", mode="before")
     @classmethod
-    def _labels_as_pairs(cls, value: object) -> object:
+    def _sort_labels(cls, value: object) -> object:
         return tuple(sorted(value.items())) if isinstance(value, dict) else value
 
     @field_validator("balancer")
     @classmethod
-    def _known_balancer(cls, value: str) -> str:
+    def _validate_balancer(cls, value: str) -> str:
         if value.lower().replace("-", "_") not in balancer_names():
             raise ValueError(f"no balancer is named {value!r}: {', '.join(balancer_names())}")
         return value
 
     @field_validator("version")
     @classmethod
-    def _readable_range(cls, value: str) -> str:
+    def _validate_version(cls, value: str) -> str:
         try:
-            version_range(value)
+            match_version(value)
         except InvalidValueError as error:
             raise ValueError(str(error)) from error
         return value
 
     @model_validator(mode="after")
-    def _one_attempt_fits(self) -> Self:
+    def _require_time_for_an_attempt(self) -> Self:
         if self.attempt_timeout_seconds > self.total_timeout_seconds:
             raise ValueError(
                 "attempt_timeout_seconds must not be above total_timeout_seconds "
                 f"({self.attempt_timeout_seconds:g} > {self.total_timeout_seconds:g})"
             )
         return self
+
+
+# Which fields each part of a service's state is built from: a new policy that leaves them as they
+# are keeps that part. A field that is added to `ServicePolicy` may belong into one of these.
+CONNECTION_FIELDS = (
+    "tls",
+    "http2",
+    "max_connections_per_instance",
+    "max_idle_connections_per_instance",
+    "idle_connection_seconds",
+)
+BALANCER_FIELDS = ("balancer", "zone", "panic_threshold", "slow_start_seconds")
+BREAKER_FIELDS = ("breaker_failures", "breaker_open_seconds")
+RETRY_BUDGET_FIELDS = ("retry_budget_ratio", "retry_budget_per_second")

@@ -1,4 +1,4 @@
-"""Problem documents: what an HTTP API says about an error, in a form programs can read.
+"""Problem documents: machine-readable details of an error response.
 
 Source: RFC 9457, "Problem Details for HTTP APIs".
 """
@@ -9,23 +9,26 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Self
+from typing import Self, cast
 
 import httpx
 
 __all__ = ("ProblemDocument",)
 
-_LONGEST = 65_536  # bytes; a longer body is no problem document worth holding
+_MAX_BYTES = 65_536  # a longer body is not kept as a problem document
 _MEMBERS = ("type", "title", "status", "detail", "instance")
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemDocument:
-    """The members of RFC 9457; what a member lacks is empty, what more there is, in `extensions`.
+    """The members of RFC 9457; a missing text is empty, further members are in `extensions`.
 
     Attributes:
         type: a URI reference that names the kind of problem.
-        status: the status the server meant; the response's own when it says none.
+        title, detail: what happened, in general and in this case.
+        status: the status the document states; the response's own if it states none.
+        instance: a URI reference of this occurrence.
+        extensions: all members that RFC 9457 does not define.
     """
 
     type: str = "about:blank"
@@ -36,38 +39,42 @@ class ProblemDocument:
     extensions: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, response: httpx.Response) -> Self | None:
-        """The problem a response that was read carries; None when it is no problem document.
+    def from_response(cls, response: httpx.Response) -> Self | None:
+        """Read the problem document of a response whose body was read; None if there is none.
 
-        A member of the wrong kind is ignored, as the RFC asks for.
+        A member of the wrong type is ignored, as the RFC requires.
         """
         media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/problem+json" or len(response.content) > _LONGEST:
+        if media_type != "application/problem+json" or len(response.content) > _MAX_BYTES:
             return None
         try:
-            found = json.loads(response.content)
+            document = json.loads(response.content)
         except (ValueError, RecursionError):
             return None
-        return cls._from(found, response.status_code) if isinstance(found, dict) else None
+        if not isinstance(document, dict):
+            return None
+        return cls._from_members(document, response.status_code)
 
     @classmethod
-    def _from(cls, found: dict[str, object], status: int) -> Self:
+    def _from_members(cls, members: dict[str, object], response_status: int) -> Self:
         def text(name: str, default: str = "") -> str:
-            value = found.get(name)
+            value = members.get(name)
             return value if isinstance(value, str) else default
 
-        told = found.get("status")
+        status = members.get("status")
+        # bool is an int, but `"status": true` is no status.
+        stated = isinstance(status, int) and not isinstance(status, bool)
         return cls(
             type=text("type", "about:blank"),
             title=text("title"),
-            status=told if isinstance(told, int) and not isinstance(told, bool) else status,
+            status=cast("int", status) if stated else response_status,
             detail=text("detail"),
             instance=text("instance"),
             extensions=MappingProxyType(
-                {name: value for name, value in found.items() if name not in _MEMBERS}
+                {name: value for name, value in members.items() if name not in _MEMBERS}
             ),
         )
 
     def __str__(self) -> str:
-        said = ": ".join(part for part in (self.title, self.detail) if part)
-        return said or self.type
+        text = ": ".join(part for part in (self.title, self.detail) if part)
+        return text or self.type

@@ -1,4 +1,4 @@
-"""httpx transports: `http://orders/v1/...` just works in any httpx client."""
+"""httpx transports: `http://orders/v1/...` works in any httpx client."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ("AsyncServiceTransport", "ServiceTransport")
 class AsyncServiceTransport(httpx.AsyncBaseTransport):
     """`httpx.AsyncClient(transport=AsyncServiceTransport(client))`: the host is a service's name.
 
-    Base URLs, auth, hooks and `raise_for_status` keep working. httpx lower-cases hosts, so the
-    service's name has to be lower case. Closing the httpx client leaves `client` open.
+    Base URLs, auth, hooks and `raise_for_status` work as usual. httpx lower-cases hosts, so the
+    service's name has to be lower case. Closing the httpx client does not close `client`.
     """
 
     def __init__(self, client: AsyncServiceClient) -> None:
         self._client = client
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send the request to an instance of the service its host names.
+        """Send the request to an instance of the service that its host names.
 
         Raises:
-            ServiceCallError: no instance answered; it is an `httpx.TransportError` too.
+            ServiceCallError: the call failed; it is an `httpx.TransportError`, too.
         """
-        return await self._client.call(_service_of(request), request)
+        return await self._client.call(_service_name(request), request)
 
 
 class ServiceTransport(httpx.BaseTransport):
@@ -36,13 +36,13 @@ class ServiceTransport(httpx.BaseTransport):
         self._client = client
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send the request to an instance of the service its host names.
+        """Send the request to an instance of the service that its host names.
 
         Raises:
-            ServiceCallError: no instance answered; it is an `httpx.TransportError` too.
+            ServiceCallError: the call failed; it is an `httpx.TransportError`, too.
         """
-        return self._client.call(_service_of(request), request)
+        return self._client.call(_service_name(request), request)
 
 
-def _service_of(request: httpx.Request) -> str:
+def _service_name(request: httpx.Request) -> str:
     return str(request.extensions.get("service_name") or request.url.host)

@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from microservice_client import (
-    AnswerFormatError,
     AsyncServiceClient,
     Body,
     CallStatusError,
@@ -21,6 +20,7 @@ from microservice_client import (
     Header,
     Path,
     Query,
+    ResponseFormatError,
     ServerSentEvent,
     ServiceClient,
     ServicePolicy,
@@ -221,11 +221,11 @@ async def test_dataclasses_typed_dicts_text_bytes_and_streams_are_bodies_too(
 
 @given(st.text(min_size=1).filter(lambda text: text not in {".", ".."}))
 def test_a_path_parameter_stays_one_segment(text: str) -> None:
-    from microservice_client.declarative.parameters import path_segment
+    from microservice_client.declarative.parameters import encode_path_segment
 
     if any("\ud800" <= character <= "\udfff" for character in text):
         return
-    url = httpx.URL(f"http://orders/v1/{path_segment('name', text)}/end")
+    url = httpx.URL(f"http://orders/v1/{encode_path_segment('name', text)}/end")
     assert url.raw_path.count(b"/") == 3
     assert url.path == f"/v1/{text}/end"
 
@@ -236,14 +236,14 @@ async def test_a_path_parameter_cannot_lead_elsewhere(
 ) -> None:
     with pytest.raises(InvalidValueError, match="name must be something that makes a path segment"):
         await api.put_raw(value, b"")
-    assert service.mesh.asked.total() == 0
+    assert service.mesh.request_counts.total() == 0
 
 
 async def test_error_statuses_are_raised_unless_the_response_is_asked_for(
     api: OrdersApi, service: Recorded
 ) -> None:
     service.answer = httpx.Response(404, json={})
-    with pytest.raises(CallStatusError, match="answered 404"):
+    with pytest.raises(CallStatusError, match="responded 404"):
         await api.order(7)
     assert (await api.set_labels({})).status_code == 404
 
@@ -252,21 +252,21 @@ async def test_an_answer_of_another_form_names_its_place_and_shows_nothing_of_it
     api: OrdersApi, service: Recorded
 ) -> None:
     service.answer = httpx.Response(200, json={"order_id": "secret", "shownAs": 3})
-    with pytest.raises(AnswerFormatError) as caught:
+    with pytest.raises(ResponseFormatError) as caught:
         await api.order(7)
     assert str(caught.value).startswith(
-        "orders: the answer is no Order: order_id: int parsing (and 1"
+        "orders: the response is no Order: order_id: int parsing (and 1"
     )
     assert "secret" not in str(caught.value)
     service.answer = httpx.Response(200, content=b"<html>")
-    with pytest.raises(AnswerFormatError, match="the document: json invalid"):
+    with pytest.raises(ResponseFormatError, match="the document: json invalid"):
         await api.order(7)
 
 
 async def test_nothing_is_none_where_that_is_allowed(api: OrdersApi, service: Recorded) -> None:
     service.answer = httpx.Response(204)
     assert await api.delete(7) is None
-    with pytest.raises(AnswerFormatError):
+    with pytest.raises(ResponseFormatError):
         await api.order(7)
 
 
@@ -279,7 +279,7 @@ async def test_streams_are_iterated(api: OrdersApi, service: Recorded) -> None:
     assert service.last.headers["accept"] == "application/x-ndjson"
     assert b"".join([chunk async for chunk in api.blob()]) == service.answer.content
     service.answer = httpx.Response(200, content=b'{"sku":"a"}\n')
-    with pytest.raises(AnswerFormatError):
+    with pytest.raises(ResponseFormatError):
         await anext(api.lines())
     service.answer = httpx.Response(500)
     with pytest.raises(CallStatusError):
@@ -288,7 +288,7 @@ async def test_streams_are_iterated(api: OrdersApi, service: Recorded) -> None:
 
 def test_a_class_of_plain_methods_runs_on_the_sync_client() -> None:
     recorded = Recorded()
-    recorded.mesh.answer_at(A, recorded)
+    recorded.mesh.serve_at(A, recorded)
     addresses = {"orders": [f"http://{A}"]}
     with ServiceClient.from_addresses(addresses, transport=recorded.mesh) as client:
         api = SyncOrdersApi(client)
@@ -328,7 +328,7 @@ async def test_wrong_arguments_are_a_type_error_before_anything_is_sent(
         await api.order(*args, **kwargs)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         await api.orders(["new"])  # type: ignore[call-arg]
-    assert service.mesh.asked.total() == 0
+    assert service.mesh.request_counts.total() == 0
 
 
 def test_the_declared_method_keeps_its_name_and_documentation() -> None:
@@ -368,16 +368,16 @@ async def unknown(self: object) -> "Nowhere": ...  # type: ignore[name-defined] 
         ("GET", "/{", fine, "cannot be read"),
         ("GET", "/{a.b}", fine, "names no parameter"),
         ("GET", "/{}", fine, "names no parameter"),
-        ("GET", "/{order_id}", fine, r"no parameter fills \{order_id\}"),
+        ("GET", "/{order_id}", fine, r"no parameter for \{order_id\}"),
         ("GET", "/", of_path, r"the path has no \{b\}"),
-        ("GET", "/", no_result, "say what it returns"),
+        ("GET", "/", no_result, "add a return type"),
         ("GET", "/", no_type, "the parameter 'a' has no type"),
-        ("GET", "/", star, r"\*ids says nothing"),
-        ("GET", "/", double_star, r"\*more says nothing"),
+        ("GET", "/", star, r"\*ids does not define"),
+        ("GET", "/", double_star, r"\*more does not define"),
         ("POST", "/", two_bodies, "one body, not a, b"),
         ("GET", "/", one_body, "GET has no body for a"),
         ("GET", "/", async_stream_of_lines, "write `def`, not `async def`"),
-        ("GET", "/", unreadable, "none pydantic can read"),
+        ("GET", "/", unreadable, "pydantic cannot read"),
         ("GET", "/", unreadable_query, "'a' is of a type pydantic cannot read"),
         ("GET", "/", unknown, "cannot be resolved"),
     ],
@@ -395,7 +395,7 @@ def test_a_class_needs_calls_of_one_kind_and_no_init() -> None:
     with pytest.raises(DeclarationError, match="no method with `service_call`"):
         service_client("orders")(type("Api", (), {}))
     call = service_call("GET", "/")(fine)
-    with pytest.raises(DeclarationError, match="leave out __init__"):
+    with pytest.raises(DeclarationError, match="remove __init__"):
         service_client("orders")(type("Api", (), {"m": call, "__init__": lambda self: None}))
 
     def plain(self: object) -> None: ...

@@ -157,11 +157,11 @@ async def test_a_stream_is_tried_elsewhere_only_before_its_first_byte() -> None:
         mesh.heal(A)
         mesh.fail(A, "break")
         mesh.fail(B, "break")
-        mesh.asked.clear()
+        mesh.request_counts.clear()
         with pytest.raises(ServiceCallError, match="broke off"):
             async for _ in client.events("orders", "/"):
                 pass
-        assert mesh.asked.total() == 1
+        assert mesh.request_counts.total() == 1
 
 
 async def test_leaving_a_stream_early_closes_it() -> None:

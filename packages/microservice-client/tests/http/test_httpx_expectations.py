@@ -66,7 +66,7 @@ async def test_a_redirect_may_lead_to_another_service(
 ) -> None:
     followed = await http.post("/away", content=b"kept", follow_redirects=True)
     assert followed.json()["body"] == "kept"
-    assert mesh.asked["10.0.0.2:80"] == 1
+    assert mesh.request_counts["10.0.0.2:80"] == 1
 
 
 async def test_cookies_are_kept_per_service(http: httpx.AsyncClient) -> None:

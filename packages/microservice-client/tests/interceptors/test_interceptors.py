@@ -10,8 +10,8 @@ from microservice_client import (
     ErrorMapping,
     HeaderForwarding,
     Interceptor,
+    ResendRequest,
     ResponseTransform,
-    SendAgain,
     ServicePolicy,
     TraceContextForwarding,
     UserInfoForwarding,
@@ -31,13 +31,13 @@ class Noting(Interceptor):
         self._name = name
         self._notes = notes
 
-    def before(self, request: httpx.Request) -> None:
+    def on_request(self, request: httpx.Request) -> None:
         self._notes.append(f"> {self._name}")
 
-    async def after(self, request: httpx.Request, response: httpx.Response) -> None:
+    async def on_response(self, request: httpx.Request, response: httpx.Response) -> None:
         self._notes.append(f"< {self._name}")
 
-    async def failed(self, request: httpx.Request, error: Exception) -> None:
+    async def on_error(self, request: httpx.Request, error: Exception) -> None:
         self._notes.append(f"! {self._name}")
 
 
@@ -91,7 +91,7 @@ async def test_interceptors_stand_around_all_attempts() -> None:
     ) as client:
         await client.get("orders", "/")
     assert notes == ["> once", "< once"]
-    assert mesh.asked == {A: 2}
+    assert mesh.request_counts == {A: 2}
 
 
 async def test_a_request_interceptor_may_be_a_coroutine_function() -> None:
@@ -116,7 +116,7 @@ async def test_an_interceptor_may_answer_by_itself() -> None:
     assert response.text == "cached"
     assert response.raise_for_status() is response
     assert notes == ["> outer", "< outer"]
-    assert mesh.asked.total() == 0
+    assert mesh.request_counts.total() == 0
 
 
 async def test_an_interceptor_may_replace_the_request() -> None:
@@ -138,14 +138,16 @@ class FreshToken(Interceptor):
     def __init__(self) -> None:
         self.token = 0
 
-    def before(self, request: httpx.Request) -> None:
+    def on_request(self, request: httpx.Request) -> None:
         request.headers["authorization"] = str(self.token)
 
-    async def after(self, request: httpx.Request, response: httpx.Response) -> SendAgain | None:
+    async def on_response(
+        self, request: httpx.Request, response: httpx.Response
+    ) -> ResendRequest | None:
         if response.status_code != 401:
             return None
         self.token += 1
-        return SendAgain(after_seconds=0.0001)
+        return ResendRequest(after_seconds=0.0001)
 
 
 async def test_an_interceptor_may_have_it_sent_again() -> None:
@@ -167,7 +169,7 @@ async def test_sending_again_has_an_end() -> None:
     mesh = await mesh_of(401, 401, 401, 401)
     async with client_of(mesh, FreshToken()) as client:
         assert (await client.get("orders", "/")).status_code == 401
-    assert mesh.asked == {A: 3}
+    assert mesh.request_counts == {A: 3}
 
 
 async def test_what_cannot_be_replayed_is_not_sent_again() -> None:
@@ -177,12 +179,12 @@ async def test_what_cannot_be_replayed_is_not_sent_again() -> None:
     mesh = await mesh_of(401, 200)
     async with client_of(mesh, FreshToken()) as client:
         assert (await client.post("orders", "/", content=body())).status_code == 401
-    assert mesh.asked == {A: 1}
+    assert mesh.request_counts == {A: 1}
 
 
 async def test_an_interceptor_that_fails_after_the_response_leaves_none_open() -> None:
     class Broken(Interceptor):
-        def after(self, request: httpx.Request, response: httpx.Response) -> None:
+        def on_response(self, request: httpx.Request, response: httpx.Response) -> None:
             raise ZeroDivisionError
 
     mesh = await mesh_of(200)
@@ -309,8 +311,8 @@ async def test_the_http_transports_faces_have_interceptors_too() -> None:
 def test_an_interceptor_lets_everything_pass_by_default() -> None:
     interceptor, request = Interceptor(), httpx.Request("GET", "http://orders/")
     answers: list[object | Awaitable[object]] = [
-        interceptor.before(request),
-        interceptor.after(request, httpx.Response(200)),
-        interceptor.failed(request, ValueError()),
+        interceptor.on_request(request),
+        interceptor.on_response(request, httpx.Response(200)),
+        interceptor.on_error(request, ValueError()),
     ]
     assert answers == [None, None, None]

@@ -14,7 +14,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 from microservice_client import AsyncServiceClient, NoInstanceCallError, ServicePolicy
-from microservice_client.telemetry.instance_metrics import MOST_NAMED, InstanceMetrics
+from microservice_client.telemetry.instance_metrics import MAX_NAMED_INSTANCES, InstanceMetrics
 from microservice_client.testing import FakeMesh
 from microservice_core import ServiceInstance
 
@@ -302,13 +302,13 @@ async def test_another_thread_may_look_while_services_and_instances_come(meters:
 
 def test_only_so_many_instances_are_named(meters: Any) -> None:
     counted = InstanceMetrics(meters, dict, lambda _service: {})
-    for number in range(2 * MOST_NAMED):
-        counted.attempted("orders", f"10.0.0.{number}:80", 0.1, 200)
-    counted.attempted("orders", "10.0.0.0:80", 0.1, 200)
+    for number in range(2 * MAX_NAMED_INSTANCES):
+        counted.record_attempt("orders", f"10.0.0.{number}:80", 0.1, 200)
+    counted.record_attempt("orders", "10.0.0.0:80", 0.1, 200)
     told = meters.meter.of("microservice.client.instance.duration")
     names = Counter(one["microservice.instance.id"] for one in told)
-    assert len(names) == MOST_NAMED + 1
-    assert (names["other"], names["10.0.0.0:80"]) == (MOST_NAMED, 2)
+    assert len(names) == MAX_NAMED_INSTANCES + 1
+    assert (names["other"], names["10.0.0.0:80"]) == (MAX_NAMED_INSTANCES, 2)
 
 
 async def test_the_last_calls_can_be_looked_at() -> None:

@@ -12,14 +12,14 @@ async def cancel_all_tasks() -> None:
 
     Tasks that start meanwhile are cancelled as well.
     """
-    seen: set[asyncio.Task[object]] = set()
+    present: set[asyncio.Task[object]] = set()
     cancelled: set[asyncio.Task[object]] = set()
     while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
         # A task that is cancelled before its first step never reaches its `finally`, and could not
         # clean up. So each task gets one turn of the loop first.
-        for task in seen & tasks - cancelled:
+        for task in present & tasks - cancelled:
             task.cancel()
             cancelled.add(task)
-        seen |= tasks
+        present |= tasks
         await asyncio.wait(tasks, timeout=0 if tasks - cancelled else None)
     await asyncio.gather(*cancelled, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What a configuration center is: documents, the port every provider satisfies, what more it may do."""
+"""The port to configuration centers: documents, the required methods, the optional abilities."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = (
 
 @dataclass(frozen=True, slots=True)
 class ConfigResult:
-    """One document as the configuration center has it.
+    """One document of a configuration center.
 
     Attributes:
-        md5: the provider's fingerprint of the content; equal fingerprint = no change.
-        last_modified: when it was published, if the provider knows; two results that differ in
-            nothing else are equal.
+        md5: the provider's fingerprint of the content; an equal fingerprint means no change.
+        last_modified: when the document was published, if known. Results that differ only in this
+            are equal.
         content_type: `text`, `json`, `yaml`, `toml`, `properties`, `xml` or `html`.
     """
 
@@ -42,7 +42,7 @@ class ConfigResult:
     namespace_id: str
 
     def __repr__(self) -> str:
-        # The content may hold secrets: it never shows up in a log by accident.
+        # The content may hold secrets: it must not get into a log by accident.
         return (
             f"ConfigResult(data_id={self.data_id!r}, group_name={self.group_name!r}, "
             f"namespace_id={self.namespace_id!r}, md5={self.md5!r}, "
@@ -52,7 +52,7 @@ class ConfigResult:
 
 @dataclass(frozen=True, slots=True)
 class ConfigDeleted:
-    """The document does not exist (any more)."""
+    """The document does not exist, or no longer."""
 
     data_id: str
     group_name: str
@@ -72,19 +72,19 @@ ConfigListener = Callable[[ConfigResult | ConfigDeleted], Awaitable[None] | None
 
 
 class ConfigCenter(Protocol):
-    """Where documents are kept and watched.
+    """Stores documents, and reports their changes.
 
-    Empty `group_name` and `namespace_id` mean the provider's default. It is used from one event
-    loop. Failures raise `ConfigCenterError`.
+    An empty `group_name` or `namespace_id` means the provider's default. Use one from a single
+    event loop. Failures raise `ConfigCenterError`.
     """
 
     async def get_config(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> ConfigResult:
-        """The document now.
+        """The document as it is now.
 
         Raises:
-            ConfigNotFoundError: there is none.
+            ConfigNotFoundError: there is no such document.
         """
         ...
 
@@ -93,20 +93,20 @@ class ConfigCenter(Protocol):
     ) -> Unsubscribe:
         """Call the listener once with the present state, then on each change.
 
-        A missing or deleted document is a `ConfigDeleted`. The listener may be plain or async,
-        sees the newest state, and never runs twice at once; one that raises is logged. The
-        returned callable ends the watch and may be called twice.
+        A missing or deleted document is a `ConfigDeleted`. The listener may be plain or async. It
+        receives the newest state, one call at a time; its exceptions are logged. The returned
+        function ends the watch and may be called twice.
         """
         ...
 
     async def close(self) -> None:
-        """End every watch and join what was started."""
+        """End every watch, and wait for the end of everything that was started."""
         ...
 
 
 @runtime_checkable
 class ConfigPublisher(Protocol):
-    """A configuration center that can be written to."""
+    """Optional ability of a configuration center: publish and delete documents."""
 
     async def publish_config(
         self,
@@ -121,35 +121,35 @@ class ConfigPublisher(Protocol):
         """Create or replace the document.
 
         Args:
-            content_type: guessed from the data id's ending when empty.
-            expected_md5: publish only on top of the version with this fingerprint.
+            content_type: if empty, derived from the extension of the data id.
+            expected_md5: fingerprint of the version that may be replaced; None replaces any.
 
         Raises:
-            ConfigConflictError: another version is there.
+            ConfigConflictError: the present version has another fingerprint.
         """
         ...
 
     async def delete_config(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> None:
-        """Remove the document; one that is not there is no error."""
+        """Delete the document; deleting a missing one is no error."""
         ...
 
 
 @runtime_checkable
 class ConfigHistory(Protocol):
-    """A configuration center that remembers earlier versions."""
+    """Optional ability of a configuration center: list and restore earlier versions."""
 
     async def config_versions(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> Sequence[ConfigVersion]:
-        """The versions known, newest first."""
+        """The versions of the document, newest first."""
         ...
 
     async def restore_config(
         self, data_id: str, version_id: str, group_name: str = "", namespace_id: str = ""
     ) -> None:
-        """Publish that version again.
+        """Publish an earlier version again.
 
         Raises:
             ConfigNotFoundError: there is no such version.
@@ -169,12 +169,15 @@ _CONTENT_TYPES = {
 
 
 def content_type_of(data_id: str) -> str:
-    """The content type a data id's ending stands for; `text` when it says nothing."""
+    """The content type for the extension of a data id; `text` for an unknown one or none."""
     return _CONTENT_TYPES.get(data_id.rpartition(".")[2].lower(), "text")
 
 
 def md5_of(content: str) -> str:
-    """Lower-case hex md5 of the UTF-8 bytes, as Nacos computes it; a fingerprint, no protection."""
-    import hashlib  # costs as much as the rest of this module: not at import
+    """The MD5 of the UTF-8 bytes in lower-case hexadecimal, as Nacos computes it.
+
+    A fingerprint to detect changes, not a protection against tampering.
+    """
+    import hashlib  # imported here: it takes as long as the rest of this module
 
     return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()

@@ -1,4 +1,4 @@
-"""Newest state to one listener, one call at a time: how every provider tells of a change."""
+"""Delivery of changes: every provider notifies its listeners through these classes."""
 
 from __future__ import annotations
 
@@ -19,55 +19,64 @@ StateT = TypeVar("StateT")
 KeyT = TypeVar("KeyT", bound=Hashable)
 
 
-class _Nothing:
-    """Stands for "no state yet"; None may be a state."""
+class _NoState:
+    """Marks that there is no state yet: None may be a state."""
 
 
-_NOTHING: Final = _Nothing()
+_NO_STATE: Final = _NoState()
 
 
 class Delivery(Generic[StateT]):
-    """Hands states to one listener: the newest wins, equal ones are dropped, never two at once.
+    """Notifies one listener of states: the newest wins, equal ones are dropped, one call at a time.
 
-    Belongs to one event loop. A listener that raises is logged and called again on the next
-    change.
+    Belongs to one event loop. An exception of the listener is logged, and the listener is called
+    again on the next change.
+
+    Args:
+        listener: plain or async; receives each state.
+        name: of what is watched, for log lines.
     """
 
-    __slots__ = ("_delivered", "_listener", "_name", "_pending", "_stopped", "_task")
+    __slots__ = ("_closed", "_delivered", "_listener", "_name", "_pending", "_task")
 
     def __init__(
         self, listener: Callable[[StateT], Awaitable[None] | None], *, name: str = "watch"
     ) -> None:
         self._listener = listener
         self._name = name
-        self._pending: StateT | _Nothing = _NOTHING
-        self._delivered: StateT | _Nothing = _NOTHING
+        self._pending: StateT | _NoState = _NO_STATE
+        self._delivered: StateT | _NoState = _NO_STATE
         self._task: asyncio.Task[None] | None = None
-        self._stopped = False
+        self._closed = False
 
     @property
-    def stopped(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stopped
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
-    def offer(self, state: StateT) -> None:
-        """Let the listener see this state soon, unless a newer one comes first."""
-        if self._stopped:
+    def notify(self, state: StateT) -> None:
+        """Call the listener with `state` soon, unless a newer state replaces it before.
+
+        A state that equals the last one delivered is dropped.
+        """
+        if self._closed:
             return
         self._pending = state
         if self._task is None:
+            # Not supervised: the task ends with the last pending state, and `_call` logs whatever
+            # the listener raises.
             self._task = asyncio.get_running_loop().create_task(
                 self._deliver(), name=f"deliver {self._name}"
             )
 
-    def stop(self) -> None:
-        """Start no further call of the listener; may be called twice and by the listener."""
-        self._stopped = True
-        self._pending = _NOTHING
+    def close(self) -> None:
+        """Start no further call of the listener; may be called twice, and by the listener."""
+        self._closed = True
+        self._pending = _NO_STATE
 
     async def aclose(self) -> None:
-        """Stop, cancel a call that still runs, and wait for its end."""
-        self.stop()
+        """Close, cancel a call that is still running, and wait for its end."""
+        self.close()
         task = self._task
         if task is None or task is asyncio.current_task():
             return
@@ -76,8 +85,8 @@ class Delivery(Generic[StateT]):
 
     async def _deliver(self) -> None:
         try:
-            while not isinstance(self._pending, _Nothing):
-                state, self._pending = self._pending, _NOTHING
+            while not isinstance(self._pending, _NoState):
+                state, self._pending = self._pending, _NO_STATE
                 if state != self._delivered:
                     self._delivered = state
                     await self._call(state)
@@ -86,15 +95,19 @@ class Delivery(Generic[StateT]):
 
     async def _call(self, state: StateT) -> None:
         try:
-            answer = self._listener(state)
-            if inspect.isawaitable(answer):
-                await answer
+            result = self._listener(state)
+            if inspect.isawaitable(result):
+                await result
         except Exception:
-            logger.exception("listener of %s failed; it stays subscribed", self._name)
+            logger.exception("listener of %s failed; it remains subscribed", self._name)
 
 
 class Watchers(Generic[KeyT, StateT]):
-    """The deliveries of many listeners, found by what they watch."""
+    """The deliveries to many listeners, by the key that each of them watches.
+
+    Belongs to one event loop. A provider keeps one of these, adds each listener, and calls
+    `notify` for every change that it finds.
+    """
 
     __slots__ = ("_by_key",)
 
@@ -104,12 +117,17 @@ class Watchers(Generic[KeyT, StateT]):
     def add(
         self, key: KeyT, listener: Callable[[StateT], Awaitable[None] | None]
     ) -> tuple[Delivery[StateT], Unsubscribe]:
-        """A delivery to the listener, and what ends it."""
+        """Add a listener of `key`.
+
+        Returns:
+            The delivery to this listener, to notify it of the present state, and the function that
+            removes the listener; it may be called twice.
+        """
         delivery = Delivery(listener, name=str(key))
         self._by_key.setdefault(key, []).append(delivery)
 
         def unsubscribe() -> None:
-            delivery.stop()
+            delivery.close()
             siblings = self._by_key.get(key, [])
             if delivery in siblings:
                 siblings.remove(delivery)
@@ -119,17 +137,17 @@ class Watchers(Generic[KeyT, StateT]):
         return delivery, unsubscribe
 
     def keys(self) -> list[KeyT]:
-        """What is watched now."""
+        """The keys that are watched now."""
         return list(self._by_key)
 
-    def offer(self, key: KeyT, state: StateT) -> None:
-        """Hand the state to everyone who watches `key`."""
+    def notify(self, key: KeyT, state: StateT) -> None:
+        """Notify every listener of `key`."""
         for delivery in list(self._by_key.get(key, ())):
-            delivery.offer(state)
+            delivery.notify(state)
 
     async def aclose(self) -> None:
-        """End every delivery and wait for it."""
-        everyone = [one for siblings in self._by_key.values() for one in siblings]
+        """Remove every listener and wait for the calls that are still running."""
+        deliveries = [delivery for siblings in self._by_key.values() for delivery in siblings]
         self._by_key.clear()
-        for delivery in everyone:
+        for delivery in deliveries:
             await delivery.aclose()

@@ -1,21 +1,21 @@
-"""The error tree every package of the toolkit hangs its own errors on.
+"""The root of all errors of the toolkit, and the errors that its packages share.
 
 ```
 MicroserviceError
 ├── InvalidValueError (ValueError)          an argument or setting breaks a rule
 ├── MissingDependencyError (ImportError)    an optional package is not installed
 ├── ProviderNotFoundError (LookupError)     no provider of that name is installed
-├── ProviderError                           a provider could not do what was asked
+├── ProviderError                           an operation of a provider failed
 │   ├── ConfigCenterError
 │   │   ├── ConfigNotFoundError
-│   │   ├── ConfigConflictError             a compare-and-set was lost
+│   │   ├── ConfigConflictError             the document has changed meanwhile
 │   │   ├── ConfigCenterAccessDeniedError
 │   │   └── ConfigCenterUnavailableError
 │   └── ServiceRegistryError
 │       ├── InstanceNotFoundError
 │       ├── ServiceRegistryAccessDeniedError
 │       └── ServiceRegistryUnavailableError
-└── NoInstanceAvailableError                nobody can answer for a service now
+└── NoInstanceAvailableError                no instance of a service can take a call
 ```
 
 Every message ends with what to do.
@@ -23,7 +23,7 @@ Every message ends with what to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,16 +48,16 @@ __all__ = (
 
 
 class MicroserviceError(Exception):
-    """Root of every error the toolkit raises on purpose."""
+    """Root of every error that the toolkit raises."""
 
 
 class InvalidValueError(MicroserviceError, ValueError):
-    """An argument or setting breaks a rule; nothing was changed.
+    """An argument or setting breaks a rule; nothing has changed.
 
     Attributes:
-        field: the argument's or setting's name.
-        value: what was given.
-        rule: what would have been accepted.
+        field: name of the argument or setting.
+        value: the value that was refused.
+        rule: what the value must be.
     """
 
     def __init__(self, field: str, value: object, rule: str) -> None:
@@ -74,7 +74,8 @@ class MissingDependencyError(MicroserviceError, ImportError):
     """An optional package is needed and not installed.
 
     Attributes:
-        install: the requirement to hand to pip, e.g. `microservice-kit[yaml]`.
+        what: the feature that needs it.
+        install: the requirement to install with pip, e.g. `microservice-kit[yaml]`.
     """
 
     def __init__(self, what: str, install: str) -> None:
@@ -86,28 +87,31 @@ class MissingDependencyError(MicroserviceError, ImportError):
         return type(self), (self.what, self.install)
 
 
+# The toolkit's own providers, by port and name: what to install for each.
+_REQUIREMENTS = {
+    ("config_center", "nacos"): "microservice-nacos",
+    ("service_registry", "nacos"): "microservice-nacos",
+    ("service_registry", "lite"): "lite-registry[provider]",
+}
+
+
 class ProviderNotFoundError(MicroserviceError, LookupError):
     """No installed package offers a provider of that name.
 
     Attributes:
         port: `config_center` or `service_registry`.
-        name: the name asked for.
-        installed: the names that would have worked.
+        name: the name that was requested.
+        installed: the names of the installed providers of this port.
     """
 
-    KNOWN: ClassVar[dict[str, str]] = {
-        "nacos": "microservice-nacos",
-        "lite": "lite-registry[provider]",
-    }
-
     def __init__(self, port: str, name: str, installed: Sequence[str]) -> None:
-        there = ", ".join(sorted(installed)) or "none"
-        known = self.KNOWN.get(name)
-        if known is None or (port, name) == ("config_center", "lite"):
+        names = ", ".join(sorted(installed)) or "none"
+        requirement = _REQUIREMENTS.get((port, name))
+        if requirement is None:
             advice = "use one of these or install the package that offers it"
         else:
-            advice = f'pip install "{known}"'
-        super().__init__(f"no {port} provider named {name!r} (installed: {there}); {advice}")
+            advice = f'pip install "{requirement}"'
+        super().__init__(f"no {port} provider named {name!r} (installed: {names}); {advice}")
         self.port = port
         self.name = name
         self.installed = tuple(sorted(installed))
@@ -117,13 +121,13 @@ class ProviderNotFoundError(MicroserviceError, LookupError):
 
 
 class ProviderError(MicroserviceError):
-    """A provider could not do what was asked.
+    """An operation of a provider failed.
 
     Attributes:
-        provider: the provider's name, e.g. `nacos`.
-        operation: what was asked of it, e.g. `get_config`.
-        target: of what, e.g. a data id or a service name.
-        retryable: whether the same call may succeed later without any change.
+        provider: name of the provider, e.g. `nacos`.
+        operation: the operation that failed, e.g. `get_config`.
+        target: what it was applied to, e.g. a data id or a service name.
+        retryable: whether the same operation may succeed later without any change.
     """
 
     def __init__(
@@ -142,73 +146,76 @@ class ProviderError(MicroserviceError):
         self.retryable = retryable
 
     def __reduce__(self) -> tuple[object, ...]:
-        kept = {
+        attributes = {
             "provider": self.provider,
             "operation": self.operation,
             "target": self.target,
             "retryable": self.retryable,
         }
-        return _rebuild, (type(self), self.args[0], kept)
+        return _restore_error, (type(self), self.args[0], attributes)
 
     def __str__(self) -> str:
         subject = f" {self.target!r}" if self.target else ""
         return f"{self.provider} {self.operation}{subject}: {self.args[0]}"
 
 
-def _rebuild(kind: type[ProviderError], message: str, kept: dict[str, object]) -> ProviderError:
+def _restore_error(
+    kind: type[ProviderError], message: str, attributes: dict[str, object]
+) -> ProviderError:
+    """Unpickle an error without its constructor, whose signature a subclass may change."""
     error = kind.__new__(kind, message)
-    error.__dict__.update(kept)
+    error.__dict__.update(attributes)
     return error
 
 
 class ConfigCenterError(ProviderError):
-    """A configuration center could not do what was asked."""
+    """An operation of a configuration center failed."""
 
 
 class ConfigNotFoundError(ConfigCenterError):
-    """The document does not exist; publish it or check data id, group and namespace."""
+    """The document does not exist; publish it, or check data id, group and namespace."""
 
 
 class ConfigConflictError(ConfigCenterError):
-    """The document changed since it was read; read it again and publish on top of that."""
+    """The document has changed since it was read; read it again, then publish."""
 
 
 class ConfigCenterAccessDeniedError(ConfigCenterError):
-    """Credentials are missing, wrong or not allowed to do this."""
+    """The credentials are missing, wrong, or lack the permission for this operation."""
 
 
 class ConfigCenterUnavailableError(ConfigCenterError):
-    """The configuration center did not answer, or not in time."""
+    """The configuration center did not respond, or not in time."""
 
 
 class ServiceRegistryError(ProviderError):
-    """A service registry could not do what was asked."""
+    """An operation of a service registry failed."""
 
 
 class InstanceNotFoundError(ServiceRegistryError):
-    """The registry does not know the instance (any more); register it."""
+    """The instance is not registered, or no longer; register it."""
 
 
 class ServiceRegistryAccessDeniedError(ServiceRegistryError):
-    """Credentials are missing, wrong or not allowed to do this."""
+    """The credentials are missing, wrong, or lack the permission for this operation."""
 
 
 class ServiceRegistryUnavailableError(ServiceRegistryError):
-    """The service registry did not answer, or not in time."""
+    """The service registry did not respond, or not in time."""
 
 
 class NoInstanceAvailableError(MicroserviceError):
-    """Nobody can answer for the service now.
+    """No instance of a service can take a call now.
 
     Attributes:
-        service_name: the service that was asked for.
-        reason: why there is nobody, e.g. "none is registered".
+        service_name: name of the service.
+        reason: why there is none, e.g. "no instances registered".
     """
 
     def __init__(self, service_name: str, reason: str) -> None:
         super().__init__(
             f"no instance of {service_name!r} is available: {reason}; "
-            "start one, or check the service name, its health and the filters in force"
+            "start one, or check the service name, the health of its instances and the filters"
         )
         self.service_name = service_name
         self.reason = reason

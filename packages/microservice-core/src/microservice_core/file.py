@@ -1,4 +1,4 @@
-"""A folder of documents as a configuration center: for one machine, a mounted ConfigMap, a demo."""
+"""A folder of files as a configuration center: for one machine, a mounted ConfigMap, a demo."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ._supervision import TaskSupervisor
 from .config import ConfigDeleted, ConfigListener, ConfigResult, content_type_of, md5_of
 from .delivery import Delivery, Watchers
 from .errors import (
@@ -28,34 +29,40 @@ logger = logging.getLogger(__name__)
 
 DocumentKey = tuple[str, str, str]
 State = ConfigResult | ConfigDeleted
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int]  # inode, time of the last change in nanoseconds, size
 
-DEFAULT_GROUP = "DEFAULT_GROUP"
-MAX_BYTES = 10 * 1024 * 1024
+_DEFAULT_GROUP = "DEFAULT_GROUP"
+_MAX_BYTES = 10 * 1024 * 1024
+_POLL = "poll"
 _NAME = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]*")
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What the last looks at a watched file found."""
+class _WatchedFile:
+    """What polling has found out about a watched file.
 
-    believed: Stamp | None
-    suspected: Stamp | None
+    Attributes:
+        confirmed: the stamp of the state that the listeners have; None if the file was missing.
+        unconfirmed: another stamp, found by the last poll.
+    """
+
+    confirmed: Stamp | None
+    unconfirmed: Stamp | None
 
 
 class FileConfigCenter:
-    """Documents are files of a folder; a changed file reaches its watchers within two looks.
+    """Documents are files in a folder; listeners are notified of a change within two polls.
 
     `app.yaml` of the default group is `folder/app.yaml`, of a group `folder/GROUP/app.yaml`, of a
-    namespace `folder/NAMESPACE/GROUP/app.yaml` (`DEFAULT_GROUP` when none is named).
+    namespace `folder/NAMESPACE/GROUP/app.yaml` (with `DEFAULT_GROUP` if no group is named).
 
-    A file that was replaced (written elsewhere, then renamed) is believed at once. One that is
-    written in place, or is gone, is believed when the next look finds the same, so that no
-    listener sees half of a save.
+    A file that was replaced (written elsewhere, then renamed) takes effect at once. A file that was
+    written in place, or deleted, takes effect when the next poll finds the same, so that no
+    listener receives a file that is only half written.
 
     Args:
-        folder: where the documents lie; it may come into being later.
-        poll_seconds: time between two looks at the watched files.
+        folder: of the documents; it need not exist yet.
+        poll_seconds: time between two polls of the watched files.
         sleep: waits that many seconds.
     """
 
@@ -72,13 +79,13 @@ class FileConfigCenter:
         self._poll_seconds = poll_seconds
         self._sleep = sleep
         self._watchers: Watchers[DocumentKey, State] = Watchers()
-        self._seen: dict[DocumentKey, _Seen] = {}
-        self._poller: asyncio.Task[None] | None = None
+        self._files: dict[DocumentKey, _WatchedFile] = {}
+        self._tasks = TaskSupervisor(f"files of {folder}", sleep=sleep)
 
     async def get_config(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> ConfigResult:
-        """The document as the file says now.
+        """The present content of the file.
 
         Raises:
             ConfigNotFoundError: there is no such file.
@@ -109,52 +116,51 @@ class FileConfigCenter:
         delivery: Delivery[State]
         delivery, unsubscribe = self._watchers.add(key, listener)
         stamp = _stamp(self._path(key))
-        state = self._read_or_keep(key)
+        state = self._try_read(key)
         if state is not None:
-            delivery.offer(state)
-        self._seen.setdefault(key, _Seen(stamp if state else None, None))
-        if self._poller is None:
-            self._poller = asyncio.get_running_loop().create_task(self._poll())
+            delivery.notify(state)
+        self._files.setdefault(key, _WatchedFile(stamp if state else None, None))
+        if _POLL not in self._tasks.running:
+            self._tasks.start(_POLL, self._poll)
         return unsubscribe
 
     async def close(self) -> None:
-        """End every watch and the poller."""
-        poller, self._poller = self._poller, None
-        if poller is not None:
-            poller.cancel()
-            await asyncio.wait([poller])
+        """End every watch and the polling."""
+        await self._tasks.stop(_POLL)
         await self._watchers.aclose()
-        self._seen.clear()
+        self._files.clear()
 
     async def _poll(self) -> None:
         while True:
             await self._sleep(self._poll_seconds)
             watched = self._watchers.keys()
-            self._seen = {key: self._seen[key] for key in watched}
+            self._files = {key: self._files[key] for key in watched}
             for key in watched:
-                self._look(key, self._seen[key])
+                self._poll_file(key, self._files[key])
 
-    def _look(self, key: DocumentKey, seen: _Seen) -> None:
+    def _poll_file(self, key: DocumentKey, file: _WatchedFile) -> None:
         stamp = _stamp(self._path(key))
-        if stamp == seen.believed:
-            seen.suspected = stamp
+        if stamp == file.confirmed:
+            file.unconfirmed = stamp
             return
-        replaced = stamp and seen.believed and stamp[0] != seen.believed[0]
-        if not replaced and stamp != seen.suspected:
-            seen.suspected = stamp
+        # Another inode: the file was written completely before it was renamed to this name.
+        replaced = stamp and file.confirmed and stamp[0] != file.confirmed[0]
+        if not replaced and stamp != file.unconfirmed:
+            file.unconfirmed = stamp
             return
-        state = self._read_or_keep(key)
+        state = self._try_read(key)
         if _stamp(self._path(key)) != stamp:
-            return  # written to while it was read
-        seen.believed = stamp
+            return  # it was written to while it was read
+        file.confirmed = stamp
         if state is not None:
-            self._watchers.offer(key, state)
+            self._watchers.notify(key, state)
 
-    def _read_or_keep(self, key: DocumentKey) -> State | None:
+    def _try_read(self, key: DocumentKey) -> State | None:
+        """The present state; None, and a log line, if the file cannot be read."""
         try:
             return self._read(key)
         except ConfigCenterError as error:
-            logger.warning("%s; the last good version stays in force", error)
+            logger.warning("%s; keeping the last valid version", error)
             return None
 
     def _read(self, key: DocumentKey) -> State:
@@ -167,7 +173,7 @@ class FileConfigCenter:
             return ConfigDeleted(data_id, group_name, namespace_id)
         except OSError as error:
             raise ConfigCenterUnavailableError(
-                f"{path} cannot be read ({error.strerror}); check its kind and permissions",
+                f"{path} cannot be read ({error.strerror}); check its type and permissions",
                 provider="file",
                 operation="get_config",
                 target=data_id,
@@ -188,14 +194,14 @@ class FileConfigCenter:
         namespace_id, group_name, data_id = key
         for field, name in (("namespace_id", namespace_id), ("group_name", group_name)):
             if name:
-                _check_name(field, name)
-        _check_name("data_id", data_id)
+                _validate_name(field, name)
+        _validate_name("data_id", data_id)
         if namespace_id:
-            return self._folder / namespace_id / (group_name or DEFAULT_GROUP) / data_id
+            return self._folder / namespace_id / (group_name or _DEFAULT_GROUP) / data_id
         return self._folder / group_name / data_id if group_name else self._folder / data_id
 
 
-def _check_name(field: str, name: str) -> None:
+def _validate_name(field: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         rule = "letters, digits and _ - : . and no leading dot"
         raise InvalidValueError(field, name, rule)
@@ -203,14 +209,14 @@ def _check_name(field: str, name: str) -> None:
 
 def _stamp(path: Path) -> Stamp | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _decode(raw: bytes, path: Path, data_id: str) -> str:
-    if len(raw) > MAX_BYTES:
+    if len(raw) > _MAX_BYTES:
         problem = f"{path} is larger than 10 MiB; split it"
     else:
         try:

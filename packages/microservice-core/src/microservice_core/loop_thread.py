@@ -1,4 +1,4 @@
-"""A private event loop in a thread of its own: the sync faces of async things run on one."""
+"""A private event loop in its own thread, on which the sync classes run their async core."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Self, TypeVar
 
+from ._loop_wind_up import cancel_all_tasks
 from .errors import MicroserviceError
 
 __all__ = ("LoopThread", "LoopThreadError")
@@ -18,24 +19,27 @@ ResultT = TypeVar("ResultT")
 
 
 class LoopThreadError(MicroserviceError, RuntimeError):
-    """The private loop cannot serve this caller."""
+    """The private loop cannot run this call: closed, not started, forked, or its own thread."""
 
 
 class LoopThread:
-    """Runs coroutines for callers that have no loop; `with LoopThread() as loop: loop.run(...)`.
+    """Runs coroutines for sync callers: `with LoopThread() as loop: loop.run(...)`.
 
-    The thread is a daemon, so that a program which forgets to close it still ends.
+    The thread is a daemon, so that a program that does not close it can still exit.
+
+    Args:
+        name: of the thread.
     """
 
     def __init__(self, *, name: str = "microservice-loop") -> None:
         self._name = name
-        self._lock = threading.RLock()  # a signal handler may close in the midst of a call
+        self._lock = threading.RLock()  # re-entrant: a signal handler may close during a call
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
 
     def start(self) -> None:
-        """Start the thread; starting it twice is fine."""
+        """Start the thread; does nothing if it is running."""
         if self._loop is not None:
             return
         with self._lock:
@@ -43,7 +47,7 @@ class LoopThread:
                 self._pid = os.getpid()
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
-                    target=self._serve, args=(self._loop,), name=self._name, daemon=True
+                    target=self._run_loop, args=(self._loop,), name=self._name, daemon=True
                 )
                 self._thread.start()
 
@@ -57,10 +61,13 @@ class LoopThread:
     ) -> ResultT:
         """Run the coroutine on the private loop and wait for its result.
 
+        Args:
+            within_seconds: longest wait; None waits without limit.
+
         Raises:
-            LoopThreadError: closed (before or while it waits), never started, used after a fork,
-                or called from the private loop itself (it would wait for itself).
-            TimeoutError: not done within the time; the coroutine is cancelled.
+            LoopThreadError: closed (before or during the wait), never started, used after a fork,
+                or called on the private loop itself, which would wait for itself.
+            TimeoutError: the time is over; the coroutine is cancelled.
         """
         future = self._submit(coroutine)
         try:
@@ -68,15 +75,17 @@ class LoopThread:
         except CancelledError as error:
             if self.running:
                 raise
-            raise LoopThreadError("this sync client was closed while a call was on") from error
+            raise LoopThreadError("this sync client was closed during a call") from error
         except BaseException:
             future.cancel()
             raise
 
     def close(self) -> None:
-        """Cancel what still runs, stop the loop, join the thread; closing twice is fine."""
+        """Cancel what is running, stop the loop, join the thread; closing twice is fine."""
         if self._pid != os.getpid():
-            self._lock = threading.RLock()  # a thread that did not come along may have held it
+            # In a forked child the thread does not exist. The lock may be held by a thread of the
+            # parent that does not exist either, and would then never be released.
+            self._lock = threading.RLock()
             self._loop = self._thread = None
             return
         with self._lock:
@@ -100,19 +109,20 @@ class LoopThread:
 
     def _submit(self, coroutine: Coroutine[object, object, ResultT]) -> Future[ResultT]:
         try:
-            self._refuse_other_processes()
+            self._raise_after_fork()
             with self._lock:
-                # Under the lock it is in the loop's queue before the stop, so it always ends.
-                return asyncio.run_coroutine_threadsafe(coroutine, self._usable_loop())
+                # `close` stops the loop under the same lock. So the coroutine is in the queue of
+                # the loop before the stop is, and is cancelled with all others: it always ends.
+                return asyncio.run_coroutine_threadsafe(coroutine, self._require_loop())
         except LoopThreadError:
             coroutine.close()
             raise
 
-    def _refuse_other_processes(self) -> None:
+    def _raise_after_fork(self) -> None:
         if self._loop is not None and self._pid != os.getpid():
             raise LoopThreadError("this sync client was opened before a fork; open one per process")
 
-    def _usable_loop(self) -> asyncio.AbstractEventLoop:
+    def _require_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             raise LoopThreadError("this sync client is not open; use it in a `with` block")
         if threading.current_thread() is self._thread:
@@ -121,25 +131,12 @@ class LoopThread:
             )
         return self._loop
 
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
-            loop.run_until_complete(_cancel_all())
+            loop.run_until_complete(cancel_all_tasks())
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
             loop.close()
-
-
-async def _cancel_all() -> None:
-    known: set[asyncio.Task[object]] = set()
-    told: set[asyncio.Task[object]] = set()
-    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-        # One that has not begun could not clean up, so each has a turn before it is told.
-        for task in known & tasks - told:
-            task.cancel()
-            told.add(task)
-        known |= tasks
-        await asyncio.wait(tasks, timeout=0 if tasks - told else None)
-    await asyncio.gather(*told, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Providers that live in this process: for tests, demos and single-process applications."""
+"""Providers in this process: for tests, demos and single-process applications."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ._supervision import TaskSupervisor
 from .config import (
     ConfigDeleted,
     ConfigListener,
@@ -39,7 +40,8 @@ ServiceKey = tuple[str, str, str]
 DocumentKey = tuple[str, str, str]
 Instances = tuple[ServiceInstance, ...]
 
-VERSIONS_KEPT = 100
+_MAX_VERSIONS = 100
+_SWEEP = "sweep"
 
 
 @dataclass(slots=True)
@@ -49,9 +51,9 @@ class _Lease:
 
 
 class InMemoryServiceRegistry:
-    """A registry for one process; leases of ephemeral instances expire by the given clock.
+    """A registry for one process; the leases of ephemeral instances expire by the given clock.
 
-    It renews nothing by itself: call `renew` within `ttl_seconds`, or the instance is gone.
+    It does not renew leases by itself: call `renew` within `ttl_seconds`, or the instance expires.
 
     Args:
         ttl_seconds: how long a lease lasts without a renewal.
@@ -73,33 +75,34 @@ class InMemoryServiceRegistry:
         self._sleep = sleep
         self._services: dict[ServiceKey, dict[str, _Lease]] = {}
         self._watchers: Watchers[tuple[ServiceKey, InstanceQuery], Instances] = Watchers()
-        self._sweeper: asyncio.Task[None] | None = None
+        self._lease_added = asyncio.Event()
+        self._tasks = TaskSupervisor("in-memory registry", sleep=sleep)
 
     async def register(self, instance: ServiceInstance) -> None:
-        """Announce the instance; registering it again replaces it and starts its lease anew."""
+        """Register the instance; registering it again replaces it and starts a new lease."""
         key = _service_key(instance)
         lease = _Lease(instance, self._expiry(instance))
         self._services.setdefault(key, {})[instance.instance_id] = lease
-        self._announce(key)
-        self._start_sweeping()
+        self._notify_watchers(key)
+        self._ensure_sweeping()
 
     async def deregister(self, instance: ServiceInstance) -> None:
-        """Take the instance out; one that is not there is no error."""
+        """Remove the instance; removing a missing one is no error."""
         key = _service_key(instance)
         if instance.instance_id in self._services.get(key, {}):
             self._drop(key, [instance.instance_id])
 
     async def renew(self, instance: ServiceInstance) -> None:
-        """Start the lease anew.
+        """Start a new lease for the instance.
 
         Raises:
-            InstanceNotFoundError: it never was registered, or its lease expired.
+            InstanceNotFoundError: it was never registered, or its lease has expired.
         """
         self._expire()
         lease = self._services.get(_service_key(instance), {}).get(instance.instance_id)
         if lease is None:
             raise InstanceNotFoundError(
-                "the instance is not registered (any more); register it again",
+                "the instance is not registered, or its lease has expired; register it again",
                 provider="memory",
                 operation="renew",
                 target=f"{instance.service_name} {instance.instance_id}",
@@ -109,7 +112,7 @@ class InMemoryServiceRegistry:
     async def get_instances(
         self, service_name: str, query: InstanceQuery = ANY_INSTANCE
     ) -> Sequence[ServiceInstance]:
-        """The instances now, sorted by id."""
+        """The present instances, sorted by id."""
         self._expire()
         return self._matching((query.namespace_id, query.group_name, service_name), query)
 
@@ -123,11 +126,11 @@ class InMemoryServiceRegistry:
         self._expire()
         key = (query.namespace_id, query.group_name, service_name)
         delivery, unsubscribe = self._watchers.add((key, query), listener)
-        delivery.offer(self._matching(key, query))
+        delivery.notify(self._matching(key, query))
         return unsubscribe
 
     async def list_services(self, *, group_name: str = "", namespace_id: str = "") -> Sequence[str]:
-        """The names of all services of a group that have an instance, sorted."""
+        """The names of all services of a group that have instances, sorted."""
         self._expire()
         return sorted(
             name
@@ -136,11 +139,8 @@ class InMemoryServiceRegistry:
         )
 
     async def close(self) -> None:
-        """Forget every instance, end every watch."""
-        sweeper, self._sweeper = self._sweeper, None
-        if sweeper is not None:
-            sweeper.cancel()
-            await asyncio.wait([sweeper])
+        """Remove every instance and end every watch."""
+        await self._tasks.stop(_SWEEP)
         self._services.clear()
         await self._watchers.aclose()
 
@@ -155,17 +155,17 @@ class InMemoryServiceRegistry:
             if query.matches(leases[instance_id].instance)
         )
 
-    def _announce(self, changed: ServiceKey) -> None:
+    def _notify_watchers(self, changed: ServiceKey) -> None:
         for key, query in self._watchers.keys():  # noqa: SIM118 - not a mapping
             if key == changed:
-                self._watchers.offer((key, query), self._matching(key, query))
+                self._watchers.notify((key, query), self._matching(key, query))
 
     def _expire(self) -> None:
         now = self._clock()
         for key, leases in list(self._services.items()):
-            lapsed = [name for name, lease in leases.items() if _is_lapsed(lease, now)]
-            if lapsed:
-                self._drop(key, lapsed)
+            expired = [name for name, lease in leases.items() if _has_expired(lease, now)]
+            if expired:
+                self._drop(key, expired)
 
     def _drop(self, key: ServiceKey, instance_ids: list[str]) -> None:
         leases = self._services[key]
@@ -173,29 +173,36 @@ class InMemoryServiceRegistry:
             del leases[instance_id]
         if not leases:
             del self._services[key]
-        self._announce(key)
+        self._notify_watchers(key)
 
     def _next_expiry(self) -> float | None:
         leases = (lease for leases in self._services.values() for lease in leases.values())
-        return min((e.expires_at for e in leases if e.expires_at is not None), default=None)
+        return min(
+            (lease.expires_at for lease in leases if lease.expires_at is not None), default=None
+        )
 
-    def _start_sweeping(self) -> None:
-        # One task only while there is a lease that can lapse; watchers learn of it in time.
-        if self._sweeper is None and self._next_expiry() is not None:
-            self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+    def _ensure_sweeping(self) -> None:
+        self._lease_added.set()
+        if _SWEEP not in self._tasks.running and self._next_expiry() is not None:
+            self._tasks.start(_SWEEP, self._sweep)
 
     async def _sweep(self) -> None:
-        while (expires_at := self._next_expiry()) is not None:
-            await self._sleep(max(0.0, expires_at - self._clock()))
-            self._expire()
-        self._sweeper = None
+        """Remove leases when they expire, so that watchers are notified without any other call."""
+        while True:
+            expires_at = self._next_expiry()
+            if expires_at is None:
+                self._lease_added.clear()
+                await self._lease_added.wait()
+            else:
+                await self._sleep(max(0.0, expires_at - self._clock()))
+                self._expire()
 
 
 def _service_key(instance: ServiceInstance) -> ServiceKey:
     return instance.namespace_id, instance.group_name, instance.service_name
 
 
-def _is_lapsed(lease: _Lease, now: float) -> bool:
+def _has_expired(lease: _Lease, now: float) -> bool:
     return lease.expires_at is not None and lease.expires_at <= now
 
 
@@ -203,8 +210,8 @@ class InMemoryConfigCenter:
     """A configuration center for one process, with publishing, compare-and-set and history.
 
     Args:
-        documents: first contents by data id, in the default group.
-        now: the time stamped on what is published.
+        documents: the first documents: contents by data id, in the default group.
+        now: the time of publication for what is published.
     """
 
     def __init__(
@@ -214,7 +221,7 @@ class InMemoryConfigCenter:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
-        self._present: dict[DocumentKey, ConfigResult] = {}
+        self._documents: dict[DocumentKey, ConfigResult] = {}
         self._versions: dict[DocumentKey, dict[str, ConfigResult]] = {}
         self._published = 0
         self._watchers: Watchers[DocumentKey, ConfigResult | ConfigDeleted] = Watchers()
@@ -224,14 +231,14 @@ class InMemoryConfigCenter:
     async def get_config(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> ConfigResult:
-        """The document now.
+        """The document as it is now.
 
         Raises:
-            ConfigNotFoundError: there is none.
+            ConfigNotFoundError: there is no such document.
         """
         state = self._state((namespace_id, group_name, data_id))
         if isinstance(state, ConfigDeleted):
-            raise _not_found("get_config", data_id)
+            raise _not_found_error("get_config", data_id)
         return state
 
     def watch_config(
@@ -241,7 +248,7 @@ class InMemoryConfigCenter:
         key = (namespace_id, group_name, data_id)
         delivery: Delivery[ConfigResult | ConfigDeleted]
         delivery, unsubscribe = self._watchers.add(key, listener)
-        delivery.offer(self._state(key))
+        delivery.notify(self._state(key))
         return unsubscribe
 
     async def publish_config(
@@ -257,27 +264,27 @@ class InMemoryConfigCenter:
         """Create or replace the document.
 
         Raises:
-            ConfigConflictError: another version than `expected_md5` is there.
+            ConfigConflictError: the present version does not have the fingerprint `expected_md5`.
         """
         key = (namespace_id, group_name, data_id)
-        present = self._present.get(key)
+        present = self._documents.get(key)
         if expected_md5 is not None and (present.md5 if present else "") != expected_md5:
             raise ConfigConflictError(
-                "the document changed since it was read; read it again and publish on top",
+                "the document has changed since it was read; read it again, then publish",
                 provider="memory",
                 operation="publish_config",
                 target=data_id,
             )
         self._store(key, content, content_type or content_type_of(data_id))
-        self._watchers.offer(key, self._present[key])
+        self._watchers.notify(key, self._documents[key])
 
     async def delete_config(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> None:
-        """Remove the document; its versions stay known."""
+        """Delete the document; its versions can still be restored."""
         key = (namespace_id, group_name, data_id)
-        self._present.pop(key, None)
-        self._watchers.offer(key, self._state(key))
+        self._documents.pop(key, None)
+        self._watchers.notify(key, self._state(key))
 
     async def config_versions(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
@@ -285,33 +292,33 @@ class InMemoryConfigCenter:
         """The last 100 versions, newest first."""
         key = (namespace_id, group_name, data_id)
         return [
-            ConfigVersion(version_id, kept.md5, kept.last_modified)
-            for version_id, kept in reversed(self._versions.get(key, {}).items())
+            ConfigVersion(version_id, result.md5, result.last_modified)
+            for version_id, result in reversed(self._versions.get(key, {}).items())
         ]
 
     async def restore_config(
         self, data_id: str, version_id: str, group_name: str = "", namespace_id: str = ""
     ) -> None:
-        """Publish that version again.
+        """Publish an earlier version again.
 
         Raises:
             ConfigNotFoundError: there is no such version.
         """
         key = (namespace_id, group_name, data_id)
-        kept = self._versions.get(key, {}).get(version_id)
-        if kept is None:
-            raise _not_found("restore_config", f"{data_id} version {version_id}")
+        version = self._versions.get(key, {}).get(version_id)
+        if version is None:
+            raise _not_found_error("restore_config", f"{data_id} version {version_id}")
         await self.publish_config(
-            data_id, kept.content, group_name, namespace_id, content_type=kept.content_type
+            data_id, version.content, group_name, namespace_id, content_type=version.content_type
         )
 
     async def close(self) -> None:
-        """End every watch; the documents stay."""
+        """End every watch; the documents remain."""
         await self._watchers.aclose()
 
     def _state(self, key: DocumentKey) -> ConfigResult | ConfigDeleted:
         namespace_id, group_name, data_id = key
-        return self._present.get(key) or ConfigDeleted(data_id, group_name, namespace_id)
+        return self._documents.get(key) or ConfigDeleted(data_id, group_name, namespace_id)
 
     def _store(self, key: DocumentKey, content: str, content_type: str) -> None:
         namespace_id, group_name, data_id = key
@@ -324,15 +331,15 @@ class InMemoryConfigCenter:
             group_name=group_name,
             namespace_id=namespace_id,
         )
-        self._present[key] = result
+        self._documents[key] = result
         self._published += 1
         versions = self._versions.setdefault(key, {})
         versions[str(self._published)] = result
-        while len(versions) > VERSIONS_KEPT:
+        while len(versions) > _MAX_VERSIONS:
             del versions[next(iter(versions))]
 
 
-def _not_found(operation: str, target: str) -> ConfigNotFoundError:
+def _not_found_error(operation: str, target: str) -> ConfigNotFoundError:
     return ConfigNotFoundError(
         "there is no such document; publish it, or check data id, group and namespace",
         provider="memory",

@@ -1,4 +1,4 @@
-"""Read-only labels that can be hashed over, pickled and handed out without a copy."""
+"""Read-only labels of an instance, which can be pickled and shared without a copy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ("Metadata",)
 
 
 class Metadata(dict[str, str]):
-    """A `dict` of labels that refuses to change; reads cost what a dict's cost."""
+    """A `dict` of labels that cannot be changed; reading it costs no more than reading a dict."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Finding a provider by name among the installed packages, and opening it."""
+"""Finds a provider by name among the installed packages, and opens it."""
 
 from __future__ import annotations
 
@@ -28,34 +28,37 @@ ConfigCenterProvider = Callable[[Settings], AbstractAsyncContextManager[ConfigCe
 ServiceRegistryProvider = Callable[[Settings], AbstractAsyncContextManager[ServiceRegistry]]
 Port = Literal["config_center", "service_registry"]
 
-NO_SETTINGS: Settings = MappingProxyType({})
+_NO_SETTINGS: Settings = MappingProxyType({})
 
 
 @cache
-def _installed(port: str) -> dict[str, EntryPoint]:
+def _installed_providers(port: str) -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=f"microservice.{port}")}
 
 
 def find_provider(port: Port, name: str) -> EntryPoint:
-    """The entry point of group `microservice.{port}` with that name.
+    """The entry point `name` of the group `microservice.{port}`.
 
     Raises:
-        ProviderNotFoundError: no installed package declares it; the error lists those that are.
+        ProviderNotFoundError: no installed package declares it; the error lists the installed ones.
     """
-    found = _installed(port).get(name)
-    if found is None:
-        _installed.cache_clear()  # something may have been installed since
-        found = _installed(port).get(name)
-    if found is None:
-        raise ProviderNotFoundError(port, name, sorted(_installed(port)))
-    return found
+    provider = _installed_providers(port).get(name)
+    if provider is None:
+        _installed_providers.cache_clear()  # one may have been installed meanwhile
+        provider = _installed_providers(port).get(name)
+    if provider is None:
+        raise ProviderNotFoundError(port, name, sorted(_installed_providers(port)))
+    return provider
 
 
 @asynccontextmanager
 async def open_service_registry(
-    name: str, settings: Settings = NO_SETTINGS
+    name: str, settings: Settings = _NO_SETTINGS
 ) -> AsyncIterator[ServiceRegistry]:
-    """Open the registry provider of that name; leaving the block closes it.
+    """Open the registry provider `name`; leaving the block closes it.
+
+    Args:
+        settings: for the provider, which validates them.
 
     Raises:
         ProviderNotFoundError: no such provider is installed.
@@ -69,9 +72,12 @@ async def open_service_registry(
 
 @asynccontextmanager
 async def open_config_center(
-    name: str, settings: Settings = NO_SETTINGS
+    name: str, settings: Settings = _NO_SETTINGS
 ) -> AsyncIterator[ConfigCenter]:
-    """Open the configuration center provider of that name; leaving the block closes it.
+    """Open the configuration center provider `name`; leaving the block closes it.
+
+    Args:
+        settings: for the provider, which validates them.
 
     Raises:
         ProviderNotFoundError: no such provider is installed.
@@ -83,13 +89,20 @@ async def open_config_center(
         yield center
 
 
-def refuse_unknown_settings(provider: str, settings: Settings, known: tuple[str, ...]) -> None:
-    """For providers: a misspelt setting is an error, never ignored.
+def refuse_unknown_settings(provider: str, settings: Settings, names: tuple[str, ...]) -> None:
+    """Check the names of a provider's settings, so that a misspelt one is not ignored.
+
+    Every provider calls this before it reads its settings.
+
+    Args:
+        provider: name of the provider, for the message.
+        settings: what the user has set.
+        names: the settings that the provider reads.
 
     Raises:
-        InvalidValueError: a key is not in `known`.
+        InvalidValueError: a setting is not in `names`.
     """
     for key in settings:
-        if key not in known:
-            rule = f"one of {', '.join(known)}" if known else "absent: there are no settings"
+        if key not in names:
+            rule = f"one of {', '.join(names)}" if names else "absent: there are no settings"
             raise InvalidValueError(f"setting of provider {provider!r}", key, rule)

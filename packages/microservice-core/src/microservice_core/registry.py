@@ -1,4 +1,4 @@
-"""What a service registry is: instances, the port every provider satisfies, the optional catalog."""
+"""The port to service registries: instances, the required methods, the optional abilities."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ __all__ = (
 
 @dataclass(frozen=True, slots=True)
 class ServiceInstance:
-    """One running copy of a service, as a registry knows it.
+    """One running copy of a service, as a registry describes it.
 
-    Empty `cluster_name`, `namespace_id` and `group_name` mean the provider's default.
+    An empty `cluster_name`, `namespace_id` or `group_name` means the provider's default.
 
     Attributes:
-        weight: share of the traffic relative to its siblings; 0 takes no new calls.
-        healthy: the registry believes it can answer.
-        enabled: an operator has not taken it out.
-        ephemeral: it lives only as long as it is renewed.
+        weight: share of the traffic relative to the other instances; with 0 it gets no new calls.
+        healthy: the registry considers it able to serve calls.
+        enabled: false if an operator has taken it out of service.
+        ephemeral: its registration expires unless it is renewed.
         metadata: read-only labels; `version`, `lane`, `zone` and `secure` have a meaning.
-        instance_id: unique within the service; `ip:port` when not given.
+        instance_id: unique within the service; `ip:port` by default.
 
     Raises:
         InvalidValueError: an empty name or ip, a port outside 0..65535, a weight that is
@@ -75,39 +75,39 @@ class ServiceInstance:
 
     @property
     def secure(self) -> bool:
-        """Whether it speaks https: metadata `secure` is `true`, as Spring Cloud writes it."""
+        """Whether it serves HTTPS: metadata `secure` is `true`, as Spring Cloud writes it."""
         return self.metadata.get("secure", "").lower() == "true"
 
     @property
     def base_url(self) -> str:
-        """`http://ip:port`, or `https://` when secure."""
+        """`http://ip:port`, or `https://ip:port` if it is secure."""
         return f"{'https' if self.secure else 'http'}://{self.address}"
 
     @property
     def version(self) -> str:
-        """Metadata `version`, or empty."""
+        """The metadata `version`; empty if it is missing."""
         return self.metadata.get("version", "")
 
     @property
     def lane(self) -> str:
-        """Metadata `lane`, or empty for the base lane."""
+        """The metadata `lane`; empty for the base lane."""
         return self.metadata.get("lane", "")
 
     @property
     def zone(self) -> str:
-        """Metadata `zone`, or empty."""
+        """The metadata `zone`; empty if it is missing."""
         return self.metadata.get("zone", "")
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceQuery:
-    """Which instances of a service are wanted; empty fields do not restrict.
+    """Selects instances of a service; empty fields do not restrict the selection.
 
     Attributes:
-        group_name, namespace_id: where to look; empty = the provider's default.
-        clusters: only these clusters.
-        healthy_only: only those that are healthy and enabled.
-        metadata: each pair has to be present.
+        group_name, namespace_id: where to look; empty means the provider's default.
+        clusters: names of clusters; only their instances are selected.
+        healthy_only: select only instances that are healthy and enabled.
+        metadata: labels that an instance must have, each with this value.
     """
 
     group_name: str = ""
@@ -123,7 +123,7 @@ class InstanceQuery:
             object.__setattr__(self, "metadata", Metadata(self.metadata))
 
     def matches(self, instance: ServiceInstance) -> bool:
-        """Whether the instance passes clusters, health and metadata (not group and namespace)."""
+        """Whether the instance matches clusters, health and metadata (not group and namespace)."""
         if self.clusters and instance.cluster_name not in self.clusters:
             return False
         if self.healthy_only and not (instance.healthy and instance.enabled):
@@ -138,32 +138,32 @@ Unsubscribe = Callable[[], None]
 
 
 class ServiceRegistry(Protocol):
-    """Where instances announce themselves and are found.
+    """Registers instances of services, and finds those of others.
 
-    A provider keeps what it registered alive until `deregister` or `close`. It is used from one
-    event loop. Failures raise `ServiceRegistryError`.
+    A provider keeps the instances it has registered alive until `deregister` or `close`. Use one
+    from a single event loop. Failures raise `ServiceRegistryError`.
     """
 
     async def register(self, instance: ServiceInstance) -> None:
-        """Announce the instance and keep it alive; registering it again replaces it."""
+        """Register the instance and keep it alive; registering it again replaces it."""
         ...
 
     async def deregister(self, instance: ServiceInstance) -> None:
-        """Take the instance out; one that is not there is no error."""
+        """Remove the instance; removing a missing one is no error."""
         ...
 
     async def renew(self, instance: ServiceInstance) -> None:
-        """Force one beat now.
+        """Send one heartbeat now.
 
         Raises:
-            InstanceNotFoundError: the registry does not know it.
+            InstanceNotFoundError: the instance is not registered.
         """
         ...
 
     async def get_instances(
         self, service_name: str, query: InstanceQuery = ANY_INSTANCE
     ) -> Sequence[ServiceInstance]:
-        """The instances now; empty for a service nobody registered."""
+        """The present instances; empty for an unknown service."""
         ...
 
     def watch_instances(
@@ -174,19 +174,22 @@ class ServiceRegistry(Protocol):
     ) -> Unsubscribe:
         """Call the listener once with the present instances, then on each change.
 
-        The listener may be plain or async, sees the newest state, and never runs twice at once;
-        one that raises is logged. The returned callable ends the watch and may be called twice.
+        The listener may be plain or async. It receives the newest state, one call at a time; its
+        exceptions are logged. The returned function ends the watch and may be called twice.
         """
         ...
 
     async def close(self) -> None:
-        """Deregister what was registered, end every watch, join what was started."""
+        """Deregister the own instances, end every watch, wait for everything that was started."""
         ...
 
 
 @runtime_checkable
 class ServerAddressed(Protocol):
-    """A registry on a server of its own; the way there tells which address others reach us at."""
+    """Optional ability of a registry on a server: its address.
+
+    The network interface on the way there has the address at which others reach this process.
+    """
 
     @property
     def server_address(self) -> str:
@@ -196,20 +199,20 @@ class ServerAddressed(Protocol):
 
 @runtime_checkable
 class RegistrationHandover(Protocol):
-    """A registry whose registrations another process can go on with, without a gap."""
+    """Optional ability of a registry: another process can take over a registration without a gap."""
 
     async def hand_over(self, instance: ServiceInstance) -> None:
-        """Stop keeping the instance alive, without taking it out.
+        """Stop keeping the instance alive, but leave it registered.
 
-        Nothing of this object touches it any more, `close` neither. Who goes on with it registers
-        it within its lease. One that is not kept here is no error.
+        This object does not touch it any more, not even in `close`. The process that takes over
+        registers the instance before its lease expires. An unknown instance is no error.
         """
         ...
 
 
 @runtime_checkable
 class ServiceCatalog(Protocol):
-    """A registry that can list its services."""
+    """Optional ability of a registry: list its services."""
 
     async def list_services(self, *, group_name: str = "", namespace_id: str = "") -> Sequence[str]:
         """The names of all services of a group, sorted."""

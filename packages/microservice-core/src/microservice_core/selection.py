@@ -1,4 +1,4 @@
-"""The small Protocols through which balancers, policies, lanes and the client meet."""
+"""The Protocols that connect balancers, policies, lane router and client."""
 
 from __future__ import annotations
 
@@ -20,39 +20,45 @@ class Endpoint(Protocol):
 
     @property
     def weight(self) -> float:
-        """Share of the traffic relative to its siblings; 0 takes no new calls."""
+        """Share of the traffic relative to the other endpoints; with 0 it gets no new calls."""
         ...
 
 
 class RequestContext(Protocol):
-    """What a filter may know of the call that needs an instance."""
+    """The part of a call that an `InstanceFilter` can use."""
 
     @property
     def service_name(self) -> str:
-        """The service that is called."""
+        """Name of the service that is called."""
         ...
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The request's headers."""
+        """Headers of the request."""
         ...
 
 
 class InstanceFilter(Protocol):
-    """Narrows the instances a call may go to; lane-router has one, the client applies it."""
+    """Restricts the instances that a call may use; lane-router has one, the client applies it."""
 
     def __call__(
         self, instances: Sequence[ServiceInstance], context: RequestContext
     ) -> Sequence[ServiceInstance]:
-        """Those that may answer this call; the given sequence itself when all may."""
+        """The instances that may serve this call; `instances` itself if all may."""
         ...
 
 
 class OutcomeObserver(Protocol):
-    """Is told how each attempt ended: breaker, balancer and outlier stage are such."""
+    """Receives the outcome of each attempt: breaker, balancer and outlier stage are observers."""
 
     def on_outcome(
         self, endpoint: Endpoint, duration_seconds: float, error: BaseException | None
     ) -> None:
-        """One attempt on `endpoint` ended after that time, with an error or without."""
+        """Receive the outcome of one attempt.
+
+        Args:
+            endpoint: where the attempt was made.
+            duration_seconds: time it took.
+            error: why it failed; None if it succeeded.
+        """
         ...

@@ -49,7 +49,7 @@ class SyncOpenModule(Generic[ModelT_co]):
         if self._client is None:
             from microservice_client import ServiceClient
 
-            self._client = ServiceClient.on(self._module.service_client, self._loop)
+            self._client = ServiceClient.from_async(self._module.service_client, self._loop)
         return self._client
 
     @property

@@ -41,7 +41,7 @@ async def test_a_broken_setting_is_told_when_the_application_is_built() -> None:
 async def test_httpx_errors_of_the_client_are_errors_of_the_toolkit() -> None:
     micro = Microservice(service_registry="memory")
     async with micro.lifespan(None):
-        with pytest.raises(httpx.TransportError, match="none is registered"):
+        with pytest.raises(httpx.TransportError, match="no instances registered"):
             await micro.client.get("orders", "/")
 
 

@@ -64,8 +64,8 @@ class NacosConfigCenter:
             with translate_config_errors("watch_config", data_id):
                 stop_watch = self._client.config.watch(
                     data_id,
-                    lambda config: delivery.offer(_convert_config(config)),
-                    on_deleted=lambda deletion: delivery.offer(_convert_deletion(deletion)),
+                    lambda config: delivery.notify(_convert_config(config)),
+                    on_deleted=lambda deletion: delivery.notify(_convert_deletion(deletion)),
                     group=group_name or None,
                     namespace=namespace_id or None,
                 )

@@ -81,7 +81,9 @@ def _translate(table: ErrorTable, operation: str, target: str) -> Iterator[None]
         with translate_invalid_values():
             yield
     except NacosError as error:
-        port_error = next(ours for theirs, ours in table if isinstance(error, theirs))
+        port_error = next(
+            core_type for nacos_type, core_type in table if isinstance(error, nacos_type)
+        )
         raise port_error(
             str(error),
             provider=_PROVIDER,

@@ -148,7 +148,7 @@ class NacosServiceRegistry:
             with translate_registry_errors("watch_instances", service_name):
                 stop_watch = self._client.naming.subscribe(
                     service_name,
-                    lambda instances: delivery.offer(_convert_matching(instances, query)),
+                    lambda instances: delivery.notify(_convert_matching(instances, query)),
                     clusters=query.clusters,
                     group=query.group_name or None,
                     namespace=query.namespace_id or None,

@@ -107,7 +107,7 @@ class JsonFolderConfigCenter:
         delivery: Delivery[DocumentState]
         delivery, remove_delivery = self._watchers.add(key, listener)
         if key in self._readings:
-            delivery.offer(self._readings[key].state)
+            delivery.notify(self._readings[key].state)
         if key not in self._pollers:
             self._pollers[key] = asyncio.get_running_loop().create_task(self._poll(key))
 
@@ -216,7 +216,7 @@ class JsonFolderConfigCenter:
             else:
                 failing = False
                 self._readings[key] = reading
-                self._watchers.offer(key, reading.state)
+                self._watchers.notify(key, reading.state)
             await self._sleep(self._poll_seconds)
 
     def _stop_polling(self, key: DocumentKey) -> asyncio.Task[None] | None:

@@ -56,7 +56,10 @@ class LeaseJudge:
         if heartbeats:
             self._heartbeats[service] = heartbeats
         silences = [
-            (record.instance, self._measure_silence(record, heartbeats[record.instance.instance_id]))
+            (
+                record.instance,
+                self._measure_silence(record, heartbeats[record.instance.instance_id]),
+            )
             for record in records
         ]
         return Verdict(

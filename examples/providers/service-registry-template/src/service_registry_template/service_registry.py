@@ -136,7 +136,7 @@ class JsonFolderServiceRegistry:
         service = self._require_usable(Service(query.namespace_id, query.group_name, service_name))
         delivery, remove_delivery = self._watchers.add((service, query), listener)
         if service in self._instances:
-            delivery.offer(_select_matching(self._instances[service], query))
+            delivery.notify(_select_matching(self._instances[service], query))
         if service not in self._pollers:
             poller = asyncio.get_running_loop().create_task(self._poll(service))
             self._pollers[service] = poller
@@ -198,7 +198,7 @@ class JsonFolderServiceRegistry:
                 self._instances[service] = instances
                 for watched, query in self._watchers.keys():  # noqa: SIM118 - not a mapping
                     if watched == service:
-                        self._watchers.offer((service, query), _select_matching(instances, query))
+                        self._watchers.notify((service, query), _select_matching(instances, query))
             await self._sleep(self._poll_seconds)
 
     def _stop_polling(self, service: Service) -> asyncio.Task[None] | None:

@@ -1,4 +1,4 @@
-"""When a breaker opens, for how long, and what it counts; in Resilience4j's terms."""
+"""Settings of a breaker: when it opens, for how long, what it counts; in Resilience4j's terms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from microservice_governance.named_exceptions import NamedExceptions
+from microservice_core import backoff_seconds
+from microservice_governance.exception_types import NamedExceptions
 
 __all__ = ("BreakerConfig", "BreakerState")
 
@@ -17,7 +18,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class BreakerState(StrEnum):
-    """Where a breaker stands; the first three strings are pybreaker's own."""
+    """The state of a breaker; the first three strings are pybreaker's."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -28,26 +29,28 @@ class BreakerState(StrEnum):
 
 
 class BreakerConfig(BaseModel):
-    """The settings of one breaker, checked together.
+    """The settings of one breaker, validated together.
 
     Attributes:
-        failure_rate_threshold: opens when this share of the window failed; None = never for that.
-        slow_call_rate_threshold: opens when this share of the window was slow; None = never.
-        slow_call_seconds: a call that takes this long is slow.
-        sliding_window_type: the last calls (`count`) or the last seconds (`time`).
-        sliding_window_size: how many calls or whole seconds.
-        minimum_calls: fewer calls in the window decide nothing.
-        consecutive_failures: opens after that many failures in a row; None = never for that.
-        open_seconds: how long an open circuit refuses before it tries again.
-        open_seconds_multiplier: each failed trial makes the next open time longer by this factor.
-        max_open_seconds: no open time grows beyond this.
+        failure_rate_threshold: share of failed calls in the window, above 0 to 1, that opens the
+            circuit; None disables the rule.
+        slow_call_rate_threshold: share of slow calls in the window, above 0 to 1, that opens the
+            circuit; None disables the rule.
+        slow_call_seconds: a call of this duration or longer is slow.
+        sliding_window_type: the window holds the last calls (`count`) or the last seconds (`time`).
+        sliding_window_size: size of the window, in calls or whole seconds.
+        minimum_calls: the two rates apply only with at least this many calls in the window.
+        consecutive_failures: failures in a row that open the circuit; None disables the rule.
+        open_seconds: how long an open circuit refuses calls before it admits trial calls.
+        open_seconds_multiplier: factor by which each failed trial lengthens the next open time.
+        max_open_seconds: upper bound of the open time.
         permitted_half_open_calls: trial calls in half-open; all others are refused.
-        max_half_open_seconds: trial calls that have not come back by then are given up and new
-            ones let in; None = after `open_seconds`.
-        record_exceptions: what counts as a failure; any other exception counts as success.
-        ignore_exceptions: what counts as neither.
-        record_exception: an exception of those for which this is false counts as success.
-        record_result: a returned value for which this is true counts as a failure.
+        max_half_open_seconds: trial calls that have not ended after this time are given up and
+            new ones admitted; None means `open_seconds`.
+        record_exceptions: exceptions that count as a failure; all others count as success.
+        ignore_exceptions: exceptions that are not counted at all.
+        record_exception: predicate on a recorded exception; false makes it count as success.
+        record_result: predicate on a returned value; true makes the call count as a failure.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -70,7 +73,7 @@ class BreakerConfig(BaseModel):
     record_result: Callable[[object], bool] | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.sliding_window_type == "count" and self.minimum_calls > self.sliding_window_size:
             raise ValueError(
                 f"minimum_calls ({self.minimum_calls}) must be at most sliding_window_size "
@@ -94,9 +97,10 @@ class BreakerConfig(BaseModel):
         return self
 
     def open_seconds_after(self, openings: int) -> float:
-        """How long the circuit stays open the n-th time in a row (from 1)."""
-        try:
-            grown = self.open_seconds * self.open_seconds_multiplier ** (openings - 1)
-        except OverflowError:
-            return self.max_open_seconds
-        return min(grown, self.max_open_seconds)
+        """Seconds that the circuit stays open the n-th time in a row, counted from 1."""
+        return backoff_seconds(
+            openings,
+            initial_seconds=self.open_seconds,
+            max_seconds=self.max_open_seconds,
+            multiplier=self.open_seconds_multiplier,
+        )

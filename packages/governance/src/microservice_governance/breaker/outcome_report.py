@@ -1,4 +1,4 @@
-"""Outcome report: tells balancers, breakers and outlier detection how each attempt ended."""
+"""Outcome report: reports each attempt's outcome to balancers, breakers and outlier detection."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ("OutcomeReport",)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class OutcomeReport(Policy):
-    """Tells every observer of each attempt that reached its endpoint.
+    """Reports every attempt that reached its endpoint to all observers.
 
-    A balancer's outlier stage and `KeyedCircuitBreakers` are such observers. What was refused or
-    cancelled reached nobody and is not told. One that raises is logged and harms nobody.
+    A balancer's outlier stage and `KeyedCircuitBreakers` are such observers. A call that a policy
+    refused, or that was cancelled, is not reported. An exception of an observer is logged.
 
     Args:
-        observers: who is told.
-        endpoint: whom the calls go to, or a function of their arguments that says so.
+        observers: receive the outcomes.
+        endpoint: the endpoint of the calls, or a function of a call's arguments that returns it.
         name: for messages.
     """
 
@@ -48,42 +48,44 @@ class OutcomeReport(Policy):
         self._clock = clock
 
     def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call `fn` and tell how it ended.
+        """Call `fn` and report the outcome.
 
         Raises:
-            TypeError: `fn` is a coroutine function, which `arun` takes.
+            TypeError: `fn` is a coroutine function; use `arun`.
         """
-        endpoint, began = self._whom(*args, **kwargs), self._clock()
+        endpoint, started = self._endpoint_for(*args, **kwargs), self._clock()
         try:
             result = fn(*args, **kwargs)
         except Exception as error:
-            self._tell(endpoint, began, error)
+            self._notify_observers(endpoint, started, error)
             raise
         if isinstance(result, CoroutineType):
             refuse_coroutine(result)
-        self._tell(endpoint, began, None)
+        self._notify_observers(endpoint, started, None)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Await `fn` and tell how it ended."""
-        endpoint, began = self._whom(*args, **kwargs), self._clock()
+        """Await `fn` and report the outcome."""
+        endpoint, started = self._endpoint_for(*args, **kwargs), self._clock()
         try:
             result = await fn(*args, **kwargs)
         except Exception as error:
-            self._tell(endpoint, began, error)
+            self._notify_observers(endpoint, started, error)
             raise
-        self._tell(endpoint, began, None)
+        self._notify_observers(endpoint, started, None)
         return result
 
-    def _whom(self, *args: object, **kwargs: object) -> Endpoint:
+    def _endpoint_for(self, *args: object, **kwargs: object) -> Endpoint:
         return self._endpoint(*args, **kwargs) if callable(self._endpoint) else self._endpoint
 
-    def _tell(self, endpoint: Endpoint, began: float, error: Exception | None) -> None:
+    def _notify_observers(
+        self, endpoint: Endpoint, started: float, error: Exception | None
+    ) -> None:
         if isinstance(error, RejectedError | DeadlineExceededError):
             return
-        took = self._clock() - began
+        duration = self._clock() - started
         for observer in self._observers:
             try:
-                observer.on_outcome(endpoint, took, error)
-            except Exception:  # noqa: BLE001 - whatever an observer does, the call goes on
-                _log.exception("an observer of %r failed", self.name)
+                observer.on_outcome(endpoint, duration, error)
+            except Exception:
+                logger.exception("an observer of %r failed", self.name)

@@ -1,128 +1,141 @@
-"""Sliding windows of outcomes: over the last calls, or over the last seconds."""
+"""The breaker's windows of recent outcomes: the last calls, or the last seconds."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ("CountWindow", "TimeWindow", "Window")
+__all__ = ("CountWindow", "OutcomeWindow", "TimeWindow")
 
+# Bits of one byte in `CountWindow`. 0 is a place that no call has taken yet. `_FAILED` is bit 0 on
+# purpose: `byte & _FAILED` and a `bool` are then the same number (0 or 1) and can be added up.
+# The other bits have to be shifted down first: `(byte & _SLOW) // _SLOW`.
 _FAILED, _SLOW, _FILLED = 1, 2, 4
 
 
-class Window(Protocol):
-    """How many of the recent calls failed or were slow.
+class OutcomeWindow(Protocol):
+    """Counts of the calls in the window.
 
     Attributes:
-        turns_at: from then on a call belongs to another part of the window.
+        calls: calls in the window.
+        failures: how many of them failed.
+        slow: how many of them were slow.
+        bucket_ends_at: a call that ends at this time or later belongs to another bucket, so
+            `record` or `forget` has to run first; infinity for a window without buckets.
     """
 
     calls: int
     failures: int
     slow: int
-    turns_at: float
+    bucket_ends_at: float
 
     def record(self, failed: bool, slow: bool, now: float) -> None:
-        """One call ended."""
+        """Add one call that ended at `now`."""
         ...
 
-    def record_good(self, calls: int) -> None:
-        """So many calls ended well since the last that was recorded."""
+    def record_successes(self, calls: int) -> None:
+        """Add calls that succeeded since the last `record`, in the present bucket."""
         ...
 
     def forget(self, now: float) -> None:
-        """Drop what is too old by now."""
+        """Drop the calls that are too old at `now`."""
         ...
 
 
 class CountWindow:
-    """The last `size` calls, one byte each; nothing is kept before the first bad one."""
+    """The last `size` calls, in a ring of one byte each.
 
-    __slots__ = ("_outcomes", "_place", "_size", "calls", "failures", "slow", "turns_at")
+    The ring is allocated with the first bad call: until then all calls are good, and their number
+    says everything. Most breakers never see a bad call and stay small.
+    """
+
+    __slots__ = ("_outcomes", "_position", "_size", "bucket_ends_at", "calls", "failures", "slow")
 
     def __init__(self, size: int) -> None:
         self._outcomes: bytearray | None = None
         self._size = size
-        self._place = 0
+        self._position = 0
         self.calls = self.failures = self.slow = 0
-        self.turns_at = float("inf")
+        self.bucket_ends_at = float("inf")
 
     def record(self, failed: bool, slow: bool, now: float) -> None:
-        outcomes = self._ring()
-        gone = outcomes[self._place]
-        self.calls += not gone
-        self.failures += failed - (gone & _FAILED)
-        self.slow += slow - (gone & _SLOW) // _SLOW
-        outcomes[self._place] = _FILLED | failed * _FAILED | slow * _SLOW
-        self._place = (self._place + 1) % self._size
+        outcomes = self._allocate_ring()
+        replaced = outcomes[self._position]
+        self.calls += not replaced  # a place that was empty: one call more
+        self.failures += failed - (replaced & _FAILED)
+        self.slow += slow - (replaced & _SLOW) // _SLOW
+        outcomes[self._position] = _FILLED | failed * _FAILED | slow * _SLOW
+        self._position = (self._position + 1) % self._size
 
-    def record_good(self, calls: int) -> None:
+    def record_successes(self, calls: int) -> None:
         if self._outcomes is None:
             self.calls = min(self._size, self.calls + calls)
-            self._place = (self._place + calls) % self._size
+            self._position = (self._position + calls) % self._size
             return
-        left = min(calls, self._size)
-        self._place = (self._place + calls - left) % self._size
-        while left:
-            left -= self._overwrite(min(left, self._size - self._place))
+        # More calls than places: only the last `size` stay, so skip the places they overwrite.
+        remaining = min(calls, self._size)
+        self._position = (self._position + calls - remaining) % self._size
+        while remaining:
+            remaining -= self._overwrite(min(remaining, self._size - self._position))
 
     def forget(self, now: float) -> None:
-        """Calls do not age here."""
+        """Do nothing: calls leave this window by number, not by age."""
 
-    def _ring(self) -> bytearray:
+    def _allocate_ring(self) -> bytearray:
         if self._outcomes is None:
             self._outcomes = bytearray(self._size)
-            for back in range(1, self.calls + 1):
-                self._outcomes[self._place - back] = _FILLED
+            # The good calls so far are just before the present position, wrapping around.
+            for distance in range(1, self.calls + 1):
+                self._outcomes[self._position - distance] = _FILLED
         return self._outcomes
 
     def _overwrite(self, count: int) -> int:
-        """Good calls in place of the oldest ones, as far as the ring goes on without a break."""
-        outcomes = self._ring()
-        part = slice(self._place, self._place + count)
-        gone = outcomes[part]
-        both = gone.count(_FILLED | _FAILED | _SLOW)
-        self.calls += gone.count(0)
-        self.failures -= gone.count(_FILLED | _FAILED) + both
-        self.slow -= gone.count(_FILLED | _SLOW) + both
+        """Write `count` good calls at the position; they must fit before the end of the ring."""
+        outcomes = self._allocate_ring()
+        part = slice(self._position, self._position + count)
+        replaced = outcomes[part]
+        failed_and_slow = replaced.count(_FILLED | _FAILED | _SLOW)
+        self.calls += replaced.count(0)
+        self.failures -= replaced.count(_FILLED | _FAILED) + failed_and_slow
+        self.slow -= replaced.count(_FILLED | _SLOW) + failed_and_slow
         outcomes[part] = bytes([_FILLED]) * count
-        self._place = (self._place + count) % self._size
+        self._position = (self._position + count) % self._size
         return count
 
 
 class TimeWindow:
-    """The calls of the last `seconds`, in buckets of a second."""
+    """The calls of the last `seconds`, in buckets of one second."""
 
-    __slots__ = ("_buckets", "_second", "calls", "failures", "slow", "turns_at")
+    __slots__ = ("_buckets", "_second", "bucket_ends_at", "calls", "failures", "slow")
 
     def __init__(self, seconds: int, now: float) -> None:
-        self._buckets = [(0, 0, 0)] * seconds
+        self._buckets = [(0, 0, 0)] * seconds  # calls, failures, slow
         self._second = int(now)
-        self.turns_at = float(self._second + 1)
+        self.bucket_ends_at = float(self._second + 1)
         self.calls = self.failures = self.slow = 0
 
     def record(self, failed: bool, slow: bool, now: float) -> None:
         self.forget(now)
         self._add(1, failed, slow)
 
-    def record_good(self, calls: int) -> None:
+    def record_successes(self, calls: int) -> None:
         self._add(calls, 0, 0)
 
     def forget(self, now: float) -> None:
         size = len(self._buckets)
         for second in range(self._second + 1, min(int(now), self._second + size) + 1):
-            calls, failures, slows = self._buckets[second % size]
+            calls, failures, slow = self._buckets[second % size]
             self._buckets[second % size] = (0, 0, 0)
             self.calls -= calls
             self.failures -= failures
-            self.slow -= slows
+            self.slow -= slow
         # A clock that steps back keeps filling the newest bucket.
         self._second = max(self._second, int(now))
-        self.turns_at = float(self._second + 1)
+        self.bucket_ends_at = float(self._second + 1)
 
     def _add(self, calls: int, failed: int, slow: int) -> None:
-        place = self._second % len(self._buckets)
-        before = self._buckets[place]
-        self._buckets[place] = (before[0] + calls, before[1] + failed, before[2] + slow)
+        index = self._second % len(self._buckets)
+        bucket = self._buckets[index]
+        self._buckets[index] = (bucket[0] + calls, bucket[1] + failed, bucket[2] + slow)
         self.calls += calls
         self.failures += failed
         self.slow += slow

@@ -1,4 +1,4 @@
-"""How many calls at once a service bears, estimated from how long they take.
+"""Estimators of how many concurrent calls a service can handle, from the calls' durations.
 
 Source: the algorithms and numbers of Netflix's concurrency-limits; each sample is one call.
 """
@@ -9,63 +9,70 @@ import math
 from abc import ABC, abstractmethod
 from typing import Literal
 
-__all__ = ("ALGORITHMS", "Aimd", "AlgorithmName", "Gradient2", "LimitAlgorithm", "Vegas")
+__all__ = ("ALGORITHMS", "Aimd", "AlgorithmName", "Gradient2", "LimitEstimator", "Vegas")
 
 AlgorithmName = Literal["gradient2", "vegas", "aimd"]
 
-_SHORTEST = 1e-9  # a clock may not have moved at all
+_MIN_SECONDS = 1e-9  # a coarse clock may not have moved during a call, and we divide by it
 
 
-class LimitAlgorithm(ABC):
+class LimitEstimator(ABC):
     """An estimate that learns from each call.
 
     Attributes:
-        limit: calls at once; a fraction, so that small steps add up.
+        limit: concurrent calls; a float, so that steps smaller than one add up.
     """
 
-    def __init__(self, initial: int, least: int, most: int) -> None:
+    def __init__(self, initial: int, min_limit: int, max_limit: int) -> None:
         self.limit = float(initial)
-        self._least = least
-        self._most = most
+        self._min_limit = min_limit
+        self._max_limit = max_limit
 
     def learn(self, seconds: float, in_flight: int, dropped: bool) -> None:
-        """A call took that long while so many were in flight, itself included."""
-        wanted = self._next(max(seconds, _SHORTEST), in_flight, dropped)
-        self.limit = min(float(self._most), max(float(self._least), wanted))
+        """Update the limit after a call.
+
+        Args:
+            seconds: duration of the call.
+            in_flight: calls that ran at the same time, this one included.
+            dropped: the call failed because the service is overloaded.
+        """
+        estimate = self._estimate(max(seconds, _MIN_SECONDS), in_flight, dropped)
+        self.limit = min(float(self._max_limit), max(float(self._min_limit), estimate))
 
     @abstractmethod
-    def _next(self, seconds: float, in_flight: int, dropped: bool) -> float: ...
+    def _estimate(self, seconds: float, in_flight: int, dropped: bool) -> float: ...
 
 
-class Aimd(LimitAlgorithm):
-    """One more while the limit is in use; a tenth less when a call was dropped."""
+class Aimd(LimitEstimator):
+    """Additive increase while the limit is used, 10 % decrease when a call was dropped."""
 
-    def _next(self, seconds: float, in_flight: int, dropped: bool) -> float:
+    def _estimate(self, seconds: float, in_flight: int, dropped: bool) -> float:
         if dropped:
             return self.limit * 0.9
+        # Below half of the limit the calls say nothing about more of them.
         return self.limit + 1 if in_flight * 2 >= self.limit else self.limit
 
 
-class Vegas(LimitAlgorithm):
-    """Guesses from the best time how many calls queue, and keeps that between two bounds.
+class Vegas(LimitEstimator):
+    """Estimates the number of queueing calls from the shortest duration, and keeps it in bounds.
 
-    The best time is measured anew now and then, or a service that became slower for good would
-    look overloaded for ever.
+    The shortest duration is measured again from time to time: otherwise a service that has become
+    slower for good would look overloaded ever after.
     """
 
-    _PROBE_EVERY = 30  # times the limit, in calls
+    _PROBE_EVERY = 30  # calls per unit of the limit
 
-    def __init__(self, initial: int, least: int, most: int) -> None:
-        super().__init__(initial, least, most)
-        self._best = 0.0
+    def __init__(self, initial: int, min_limit: int, max_limit: int) -> None:
+        super().__init__(initial, min_limit, max_limit)
+        self._shortest = 0.0
         self._calls = 0
 
-    def _next(self, seconds: float, in_flight: int, dropped: bool) -> float:
+    def _estimate(self, seconds: float, in_flight: int, dropped: bool) -> float:
         self._calls += 1
         if self._calls >= self._PROBE_EVERY * self.limit:
-            self._calls, self._best = 0, 0.0
-        if not self._best or seconds < self._best:
-            self._best = seconds
+            self._calls, self._shortest = 0, 0.0
+        if not self._shortest or seconds < self._shortest:
+            self._shortest = seconds
             if not dropped:
                 return self.limit
         step = max(1.0, math.log10(self.limit))
@@ -73,45 +80,46 @@ class Vegas(LimitAlgorithm):
             return self.limit - step
         if in_flight * 2 < self.limit:
             return self.limit
-        return self._between(step, math.ceil(self.limit * (1 - self._best / seconds)))
+        return self._step_for_queue(step, math.ceil(self.limit * (1 - self._shortest / seconds)))
 
-    def _between(self, step: float, queued: int) -> float:
-        few, many = 3 * step, 6 * step
+    def _step_for_queue(self, step: float, queued: int) -> float:
+        # `alpha` and `beta` of TCP Vegas: the queue is kept between the two.
+        alpha, beta = 3 * step, 6 * step
         if queued <= step:
-            return self.limit + many
-        if queued < few:
+            return self.limit + beta
+        if queued < alpha:
             return self.limit + step
-        return self.limit - step if queued > many else self.limit
+        return self.limit - step if queued > beta else self.limit
 
 
-class Gradient2(LimitAlgorithm):
-    """Follows the usual time: less when calls take longer than that, and room for a few to queue."""
+class Gradient2(LimitEstimator):
+    """Compares with the usual duration: lowers the limit when calls take longer, else raises it."""
 
-    _TOLERANCE = 1.5
-    _QUEUE = 4
-    _SMOOTHING = 0.2
-    _WINDOW = 600  # calls that make the usual time
+    _TOLERANCE = 1.5  # calls may take this many times the usual duration
+    _QUEUE = 4  # calls that may queue: the limit grows by a share of them per call
+    _SMOOTHING = 0.2  # weight of a new estimate
+    _WINDOW = 600  # calls that the usual duration is averaged over
 
-    def __init__(self, initial: int, least: int, most: int) -> None:
-        super().__init__(initial, least, most)
+    def __init__(self, initial: int, min_limit: int, max_limit: int) -> None:
+        super().__init__(initial, min_limit, max_limit)
         self._usual = 0.0
         self._calls = 0
 
-    def _next(self, seconds: float, in_flight: int, dropped: bool) -> float:
+    def _estimate(self, seconds: float, in_flight: int, dropped: bool) -> float:
         if dropped:
             return self.limit * (1 - self._SMOOTHING / 2)
         self._calls = min(self._calls + 1, self._WINDOW)
         self._usual += (seconds - self._usual) / self._calls
         if self._usual > 2 * seconds:
-            self._usual *= 0.95  # out of an overload: come down sooner
+            self._usual *= 0.95  # after an overload the average would recover too slowly
         if in_flight < self.limit / 2:
             return self.limit
         gradient = max(0.5, min(1.0, self._TOLERANCE * self._usual / seconds))
-        wanted = self.limit * gradient + self._QUEUE
-        return self.limit * (1 - self._SMOOTHING) + wanted * self._SMOOTHING
+        estimate = self.limit * gradient + self._QUEUE
+        return self.limit * (1 - self._SMOOTHING) + estimate * self._SMOOTHING
 
 
-ALGORITHMS: dict[str, type[LimitAlgorithm]] = {
+ALGORITHMS: dict[str, type[LimitEstimator]] = {
     "gradient2": Gradient2,
     "vegas": Vegas,
     "aimd": Aimd,

@@ -1,4 +1,4 @@
-"""Load shedding: when there is too much to do, what matters least is refused first."""
+"""Load shedding: refuses the least important calls first when the load is too high."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class Priority(StrEnum):
-    """How much a call matters."""
+    """The importance of a call."""
 
     CRITICAL = "critical"
     HIGH = "high"
@@ -29,7 +29,7 @@ class Priority(StrEnum):
 
 _current: ContextVar[Priority] = ContextVar("microservice_priority", default=Priority.NORMAL)
 
-_THRESHOLDS: Mapping[Priority, float] = {
+_DEFAULT_THRESHOLDS: Mapping[Priority, float] = {
     Priority.HIGH: 0.95,
     Priority.NORMAL: 0.85,
     Priority.LOW: 0.6,
@@ -37,19 +37,19 @@ _THRESHOLDS: Mapping[Priority, float] = {
 
 
 class priority:  # noqa: N801 - reads as a statement: `with priority("low"):`
-    """Every call in the block has this priority; tasks inherit it.
+    """Gives every call in the block a priority; tasks that are started there inherit it.
 
     Raises:
         InvalidValueError: there is no such priority.
     """
 
     def __init__(self, value: Priority | str) -> None:
-        self._value = _known(value)
+        self._value = _parse_priority(value)
         self._tokens: list[Token[Priority]] = []
 
     @staticmethod
     def current() -> Priority:
-        """The priority in force; `normal` if nobody said otherwise."""
+        """The current priority; `normal` by default."""
         return _current.get()
 
     def __enter__(self) -> Self:
@@ -69,10 +69,10 @@ class LoadShedding(Policy):
     """Refuses a call when the load has reached the threshold of its priority.
 
     Args:
-        load: how much there is to do, 1 being all that can be done: `lambda: bulkhead.load`, the
-            load of an `AdaptiveLimit`, or any other measure.
-        thresholds: from which load on a priority is refused; one that is not named, as `critical`
-            by default, never is.
+        load: returns the load, 1 being full load: `lambda: bulkhead.load`, the load of an
+            `AdaptiveLimit`, or any other measure.
+        thresholds: load from which calls of a priority are refused. A priority that is not named
+            (by default `critical`) is never refused.
         name: for messages and events.
 
     Raises:
@@ -90,57 +90,59 @@ class LoadShedding(Policy):
     ) -> None:
         self.name = name
         self._load = load
-        self._thresholds = _checked(_THRESHOLDS if thresholds is None else thresholds)
+        self._thresholds = _validate(_DEFAULT_THRESHOLDS if thresholds is None else thresholds)
 
     def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call `fn` unless its priority is too low now.
+        """Call `fn` unless the load is too high for the current priority.
 
         Raises:
-            LoadShedError: it is; nothing was called.
-            TypeError: `fn` is a coroutine function, which `arun` takes.
+            LoadShedError: it is.
+            TypeError: `fn` is a coroutine function; use `arun`.
         """
-        self._check()
+        self._refuse_if_overloaded()
         result = fn(*args, **kwargs)
         if isinstance(result, CoroutineType):
             refuse_coroutine(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Await `fn` unless its priority is too low now.
+        """Await `fn` unless the load is too high for the current priority.
 
         Raises:
-            LoadShedError: it is; nothing was called.
+            LoadShedError: it is.
         """
-        self._check()
+        self._refuse_if_overloaded()
         return await fn(*args, **kwargs)
 
     def snapshot(self) -> dict[str, object]:
-        """The load, and which priorities are refused at it."""
+        """The load, and the priorities that are refused at it."""
         load = self._load()
-        refused = [one.value for one, limit in self._thresholds.items() if load >= limit]
+        refused = [
+            level.value for level, threshold in self._thresholds.items() if load >= threshold
+        ]
         return {**super().snapshot(), "load": load, "refused": refused}
 
-    def _check(self) -> None:
-        mine = _current.get()
-        threshold = self._thresholds.get(mine)
+    def _refuse_if_overloaded(self) -> None:
+        level = _current.get()
+        threshold = self._thresholds.get(level)
         if threshold is not None and (load := self._load()) >= threshold:
-            raise self._rejected(LoadShedError(self.name, mine.value, load))
+            raise self._notify_rejection(LoadShedError(self.name, level.value, load))
 
 
-def _checked(
+def _validate(
     thresholds: Mapping[Priority | str, float] | Mapping[Priority, float],
 ) -> dict[Priority, float]:
-    known = {_known(name): limit for name, limit in thresholds.items()}
-    order = [known[one] for one in Priority if one in known]
-    if not all(limit > 0 for limit in order):
+    by_level = {_parse_priority(name): threshold for name, threshold in thresholds.items()}
+    descending = [by_level[level] for level in Priority if level in by_level]
+    if not all(threshold > 0 for threshold in descending):
         raise InvalidValueError("thresholds", dict(thresholds), "above 0")
-    if order != sorted(order, reverse=True):
-        rule = "such that a lower priority has no higher threshold"
+    if descending != sorted(descending, reverse=True):
+        rule = "no higher for a lower priority"
         raise InvalidValueError("thresholds", dict(thresholds), rule)
-    return known
+    return by_level
 
 
-def _known(value: Priority | str) -> Priority:
+def _parse_priority(value: Priority | str) -> Priority:
     try:
         return Priority(value)
     except ValueError:

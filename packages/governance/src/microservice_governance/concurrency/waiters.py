@@ -1,46 +1,55 @@
-"""Those who wait in line: a thread, or a task of some event loop."""
+"""Callers that wait in the queue of a bulkhead: a thread, or a task of any event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 
-__all__ = ("TaskTurn", "ThreadTurn", "Turn")
-
-
-class Turn:
-    """One who waits."""
-
-    granted = False
-
-    def grant(self) -> bool:
-        """Tell it to go in; False when it cannot be told any more."""
-        raise NotImplementedError
+__all__ = ("TaskWaiter", "ThreadWaiter", "Waiter")
 
 
-class ThreadTurn(Turn):
+class Waiter(ABC):
+    """One waiting caller.
+
+    Attributes:
+        has_permit: a permit was handed to this caller.
+    """
+
+    has_permit = False
+
+    @abstractmethod
+    def wake(self) -> bool:
+        """Hand over a permit and let the caller go on; False if it can no longer be woken."""
+
+
+class ThreadWaiter(Waiter):
+    """A thread; it waits for `event`."""
+
     def __init__(self) -> None:
         self.event = threading.Event()
 
-    def grant(self) -> bool:
-        self.granted = True
+    def wake(self) -> bool:
+        self.has_permit = True
         self.event.set()
         return True
 
 
-class TaskTurn(Turn):
+class TaskWaiter(Waiter):
+    """A task of the running loop; it awaits `future`."""
+
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self._loop.create_future()
 
-    def grant(self) -> bool:
+    def wake(self) -> bool:
         try:
-            self._loop.call_soon_threadsafe(self._wake)
+            self._loop.call_soon_threadsafe(self._complete)
         except RuntimeError:  # its loop is closed
             return False
-        self.granted = True
+        self.has_permit = True
         return True
 
-    def _wake(self) -> None:
+    def _complete(self) -> None:
         if not self.future.done():
             self.future.set_result(None)

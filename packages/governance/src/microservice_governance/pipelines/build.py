@@ -1,4 +1,4 @@
-"""From settings to policies, and from changed settings to the same policies changed."""
+"""Builds the policies of a pipeline from settings, and changes them when the settings change."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ __all__ = ("ConfiguredPipeline", "build_pipeline")
 
 
 class ConfiguredPipeline(Pipeline):
-    """A pipeline made from settings, which can be changed while it is in use.
+    """A pipeline built from settings, which can be changed while it is in use.
 
-    A change keeps what the policies know: a circuit stays in its state, calls in flight keep their
-    places, a limit remembers what passed. Decorated functions follow it.
+    A change keeps the state of the policies: a circuit stays open, calls in flight keep their
+    permits, a rate limit remembers the calls it let through. Decorated functions follow a change.
     """
 
     def __init__(
@@ -51,46 +51,49 @@ class ConfiguredPipeline(Pipeline):
         self._parts: dict[str, Policy] = {}
         self._listeners: tuple[Listener, ...] = ()
         self._name = name
-        self._make_parts(config, PipelineConfig())
-        super().__init__(self._in_order(), name=name)
+        self._update_parts(config, PipelineConfig())
+        super().__init__(self._ordered_policies(), name=name)
 
     def reconfigure(self, config: PipelineConfig) -> None:
-        """Have calls that begin from now on go by `config`."""
+        """Use `config` for calls that begin from now on."""
         before, self.config = self.config, config
-        self._make_parts(config, before)
-        self.replace(self._in_order())
+        self._update_parts(config, before)
+        self.replace(self._ordered_policies())
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Have `listener` told of the events of all policies, also of those to come."""
+        """Call `listener` with the events of all policies, present and future.
+
+        Returns a function that ends this.
+        """
         self._listeners = (*self._listeners, listener)
         return super().subscribe(listener)
 
     def unsubscribe(self, listener: Listener) -> None:
-        """Tell that listener no more."""
-        self._listeners = tuple(one for one in self._listeners if one != listener)
+        """Stop calling `listener`."""
+        self._listeners = tuple(other for other in self._listeners if other != listener)
         super().unsubscribe(listener)
 
-    def _in_order(self) -> tuple[Policy, ...]:
+    def _ordered_policies(self) -> tuple[Policy, ...]:
         return tuple(self._parts[part] for part in PipelineConfig.ORDER if part in self._parts)
 
-    def _make_parts(self, config: PipelineConfig, before: PipelineConfig) -> None:
+    def _update_parts(self, config: PipelineConfig, before: PipelineConfig) -> None:
         for part in PipelineConfig.ORDER:
             settings = cast("BaseModel | None", getattr(config, part))
             if settings is None:
                 self._parts.pop(part, None)
                 continue
             policy = self._parts.get(part)
-            if policy is None or not _changed(policy, settings, getattr(before, part)):
-                policy = self._parts[part] = self._make(settings)
+            if policy is None or not _reconfigure(policy, settings, getattr(before, part)):
+                policy = self._parts[part] = self._build(settings)
             policy.enabled = part not in config.disabled
         retry = self._parts.get("retry")
         if isinstance(retry, Retry) and config.retry_budget != before.retry_budget:
-            retry.budget = _budget(config.retry_budget, self._clock)
+            retry.budget = _build_budget(config.retry_budget, self._clock)
 
-    def _make(self, settings: BaseModel) -> Policy:
-        policy = _made(settings, self._name, self._clock)
+    def _build(self, settings: BaseModel) -> Policy:
+        policy = _build_policy(settings, self._name, self._clock)
         if isinstance(policy, Retry):
-            policy.budget = _budget(self.config.retry_budget, self._clock)
+            policy.budget = _build_budget(self.config.retry_budget, self._clock)
         for listener in self._listeners:
             policy.subscribe(listener)
         return policy
@@ -99,11 +102,11 @@ class ConfiguredPipeline(Pipeline):
 def build_pipeline(
     config: PipelineConfig, *, name: str, clock: Callable[[], float] = time.monotonic
 ) -> ConfiguredPipeline:
-    """The policies that `config` names, in the recommended order; each is called `name`."""
+    """Build the policies that `config` names, in the recommended order; each is named `name`."""
     return ConfiguredPipeline(config, name=name, clock=clock)
 
 
-def _made(  # noqa: PLR0911 - one for each kind of policy
+def _build_policy(  # noqa: PLR0911 - one for each kind of policy
     settings: BaseModel, name: str, clock: Callable[[], float]
 ) -> Policy:
     match settings:
@@ -116,7 +119,7 @@ def _made(  # noqa: PLR0911 - one for each kind of policy
         case RetryConfig():
             return Retry(settings, name=name, clock=clock)
         case HedgeConfig():
-            return _hedge(settings, name, clock)
+            return _build_hedge(settings, name, clock)
         case BreakerConfig():
             return CircuitBreaker(name, settings, clock=clock)
         case LimitConfig():
@@ -126,8 +129,8 @@ def _made(  # noqa: PLR0911 - one for each kind of policy
     raise TypeError(f"no policy is made from {settings!r}")
 
 
-def _changed(policy: Policy, settings: BaseModel, before: object) -> bool:
-    """Change a policy in place; False when it has to be made anew."""
+def _reconfigure(policy: Policy, settings: BaseModel, before: object) -> bool:
+    """Change a policy in place; False if it has to be built again."""
     if settings == before:
         return True
     match policy, settings:
@@ -148,7 +151,7 @@ def _changed(policy: Policy, settings: BaseModel, before: object) -> bool:
     return True
 
 
-def _hedge(settings: HedgeConfig, name: str, clock: Callable[[], float]) -> Hedge:
+def _build_hedge(settings: HedgeConfig, name: str, clock: Callable[[], float]) -> Hedge:
     delay: float | LatencyPercentile
     if settings.delay_percentile is not None:
         delay = LatencyPercentile(settings.delay_percentile)
@@ -165,7 +168,9 @@ def _hedge(settings: HedgeConfig, name: str, clock: Callable[[], float]) -> Hedg
     )
 
 
-def _budget(settings: RetryBudgetConfig | None, clock: Callable[[], float]) -> RetryBudget | None:
+def _build_budget(
+    settings: RetryBudgetConfig | None, clock: Callable[[], float]
+) -> RetryBudget | None:
     if settings is None:
         return None
     return RetryBudget(

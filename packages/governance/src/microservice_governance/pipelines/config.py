@@ -1,4 +1,4 @@
-"""The settings of a whole pipeline, in the form a configuration center can hold."""
+"""Settings of a whole pipeline, in a form that a configuration center can hold."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from microservice_governance.breaker.config import BreakerConfig
 from microservice_governance.concurrency.bulkhead import BulkheadConfig
 from microservice_governance.concurrency.estimators import AlgorithmName
+from microservice_governance.exception_types import NamedExceptions
 from microservice_governance.fault_injection import FaultInjectionConfig
-from microservice_governance.named_exceptions import NamedExceptions
 from microservice_governance.rate_limit.config import LimitConfig
 from microservice_governance.retry.config import RetryConfig
 
@@ -34,13 +34,17 @@ class _Config(BaseModel):
 
 
 class TimeoutConfig(_Config):
-    """How long a call or an attempt may take, in seconds."""
+    """Settings of a `Timeout`.
+
+    Attributes:
+        seconds: time limit of a call or an attempt.
+    """
 
     seconds: Seconds
 
 
 class AdaptiveLimitConfig(_Config):
-    """An `AdaptiveLimit`; see there."""
+    """Settings of an `AdaptiveLimit`, which documents them."""
 
     algorithm: AlgorithmName = "gradient2"
     initial: Annotated[int, Field(ge=1, le=100_000)] = 20
@@ -48,7 +52,7 @@ class AdaptiveLimitConfig(_Config):
     max_limit: Annotated[int, Field(ge=1, le=100_000)] = 1000
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _check_limits(self) -> Self:
         if not self.min_limit <= self.initial <= self.max_limit:
             raise ValueError(
                 f"initial ({self.initial}) must be from min_limit ({self.min_limit}) to "
@@ -58,7 +62,16 @@ class AdaptiveLimitConfig(_Config):
 
 
 class HedgeConfig(_Config):
-    """A `Hedge`: after a fixed delay, or after what a share of the calls keeps."""
+    """Settings of a `Hedge`: exactly one of the two delays is set.
+
+    Attributes:
+        delay_seconds: delay before another attempt.
+        delay_percentile: share of the calls, between 0 and 1; another attempt starts after the
+            duration that this share of the recent calls did not exceed.
+        attempts: concurrent attempts, the first included.
+        budget_ratio: additional attempts per call, on average.
+        on: exceptions after which another attempt is made.
+    """
 
     delay_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
     delay_percentile: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -67,14 +80,14 @@ class HedgeConfig(_Config):
     on: NamedExceptions = (Exception,)
 
     @model_validator(mode="after")
-    def _one_delay(self) -> Self:
+    def _check_delays(self) -> Self:
         if (self.delay_seconds is None) == (self.delay_percentile is None):
-            raise ValueError("give one of delay_seconds and delay_percentile")
+            raise ValueError("set exactly one of delay_seconds and delay_percentile")
         return self
 
 
 class RetryBudgetConfig(_Config):
-    """A `RetryBudget` shared by all calls of the pipeline."""
+    """Settings of the `RetryBudget` that all calls of a pipeline share; it documents them."""
 
     ratio: Annotated[float, Field(ge=0, le=1000)] = 0.2
     min_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = 10.0
@@ -82,15 +95,15 @@ class RetryBudgetConfig(_Config):
 
 
 class PipelineConfig(_Config):
-    """The policies of a pipeline; what is not there is not applied.
+    """The policies of a pipeline; those that are None are not applied.
 
-    Made from a mapping, each policy may have `enabled: false` beside its settings, which keeps
-    them and leaves the policy out. The order is always the recommended one:
-    timeout, bulkhead, adaptive_limit, retry (with retry_budget), hedge, circuit_breaker,
-    rate_limit, attempt_timeout, fault_injection.
+    In a mapping, each policy may have `enabled: false` beside its settings: the settings are kept
+    and the policy is not applied. The order is always the recommended one: timeout, bulkhead,
+    adaptive_limit, retry (with retry_budget), hedge, circuit_breaker, rate_limit, attempt_timeout,
+    fault_injection.
 
     Attributes:
-        disabled: the names of the policies with `enabled: false`.
+        disabled: names of the policies with `enabled: false`.
     """
 
     timeout: TimeoutConfig | None = None
@@ -119,7 +132,7 @@ class PipelineConfig(_Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_out_enabled(cls, value: object) -> object:
+    def _extract_enabled_flags(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return value
         settings, disabled = {}, set(value.get("disabled", ()))
@@ -129,14 +142,14 @@ class PipelineConfig(_Config):
                 enabled = part["enabled"]
                 if not isinstance(enabled, bool):
                     raise ValueError(f"{name}.enabled must be true or false, not {enabled!r}")
-                settings[name] = {key: kept for key, kept in part.items() if key != "enabled"}
+                settings[name] = {key: item for key, item in part.items() if key != "enabled"}
                 disabled -= {name}
                 disabled |= set() if enabled else {name}
         return {**settings, "disabled": disabled}
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        total, attempt = self._enabled("timeout"), self._enabled("attempt_timeout")
+    def _check_consistency(self) -> Self:
+        total, attempt = self._enabled_timeout("timeout"), self._enabled_timeout("attempt_timeout")
         if total and attempt and attempt.seconds >= total.seconds:
             raise ValueError(
                 f"attempt_timeout ({attempt.seconds:g} s) must be below timeout "
@@ -144,20 +157,20 @@ class PipelineConfig(_Config):
             )
         if self.retry_budget is not None and self.retry is None:
             raise ValueError("retry_budget without retry has nothing to bound: drop it")
-        breaks = self.circuit_breaker and "circuit_breaker" not in self.disabled
-        if breaks and total and attempt is None:
+        has_breaker = self.circuit_breaker and "circuit_breaker" not in self.disabled
+        if has_breaker and total and attempt is None:
             raise ValueError(
                 "circuit_breaker needs attempt_timeout inside timeout: a call that is cancelled "
-                "from outside counts as no outcome, so a backend that hangs would never open it"
+                "from outside does not count, so a backend that hangs would never open it"
             )
         return self
 
-    def _enabled(self, part: Literal["timeout", "attempt_timeout"]) -> TimeoutConfig | None:
+    def _enabled_timeout(self, part: Literal["timeout", "attempt_timeout"]) -> TimeoutConfig | None:
         return None if part in self.disabled else getattr(self, part)
 
 
 def http_client_defaults() -> PipelineConfig:
-    """For idempotent HTTP calls: 10 s in all, 3 attempts of 5 s, a breaker on half of the calls."""
+    """For idempotent HTTP calls: 10 s in total, 3 attempts of 5 s, a breaker at 50 % failures."""
     return PipelineConfig(
         timeout=TimeoutConfig(seconds=10),
         bulkhead=BulkheadConfig(limit=200, queue=200),
@@ -169,7 +182,7 @@ def http_client_defaults() -> PipelineConfig:
 
 
 def database_defaults() -> PipelineConfig:
-    """For a database: few at once, a bounded line, one attempt of 5 s."""
+    """For a database: few concurrent calls, a bounded queue, one attempt of 5 s."""
     return PipelineConfig(
         bulkhead=BulkheadConfig(limit=20, queue=100, max_wait_seconds=2),
         circuit_breaker=BreakerConfig(open_seconds=5),
@@ -178,7 +191,7 @@ def database_defaults() -> PipelineConfig:
 
 
 def message_consumer_defaults() -> PipelineConfig:
-    """For work that may take its time: 5 attempts within two minutes, with growing waits."""
+    """For message consumers, which may take longer: 5 attempts in 2 minutes, with growing waits."""
     return PipelineConfig(
         timeout=TimeoutConfig(seconds=120),
         retry=RetryConfig(on=(ConnectionError, TimeoutError), attempts=5),

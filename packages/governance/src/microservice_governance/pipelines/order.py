@@ -1,4 +1,4 @@
-"""Which policy may stand inside which, and why not.
+"""The order of policies in a pipeline: which may be inside which, and why.
 
 Outer to inner: fallback, total timeout, load shedding, bulkhead or adaptive limit, a breaker of the
 whole service, retry, hedge, a breaker per instance, rate limit, attempt timeout, fault injection.
@@ -15,17 +15,17 @@ from microservice_governance.timeouts.timeout import Timeout
 
 __all__ = ("check_order",)
 
-_OUTSIDE_OF_FALLBACK = "it would take the failure that the fallback answers for as its own success"
-_PLACES_PER_CALL = (
-    "each attempt would queue anew for a place that the call should hold from first to last"
+_FALLBACK_HIDES_FAILURE = "it would see the result of the fallback and take the call for a success"
+_PERMIT_PER_ATTEMPT = (
+    "each attempt would queue again for a permit that the call should hold from first to last"
 )
-_QUOTA = "a quota counts attempts, and this one would count only the first"
-_DRILL = "an injected fault has to meet every policy that should bear it"
+_QUOTA_PER_CALL = "a quota counts attempts, and this one would count only the first"
+_FAULT_OUTSIDE = "an injected fault has to reach every policy that should handle it"
 
 # (outer, inner): why that cannot work.
-_WHY_NOT: dict[tuple[str, str], str] = {
+_FORBIDDEN: dict[tuple[str, str], str] = {
     **{
-        (outer, "fallback"): _OUTSIDE_OF_FALLBACK
+        (outer, "fallback"): _FALLBACK_HIDES_FAILURE
         for outer in (
             "timeout",
             "load_shedding",
@@ -38,11 +38,11 @@ _WHY_NOT: dict[tuple[str, str], str] = {
         )
     },
     **{
-        (outer, inner): _PLACES_PER_CALL
+        (outer, inner): _PERMIT_PER_ATTEMPT
         for outer in ("retry", "hedge")
         for inner in ("bulkhead", "adaptive_limit", "load_shedding")
     },
-    **{("rate_limiter", inner): _QUOTA for inner in ("retry", "hedge")},
+    **{("rate_limiter", inner): _QUOTA_PER_CALL for inner in ("retry", "hedge")},
     ("rate_limiter", "circuit_breaker"): "calls that the open circuit refuses would use up quota",
     ("hedge", "retry"): "each of the parallel attempts would be retried on its own",
     ("retry", "retry"): "the attempts of both would multiply",
@@ -51,50 +51,51 @@ _WHY_NOT: dict[tuple[str, str], str] = {
 
 
 def check_order(policies: Sequence[Policy]) -> None:
-    """Refuse what cannot work.
+    """Check that policies, outermost first, work together.
 
     Raises:
-        PipelineOrderError: two policies stand the wrong way round, one is there twice, or the
+        PipelineOrderError: two policies are the wrong way round, one is there twice, or the
             limits of two timeouts contradict each other.
     """
-    for problem in _problems(policies):
+    for problem in _find_problems(policies):
         raise PipelineOrderError(problem)
 
 
-def _problems(policies: Sequence[Policy]) -> Iterator[str]:
+def _find_problems(policies: Sequence[Policy]) -> Iterator[str]:
     for outer, inner in combinations(policies, 2):
         if outer is inner:
             yield f"{outer!r} is there twice: make two of them, or leave one out"
-        why = _WHY_NOT.get((outer.kind, inner.kind))
+        reason = _FORBIDDEN.get((outer.kind, inner.kind))
         if outer.kind == "fault_injection":
-            why = _DRILL
-        if why is not None:
-            yield f"{_shown(inner)} may not stand inside {_shown(outer)}: {why}; put it outside"
+            reason = _FAULT_OUTSIDE
+        if reason is not None:
+            yield f"{_title(inner)} may not be inside {_title(outer)}: {reason}; put it outside"
         if isinstance(outer, Timeout) and isinstance(inner, Timeout):
-            yield from _contradiction(outer, inner)
-    yield from _blind_breakers(policies)
+            yield from _find_timeout_conflict(outer, inner)
+    yield from _find_blind_breakers(policies)
 
 
-def _contradiction(total: Timeout, attempt: Timeout) -> Iterator[str]:
+def _find_timeout_conflict(total: Timeout, attempt: Timeout) -> Iterator[str]:
     if attempt.seconds >= total.seconds:
         yield (
-            f"{_shown(attempt)} with {attempt.seconds:g} s stands inside {_shown(total)} with "
+            f"{_title(attempt)} with {attempt.seconds:g} s is inside {_title(total)} with "
             f"{total.seconds:g} s and would never end a call: make it shorter, or leave it out"
         )
 
 
-def _blind_breakers(policies: Sequence[Policy]) -> Iterator[str]:
+def _find_blind_breakers(policies: Sequence[Policy]) -> Iterator[str]:
+    """Breakers that would never see a timeout: it cancels them from outside."""
     kinds = [policy.kind for policy in policies]
-    for place, policy in enumerate(policies):
+    for index, policy in enumerate(policies):
         if policy.kind != "circuit_breaker":
             continue
-        if "timeout" in kinds[:place] and "timeout" not in kinds[place:]:
+        if "timeout" in kinds[:index] and "timeout" not in kinds[index:]:
             yield (
-                f"{_shown(policy)} stands inside a timeout and none stands inside it: what is "
-                "cancelled from outside counts as no outcome, so a backend that hangs would never "
+                f"{_title(policy)} is inside a timeout and has none inside itself: a call that is "
+                "cancelled from outside does not count, so a backend that hangs would never "
                 "open the circuit; put a shorter Timeout inside"
             )
 
 
-def _shown(policy: Policy) -> str:
+def _title(policy: Policy) -> str:
     return f"{policy.kind} {str(policy.name)!r}"

@@ -1,4 +1,4 @@
-"""Registry: one pipeline per service, by name, from settings that may change at any time."""
+"""Registry: one pipeline per service name, from settings that may change at any time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from microservice_core import InvalidValueError
 from microservice_governance.errors import InvalidSettingsError
 from microservice_governance.events import Listener
-from microservice_governance.named_exceptions import KNOWN_EXCEPTIONS
+from microservice_governance.exception_types import KNOWN_EXCEPTIONS
 
 from .build import ConfiguredPipeline
 from .config import (
@@ -34,7 +34,7 @@ _PRESETS: Mapping[str, Callable[[], PipelineConfig]] = {
 
 
 class Registry:
-    """Pipelines by name: `registry.get("payments")`.
+    """Pipelines by service name: `registry.get("payments")`.
 
     Settings are a mapping with two parts:
 
@@ -45,18 +45,18 @@ class Registry:
       payments: {base: http, circuit_breaker: {open_seconds: 5}, retry: {enabled: false}}
     ```
 
-    A service has all that its base has, and differs in what it names itself. The bases `http`,
-    `database` and `consumer` are there from the start; a service without `base` has none.
+    A service inherits the settings of its base and overrides those it names itself. The bases
+    `http`, `database` and `consumer` always exist; a service without `base` inherits nothing.
     Exceptions are given by name: those of the standard library that concern calls, and `errors`.
 
     Args:
-        settings: to begin with.
+        settings: the first settings.
         errors: further exception types that settings may name.
-        max_services: how many pipelines there may be.
+        max_services: upper bound of the number of pipelines.
         clock: monotonic seconds, for all policies.
 
     Raises:
-        InvalidSettingsError: the settings break a rule; the message says where.
+        InvalidSettingsError: the settings break a rule; the message names the location.
     """
 
     def __init__(
@@ -72,46 +72,49 @@ class Registry:
         self._clock = clock
         self._lock = threading.RLock()
         self._pipelines: dict[str, ConfiguredPipeline] = {}
-        self._asked_bases: dict[str, str] = {}
+        self._requested_bases: dict[str, str] = {}
         self._listeners: tuple[Listener, ...] = ()
-        self._bases, self._services = self._read(settings or {})
+        self._bases, self._services = self._parse(settings or {})
 
     def get(self, name: str, *, base: str | None = None) -> ConfiguredPipeline:
-        """The pipeline of that service; the same one each time.
+        """The pipeline of service `name`; the same object each time.
 
         Args:
-            base: what holds where the settings do not name a base for this service.
+            base: the base of the service, unless the settings name one.
 
         Raises:
             InvalidValueError: there is no such base, or there are too many services.
         """
-        found = self._pipelines.get(name)
-        if found is not None:
-            return found
+        pipeline = self._pipelines.get(name)
+        if pipeline is not None:
+            return pipeline
         with self._lock:
             if name not in self._pipelines:
-                self._pipelines[name] = self._made(name, base)
+                self._pipelines[name] = self._create(name, base)
             return self._pipelines[name]
 
     def update(self, settings: Settings) -> None:
-        """Go by other settings from now on; pipelines in use follow, and keep what they know.
+        """Use other settings; pipelines in use are changed and keep their state.
 
         Raises:
-            InvalidSettingsError: the settings break a rule; nothing was changed.
+            InvalidSettingsError: the settings break a rule; nothing has changed.
         """
         with self._lock:
             before = self._bases, self._services
-            self._bases, self._services = self._read(settings)
+            self._bases, self._services = self._parse(settings)
             try:
-                wanted = {name: self._config(name) for name in self._pipelines}
+                configs = {name: self._config_of(name) for name in self._pipelines}
             except InvalidValueError:
                 self._bases, self._services = before
                 raise
-            for name, config in wanted.items():
+            for name, config in configs.items():
                 self._pipelines[name].reconfigure(config)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Have `listener` told of the events of all pipelines, also of those to come."""
+        """Call `listener` with the events of all pipelines, present and future.
+
+        Returns a function that ends this.
+        """
         with self._lock:
             self._listeners = (*self._listeners, listener)
             for pipeline in self._pipelines.values():
@@ -119,74 +122,78 @@ class Registry:
         return functools.partial(self.unsubscribe, listener)
 
     def unsubscribe(self, listener: Listener) -> None:
-        """Tell that listener no more."""
+        """Stop calling `listener`."""
         with self._lock:
-            self._listeners = tuple(one for one in self._listeners if one != listener)
+            self._listeners = tuple(other for other in self._listeners if other != listener)
             for pipeline in self._pipelines.values():
                 pipeline.unsubscribe(listener)
 
     def snapshot(self) -> dict[str, object]:
-        """The snapshots of all pipelines by name."""
+        """The snapshots of all pipelines, by service name."""
         return {name: pipeline.snapshot() for name, pipeline in list(self._pipelines.items())}
 
-    def _made(self, name: str, base: str | None) -> ConfiguredPipeline:
+    def _create(self, name: str, base: str | None) -> ConfiguredPipeline:
         if len(self._pipelines) >= self._max_services:
             rule = f"one of at most {self._max_services}; name services, not calls"
             raise InvalidValueError("service", name, rule)
         if base is not None:
-            self._asked_bases[name] = self._known_base(base)
-        pipeline = ConfiguredPipeline(self._config(name), name=name, clock=self._clock)
+            self._requested_bases[name] = self._validate_base(base)
+        pipeline = ConfiguredPipeline(self._config_of(name), name=name, clock=self._clock)
         for listener in self._listeners:
             pipeline.subscribe(listener)
         return pipeline
 
-    def _known_base(self, base: str) -> str:
+    def _validate_base(self, base: str) -> str:
         if base not in self._bases:
             raise InvalidValueError("base", base, f"one of {', '.join(sorted(self._bases))}")
         return base
 
-    def _config(self, name: str) -> PipelineConfig:
-        found = self._services.get(name)
-        if found is not None:
-            return found
-        asked = self._asked_bases.get(name)
-        return PipelineConfig() if asked is None else self._bases[self._known_base(asked)]
+    def _config_of(self, name: str) -> PipelineConfig:
+        config = self._services.get(name)
+        if config is not None:
+            return config
+        base = self._requested_bases.get(name)
+        return PipelineConfig() if base is None else self._bases[self._validate_base(base)]
 
-    def _read(
+    def _parse(
         self, settings: Settings
     ) -> tuple[dict[str, PipelineConfig], dict[str, PipelineConfig]]:
         unknown = set(settings) - {"bases", "services"}
         if unknown:
             raise InvalidSettingsError(min(unknown), "is neither 'bases' nor 'services'")
         bases = {name: preset() for name, preset in _PRESETS.items()}
-        for name, changes in _part(settings, "bases").items():
-            bases[name] = self._merged(f"bases.{name}", bases.get(name), changes)
+        for name, changes in _section(settings, "bases").items():
+            bases[name] = self._merge(f"bases.{name}", bases.get(name), changes)
         services = {}
-        for name, given in _part(settings, "services").items():
-            changes = _mapping(f"services.{name}", given)
-            base = changes.get("base", self._asked_bases.get(name))
+        for name, value in _section(settings, "services").items():
+            changes = _require_mapping(f"services.{name}", value)
+            base = changes.get("base", self._requested_bases.get(name))
             if base is not None and base not in bases:
-                known = ", ".join(sorted(bases))
-                raise InvalidSettingsError(f"services.{name}.base", f"{base!r} is none of {known}")
-            own = {part: value for part, value in changes.items() if part != "base"}
+                names = ", ".join(sorted(bases))
+                raise InvalidSettingsError(
+                    f"services.{name}.base", f"{base!r} is not one of {names}"
+                )
+            overrides = {part: value for part, value in changes.items() if part != "base"}
             parent = None if base is None else bases[str(base)]
-            services[name] = self._merged(f"services.{name}", parent, own)
+            services[name] = self._merge(f"services.{name}", parent, overrides)
         return bases, services
 
-    def _merged(self, where: str, base: PipelineConfig | None, changes: object) -> PipelineConfig:
-        merged = {} if base is None else _as_settings(base)
-        for part, value in _mapping(where, changes).items():
+    def _merge(self, location: str, base: PipelineConfig | None, changes: object) -> PipelineConfig:
+        merged = {} if base is None else _explicit_settings(base)
+        for part, value in _require_mapping(location, changes).items():
             inherited = merged.get(part)
-            both = isinstance(value, Mapping) and isinstance(inherited, Mapping)
-            merged[part] = {**inherited, **value} if both else value  # type: ignore[dict-item]
+            if isinstance(value, Mapping) and isinstance(inherited, Mapping):
+                merged[part] = {**inherited, **value}
+            else:
+                merged[part] = value
         try:
             return PipelineConfig.model_validate(merged, context={"errors": self._errors})
         except ValidationError as error:
-            raise InvalidSettingsError.from_pydantic(where, error) from None
+            raise InvalidSettingsError.from_pydantic(location, error) from None
 
 
-def _as_settings(config: PipelineConfig) -> dict[str, object]:
-    """What was set, as it was set: defaults stay defaults, also of a service that inherits."""
+def _explicit_settings(config: PipelineConfig) -> dict[str, object]:
+    """The values that were set; defaults are left out, so that a service inherits no default."""
     settings: dict[str, object] = {}
     for part in config.model_fields_set - {"disabled"}:
         value = getattr(config, part)
@@ -196,11 +203,11 @@ def _as_settings(config: PipelineConfig) -> dict[str, object]:
     return settings
 
 
-def _part(settings: Settings, name: str) -> Settings:
-    return _mapping(name, settings.get(name, {}))
+def _section(settings: Settings, name: str) -> Settings:
+    return _require_mapping(name, settings.get(name, {}))
 
 
-def _mapping(where: str, value: object) -> Settings:
+def _require_mapping(location: str, value: object) -> Settings:
     if not isinstance(value, Mapping):
-        raise InvalidSettingsError(where, f"must be a mapping, not {type(value).__name__}")
+        raise InvalidSettingsError(location, f"must be a mapping, not {type(value).__name__}")
     return value

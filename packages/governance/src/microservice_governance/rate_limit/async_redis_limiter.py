@@ -1,4 +1,4 @@
-"""Limits shared through Redis, for redis-py's asyncio client: decisions that meet go together."""
+"""Rate limits shared through Redis, for redis-py's asyncio client."""
 
 from __future__ import annotations
 
@@ -10,34 +10,30 @@ from types import TracebackType
 from typing import Self, cast
 
 from microservice_core import InvalidValueError
-from microservice_governance._redis import (
-    FAILURES,
-    AsyncClient,
-    AsyncRedis,
-    AsyncRedisCluster,
-    NoScriptError,
-)
+from microservice_governance import _steps
+from microservice_governance._redis import AsyncClient, AsyncRedis, AsyncRedisCluster
 from microservice_governance.testing_mode import async_sleep, is_testing
 
 from .config import Decision, LimitConfig
-from .distributed_limit import FailurePolicy
-from .redis_limiter import Answer, Arguments, SharedLimit
-from .redis_script import read_grant
+from .local_view import FailurePolicy
+from .shared_limit import SharedLimit
 
 __all__ = ("AsyncRedisRateLimiter",)
 
-_LARGEST_BATCH = 128
+_MAX_BATCH = 128
+
+_QueuedCommand = tuple[_steps.Command, "asyncio.Future[object]"]
 
 
 class AsyncRedisRateLimiter(SharedLimit):
-    """As `RedisRateLimiter`, for an asyncio client; decisions that meet share one round trip.
+    """As `RedisRateLimiter`, for an asyncio client; simultaneous decisions share a round trip.
 
     Belongs to the event loop of its client.
 
     Args:
-        client: of `redis.asyncio`, for one server or a cluster; RESP 2 or 3, `decode_responses`
-            or not.
-        timeout_seconds: how long Redis may take to answer.
+        client: of `redis.asyncio`, for one server or a cluster; RESP 2 or 3, with
+            `decode_responses` or without.
+        timeout_seconds: how long Redis may take to respond.
         sleep: waits that many seconds.
     """
 
@@ -71,12 +67,12 @@ class AsyncRedisRateLimiter(SharedLimit):
         self._client = client
         self._timeout_seconds = timeout_seconds
         self._sleep = sleep
-        # In a cluster a pipeline cannot carry scripts.
-        self._alone = isinstance(client, AsyncRedisCluster)
-        self._asking = 0
-        self._queue: list[tuple[Arguments, asyncio.Future[Answer]]] = []
-        self._lines: dict[str, _Line] = {}
+        # A pipeline of a cluster client cannot carry scripts.
+        self._can_batch = not isinstance(client, AsyncRedisCluster)
+        self._unbatched = 0
+        self._queue: list[_QueuedCommand] = []
         self._batches: set[asyncio.Task[None]] = set()
+        self._waiting_lines: dict[str, _WaitingLine] = {}
 
     @classmethod
     def from_url(
@@ -90,7 +86,7 @@ class AsyncRedisRateLimiter(SharedLimit):
         replicas: int = 1,
         lease: int = 1,
     ) -> Self:
-        """A limiter with a client of its own, which `aclose` closes."""
+        """A limiter that owns its client; `aclose` closes it."""
         return cls(
             AsyncRedis.from_url(url),
             limits,
@@ -110,60 +106,34 @@ class AsyncRedisRateLimiter(SharedLimit):
         Raises:
             InvalidValueError: `cost` is negative.
         """
-        known = self._limit.known(key, cost)
-        if known is not None:
-            return known
-        permit = self._limit.permit()
-        if permit is None:
-            return self._limit.without_redis(key, cost)
-        with permit:
-            try:
-                granted = read_grant(await self._ask(self._arguments(key, cost)))
-            except FAILURES as error:
-                permit.release(error)
-                return self._limit.without_redis(key, cost)
-        return self._limit.learned(key, cost, granted)
+        decision = self._local.decide(key, cost)
+        if decision is not None:
+            return decision
+        return await _steps.run_async(self._decide_by_redis(key, cost), self._send)
 
     async def acquire(self, key: str, cost: int = 1, *, timeout: float | None = None) -> None:
         """Wait until `cost` units are free and take them.
 
-        Those of this process who wait for the same key go first come first served.
+        Callers of this process that wait for the same key are served first come, first served.
 
         Args:
-            timeout: seconds to wait at most; the `deadline` in force counts as well.
+            timeout: longest wait in seconds; the current `deadline` can make it shorter.
 
         Raises:
-            RateLimitedError: the wait would be longer than allowed; told at once.
+            RateLimitedError: the wait would be too long; raised at once, without waiting.
             InvalidValueError: `cost` is negative, or above the burst and so never free.
         """
-        ends_at = self._ends_at(cost, timeout)
-        async with self._turn(key, ends_at):
+        ends_at = self._wait_until(cost, timeout)
+        async with self._wait_in_line(key, ends_at):
             while not (decision := await self.try_acquire(key, cost)).allowed and not is_testing():
-                await self._sleep(self._wait_after(decision, ends_at))
+                await self._sleep(self._seconds_to_retry(decision, ends_at))
 
-    @asynccontextmanager
-    async def _turn(self, key: str, ends_at: float) -> AsyncIterator[None]:
-        """The caller's turn among those who wait for that key; only the first of them asks."""
-        line = self._lines.setdefault(key, _Line())
-        line.waiting += 1
-        try:
-            left = ends_at - self._clock()
-            try:
-                async with asyncio.timeout(None if left == float("inf") else left):
-                    await line.turn.acquire()
-            except TimeoutError:
-                raise self._refusal(None) from None
-            try:
-                yield
-            finally:
-                line.turn.release()
-        finally:
-            line.waiting -= 1
-            if not line.waiting:
-                self._lines.pop(key, None)
+    def snapshot(self) -> dict[str, object]:
+        """The limits, whether Redis is reachable, and the number of keys that callers wait for."""
+        return {**super().snapshot(), "waiting_keys": len(self._waiting_lines)}
 
     async def aclose(self) -> None:
-        """End what is under way and close the client."""
+        """Cancel the commands under way and close the client."""
         for batch in self._batches:
             batch.cancel()
         await asyncio.gather(*self._batches, return_exceptions=True)
@@ -180,93 +150,101 @@ class AsyncRedisRateLimiter(SharedLimit):
     ) -> None:
         await self.aclose()
 
-    async def _ask(self, arguments: Arguments) -> Answer:
-        if self._asking and not self._alone:
-            return await self._enqueue(arguments)
-        self._asking += 1
+    @asynccontextmanager
+    async def _wait_in_line(self, key: str, ends_at: float) -> AsyncIterator[None]:
+        """The caller's turn among those that wait for `key`; only the first of them polls Redis.
+
+        Raises:
+            RateLimitedError: the turn did not come before `ends_at`.
+        """
+        line = self._waiting_lines.setdefault(key, _WaitingLine())
+        line.callers += 1
+        try:
+            seconds = ends_at - self._clock()
+            try:
+                async with asyncio.timeout(None if seconds == float("inf") else seconds):
+                    await line.turn.acquire()
+            except TimeoutError:
+                raise self._rate_limited(None) from None
+            try:
+                yield
+            finally:
+                line.turn.release()
+        finally:
+            line.callers -= 1
+            if not line.callers:
+                self._waiting_lines.pop(key, None)
+
+    async def _send(self, command: _steps.Command) -> object:
+        """Send one command: alone if no other is under way, in a batch otherwise."""
+        if self._unbatched and self._can_batch:
+            return await self._enqueue(command)
+        self._unbatched += 1
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._ask_alone(arguments)
+                return cast("object", await self._client.execute_command(*command))
         finally:
-            self._asking -= 1
+            self._unbatched -= 1
 
-    async def _ask_alone(self, arguments: Arguments) -> Answer:
-        client = self._client
-        try:
-            answer = await client.execute_command("EVALSHA", self._rules.sha, *arguments)
-        except NoScriptError:
-            answer = await client.execute_command("EVAL", self._rules.script, *arguments)
-        return cast("Answer", answer)
-
-    def _enqueue(self, arguments: Arguments) -> asyncio.Future[Answer]:
-        """Those who ask in the same turn of the loop as somebody else go together."""
+    def _enqueue(self, command: _steps.Command) -> asyncio.Future[object]:
+        """Queue a command; those of the same iteration of the event loop go out together."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
+        response: asyncio.Future[object] = loop.create_future()
         if not self._queue:
             loop.call_soon(self._send_queue)
-        self._queue.append((arguments, answer))
-        return answer
+        self._queue.append((command, response))
+        return response
 
     def _send_queue(self) -> None:
         queue, self._queue = self._queue, []
-        for first in range(0, len(queue), _LARGEST_BATCH):
-            batch = asyncio.ensure_future(self._ask_together(queue[first : first + _LARGEST_BATCH]))
+        for start in range(0, len(queue), _MAX_BATCH):
+            # Not supervised: a batch ends by itself, and its failure goes to its callers.
+            batch = asyncio.ensure_future(self._send_batch(queue[start : start + _MAX_BATCH]))
             self._batches.add(batch)
             batch.add_done_callback(self._batches.discard)
 
-    async def _ask_together(self, batch: list[tuple[Arguments, asyncio.Future[Answer]]]) -> None:
+    async def _send_batch(self, batch: list[_QueuedCommand]) -> None:
         try:
-            answers = await self._pipelined(batch)
+            responses = await self._execute_pipeline([command for command, _ in batch])
         except BaseException as error:
-            for _, waiting in batch:
-                if not waiting.done():
-                    waiting.set_exception(_told(error))
+            for _, future in batch:
+                _complete(future, _error_for_callers(error))
             if not isinstance(error, Exception):
                 raise
             return
-        for (arguments, waiting), answer in zip(batch, answers, strict=True):
-            lost = isinstance(answer, NoScriptError)
-            _settle(waiting, await self._loaded(arguments) if lost else answer)
+        for (_, future), response in zip(batch, responses, strict=True):
+            _complete(future, response)
 
-    async def _pipelined(
-        self, batch: list[tuple[Arguments, asyncio.Future[Answer]]]
-    ) -> list[object]:
+    async def _execute_pipeline(self, commands: Sequence[_steps.Command]) -> list[object]:
         client = cast("AsyncRedis", self._client)
         async with asyncio.timeout(self._timeout_seconds):
             pipe = client.pipeline(transaction=False)
-            for arguments, _ in batch:
-                pipe.execute_command("EVALSHA", self._rules.sha, *arguments)
+            for command in commands:
+                pipe.execute_command(*command)
             return list(await pipe.execute(raise_on_error=False))
 
-    async def _loaded(self, arguments: Arguments) -> object:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._ask_alone(arguments)
-        except FAILURES as error:
-            return error
 
+class _WaitingLine:
+    """The callers that wait for one key; asyncio's lock is first come, first served."""
 
-class _Line:
-    """Those who wait for one key; asyncio's lock is fair."""
-
-    __slots__ = ("turn", "waiting")
+    __slots__ = ("callers", "turn")
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
-        self.waiting = 0
+        self.callers = 0
 
 
-def _told(error: BaseException) -> BaseException:
-    """Those who wait were not cancelled themselves when what they wait for was."""
+def _error_for_callers(error: BaseException) -> BaseException:
+    """The error of a batch as its callers see it: a cancelled batch does not cancel them."""
     if isinstance(error, asyncio.CancelledError):
         return TimeoutError("the limiter was closed")
     return error
 
 
-def _settle(waiting: asyncio.Future[Answer], answer: object) -> None:
-    if waiting.done():
+def _complete(future: asyncio.Future[object], response: object) -> None:
+    if future.done():  # its caller was cancelled
         return
-    if isinstance(answer, BaseException):
-        waiting.set_exception(answer)
+    if isinstance(response, BaseException):
+        future.set_exception(response)
     else:
-        waiting.set_result(cast("Answer", answer))
+        future.set_result(response)

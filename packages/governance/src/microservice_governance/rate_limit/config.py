@@ -1,4 +1,4 @@
-"""How much is let through in how much time."""
+"""Settings of a rate limit, and the decision of a limiter."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ("Decision", "LimitConfig")
+__all__ = ("NANOSECONDS", "Decision", "LimitConfig")
 
 NANOSECONDS = 1_000_000_000
+"""Ticks of a second for limits in this process."""
 
 
 class LimitConfig(BaseModel):
     """`rate` units every `per_seconds`, up to `burst` of them at once.
 
-    Within any stretch of time `t` at most `burst + rate * t / per_seconds` units pass. With `hard`
-    it is at most `rate` in any stretch of `per_seconds`, wherever it begins: the burst is then
-    taken from the rate, so that `rate - burst` per period pass in the long run.
+    In any interval of `t` seconds at most `burst + rate * t / per_seconds` units pass. With `hard`
+    at most `rate` units pass in any interval of `per_seconds`, wherever it begins: the burst is
+    then taken from the rate, and `rate - burst` units per period pass in the long run.
 
     Attributes:
-        rate: units let through per period.
-        per_seconds: the period.
-        burst: units that may pass at once after a quiet time; when not given it is `rate`, or a
-            tenth of it with `hard`.
+        rate: units per period.
+        per_seconds: length of the period.
+        burst: units that may pass at once after a quiet time; by default `rate`, or a tenth of it
+            with `hard`.
         hard: never more than `rate` in any period.
     """
 
@@ -35,11 +36,11 @@ class LimitConfig(BaseModel):
     hard: bool = False
 
     @model_validator(mode="after")
-    def _hard_leaves_something(self) -> Self:
+    def _check_hard_limit(self) -> Self:
         if self.hard and self.rate > 1 and self.capacity >= self.rate:
             raise ValueError(
                 f"burst ({self.burst}) must be below rate ({self.rate}) with hard, "
-                "or nothing but one burst would ever pass"
+                "or only a single burst would ever pass"
             )
         return self
 
@@ -51,23 +52,24 @@ class LimitConfig(BaseModel):
         return max(1, self.rate // 10) if self.hard else self.rate
 
     def emission(self, ticks_per_second: int) -> int:
-        """Ticks one unit costs; rounded up, or the last unit of a burst would come too early."""
+        """Ticks that one unit costs; rounded up, or the last unit of a burst would pass too early."""
         period = self.per_seconds * ticks_per_second
         if not self.hard:
             return max(1, math.ceil(period / self.rate))
-        # A stretch that holds both its ends holds one more: a single unit needs more than it.
+        # A closed interval of n periods holds n + 1 units that are one period apart. So with a
+        # single unit per period two units must be more than a period apart.
         steady = self.rate - self.capacity
         return math.ceil(period) + 1 if steady == 0 else math.ceil(period / steady)
 
 
 class Decision(NamedTuple):
-    """What a limiter said.
+    """The decision of a limiter.
 
     Attributes:
-        allowed: the units may pass, and were counted.
-        remaining: units that could pass right now after this decision.
-        retry_after: seconds until the same request would pass; -1 when it was allowed, or never
-            can be because it asks for more than the burst.
+        allowed: the units may pass, and are counted.
+        remaining: units that could pass right after this decision.
+        retry_after: seconds until the same request would pass; -1 if it was allowed, or if it can
+            never pass because it is larger than the burst.
         reset_after: seconds until the whole burst is free again.
     """
 

@@ -1,6 +1,6 @@
-"""GCRA, the leaky bucket that needs one number per limit: the theoretical arrival time.
+"""GCRA: the leaky bucket whose whole state is one number, the theoretical arrival time.
 
-All times are whole nanoseconds, so that nothing drifts. Source: ITU-T I.371 annex A, and redis-cell
+All times are whole nanoseconds, so that no rounding error adds up. Source: ITU-T I.371 annex A, and redis-cell
 for the four numbers of a decision.
 """
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ("Gcra", "nanoseconds")
 
-_new = tuple.__new__
+# The constructor of a NamedTuple is a Python function; this is the C function it calls.
+_new_tuple = tuple.__new__
 
 
 class Gcra:
-    """The rule of one limit; the state is the caller's."""
+    """The rule of one limit, without state: the caller keeps the arrival time."""
 
     __slots__ = ("emission", "tolerance")
 
@@ -31,33 +32,37 @@ class Gcra:
         self.tolerance = config.capacity * self.emission
 
     def decide(self, arrival: int, now: int, cost: int) -> tuple[int, Decision]:
-        """The arrival time to keep, and the decision.
+        """The new arrival time to keep, and the decision.
 
         Args:
-            arrival: what was kept last; anything up to `now` for a limit that is unused.
-            now: monotonic.
+            arrival: the arrival time kept last; anything up to `now` for an unused limit.
+            now: nanoseconds, monotonic.
             cost: units; 0 only looks.
         """
-        if arrival < now:  # noqa: PLR1730 - max() would take longer than all the rest
+        if arrival < now:  # noqa: PLR1730 - a call of max() costs more than the rest
             arrival = now
         emission = self.emission
-        later = arrival + cost * emission
-        early = later - self.tolerance - now
+        new_arrival = arrival + cost * emission
+        early = new_arrival - self.tolerance - now  # nanoseconds that the request comes too early
         if early <= 0:
-            taken = later - now
-            return later, _new(Decision, (True, -early // emission, -1.0, taken / NANOSECONDS))
-        never = cost * emission > self.tolerance
+            reset = (new_arrival - now) / NANOSECONDS
+            return new_arrival, _new_tuple(Decision, (True, -early // emission, -1.0, reset))
+        exceeds_burst = cost * emission > self.tolerance
         remaining = max(0, (self.tolerance - arrival + now) // emission)
-        retry = -1.0 if never else early / NANOSECONDS
-        return arrival, _new(Decision, (False, remaining, retry, (arrival - now) / NANOSECONDS))
+        retry = -1.0 if exceeds_burst else early / NANOSECONDS
+        reset = (arrival - now) / NANOSECONDS
+        return arrival, _new_tuple(Decision, (False, remaining, retry, reset))
 
-    def later(self, arrival: int, now: int) -> int:
-        """The arrival time to keep when one unit passes; 0 when it does not."""
-        later = (arrival if arrival > now else now) + self.emission  # noqa: FURB136 - as above
-        return later if later - self.tolerance <= now else 0
+    def take_one(self, arrival: int, now: int) -> int:
+        """The new arrival time to keep if one unit passes; 0 if it does not.
 
-    def wait(self, arrival: int, now: int, cost: int) -> float:
-        """Seconds until `cost` units would pass if nobody else took any."""
+        As `decide` for a policy's call, which needs no `Decision` when it is allowed.
+        """
+        new_arrival = (arrival if arrival > now else now) + self.emission  # noqa: FURB136 - as above
+        return new_arrival if new_arrival - self.tolerance <= now else 0
+
+    def wait_seconds(self, arrival: int, now: int, cost: int) -> float:
+        """Seconds until `cost` units would pass if no other units were taken."""
         early = max(arrival, now) + cost * self.emission - self.tolerance - now
         return max(0.0, early / NANOSECONDS)
 

@@ -1,4 +1,4 @@
-"""What HTTP says about limits: `RateLimit-*` and `Retry-After`, written and read.
+"""Rate-limit fields of HTTP: writes `RateLimit-*` and `Retry-After`, reads `Retry-After`.
 
 Sources: draft-ietf-httpapi-ratelimit-headers-07 for the `RateLimit` fields, RFC 9110 section
 10.2.3 for `Retry-After`.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from time import time
+
+from microservice_core import parse_retry_after
 
 from .config import Decision, LimitConfig
 
@@ -18,10 +19,10 @@ __all__ = ("rate_limit_headers", "retry_after_seconds")
 
 
 def rate_limit_headers(decision: Decision, config: LimitConfig) -> dict[str, str]:
-    """The header fields of a response: the quota, what is left of it, when it is whole again.
+    """The header fields of a response: the limit, the units that are free, the time to the reset.
 
-    Seconds are whole and rounded up, so that nobody comes back too early. A refusal that can pass
-    later has `Retry-After` too.
+    Seconds are rounded up to whole ones, so that no client comes back too early. A refusal that
+    can pass later has `Retry-After` as well.
     """
     headers = {
         "RateLimit-Policy": f"{config.rate};w={math.ceil(config.per_seconds)}",
@@ -37,28 +38,17 @@ def rate_limit_headers(decision: Decision, config: LimitConfig) -> dict[str, str
 def retry_after_seconds(
     headers: Mapping[str, str], *, now: Callable[[], float] = time
 ) -> float | None:
-    """Seconds that `Retry-After` asks for, a number or a date; None if there is nothing to read.
+    """The seconds that a response's `Retry-After` asks for; None if it is absent or unreadable.
 
     Args:
-        headers: of the response; looked up as `Retry-After`, or in any case of its letters.
-        now: seconds since the epoch, to read a date by.
+        headers: of the response; `Retry-After` is found in any case of its letters.
+        now: seconds since the epoch, for a `Retry-After` that is a date.
     """
-    text = headers.get("Retry-After")
-    if text is None:
-        text = next((v for name, v in headers.items() if name.lower() == "retry-after"), None)
-    if text is None:
-        return None
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:12])
-    return _until(text, now())
-
-
-def _until(text: str, now: float) -> float | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.fromtimestamp(now, UTC)).total_seconds())
+    value = headers.get("Retry-After")
+    if value is None:
+        value = next(
+            (text for name, text in headers.items() if name.lower() == "retry-after"), None
+        )
+    return (
+        None if value is None else parse_retry_after(value, now=datetime.fromtimestamp(now(), UTC))
+    )

@@ -1,4 +1,4 @@
-"""Rate limiter in this process: decides at once, or lets callers wait their turn."""
+"""Rate limiter of this process: decides at once, or lets callers wait their turn."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ R = TypeVar("R")
 
 
 class RateLimiter(Policy):
-    """Lets `config.rate` units pass per period and refuses, or holds up, what is above.
+    """Lets `config.rate` units pass per period; refuses or delays what exceeds it.
 
-    `try_acquire` decides at once, in any thread. `acquire` waits its turn, first come first
-    served. As a policy (`run`, `arun`, decorator) it refuses: a call costs one unit.
+    `try_acquire` decides at once, in any thread. `acquire` waits its turn, first come, first
+    served. As a policy (`run`, `arun`, decorator) it refuses calls; a call costs one unit.
 
     Args:
+        config: the limit.
         name: for messages.
-        thread_safe: false saves the lock where all callers run on one event loop.
+        thread_safe: false saves the lock if all callers run on one event loop.
         clock: monotonic seconds.
         sleep: waits that many seconds.
     """
@@ -58,7 +59,9 @@ class RateLimiter(Policy):
         self._gcra = Gcra(config)
         self._arrival = 0
         self._lock = threading.Lock() if thread_safe else None
-        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+        self._waiting_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _WaitingLine] = (
+            WeakKeyDictionary()
+        )
 
     def try_acquire(self, cost: int = 1) -> Decision:
         """Take `cost` units if they are free now; nothing is taken otherwise.
@@ -75,7 +78,7 @@ class RateLimiter(Policy):
         if self._lock is None:
             self._arrival, decision = self._gcra.decide(self._arrival, now, cost)
             return decision
-        self._lock.acquire()  # half the time that `with` takes
+        self._lock.acquire()  # takes half the time of a `with` statement
         try:
             self._arrival, decision = self._gcra.decide(self._arrival, now, cost)
         finally:
@@ -83,23 +86,23 @@ class RateLimiter(Policy):
         return decision
 
     def reconfigure(self, config: LimitConfig) -> None:
-        """Take another limit; what was let through before still counts, as time."""
+        """Use another limit; units taken before still count, as the time they took to emit."""
         self.config, self._gcra = config, Gcra(config)
 
     async def acquire(self, cost: int = 1, *, timeout: float | None = None) -> None:
-        """Wait until `cost` units are free and take them; those who came first go first.
+        """Wait until `cost` units are free and take them; first come, first served.
 
         Args:
-            timeout: seconds to wait at most; the `deadline` in force counts as well.
+            timeout: longest wait in seconds; the current `deadline` can make it shorter.
 
         Raises:
-            RateLimitedError: the wait would be longer than allowed; told at once, without waiting.
+            RateLimitedError: the wait would be too long; raised at once, without waiting.
             InvalidValueError: `cost` is negative, or above the burst and so never free.
         """
         if cost > self.config.capacity:
             raise InvalidValueError("cost", cost, f"at most the burst, {self.config.capacity}")
-        line = self._line()
-        ends_at = self._clock() + _time_allowed(timeout, self._clock)
+        line = self._waiting_line()
+        ends_at = self._clock() + _max_wait_seconds(timeout, self._clock)
         self._check_wait(self._predicted_wait(line.waiting_cost + cost), ends_at)
         line.waiting_cost += cost
         try:
@@ -114,8 +117,8 @@ class RateLimiter(Policy):
         """Call `fn` if a unit is free.
 
         Raises:
-            RateLimitedError: none is; nothing was called.
-            TypeError: `fn` is a coroutine function, which `arun` takes.
+            RateLimitedError: none is free.
+            TypeError: `fn` is a coroutine function; use `arun`.
         """
         self._take_one()
         result = fn(*args, **kwargs)
@@ -127,13 +130,13 @@ class RateLimiter(Policy):
         """Await `fn` if a unit is free.
 
         Raises:
-            RateLimitedError: none is; nothing was called.
+            RateLimitedError: none is free.
         """
         self._take_one()
         return await fn(*args, **kwargs)
 
     def guard_async(self, fn: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-        """`fn` under the limit."""
+        """Wrap an async function; as `arun`, without its frame."""
 
         @functools.wraps(fn)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -143,7 +146,7 @@ class RateLimiter(Policy):
         return guarded
 
     def snapshot(self) -> dict[str, object]:
-        """The limit and what is left of it."""
+        """The limit, and the units that are free now."""
         config, now = self.config, self.try_acquire(0)
         return {
             **super().snapshot(),
@@ -163,36 +166,36 @@ class RateLimiter(Policy):
         if lock is not None:
             lock.acquire()
         try:
-            later = self._gcra.later(self._arrival, now)
-            if later:
-                self._arrival = later
+            new_arrival = self._gcra.take_one(self._arrival, now)
+            if new_arrival:
+                self._arrival = new_arrival
                 return
         finally:
             if lock is not None:
                 lock.release()
-        wait = self._gcra.wait(self._arrival, now, 1)
-        raise self._rejected(self._refusal(wait))
+        wait = self._gcra.wait_seconds(self._arrival, now, 1)
+        raise self._notify_rejection(self._rate_limited(wait))
 
     def _check_wait(self, wait: float, ends_at: float) -> None:
         if self._clock() + wait > ends_at:
-            raise self._rejected(self._refusal(wait))
+            raise self._notify_rejection(self._rate_limited(wait))
 
-    def _refusal(self, retry_after: float) -> RateLimitedError:
+    def _rate_limited(self, retry_after: float) -> RateLimitedError:
         return RateLimitedError(self.name, self.config.rate, self.config.per_seconds, retry_after)
 
     def _predicted_wait(self, cost: int) -> float:
-        return self._gcra.wait(self._arrival, self._now(), cost)
+        return self._gcra.wait_seconds(self._arrival, self._now(), cost)
 
-    def _line(self) -> _Line:
+    def _waiting_line(self) -> _WaitingLine:
         loop = asyncio.get_running_loop()
-        line = self._lines.get(loop)
+        line = self._waiting_lines.get(loop)
         if line is None:
-            line = self._lines[loop] = _Line()
+            line = self._waiting_lines[loop] = _WaitingLine()
         return line
 
 
-class _Line:
-    """Those of one event loop who wait for their turn; asyncio's lock is fair."""
+class _WaitingLine:
+    """The waiting callers of one event loop; asyncio's lock is first come, first served."""
 
     __slots__ = ("__weakref__", "turn", "waiting_cost")
 
@@ -201,7 +204,7 @@ class _Line:
         self.waiting_cost = 0
 
 
-def _time_allowed(timeout: float | None, clock: Callable[[], float]) -> float:
-    left = deadline.remaining(clock)
-    allowed = float("inf") if timeout is None else timeout
-    return allowed if left is None else min(allowed, left)
+def _max_wait_seconds(timeout: float | None, clock: Callable[[], float]) -> float:
+    remaining = deadline.remaining(clock)
+    seconds = float("inf") if timeout is None else timeout
+    return seconds if remaining is None else min(seconds, remaining)

@@ -1,4 +1,4 @@
-"""Paced limiter: lets async calls pass one after the other at an even pace, on aiolimiter."""
+"""Paced limiter: lets async calls pass one by one at an even pace, built on aiolimiter."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ("PacedLimiter",)
 class PacedLimiter:
     """Smooths a stream of calls: `async with limiter:` waits for the caller's turn.
 
-    aiolimiter's leaky bucket keeps the pace. What it lacks is added: a fair line (it lets small
-    and late callers overtake), a bound on the wait that is told before waiting, and use from
-    several event loops (each paces its own calls).
+    aiolimiter's leaky bucket keeps the pace. This class adds what it lacks: first come, first
+    served (in the bucket, small and late callers overtake), a refusal before the wait if it would
+    be too long, and use from several event loops (each paces its own calls).
 
     Args:
-        config: `rate` per `per_seconds`; `burst` units pass without a pause, 1 when not given.
+        config: `rate` per `per_seconds`; `burst` units, by default 1, pass without a pause.
         name: for messages.
     """
 
@@ -36,38 +36,38 @@ class PacedLimiter:
         self.config = config
         self.name = name
         self._burst = config.burst or 1
-        self._shadow = Gcra(config.model_copy(update={"burst": self._burst}))
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Paced] = WeakKeyDictionary()
+        self._rule = Gcra(config.model_copy(update={"burst": self._burst}))
+        self._pacers: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopPacer] = WeakKeyDictionary()
 
     async def acquire(self, cost: int = 1, *, timeout: float | None = None) -> None:
         """Wait for the caller's turn.
 
         Args:
             cost: units; at most the burst.
-            timeout: seconds to wait at most; the `deadline` in force counts as well.
+            timeout: longest wait in seconds; the current `deadline` can make it shorter.
 
         Raises:
-            RateLimitedError: the turn did not come in time; nothing was taken.
+            RateLimitedError: the turn did not come in time; no units were taken.
             InvalidValueError: `cost` is below 1 or above the burst.
         """
         if not 1 <= cost <= self._burst:
             raise InvalidValueError("cost", cost, f"from 1 to the burst, {self._burst}")
         if is_testing():
             return
-        left = deadline.remaining()
-        allowed = min((t for t in (timeout, left) if t is not None), default=None)
-        paced = self._paced()
-        wait = paced.predicted_wait(cost)
-        if allowed is not None and wait > allowed:
-            raise self._refusal(wait)
+        bounds = (timeout, deadline.remaining())
+        max_wait = min((bound for bound in bounds if bound is not None), default=None)
+        pacer = self._pacer()
+        wait = pacer.predicted_wait(cost)
+        if max_wait is not None and wait > max_wait:
+            raise self._rate_limited(wait)
         try:
-            async with asyncio.timeout(allowed):
-                await paced.acquire(cost)
+            async with asyncio.timeout(max_wait):
+                await pacer.acquire(cost)
         except TimeoutError:
-            raise self._refusal(paced.predicted_wait(cost)) from None
+            raise self._rate_limited(pacer.predicted_wait(cost)) from None
 
     def snapshot(self) -> dict[str, object]:
-        """The pace."""
+        """The configured pace."""
         return {
             "policy": "paced_limiter",
             "name": self.name,
@@ -86,25 +86,26 @@ class PacedLimiter:
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Leaving the block gives nothing back: what passed has passed."""
+        """Do nothing: units that have passed are not returned."""
 
-    def _refusal(self, wait: float) -> RateLimitedError:
+    def _rate_limited(self, wait: float) -> RateLimitedError:
         return RateLimitedError(self.name, self.config.rate, self.config.per_seconds, wait)
 
-    def _paced(self) -> _Paced:
+    def _pacer(self) -> _LoopPacer:
         loop = asyncio.get_running_loop()
-        paced = self._loops.get(loop)
-        if paced is None:
-            # A bucket of size b that drains at b per (b / rate): burst b at that rate.
+        pacer = self._pacers.get(loop)
+        if pacer is None:
+            # AsyncLimiter(size, period) lets `size` units per `period` pass, and `size` at once.
+            # With the period of one burst that is a burst of `size` at the configured rate.
             seconds = self._burst * self.config.per_seconds / self.config.rate
-            paced = self._loops[loop] = _Paced(AsyncLimiter(self._burst, seconds), self._shadow)
-        return paced
+            pacer = self._pacers[loop] = _LoopPacer(AsyncLimiter(self._burst, seconds), self._rule)
+        return pacer
 
 
-class _Paced:
-    """One loop's bucket behind one fair line.
+class _LoopPacer:
+    """The bucket of one event loop, behind a first-come, first-served lock.
 
-    The bucket does not tell how long a turn takes to come: GCRA, told the same, does.
+    The bucket cannot predict a wait. A GCRA arrival time that is advanced alongside it can.
     """
 
     __slots__ = ("__weakref__", "_arrival", "_bucket", "_rule", "_turn", "_waiting_cost")
@@ -117,8 +118,8 @@ class _Paced:
         self._waiting_cost = 0
 
     def predicted_wait(self, cost: int) -> float:
-        """Seconds until the turn of one who comes now."""
-        return self._rule.wait(self._arrival, self._now(), self._waiting_cost + cost)
+        """Seconds until the turn of a caller that arrives now."""
+        return self._rule.wait_seconds(self._arrival, self._now(), self._waiting_cost + cost)
 
     async def acquire(self, cost: int) -> None:
         self._waiting_cost += cost

@@ -1,4 +1,4 @@
-"""GCRA in Lua: whole microseconds, the server's clock, all limits of a key at once."""
+"""GCRA as a Lua script: whole microseconds, the server's clock, all limits of a key at once."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from .config import Decision, LimitConfig
 
 __all__ = ("Grant", "RedisLimits", "read_grant")
 
-MICROSECONDS = 1_000_000
+_MICROSECONDS = 1_000_000
 
-# Both scripts give one line: the units taken; those that would still pass; the time until the least
-# would pass, -1 when it did and -2 when it never can; the time until every burst is whole again.
-# They take the server's own clock when no time is given. A stored time too far ahead was written
-# before the clock stepped back: it is cut to what the limit itself can reach, and kept so, or it
-# would be ahead for ever. Whatever is stored and no number counts as nothing.
+_MAX_KEY_LENGTH = 200
+_ESCAPES = str.maketrans({"{": "%7B", "}": "%7D", "%": "%25"})
 
-# One limit. ARGV: the least units to take, emission and tolerance, the most units (the least when
-# not given), the time.
-ONE = """
-local least, emission, tolerance = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local most, now = tonumber(ARGV[4]), tonumber(ARGV[5])
+# Both scripts return one line of four numbers: the units taken; the units that are still free; the
+# time until the minimum would pass (-1: it has passed, -2: it never can); the time until every burst
+# is free again. They use the server's clock unless a time is given. A stored time too far in the
+# future was written before the clock stepped back: it is cut to the latest the limit itself can
+# reach, and stored again, or it would stay in the future. A stored value that is not a number counts
+# as none.
+
+# One limit. ARGV: the minimum of units to take, emission and tolerance, the maximum of units (the
+# minimum if not given), the time.
+_ONE_LIMIT = """
+local minimum, emission, tolerance = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local maximum, now = tonumber(ARGV[4]), tonumber(ARGV[5])
 if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
@@ -38,28 +42,28 @@ if arrival > now + tolerance then
   arrival = now + tolerance
   cut = true
 end
-local taken, early = 0, arrival + least * emission - tolerance - now
+local taken, early = 0, arrival + minimum * emission - tolerance - now
 if early <= 0 then
   early = -1
-  taken = least
-  if most and most > least then
-    taken = math.min(most, math.floor((tolerance - arrival + now) / emission))
+  taken = minimum
+  if maximum and maximum > minimum then
+    taken = math.min(maximum, math.floor((tolerance - arrival + now) / emission))
   end
   arrival = arrival + taken * emission
-elseif least * emission > tolerance then
+elseif minimum * emission > tolerance then
   early = -2
 end
 if taken > 0 or cut then
   redis.call('SET', KEYS[1], string.format('%.0f', arrival), 'PX', math.ceil((arrival - now) / 1000))
 end
-local left = math.floor((tolerance - arrival + now) / emission)
-return string.format('%.0f %.0f %.0f %.0f', taken, left, early, arrival - now)
+local free = math.floor((tolerance - arrival + now) / emission)
+return string.format('%.0f %.0f %.0f %.0f', taken, free, early, arrival - now)
 """
 
-# Several limits: all are looked at before one is touched. ARGV: the least and the most units to
+# Several limits: all are read before one is changed. ARGV: the minimum and the maximum of units to
 # take, the time or '', then emission and tolerance of each limit.
-SEVERAL = """
-local least, take, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+_SEVERAL_LIMITS = """
+local minimum, take, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
@@ -74,39 +78,39 @@ for i, key in ipairs(KEYS) do
   end
   cut[i] = arrival > now + tolerance
   arrivals[i] = math.min(arrival, now + tolerance)
-  local early = arrivals[i] + least * emission - tolerance - now
-  if least * emission > tolerance then
+  local early = arrivals[i] + minimum * emission - tolerance - now
+  if minimum * emission > tolerance then
     retry = -2
   elseif early > 0 and early > retry and retry ~= -2 then
     retry = early
   end
   take = math.min(take, math.floor((tolerance - arrivals[i] + now) / emission))
 end
-local taken, left, reset = 0, nil, nil
+local taken, free, reset = 0, nil, nil
 if retry == -1 then taken = take end
 for i, key in ipairs(KEYS) do
   local emission, tolerance = tonumber(ARGV[2 * i + 2]), tonumber(ARGV[2 * i + 3])
   local arrival = arrivals[i] + taken * emission
-  local mine = math.floor((tolerance - arrival + now) / emission)
-  if not left or mine < left then left = mine end
+  local free_here = math.floor((tolerance - arrival + now) / emission)
+  if not free or free_here < free then free = free_here end
   if not reset or arrival - now > reset then reset = arrival - now end
   if taken > 0 or cut[i] then
     redis.call('SET', key, string.format('%.0f', arrival), 'PX', math.ceil((arrival - now) / 1000))
   end
 end
-return string.format('%.0f %.0f %.0f %.0f', taken, left, retry, reset)
+return string.format('%.0f %.0f %.0f %.0f', taken, free, retry, reset)
 """
 
 
 class Grant(NamedTuple):
-    """What the script gave: a decision, and how many units were taken."""
+    """The result of a script: the decision, and the units that were taken."""
 
     decision: Decision
-    taken: int
+    units: int
 
 
 class RedisLimits:
-    """The limits of one limiter, as keys and arguments of the script.
+    """The limits of one limiter, as keys and arguments of its script.
 
     Raises:
         InvalidValueError: there is no limit, or one is faster than one unit per microsecond.
@@ -116,7 +120,7 @@ class RedisLimits:
         if not limits:
             raise InvalidValueError("limits", tuple(limits), "one limit or more")
         for limit in limits:
-            if limit.rate > limit.per_seconds * MICROSECONDS:
+            if limit.rate > limit.per_seconds * _MICROSECONDS:
                 raise InvalidValueError("rate", limit.rate, "at most 1000000 per second in Redis")
         if not name or set(name) & set("{}"):
             raise InvalidValueError("name", name, "a text without braces")
@@ -124,57 +128,55 @@ class RedisLimits:
         self._name = name
         rules: list[int] = []
         for limit in limits:
-            emission = limit.emission(MICROSECONDS)
+            emission = limit.emission(_MICROSECONDS)
             rules += [emission, limit.capacity * emission]
         self._rules = [b"%d" % rule for rule in rules]
         self._count = b"%d" % len(limits)
         self.capacity = min(limit.capacity for limit in limits)
-        self.emission_seconds = max(limit.emission(MICROSECONDS) for limit in limits) / MICROSECONDS
-        self.script = ONE if len(limits) == 1 else SEVERAL
+        self.emission_seconds = (
+            max(limit.emission(_MICROSECONDS) for limit in limits) / _MICROSECONDS
+        )
+        self.script = _ONE_LIMIT if len(limits) == 1 else _SEVERAL_LIMITS
         self.sha = hashlib.sha1(self.script.encode(), usedforsecurity=False).hexdigest().encode()
 
     def keys(self, key: str) -> list[str]:
-        """The keys in Redis. What is in braces decides the slot, so that all limits share one.
+        """The keys in Redis. The part in braces is the hash tag, so that all limits share a slot.
 
-        Braces of the key itself are escaped: they would end the tag early.
+        Braces in `key` are escaped: they would end the tag early.
         """
-        tag = f"rl:{{{self._name}:{_shortened(key.translate(_ESCAPED))}}}"
+        tag = f"rl:{{{self._name}:{_shorten(key.translate(_ESCAPES))}}}"
         if len(self.limits) == 1:
             return [tag]
         return [f"{tag}{number}" for number in range(len(self.limits))]
 
-    def arguments(self, key: str, least: int, most: int, now: int | None) -> list[bytes | str]:
-        """Everything that follows the script in EVALSHA: number of keys, keys, arguments."""
-        units = b"%d" % least
+    def arguments(self, key: str, minimum: int, maximum: int, now: int | None) -> list[bytes | str]:
+        """What follows the script in EVALSHA: the number of keys, the keys, the arguments."""
+        units = b"%d" % minimum
         time = b"" if now is None else b"%d" % now
-        if self.script is SEVERAL:
-            return [self._count, *self.keys(key), units, b"%d" % most, time, *self._rules]
+        if self.script is _SEVERAL_LIMITS:
+            return [self._count, *self.keys(key), units, b"%d" % maximum, time, *self._rules]
         arguments: list[bytes | str] = [b"1", *self.keys(key), units, *self._rules]
-        if most > least or time:
-            arguments += [b"%d" % most, time]
+        if maximum > minimum or time:
+            arguments += [b"%d" % maximum, time]
         return arguments
 
 
-def _shortened(key: str) -> str:
-    """A key that callers choose may be of any length; what is stored is not."""
-    if len(key) <= _LONGEST:
+def _shorten(key: str) -> str:
+    """Callers choose the key and its length; the length of what is stored is bounded."""
+    if len(key) <= _MAX_KEY_LENGTH:
         return key
     return key[:32] + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-_LONGEST = 200
-_ESCAPED = str.maketrans({"{": "%7B", "}": "%7D", "%": "%25"})
-
-
-def read_grant(answer: object) -> Grant:
-    """The script's answer, read.
+def read_grant(response: object) -> Grant:
+    """Parse the response of a script.
 
     Raises:
-        ConnectionError: it is none; whoever answers is no Redis, or is not well.
+        ConnectionError: it is not four numbers, so the server is not a working Redis.
     """
     try:
-        taken, left, retry, reset = map(int, cast("bytes | str", answer).split())
+        units, remaining, retry, reset = map(int, cast("bytes | str", response).split())
     except (AttributeError, ValueError):
-        raise ConnectionError("the answer to the limit's script cannot be read") from None
-    wait = retry / MICROSECONDS if retry >= 0 else -1.0
-    return Grant(Decision(retry == -1, max(0, left), wait, reset / MICROSECONDS), taken)
+        raise ConnectionError("the response to the script of the limit is unreadable") from None
+    wait = retry / _MICROSECONDS if retry >= 0 else -1.0
+    return Grant(Decision(retry == -1, max(0, remaining), wait, reset / _MICROSECONDS), units)

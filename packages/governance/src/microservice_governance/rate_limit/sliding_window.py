@@ -1,4 +1,4 @@
-"""Sliding window: an exact log of what passed, for small limits."""
+"""Sliding window: an exact limit that keeps the time of every unit, for small rates."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .config import Decision, LimitConfig
 
 __all__ = ("SlidingWindowLimiter",)
 
-MOST = 10_000
+_MAX_RATE = 10_000
 
 
 class SlidingWindowLimiter:
-    """Never more than `config.rate` units in any `config.per_seconds`, and never less than that.
+    """Lets exactly `config.rate` units pass in any `config.per_seconds`, never more, never less.
 
-    GCRA needs one number where this needs one per unit, so it is for limits of up to 10000; a
-    larger one that must be hard is a `RateLimiter` with `LimitConfig(hard=True)`.
+    It needs memory for every unit, where GCRA needs one number, so it is for rates up to 10,000.
+    For a larger limit that must be hard, use a `RateLimiter` with `LimitConfig(hard=True)`.
 
     Args:
-        config: `rate` and `per_seconds`; a burst has no meaning here.
+        config: `rate` and `per_seconds`; `burst` has no meaning here.
         name: for messages.
         clock: monotonic seconds.
 
@@ -38,14 +38,14 @@ class SlidingWindowLimiter:
         name: str = "sliding window",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if config.rate > MOST:
-            raise InvalidValueError("rate", config.rate, f"at most {MOST}; take a RateLimiter")
+        if config.rate > _MAX_RATE:
+            raise InvalidValueError("rate", config.rate, f"at most {_MAX_RATE}; use a RateLimiter")
         if config.burst is not None:
             raise InvalidValueError("burst", config.burst, "left out: the window bounds it")
         self.config = config
         self.name = name
         self._clock = clock
-        self._passed: deque[float] = deque()
+        self._times: deque[float] = deque()  # of the units in the window, oldest first
         self._lock = threading.Lock()
 
     def try_acquire(self, cost: int = 1) -> Decision:
@@ -61,22 +61,23 @@ class SlidingWindowLimiter:
             raise InvalidValueError("cost", cost, "at least 0")
         now = self._clock()
         with self._lock:
-            passed, period = self._passed, self.config.per_seconds
-            while passed and passed[0] + period <= now:
-                passed.popleft()
-            room = self.config.rate - len(passed)
+            times, period = self._times, self.config.per_seconds
+            while times and times[0] + period <= now:
+                times.popleft()
+            room = self.config.rate - len(times)
             allowed = cost <= room
             if allowed:
-                passed.extend([now] * cost)
+                times.extend([now] * cost)
                 room -= cost
             retry = -1.0
             if not allowed and cost <= self.config.rate:
-                retry = passed[cost - room - 1] + period - now
-            reset = passed[-1] + period - now if passed else 0.0
+                # as many units must leave the window as there is room missing
+                retry = times[cost - room - 1] + period - now
+            reset = times[-1] + period - now if times else 0.0
         return Decision(allowed, room, retry, reset)
 
     def snapshot(self) -> dict[str, object]:
-        """The limit and what is left of it."""
+        """The limit, and the units that are free now."""
         now = self.try_acquire(0)
         return {
             "policy": "sliding_window",

@@ -1,4 +1,4 @@
-"""Retry budget: retries may add only so much to the load, or they finish off what is struggling."""
+"""Retry budget: bounds the load that retries add, so that they do not finish off a weak service."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ _SLOTS = 10
 
 
 class RetryBudget:
-    """Allow retries up to `ratio` of the recent calls, and a few per second besides.
+    """Allows retries up to `ratio` of the recent calls, plus a few per second.
 
     Shared by all calls to one service, from any thread.
 
     Source: Finagle's RetryBudget (20 %, 10 per second, counted over 10 s).
 
     Args:
-        ratio: retries per call, e.g. 0.2.
-        min_per_second: retries allowed however few calls there are.
-        window_seconds: how long a call counts.
+        ratio: retries that each call earns, e.g. 0.2.
+        min_per_second: retries per second that are allowed however few calls there are.
+        window_seconds: how long a call counts as recent.
+        clock: monotonic seconds.
 
     Raises:
-        InvalidValueError: a number outside its range.
+        InvalidValueError: a number is out of its range.
     """
 
     __slots__ = (
         "_balance",
-        "_call",
         "_clock",
+        "_count_call",
         "_credited",
         "_lock",
         "_slot",
@@ -69,30 +70,30 @@ class RetryBudget:
         self._slot = int(clock() / self._slot_seconds)
         self._slot_ends = (self._slot + 1) * self._slot_seconds
         self._balance = 0.0
-        # Counting is one atomic step, so that calls need no lock.
-        self._call = count(1).__next__
+        # One atomic step (a C function), so that threads need no lock for a call.
+        self._count_call = count(1).__next__
         self._credited = 0
         self._lock = threading.Lock()
 
     @property
     def available(self) -> float:
-        """How many retries may be made now."""
+        """The number of retries that may be made now."""
         with self._lock:
-            self._age()
+            self._advance()
             return max(0.0, self._balance + self.reserve)
 
     def record_call(self) -> None:
-        """A first attempt is made; it earns `ratio` of a retry."""
-        self._call()
+        """Count the first attempt of a call, which earns `ratio` of a retry."""
+        self._count_call()
         if self._clock() >= self._slot_ends:
             with self._lock:
-                self._age()
+                self._advance()
 
     def try_spend(self) -> bool:
-        """Take one retry, if there is one."""
+        """Take one retry from the budget; False if there is none."""
         with self._lock:
-            self._age()
-            # A tenth of a thousandth is what ten sums of 0.2 may miss.
+            self._advance()
+            # The balance is a sum of floats: five times 0.2 may come out just below 1.
             if self._balance + self.reserve < 1 - 1e-4:
                 return False
             self._add(-1.0)
@@ -102,11 +103,13 @@ class RetryBudget:
         self._slots[self._slot % _SLOTS] += amount
         self._balance += amount
 
-    def _age(self) -> None:
-        """Credit the calls made since, then forget the slots that are too old."""
-        calls = self._call() - 1
-        self._add((calls - self._credited) * self.ratio)
-        self._credited = calls + 1  # asking counted as well
+    def _advance(self) -> None:
+        """Credit the calls counted since the last time, then drop the slots that are too old."""
+        # An `itertools.count` cannot be read without advancing it. This read takes a number as a
+        # call does, so the calls since the last reading are one fewer than the difference.
+        reading = self._count_call()
+        self._add((reading - 1 - self._credited) * self.ratio)
+        self._credited = reading
         now = int(self._clock() / self._slot_seconds)
         for slot in range(self._slot + 1, min(now, self._slot + _SLOTS) + 1):
             self._slots[slot % _SLOTS] = 0.0

@@ -1,6 +1,6 @@
-"""Hedge: asks a second time when the first answer is late, and takes whichever comes first.
+"""Hedge: starts another attempt when the first is late, and returns whichever finishes first.
 
-Source: Dean and Barroso, The Tail at Scale (2013); gRPC proposal A6 for what ends a hedge.
+Sources: Dean and Barroso, The Tail at Scale (2013); gRPC proposal A6 for what ends a hedge.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Generic, NoReturn, ParamSpec, TypeVar
 from microservice_core import InvalidValueError
 from microservice_governance.errors import RejectedError
 from microservice_governance.events import CallHedged
-from microservice_governance.exception_types import ExceptionTypes, exception_types
+from microservice_governance.exception_types import ExceptionTypes, validate_exception_types
 from microservice_governance.policy import Policy
 from microservice_governance.timeouts.deadline import deadline
 
@@ -27,22 +27,23 @@ R = TypeVar("R")
 
 
 class Hedge(Policy):
-    """Starts another attempt each time `delay` passes without an answer; the first one wins.
+    """Starts another attempt each time `delay` passes without a result; the first result wins.
 
-    The others are cancelled, which counts as no outcome, and have ended before the answer is
-    returned. A failed attempt is followed by the next at once. Only for calls that may be made
-    twice, and only for async ones: a running plain function cannot be cancelled.
+    The other attempts are cancelled, which breakers do not count, and have ended when the result
+    is returned. After a failed attempt the next one starts at once. Only for calls that may be
+    repeated, and only for async ones: a running plain function cannot be cancelled.
 
     Args:
-        delay: seconds, or a `LatencyPercentile` that learns them; until it knows, nothing is
-            hedged.
-        attempts: calls at once, the first included.
-        on: which failures another attempt may make good; all others come out at once.
-        budget: bounds the additional calls; by default a tenth of the calls and one per second.
+        delay: seconds, or a `LatencyPercentile` that learns them; as long as it has none, calls
+            are not hedged.
+        attempts: number of concurrent attempts, the first included.
+        on: failures after which another attempt is made; all others come out at once.
+        budget: bounds the additional attempts; by default a tenth of the calls plus one per second.
         name: for messages and events.
+        clock: monotonic seconds.
 
     Raises:
-        InvalidValueError: a number outside its range.
+        InvalidValueError: a number is out of its range.
     """
 
     kind = "hedge"
@@ -57,11 +58,11 @@ class Hedge(Policy):
         name: str = "hedge",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        _check(delay, attempts)
+        _validate(delay, attempts)
         self.name = name
         self.delay = delay
         self.attempts = attempts
-        self.on = exception_types(on)
+        self.on = validate_exception_types(on)
         self.budget = budget or RetryBudget(0.1, min_per_second=1.0, clock=clock)
         self._clock = clock
 
@@ -85,24 +86,24 @@ class Hedge(Policy):
         self.check_sync(fn)
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The answer of the first attempt that gives one; the last error when all failed."""
+        """The result of the first attempt that succeeds; the last error if all fail."""
 
         async def attempt() -> R:
-            began = self._clock()
+            started = self._clock()
             result = await fn(*args, **kwargs)
             if isinstance(self.delay, LatencyPercentile):
-                self.delay.record(self._clock() - began)
+                self.delay.record(self._clock() - started)
             return result
 
         self.budget.record_call()
-        race = _Race(attempt, self, self.attempts)
+        race = _Race(attempt, self.on, self.attempts, self._may_start)
         try:
-            return await race.winner()
+            return await race.first_result(lambda: self.delay_seconds)
         finally:
-            await race.end()
+            await race.aclose()
 
     def snapshot(self) -> dict[str, object]:
-        """The delay in force."""
+        """The present delay, and what is left of the budget."""
         return {
             **super().snapshot(),
             "delay_seconds": self.delay_seconds,
@@ -111,63 +112,85 @@ class Hedge(Policy):
         }
 
     def reconfigure(self, *, delay: float | LatencyPercentile, attempts: int) -> None:
-        """Hedge calls that begin from now on otherwise.
+        """Use other settings for calls that begin from now on.
 
         Raises:
-            InvalidValueError: as for the constructor; nothing was changed.
+            InvalidValueError: as for the constructor; nothing has changed.
         """
-        _check(delay, attempts)
+        _validate(delay, attempts)
         self.delay, self.attempts = delay, attempts
 
     @property
     def delay_seconds(self) -> float | None:
-        """Seconds before another attempt; None as long as they are not known."""
+        """Seconds before another attempt; None as long as they are unknown."""
         return self.delay.seconds if isinstance(self.delay, LatencyPercentile) else self.delay
 
     def __repr__(self) -> str:
         return f"Hedge({self.name!r}, after {self.delay_seconds} s, {self.attempts} attempts)"
 
     def _may_start(self, attempt: int) -> bool:
-        left = deadline.remaining(self._clock)
-        if (left is not None and left <= 0) or not self.budget.try_spend():
+        remaining = deadline.remaining(self._clock)
+        if (remaining is not None and remaining <= 0) or not self.budget.try_spend():
             return False
         if self._subscribers:
-            self._emit(CallHedged(self.kind, self.name, attempt))
+            self._notify(CallHedged(self.kind, self.name, attempt))
         return True
 
 
 class _Race(Generic[R]):
-    """The attempts of one call."""
+    """The concurrent attempts of one call.
+
+    Args:
+        attempt: makes the coroutine of one attempt.
+        on: failures after which another attempt is made.
+        max_attempts: number of attempts, the first included.
+        may_start: whether the attempt of that number may be started; takes it from the budget.
+    """
 
     def __init__(
-        self, attempt: Callable[[], Coroutine[object, object, R]], hedge: Hedge, most: int
+        self,
+        attempt: Callable[[], Coroutine[object, object, R]],
+        on: tuple[type[Exception], ...],
+        max_attempts: int,
+        may_start: Callable[[int], bool],
     ) -> None:
         self._attempt = attempt
-        self._hedge = hedge
-        self._most = most
+        self._on = on
+        self._max_attempts = max_attempts
+        self._may_start = may_start
         self._started = 0
         self._running: set[asyncio.Task[R]] = set()
 
-    async def winner(self) -> R:
-        """The first answer; the last failure if there is none."""
-        failure: Exception | None = None
+    async def first_result(self, delay_seconds: Callable[[], float | None]) -> R:
+        """The result of the first attempt that succeeds.
+
+        Args:
+            delay_seconds: the delay before another attempt; None for no further attempt.
+
+        Raises:
+            Exception: the last failure, if every attempt fails.
+        """
         self._start()
-        while self._running:
-            done = await self._wait()
-            self._running -= done
-            # Every failure is looked at, or asyncio complains of those that nobody saw.
-            failed = [task for task in done if task.cancelled() or task.exception() is not None]
-            for task in done.difference(failed):
+        while True:
+            delay = delay_seconds() if self._started < self._max_attempts else None
+            done, self._running = await asyncio.wait(
+                self._running, timeout=delay, return_when=asyncio.FIRST_COMPLETED
+            )
+            # The exception of every failed attempt is read: asyncio complains about one that is
+            # never retrieved, and a result found first would hide it.
+            failed = {task for task in done if task.cancelled() or task.exception() is not None}
+            for task in done - failed:
                 return task.result()
             for task in failed:
-                failure = self._bearable(task)
+                self._check_failure(task)
             if not done or not self._running:
                 self._start_another()
-        assert failure is not None  # noqa: S101 - the last one to run failed
-        raise failure
+            if not self._running:
+                for task in failed:
+                    task.result()  # raises
 
-    async def end(self) -> None:
-        """Cancel those that still run and see them end."""
+    async def aclose(self) -> None:
+        """Cancel the attempts that still run and wait for their end."""
         for task in self._running:
             task.cancel()
         if self._running:
@@ -177,35 +200,25 @@ class _Race(Generic[R]):
         self._started += 1
         self._running.add(asyncio.create_task(self._attempt()))
 
-    async def _wait(self) -> set[asyncio.Task[R]]:
-        pause = self._hedge.delay_seconds if self._started < self._most else None
-        done, _ = await asyncio.wait(
-            self._running, timeout=pause, return_when=asyncio.FIRST_COMPLETED
-        )
-        return done
-
     def _start_another(self) -> None:
-        if self._started < self._most and self._hedge._may_start(self._started + 1):  # noqa: SLF001
+        if self._started < self._max_attempts and self._may_start(self._started + 1):
             self._start()
         else:
-            self._most = self._started
+            self._max_attempts = self._started
 
-    def _bearable(self, task: asyncio.Task[R]) -> Exception:
-        """The failure, if another attempt may make it good.
+    def _check_failure(self, task: asyncio.Task[R]) -> None:
+        """Raise the failure unless another attempt may follow it.
 
         Raises:
-            BaseException: the failure, if not.
+            BaseException: the failure.
         """
-        failure = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if not isinstance(failure, self._hedge.on):
-            assert failure is not None  # noqa: S101 - it did not succeed
-            raise failure
-        if isinstance(failure, RejectedError):
-            self._most = self._started  # who was refused does not press on
-        return failure
+        if task.cancelled() or not isinstance(task.exception(), self._on):
+            task.result()  # raises
+        if isinstance(task.exception(), RejectedError):
+            self._max_attempts = self._started  # refused: further attempts would only add load
 
 
-def _check(delay: float | LatencyPercentile, attempts: int) -> None:
+def _validate(delay: float | LatencyPercentile, attempts: int) -> None:
     if not isinstance(delay, LatencyPercentile) and not 0 <= delay <= 86_400:
         raise InvalidValueError("delay", delay, "a number of seconds from 0 to 86400")
     if not 2 <= attempts <= 10:

@@ -1,4 +1,4 @@
-"""Which share of the recent calls took how long."""
+"""Latency percentile: the duration that a share of the recent calls did not exceed."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from microservice_core import InvalidValueError
 
 __all__ = ("LatencyPercentile",)
 
-_EVERY = 16  # sorting two hundred numbers for each call would cost more than it tells
+_CALLS_PER_UPDATE = 16  # sorting two hundred durations after each call would cost too much
 
 
 class LatencyPercentile:
-    """The time within which a share of the recent calls answered.
+    """The duration that a share of the recent calls did not exceed.
 
     Args:
         share: e.g. 0.95; above 0 and below 1.
-        window: calls that count.
-        minimum_calls: with fewer there is no answer.
+        window: number of recent calls that are taken into account.
+        minimum_calls: with fewer calls the duration is unknown.
 
     Raises:
-        InvalidValueError: a number outside its range.
+        InvalidValueError: a number is out of its range.
     """
 
-    __slots__ = ("_kept", "_recorded", "_value", "minimum_calls", "share")
+    __slots__ = ("_durations", "_recorded", "_value", "minimum_calls", "share")
 
     def __init__(self, share: float, *, window: int = 200, minimum_calls: int = 20) -> None:
         if not 0 < share < 1:
@@ -35,20 +35,22 @@ class LatencyPercentile:
             raise InvalidValueError("minimum_calls", minimum_calls, f"from 1 to {window}")
         self.share = share
         self.minimum_calls = minimum_calls
-        self._kept: deque[float] = deque(maxlen=window)
+        self._durations: deque[float] = deque(maxlen=window)
         self._recorded = 0
         self._value: float | None = None
 
     @property
     def seconds(self) -> float | None:
-        """The time; None as long as too few calls are known."""
+        """The duration; None as long as there were too few calls."""
         return self._value
 
     def record(self, seconds: float) -> None:
-        """A call took that long."""
-        self._kept.append(seconds)
+        """Add the duration of a call."""
+        self._durations.append(seconds)
         self._recorded += 1
-        known = len(self._kept)
-        if known >= self.minimum_calls and (self._value is None or self._recorded % _EVERY == 0):
-            # Nearest rank: the smallest time that this share of the calls did not exceed.
-            self._value = sorted(self._kept)[math.ceil(self.share * known) - 1]
+        calls = len(self._durations)
+        if calls >= self.minimum_calls and (
+            self._value is None or self._recorded % _CALLS_PER_UPDATE == 0
+        ):
+            # Nearest rank: the shortest duration that this share of the calls did not exceed.
+            self._value = sorted(self._durations)[math.ceil(self.share * calls) - 1]

@@ -1,13 +1,13 @@
-"""Retry: call again what failed and may succeed, with growing, spread-out waits and in time."""
+"""Retry: repeats failed calls with growing, randomized waits, within the deadline."""
 
 from __future__ import annotations
 
 import functools
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from types import CoroutineType
-from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from types import CoroutineType, TracebackType
+from typing import TYPE_CHECKING, Generic, ParamSpec, Self, TypeVar, cast
 
 from microservice_governance.events import CallRetried
 from microservice_governance.policy import Policy, is_async, refuse_coroutine
@@ -17,34 +17,34 @@ from microservice_governance.testing_mode import sleep as default_sleep
 from microservice_governance.timeouts.deadline import deadline
 
 from .config import RetryConfig
-from .retry_block import RetryBlock
 
 if TYPE_CHECKING:
     from .budget import RetryBudget
 
-__all__ = ("Retry", "RetryConfig")
+__all__ = ("Attempt", "Retry", "RetryBlock")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Sleep = Callable[[float], "Awaitable[None] | None"]
 
-_SPREAD = 0.1  # those told the same Retry-After come back within a tenth of it
+_RETRY_AFTER_SPREAD = 0.1  # clients with the same Retry-After come back within a tenth of it
 
 
 class Retry(Policy):
-    """Retry what failed with one of `config.on`; what else is raised comes out at once.
+    """Repeats calls that fail with one of `config.on`; all other errors come out at once.
 
-    The last error comes out unchanged. A cancellation is never retried, and no retry begins that
-    would have to wait past the `deadline` in force.
+    After the last attempt its error comes out unchanged. A cancellation is never retried, and no
+    retry starts that would have to wait past the current `deadline`.
 
     Args:
+        config: which failures, how many attempts, how far apart.
         name: for events.
-        budget: shared by all calls to a service; when it is spent, the error comes out.
-        sleep: takes seconds; may be plain or async (then only `arun` works). By default
+        budget: shared by all calls to a service; without budget an error comes out at once.
+        sleep: waits that many seconds; plain or async (then only `arun` works). By default
             `time.sleep` and `asyncio.sleep`.
-        rng: where jitter comes from; by default a generator of this package.
-        clock: the deadline's clock.
+        rng: source of the jitter; by default one of this package.
+        clock: of the deadline, monotonic seconds.
     """
 
     kind = "retry"
@@ -68,11 +68,11 @@ class Retry(Policy):
         self._clock = clock
 
     def reconfigure(self, config: RetryConfig) -> None:
-        """Retry calls that begin from now on as that says."""
+        """Use `config` for calls that begin from now on."""
         self.config = config
 
     def check_sync(self, fn: Callable[..., object]) -> None:
-        """A plain function cannot await an async sleep.
+        """Check that `sleep` works in a plain function.
 
         Raises:
             TypeError: `sleep` is a coroutine function.
@@ -87,13 +87,13 @@ class Retry(Policy):
         """Call `fn` until it succeeds or may not be retried any more.
 
         Raises:
-            TypeError: `fn` is a coroutine function, which `arun` takes.
+            TypeError: `fn` is a coroutine function; use `arun`.
         """
         if self.budget is not None:
             self.budget.record_call()
-        calls = _Calls[R](self, args, kwargs)
-        self._try(fn, calls)
-        return self._again(fn, calls)
+        call: _Call[R] = _Call(self, args, kwargs)
+        self._make_attempt(fn, call)
+        return self._retry(fn, call)
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `fn` until it succeeds or may not be retried any more."""
@@ -103,15 +103,15 @@ class Retry(Policy):
         try:
             result = await fn(*args, **kwargs)
         except config.on as error:
-            calls = _Calls[R](self, args, kwargs, error)
+            call: _Call[R] = _Call(self, args, kwargs, error)
         else:
             if config.retry_result is None:
                 return result
-            calls = _Calls(self, args, kwargs, None, result)
-        return await self._async_again(fn, calls)
+            call = _Call(self, args, kwargs, None, result)
+        return await self._retry_async(fn, call)
 
     def attempts(self) -> RetryBlock:
-        """The block form; in an async function `async for`, in a plain one `for`.
+        """The attempts of a block: loop with `async for` in an async function, `for` in a plain one.
 
         ```
         async for attempt in retry.attempts():
@@ -122,12 +122,15 @@ class Retry(Policy):
         return RetryBlock(self)
 
     def snapshot(self) -> dict[str, object]:
-        """How often it tries, and what is left of the budget."""
+        """The number of attempts, and what is left of the budget."""
         budget = None if self.budget is None else self.budget.available
         return {**super().snapshot(), "attempts": self.config.attempts, "budget": budget}
 
     def guard_sync(self, fn: Callable[P, R]) -> Callable[P, R]:
-        """`fn` under the policy, with the way of a success written out."""
+        """Wrap a plain function; as `run`, with the first attempt written out.
+
+        So a first attempt that succeeds, the usual case, needs no `_Call` object.
+        """
 
         @functools.wraps(fn)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -137,19 +140,19 @@ class Retry(Policy):
             try:
                 result = fn(*args, **kwargs)
             except config.on as error:
-                calls = _Calls[R](self, args, kwargs, error)
+                call: _Call[R] = _Call(self, args, kwargs, error)
             else:
                 if isinstance(result, CoroutineType):
                     refuse_coroutine(result)
                 if config.retry_result is None:
                     return result
-                calls = _Calls(self, args, kwargs, None, result)
-            return self._again(fn, calls)
+                call = _Call(self, args, kwargs, None, result)
+            return self._retry(fn, call)
 
         return guarded
 
     def guard_async(self, fn: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-        """`fn` under the policy, with the way of a success written out."""
+        """Wrap an async function; as `arun`, without its frame."""
 
         @functools.wraps(fn)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -159,12 +162,12 @@ class Retry(Policy):
             try:
                 result = await fn(*args, **kwargs)
             except config.on as error:
-                calls = _Calls[R](self, args, kwargs, error)
+                call: _Call[R] = _Call(self, args, kwargs, error)
             else:
                 if config.retry_result is None:
                     return result
-                calls = _Calls(self, args, kwargs, None, result)
-            return await self._async_again(fn, calls)
+                call = _Call(self, args, kwargs, None, result)
+            return await self._retry_async(fn, call)
 
         return guarded
 
@@ -176,82 +179,85 @@ class Retry(Policy):
         *,
         config: RetryConfig | None = None,
     ) -> float | None:
-        """Seconds to wait before the next attempt, or None if there may be none.
+        """Seconds to wait before the next attempt; None if there must not be one.
 
-        For those who make the attempts themselves. A wait spends one retry of the budget.
+        For code that makes the attempts itself. A wait takes one retry from the budget.
 
         Args:
-            error: what the attempt failed with; None if its result is what is to be retried.
-            attempt: which one it was, from 1.
-            previous: the wait before that attempt; 0 before the first.
-            config: what holds for the call; what holds now by default.
+            error: why the attempt failed; None if its result is to be retried.
+            attempt: number of that attempt, from 1.
+            previous: the wait before that attempt; 0 for the first.
+            config: the config of the call; the present one by default.
         """
         config = config or self.config
         if attempt >= config.attempts or not (error is None or isinstance(error, config.on)):
             return None
         wait = config.wait_seconds(error, attempt, previous, self._random)
-        asked = getattr(error, "retry_after", None)
-        if isinstance(asked, int | float) and asked > 0:
-            if asked > config.max_retry_after_seconds:
+        retry_after = getattr(error, "retry_after", None)
+        if isinstance(retry_after, int | float) and retry_after > 0:
+            if retry_after > config.max_retry_after_seconds:
                 return None
-            # Never earlier than asked, and not everybody at the same moment.
-            wait = max(wait, asked * (1 + _SPREAD * self._random()))
-        if self._too_late(wait) or not (self.budget is None or self.budget.try_spend()):
+            # Never earlier than the server asks for, and not every client at the same moment.
+            wait = max(wait, retry_after * (1 + _RETRY_AFTER_SPREAD * self._random()))
+        if self._exceeds_deadline(wait) or not (self.budget is None or self.budget.try_spend()):
             return None
         if self._subscribers:
-            self._emit(CallRetried(self.kind, self.name, attempt, wait, error))
+            self._notify(CallRetried(self.kind, self.name, attempt, wait, error))
         return wait
 
     def pause(self, seconds: float) -> None:
-        """Sleep as a plain function does."""
-        slept = self._sleep(seconds)
-        if isinstance(slept, CoroutineType):
-            refuse_coroutine(slept)
+        """Wait in a plain function."""
+        result = self._sleep(seconds)
+        if isinstance(result, CoroutineType):
+            refuse_coroutine(result)
 
     async def async_pause(self, seconds: float) -> None:
-        """Sleep as an async function does."""
-        slept = self._async_sleep(seconds)
-        if slept is not None:
-            await slept
+        """Wait in an async function."""
+        result = self._async_sleep(seconds)
+        if result is not None:
+            await result
 
     def __repr__(self) -> str:
         kinds = ", ".join(kind.__name__ for kind in self.config.on)
         return f"Retry({self.name!r}, {self.config.attempts} attempts on {kinds})"
 
-    def _too_late(self, wait: float) -> bool:
-        left = deadline.remaining(self._clock)
-        return left is not None and wait >= left
+    def _exceeds_deadline(self, wait: float) -> bool:
+        remaining = deadline.remaining(self._clock)
+        return remaining is not None and wait >= remaining
 
-    def _again(self, fn: Callable[..., R], calls: _Calls[R]) -> R:
-        while (wait := calls.next_wait()) is not None:
+    def _retry(self, fn: Callable[..., R], call: _Call[R]) -> R:
+        """Make the attempts that follow the first."""
+        while (wait := call.next_wait()) is not None:
             self.pause(wait)
-            self._try(fn, calls)
-        return calls.outcome()
+            self._make_attempt(fn, call)
+        return call.outcome()
 
-    def _try(self, fn: Callable[..., R], calls: _Calls[R]) -> None:
-        calls.error = None
+    def _make_attempt(self, fn: Callable[..., R], call: _Call[R]) -> None:
+        call.error = None
         try:
-            calls.result = fn(*calls.args, **calls.kwargs)
-        except calls.config.on as error:
-            calls.error = error
-        if isinstance(calls.result, CoroutineType):
-            refuse_coroutine(calls.result)
+            call.result = fn(*call.args, **call.kwargs)
+        except call.config.on as error:
+            call.error = error
+        if isinstance(call.result, CoroutineType):
+            refuse_coroutine(call.result)
 
-    async def _async_again(self, fn: Callable[..., Awaitable[R]], calls: _Calls[R]) -> R:
-        while (wait := calls.next_wait()) is not None:
+    async def _retry_async(self, fn: Callable[..., Awaitable[R]], call: _Call[R]) -> R:
+        """Make the attempts that follow the first."""
+        while (wait := call.next_wait()) is not None:
             await self.async_pause(wait)
-            calls.error = None
+            call.error = None
             try:
-                calls.result = await fn(*calls.args, **calls.kwargs)
-            except calls.config.on as error:
-                calls.error = error
-        return calls.outcome()
+                call.result = await fn(*call.args, **call.kwargs)
+            except call.config.on as error:
+                call.error = error
+        return call.outcome()
 
 
-class _Calls(Generic[R]):
-    """The attempts of one call: with what, under which config, and how the last one ended."""
+class _Call(Generic[R]):
+    """One call with its attempts: arguments, config, and the outcome of the last attempt."""
 
-    __slots__ = ("args", "attempt", "config", "error", "kwargs", "result", "retry", "waited")
+    # The config is kept: a `reconfigure` during the call must not change its rules.
+    __slots__ = ("args", "attempt", "config", "error", "kwargs", "last_wait", "result", "retry")
 
     def __init__(
         self,
@@ -268,23 +274,90 @@ class _Calls(Generic[R]):
         self.error = error
         self.result = result
         self.attempt = 0
-        self.waited = 0.0
+        self.last_wait = 0.0
 
     def next_wait(self) -> float | None:
-        """Seconds until the next attempt; None when the last one stands."""
+        """Seconds until the next attempt; None if the last outcome is final."""
         self.attempt += 1
-        if not self._is_bad() or not self.config.may_repeat(self.error, self.args, self.kwargs):
+        if not self._needs_retry() or not self.config.may_repeat(
+            self.error, self.args, self.kwargs
+        ):
             return None
-        wait = self.retry.wait_after(self.error, self.attempt, self.waited, config=self.config)
-        self.waited = wait or 0.0
+        wait = self.retry.wait_after(self.error, self.attempt, self.last_wait, config=self.config)
+        self.last_wait = wait or 0.0
         return wait
 
     def outcome(self) -> R:
-        """The last result, or the last error."""
+        """The last result; raises the last error if there is one."""
         if self.error is not None:
             raise self.error
         return cast("R", self.result)
 
-    def _is_bad(self) -> bool:
-        judge = self.config.retry_result
-        return self.error is not None or (judge is not None and judge(self.result))
+    def _needs_retry(self) -> bool:
+        is_failed_result = self.config.retry_result
+        return self.error is not None or (
+            is_failed_result is not None and is_failed_result(self.result)
+        )
+
+
+class Attempt:
+    """One attempt of a retried block: `with attempt:`.
+
+    Attributes:
+        number: number of the attempt, from 1.
+        wait_seconds: the wait before the next attempt; None if this is the last one.
+    """
+
+    def __init__(self, retry: Retry, number: int, last_wait: float) -> None:
+        self._retry = retry
+        self._config = retry.config
+        self._last_wait = last_wait
+        self.number = number
+        self.wait_seconds: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> bool:
+        # True suppresses the error: another attempt follows. All other errors come out.
+        if isinstance(exc, self._config.on) and self._config.may_repeat(exc, (), {}):
+            self.wait_seconds = self._retry.wait_after(
+                exc, self.number, self._last_wait, config=self._config
+            )
+        return self.wait_seconds is not None
+
+
+class RetryBlock:
+    """The attempts of one block, in turn; ends after the first that is not to be repeated."""
+
+    def __init__(self, retry: Retry) -> None:
+        self._retry = retry
+
+    def __iter__(self) -> Iterator[Attempt]:
+        attempt = self._first_attempt()
+        yield attempt
+        while attempt.wait_seconds is not None:
+            self._retry.pause(attempt.wait_seconds)
+            attempt = self._next_attempt(attempt)
+            yield attempt
+
+    async def __aiter__(self) -> AsyncIterator[Attempt]:
+        attempt = self._first_attempt()
+        yield attempt
+        while attempt.wait_seconds is not None:
+            await self._retry.async_pause(attempt.wait_seconds)
+            attempt = self._next_attempt(attempt)
+            yield attempt
+
+    def _first_attempt(self) -> Attempt:
+        if self._retry.budget is not None:
+            self._retry.budget.record_call()
+        return Attempt(self._retry, 1, 0.0)
+
+    def _next_attempt(self, previous: Attempt) -> Attempt:
+        return Attempt(self._retry, previous.number + 1, previous.wait_seconds or 0.0)

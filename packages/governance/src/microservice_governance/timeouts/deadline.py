@@ -1,4 +1,4 @@
-"""The deadline of the call in progress: one absolute time that everything below it respects."""
+"""The deadline of the current call: one point in time that everything inside the call respects."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-__all__ = ("deadline",)
+__all__ = ("current_deadline", "deadline")
 
-_current: ContextVar[float | None] = ContextVar("microservice_deadline", default=None)
+current_deadline: ContextVar[float | None] = ContextVar("microservice_deadline", default=None)
+"""The point in time, on the monotonic clock; None if there is no deadline."""
 
 
 class deadline:  # noqa: N801 - reads as a statement: `with deadline(2.0):`
-    """Everything in the block shares `seconds` from now; an earlier outer deadline stays.
+    """Gives the block `seconds` from now; an outer deadline that is earlier still applies.
 
-    It stops nothing by itself: policies read it and stop in time. It follows the context, so tasks
-    inherit it; a thread does if it is given a copy of the context.
+    It interrupts nothing by itself: policies read it and stop in time. It belongs to the context:
+    tasks inherit it, and a thread does if it runs in a copy of the context.
 
     Raises:
         InvalidValueError: `seconds` is not a number of at least 0.
@@ -44,33 +45,33 @@ class deadline:  # noqa: N801 - reads as a statement: `with deadline(2.0):`
 
     @staticmethod
     def current() -> float | None:
-        """The deadline in force, on the monotonic clock; None if there is none."""
-        return _current.get()
+        """The current deadline, on the monotonic clock; None if there is none."""
+        return current_deadline.get()
 
     @staticmethod
     def remaining(clock: Callable[[], float] = time.monotonic) -> float | None:
-        """Seconds left, negative when it has passed; None if there is no deadline."""
-        at = _current.get()
-        return None if at is None else at - clock()
+        """Seconds until the deadline, negative after it; None if there is no deadline."""
+        ends_at = current_deadline.get()
+        return None if ends_at is None else ends_at - clock()
 
     @staticmethod
     def check(clock: Callable[[], float] = time.monotonic) -> None:
-        """Refuse to begin what cannot end in time.
+        """Raise if the deadline has passed.
 
         Raises:
             DeadlineExceededError: the deadline has passed.
         """
-        at = _current.get()
-        if at is not None and clock() >= at:
+        ends_at = current_deadline.get()
+        if ends_at is not None and clock() >= ends_at:
             raise DeadlineExceededError(
                 "the deadline has passed; give the whole call more time or do less in it"
             )
 
     @staticmethod
     def headers(clock: Callable[[], float] = time.monotonic) -> dict[str, str]:
-        """What to send along: `{"grpc-timeout": "1500000u"}`; empty if there is no deadline."""
-        left = deadline.remaining(clock)
-        return {} if left is None else {HEADER: format_timeout(left)}
+        """Headers for an outgoing request: `{"grpc-timeout": "1500000u"}`; empty without a deadline."""
+        remaining = deadline.remaining(clock)
+        return {} if remaining is None else {HEADER: format_timeout(remaining)}
 
     @classmethod
     def from_headers(
@@ -80,14 +81,14 @@ class deadline:  # noqa: N801 - reads as a statement: `with deadline(2.0):`
         max_seconds: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
     ) -> deadline:
-        """The deadline a caller sent: `with deadline.from_headers(request.headers):`.
+        """The deadline that a caller sent: `with deadline.from_headers(request.headers):`.
 
         Args:
-            headers: of the request; looked up as `grpc-timeout`, or in any case of its letters.
-            max_seconds: never more than that, also when the caller sent nothing.
+            headers: of the request; `grpc-timeout` is found in any case of its letters.
+            max_seconds: upper bound, also if the caller sent no deadline.
 
         Raises:
-            InvalidValueError: the header's value is of no known form.
+            InvalidValueError: the value of the header cannot be parsed.
         """
         text = headers.get(HEADER)
         if text is None:
@@ -96,12 +97,12 @@ class deadline:  # noqa: N801 - reads as a statement: `with deadline(2.0):`
         return cls(seconds, clock=clock)
 
     def __enter__(self) -> Self:
-        at = self._clock() + self._seconds
-        outer = _current.get()
-        if outer is not None and outer < at:
-            at = outer
-        # No limit at all leaves no trace: an infinite deadline is none.
-        self._tokens.append(_current.set(None if at == float("inf") else at))
+        ends_at = self._clock() + self._seconds
+        outer = current_deadline.get()
+        if outer is not None and outer < ends_at:
+            ends_at = outer
+        # An infinite deadline is none: nothing below has to compare with it or send it.
+        self._tokens.append(current_deadline.set(None if ends_at == float("inf") else ends_at))
         return self
 
     def __exit__(
@@ -110,4 +111,4 @@ class deadline:  # noqa: N801 - reads as a statement: `with deadline(2.0):`
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        _current.reset(self._tokens.pop())
+        current_deadline.reset(self._tokens.pop())

@@ -1,4 +1,4 @@
-"""Timeout: cancels an async call that takes too long, and tells everything inside how long it has.
+"""Timeout: cancels an async call that takes too long, and sets the deadline of everything inside.
 
 Two of them make a total and an attempt limit: `pipeline(Timeout(10), retry, Timeout(2))`.
 """
@@ -17,7 +17,7 @@ from microservice_governance.errors import DeadlineExceededError, TimeoutExceede
 from microservice_governance.events import CallTimedOut
 from microservice_governance.policy import Policy, refuse_coroutine
 
-from .deadline import _current, deadline
+from .deadline import current_deadline, deadline
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -27,21 +27,22 @@ __all__ = ("Timeout",)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# The deadline that a timer enforces already, and the task which that timer cancels.
+# The deadline that a running timer enforces, and the task that it cancels. A timer cancels only the
+# task that armed it, so a new task needs a timer even for the same deadline.
 _armed: ContextVar[tuple[float, Task[object] | None] | None] = ContextVar(
     "microservice_armed", default=None
 )
 
 
 class Timeout(Policy):
-    """Gives a call `seconds`, or what is left of the deadline in force if that is less.
+    """Limits a call to `seconds`, or to the time until the current deadline if that is less.
 
-    An async call is cancelled when they are over. A plain function cannot be interrupted: it runs
-    under the deadline, which what it calls can respect, and its result is kept however late.
+    An async call is cancelled when its time is over. A plain function cannot be interrupted: it
+    runs with the deadline set, for the functions it calls, and its result is returned however late.
     No timer is started where an outer one of the same task ends earlier anyway.
 
     Args:
-        seconds: above 0.
+        seconds: time limit, above 0.
         name: for messages and events.
         clock: the deadline's clock, monotonic seconds.
 
@@ -58,24 +59,24 @@ class Timeout(Policy):
         name: str = "timeout",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.seconds = _checked(seconds)
+        self.seconds = _validate(seconds)
         self.name = name
         self._clock = clock
 
     def reconfigure(self, seconds: float) -> None:
-        """Give calls that begin from now on another limit.
+        """Use another limit for calls that begin from now on.
 
         Raises:
-            InvalidValueError: as for the constructor; nothing was changed.
+            InvalidValueError: as for the constructor; nothing has changed.
         """
-        self.seconds = _checked(seconds)
+        self.seconds = _validate(seconds)
 
     def run(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `fn` with `deadline` set; it is not interrupted.
 
         Raises:
-            DeadlineExceededError: the deadline had passed; nothing was called.
-            TypeError: `fn` is a coroutine function, which `arun` takes.
+            DeadlineExceededError: the deadline has passed already; `fn` was not called.
+            TypeError: `fn` is a coroutine function; use `arun`.
         """
         deadline.check(self._clock)
         with deadline(self.seconds, clock=self._clock):
@@ -85,46 +86,47 @@ class Timeout(Policy):
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Await `fn` for so long.
+        """Await `fn`, and cancel it when its time is over.
 
         Raises:
-            TimeoutExceededError: it took longer and was cancelled.
-            DeadlineExceededError: the deadline had passed; nothing was called.
+            TimeoutExceededError: it took too long and was cancelled.
+            DeadlineExceededError: the deadline has passed already; `fn` was not called.
         """
         now = self._clock()
-        at = now + self.seconds
-        outer = _current.get()
+        ends_at = now + self.seconds
+        outer = current_deadline.get()
         task = asyncio.current_task()
-        if outer is not None and outer <= at:
+        if outer is not None and outer <= ends_at:
             if now >= outer:
                 raise DeadlineExceededError(
                     "the deadline passed before the call; give the whole call more time"
                 )
             if _armed.get() == (outer, task):
                 return await fn(*args, **kwargs)
-            at = outer
-        deadline_token, armed_token = _current.set(at), _armed.set((at, task))
-        scope = asyncio.timeout(at - now)
+            ends_at = outer
+        deadline_token, armed_token = current_deadline.set(ends_at), _armed.set((ends_at, task))
+        scope = asyncio.timeout(ends_at - now)
         try:
             async with scope:
                 return await fn(*args, **kwargs)
         except TimeoutError as error:
             if scope.expired():
-                raise self._timed_out(at - now) from error
+                raise self._notify_timeout(ends_at - now) from error
             raise
         finally:
             _reset(deadline_token, armed_token)
 
     def snapshot(self) -> dict[str, object]:
-        """The limit in force."""
+        """The time limit."""
         return {**super().snapshot(), "seconds": self.seconds}
 
     def __repr__(self) -> str:
         return f"Timeout({self.seconds:g}, name={self.name!r})"
 
-    def _timed_out(self, seconds: float) -> TimeoutExceededError:
+    def _notify_timeout(self, seconds: float) -> TimeoutExceededError:
+        """Report the timeout to the listeners; returns the error so that the caller raises it."""
         if self._subscribers:
-            self._emit(CallTimedOut(self.kind, self.name, seconds))
+            self._notify(CallTimedOut(self.kind, self.name, seconds))
         return TimeoutExceededError(self.name, seconds)
 
 
@@ -132,11 +134,11 @@ def _reset(
     deadline_token: Token[float | None],
     armed_token: Token[tuple[float, Task[object] | None] | None],
 ) -> None:
-    _current.reset(deadline_token)
+    current_deadline.reset(deadline_token)
     _armed.reset(armed_token)
 
 
-def _checked(seconds: float) -> float:
+def _validate(seconds: float) -> float:
     if not 0 < seconds <= 86_400:
         raise InvalidValueError("seconds", seconds, "a number above 0, at most 86400")
     return seconds

@@ -46,7 +46,7 @@ class SharingContract:
             sharing = AsyncRedisBreakerSharing(
                 client, [breaker], group=group, clock=clock, **settings
             )
-            sharing._begin()
+            sharing.attach()
             return breaker, sharing
 
         return join
@@ -85,7 +85,7 @@ class SharingContract:
         await members[0][1].exchange()
         await members[1][1].exchange()
         assert members[1][0].current_state == "open"
-        assert members[1][1]._due() == []
+        assert members[1][1].snapshot()["pending_reports"] == []
 
     async def test_the_next_opening_has_an_epoch_of_its_own(
         self, joined: Any, client: redis.asyncio.Redis, group: str, clock: Any
@@ -125,7 +125,7 @@ class SharingContract:
             async def state() -> str:
                 return theirs.current_state
 
-            await eventually(state, lambda seen: seen == "open")
+            assert await eventually(state, lambda seen: seen == "open") == "open"
         await last.aclose()
 
     async def test_a_thread_shares_by_itself(self, sync_client: redis.Redis, group: str) -> None:
@@ -190,7 +190,7 @@ async def test_while_redis_is_away_each_is_alone_and_reports_are_kept(
         sharing = AsyncRedisBreakerSharing(
             fakeredis.FakeAsyncRedis(server=server), [mine], **settings
         )
-    sharing._begin()
+    sharing.attach()
 
     async def exchange() -> None:
         done = sharing.exchange()
@@ -213,7 +213,7 @@ async def test_a_report_that_is_too_old_is_dropped(clock: Any) -> None:
     client = fakeredis.FakeAsyncRedis()
     mine = CircuitBreaker("orders", CONFIG, clock=clock)
     sharing = AsyncRedisBreakerSharing(client, [mine], group="g", quorum=1, clock=clock)
-    sharing._begin()
+    sharing.attach()
     fail(mine)
     clock.advance(11)
     await sharing.exchange()

@@ -420,6 +420,11 @@ async def test_a_redis_that_hangs_costs_the_timeout_only(clock: Clock) -> None:
         async def execute_command(self, *args: Any, **options: Any) -> Any:
             await asyncio.Event().wait()
 
+        def pipeline(self, *args: Any, **options: Any) -> Any:
+            pipe = super().pipeline(*args, **options)
+            setattr(pipe, "execute", self.execute_command)  # noqa: B010 - it has another type
+            return pipe
+
     client = Hanging()
     limiter = AsyncRedisRateLimiter(
         client, LimitConfig(rate=10), name="t", timeout_seconds=0.01, clock=clock
@@ -427,6 +432,17 @@ async def test_a_redis_that_hangs_costs_the_timeout_only(clock: Clock) -> None:
     results = await asyncio.gather(*(limiter.try_acquire("u") for _ in range(30)))
     assert sum(decision.allowed for decision in results) == 10
     await limiter.aclose()
+
+
+async def test_a_garbled_response_is_a_failure_of_redis(clock: Clock) -> None:
+    class Garbled(fakeredis.FakeAsyncRedis):
+        async def execute_command(self, *args: Any, **options: Any) -> Any:
+            return b"<html>"
+
+    limiter = AsyncRedisRateLimiter(Garbled(), LimitConfig(rate=2), name="t", clock=clock)
+    decisions = [await limiter.try_acquire("u") for _ in range(3)]
+    assert [decision.allowed for decision in decisions] == [True, True, False]
+    assert limiter.snapshot()["shared"] is False
 
 
 async def test_closed_while_a_batch_is_under_way_it_ends_it(clock: Clock) -> None:
@@ -592,7 +608,7 @@ async def test_both_faces_are_policies_by_key() -> None:
     )
     guarded = later(asyncio.sleep)
     assert [await guarded(0, number) for number in range(5)] == [0, 1, 2, 3, 4]
-    with pytest.raises(RateLimitedError, match="'t' lets 5 pass per 5 s"):
+    with pytest.raises(RateLimitedError, match="'t' \\(5 per 5 s\\) is exhausted"):
         await guarded(0)
     assert plain.run(str, 7) == "7"
     with pytest.raises(TypeError, match="is for asyncio"):
@@ -631,7 +647,7 @@ async def test_those_who_wait_for_a_key_go_first_come_first_served(clock: Clock)
     await asyncio.gather(*tasks, return_exceptions=True)
     assert order == [0, 1, 3, 4]
     assert naps == [10] * 4  # only the first in line asks, and sleeps
-    assert limiter._lines == {}
+    assert limiter.snapshot()["waiting_keys"] == 0
 
 
 async def test_a_turn_that_does_not_come_in_time_is_refused(clock: Clock) -> None:
@@ -648,4 +664,4 @@ async def test_a_turn_that_does_not_come_in_time_is_refused(clock: Clock) -> Non
         await limiter.acquire("hot", timeout=0.01)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    assert limiter._lines == {}
+    assert limiter.snapshot()["waiting_keys"] == 0

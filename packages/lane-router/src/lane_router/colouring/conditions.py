@@ -13,18 +13,19 @@ from lane_router.errors import RulesError
 
 __all__ = ("Condition", "GatewayRequest", "Subject", "parse_condition", "parse_subject")
 
-# What is matched is what strangers send: a longer value matches nothing.
+# Clients choose the values that are matched: a longer value matches no expression.
 LONGEST_VALUE = 4096
 _DEEPEST = 8
-_NAMED = ("header", "cookie", "query")
+_NAMED_SUBJECTS = ("header", "cookie", "query")
 
 Condition = Callable[["GatewayRequest"], bool]
+# Reads the value that a condition tests; None = the request does not have it.
 Subject = Callable[["GatewayRequest"], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayRequest:
-    """What rules may look at.
+    """The parts of a request that rules can test.
 
     Attributes:
         headers: names in lower case; of several with one name, the first.
@@ -47,12 +48,12 @@ class GatewayRequest:
         raw = bytes(scope.get("query_string", b""))[:LONGEST_VALUE].decode("latin-1")
         for name, value in parse_qsl(raw, keep_blank_values=True):
             query.setdefault(name, value)
-        cookies = _cookies(headers.get("cookie", ""))
+        cookies = _parse_cookies(headers.get("cookie", ""))
         method, path = str(scope.get("method", "GET")), str(scope.get("path", "/"))
         return cls(method, path, headers, query, cookies)
 
 
-def _cookies(header: str) -> dict[str, str]:
+def _parse_cookies(header: str) -> dict[str, str]:
     jar = SimpleCookie()
     try:
         jar.load(header[:LONGEST_VALUE])
@@ -62,17 +63,17 @@ def _cookies(header: str) -> dict[str, str]:
 
 
 def parse_subject(text: object, where: str) -> Subject:
-    """What is looked at: `header:NAME`, `cookie:NAME`, `query:NAME`, `path` or `method`.
+    """The subject that a text names: `header:NAME`, `cookie:NAME`, `query:NAME`, `path`, `method`.
 
     Raises:
-        RulesError: it is nothing of these.
+        RulesError: it names none of these.
     """
     kind, _, name = str(text).partition(":")
     if kind == "path" and not name:
         return lambda request: request.path
     if kind == "method" and not name:
         return lambda request: request.method
-    if kind not in _NAMED or not name:
+    if kind not in _NAMED_SUBJECTS or not name:
         rule = "'header:NAME', 'cookie:NAME', 'query:NAME', 'path' or 'method'"
         raise RulesError(f"{where} must be {rule}, not {text!r}; correct the rule")
     if kind == "header":
@@ -90,6 +91,10 @@ def parse_condition(document: object, where: str, depth: int = 0) -> Condition:
     `matches` (a regular expression for the whole value) and `exists`; or `{"all": [...]}`,
     `{"any": [...]}`, `{"not": {...}}`.
 
+    Args:
+        where: the place in the document, for errors.
+        depth: how many conditions enclose this one.
+
     Raises:
         RulesError: naming the place, the value and the rule.
     """
@@ -100,7 +105,7 @@ def parse_condition(document: object, where: str, depth: int = 0) -> Condition:
     keys = set(document)
     if keys in ({"all"}, {"any"}):
         (kind,) = keys
-        return _combined(str(kind), document[kind], f"{where}.{kind}", depth)
+        return _parse_combination(str(kind), document[kind], f"{where}.{kind}", depth)
     if keys == {"not"}:
         inner = parse_condition(document["not"], f"{where}.not", depth + 1)
         return lambda request: not inner(request)
@@ -110,11 +115,11 @@ def parse_condition(document: object, where: str, depth: int = 0) -> Condition:
         raise RulesError(f"{where} must have {rule}, not {sorted(map(str, keys))}; correct it")
     subject = parse_subject(document["on"], f"{where}.on")
     (operator,) = operators
-    test = _test(str(operator), document[operator], f"{where}.{operator}")
+    test = _parse_test(str(operator), document[operator], f"{where}.{operator}")
     return lambda request: test(subject(request))
 
 
-def _combined(kind: str, parts: object, where: str, depth: int) -> Condition:
+def _parse_combination(kind: str, parts: object, where: str, depth: int) -> Condition:
     if not isinstance(parts, list) or not parts:
         raise RulesError(f"{where} must be a list of conditions, not {parts!r}; correct the rule")
     conditions = [
@@ -125,33 +130,33 @@ def _combined(kind: str, parts: object, where: str, depth: int) -> Condition:
     return lambda request: any(condition(request) for condition in conditions)
 
 
-def _test(operator: str, wanted: object, where: str) -> Callable[[str | None], bool]:
+def _parse_test(operator: str, operand: object, where: str) -> Callable[[str | None], bool]:
     if operator == "exists":
-        if not isinstance(wanted, bool):
-            raise RulesError(f"{where} must be true or false, not {wanted!r}; correct the rule")
-        return lambda value: (value is not None) == wanted
+        if not isinstance(operand, bool):
+            raise RulesError(f"{where} must be true or false, not {operand!r}; correct the rule")
+        return lambda value: (value is not None) == operand
     if operator == "in":
-        if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted):
-            raise RulesError(f"{where} must be a list of texts, not {wanted!r}; correct the rule")
-        allowed = frozenset(cast("list[str]", wanted))
+        if not isinstance(operand, list) or not all(isinstance(item, str) for item in operand):
+            raise RulesError(f"{where} must be a list of texts, not {operand!r}; correct the rule")
+        allowed = frozenset(cast("list[str]", operand))
         return lambda value: value in allowed
-    if not isinstance(wanted, str):
-        raise RulesError(f"{where} must be a text, not {wanted!r}; correct the rule")
-    return _text_test(operator, wanted, where)
+    if not isinstance(operand, str):
+        raise RulesError(f"{where} must be a text, not {operand!r}; correct the rule")
+    return _parse_text_test(operator, operand, where)
 
 
-def _text_test(operator: str, wanted: str, where: str) -> Callable[[str | None], bool]:
+def _parse_text_test(operator: str, operand: str, where: str) -> Callable[[str | None], bool]:
     if operator == "equals":
-        return lambda value: value == wanted
+        return lambda value: value == operand
     if operator == "prefix":
-        return lambda value: value is not None and value.startswith(wanted)
+        return lambda value: value is not None and value.startswith(operand)
     if operator == "suffix":
-        return lambda value: value is not None and value.endswith(wanted)
+        return lambda value: value is not None and value.endswith(operand)
     if operator != "matches":
-        known = "equals, in, prefix, suffix, matches, exists"
-        raise RulesError(f"{where}: there is no such operator; known are {known}")
+        operators = "equals, in, prefix, suffix, matches, exists"
+        raise RulesError(f"{where}: there is no such operator; use one of {operators}")
     try:
-        pattern = re.compile(wanted)
+        pattern = re.compile(operand)
     except re.error as error:
         raise RulesError(f"{where} must be a regular expression: {error}; correct it") from error
     return lambda value: (

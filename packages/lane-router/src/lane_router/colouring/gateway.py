@@ -1,11 +1,11 @@
-"""The edge: clients do not choose their lane, the rules do."""
+"""The middleware of the edge: rules choose the lane of a request, its client does not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
-from lane_router.context.lane_context import enter, give_back
+from lane_router.context.lane_context import reset_lane, set_lane
 from lane_router.context.lane_name import HEADER, PROD
 from lane_router.ingress.asgi_middleware import AsgiApp, Receive, Scope, Send
 from lane_router.propagation.baggage import without_member
@@ -17,21 +17,27 @@ __all__ = ("ColouringMiddleware", "LaneChooser")
 
 
 class LaneChooser(Protocol):
-    """`ColouringRules`, `RuleFile` and `ConfigRules` are such."""
+    """Chooses the lane of a request: `ColouringRules`, `RuleFile` and `ConfigRules` do."""
 
     def lane_for(self, request: GatewayRequest) -> str | None:
-        """The request's lane; None = none."""
+        """The lane the request gets; None = no lane."""
         ...
 
 
 class ColouringMiddleware:
-    """ASGI, for the gateway: takes off what the client said about lanes, and puts on the rules' lane.
+    """ASGI middleware for the gateway: replaces the lane a client sent by the one the rules choose.
 
-    The application behind sees the header, so that a proxy hands it on as it is.
+    The application receives the lane in the headers, so that a proxy forwards it.
 
     Args:
+        rules: choose the lane.
+        header: the lane's own header.
+        baggage_key: the member of `baggage` that is removed.
         trust: whether a request may choose its own lane, e.g. one with an employee's session; such
-            a request passes as it came, and `LaneMiddleware` behind reads it.
+            a request is passed on unchanged, for a `LaneMiddleware` behind to read.
+
+    Raises:
+        InvalidValueError: an invalid header name.
     """
 
     def __init__(
@@ -58,22 +64,22 @@ class ColouringMiddleware:
             await self._app(scope, receive, send)
             return
         lane = self._rules.lane_for(request)
-        token = enter(lane)
+        token = set_lane(lane)
         try:
-            await self._app({**scope, "headers": self._headers(scope, lane)}, receive, send)
+            await self._app({**scope, "headers": self._replace_lane(scope, lane)}, receive, send)
         finally:
-            give_back(token)
+            reset_lane(token)
 
-    def _headers(self, scope: Scope, lane: str | None) -> list[tuple[bytes, bytes]]:
-        kept: list[tuple[bytes, bytes]] = []
+    def _replace_lane(self, scope: Scope, lane: str | None) -> list[tuple[bytes, bytes]]:
+        headers: list[tuple[bytes, bytes]] = []
         for name, value in scope.get("headers", ()):
-            lowered = name.lower()
-            if lowered == b"baggage":
-                left = without_member(value.decode("latin-1"), self._baggage_key)
-                if left:
-                    kept.append((name, left.encode("latin-1")))
-            elif lowered != self._header:
-                kept.append((name, value))
+            lower_name = name.lower()
+            if lower_name == b"baggage":
+                others = without_member(value.decode("latin-1"), self._baggage_key)
+                if others:
+                    headers.append((name, others.encode("latin-1")))
+            elif lower_name != self._header:
+                headers.append((name, value))
         if lane is not None and lane != PROD:
-            kept.append((self._header, lane.encode("ascii")))
-        return kept
+            headers.append((self._header, lane.encode("ascii")))
+        return headers

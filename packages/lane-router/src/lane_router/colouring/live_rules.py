@@ -27,8 +27,8 @@ _FORMATS = {".json": "json", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
 _LARGEST = 4 * 1024 * 1024
 
 
-class _Live:
-    """What both have in common: the rules in force, and what is wrong with newer ones."""
+class _LiveRules:
+    """The last valid rules, and the problem of the newest ones if those are invalid."""
 
     def __init__(self) -> None:
         self.problem = ""
@@ -36,7 +36,7 @@ class _Live:
 
     @property
     def rules(self) -> ColouringRules:
-        """The rules in force."""
+        """The last valid rules."""
         return self._rules
 
     def lane_for(self, request: GatewayRequest) -> str | None:
@@ -44,28 +44,36 @@ class _Live:
         return self.rules.lane_for(request)
 
     def explain(self, request: GatewayRequest) -> Explanation:
-        """The same, told step by step."""
+        """`lane_for`, with the evaluation of each rule."""
         return self.rules.explain(request)
 
-    def _take(self, read: Callable[[], ColouringRules], what: str) -> None:
+    def _replace_rules(self, read: Callable[[], ColouringRules], source: str) -> None:
         try:
             self._rules = read()
         except (RulesError, MissingDependencyError, OSError, UnicodeDecodeError) as error:
             self.problem = str(error)
-            logger.warning("%s: %s; the last good rules stay", what, error)
+            logger.warning("%s: %s; keeping the last valid rules", source, error)
         else:
             self.problem = ""
-            logger.info("%s: %d rules in force", what, len(self._rules))
+            logger.info("%s: %d rules in use", source, len(self._rules))
 
 
-class RuleFile(_Live):
-    """A JSON, TOML or YAML file, looked at again every few seconds when it is asked.
+class RuleFile(_LiveRules):
+    """Rules in a JSON, TOML or YAML file, read again when it has changed.
+
+    Args:
+        path: the file; its suffix decides the format.
+        check_seconds: between two looks at the file's time stamp; it is looked at during a lookup,
+            there is no thread.
+        clock: monotonic seconds.
+        wall_clock: seconds since 1970, for rules that expire or warm up.
 
     Attributes:
-        problem: what is wrong with the file as it is now; the last good rules are in force.
+        problem: why the present file is invalid, while the last valid rules are used; empty when it
+            is valid.
 
     Raises:
-        RulesError: the file is wrong or cannot be read at the start.
+        RulesError: the file is invalid or cannot be read at the start.
     """
 
     def __init__(
@@ -81,8 +89,8 @@ class RuleFile(_Live):
         self._check_seconds = check_seconds
         self._clock = clock
         self._wall_clock = wall_clock
-        self._seen = self._signature()
-        self._look_at = clock() + check_seconds
+        self._last_signature = self._signature()
+        self._next_check_at = clock() + check_seconds
         try:
             self._rules = self._read()
         except (OSError, UnicodeDecodeError) as error:
@@ -90,24 +98,27 @@ class RuleFile(_Live):
 
     @property
     def rules(self) -> ColouringRules:
-        """The rules in force; a file that changed is read."""
-        if self._clock() >= self._look_at:
-            self._look_at = self._clock() + self._check_seconds
+        """The last valid rules; reads the file if it has changed."""
+        if self._clock() >= self._next_check_at:
+            self._next_check_at = self._clock() + self._check_seconds
             signature = self._signature()
-            if signature != self._seen:
-                self._seen = signature
-                self._take(self._read, f"rule file {str(self._path)!r}")
+            if signature != self._last_signature:
+                self._last_signature = signature
+                self._replace_rules(self._read, f"rule file {str(self._path)!r}")
         return self._rules
 
     def _read(self) -> ColouringRules:
-        kind = _FORMATS.get(self._path.suffix, "json")
+        content_type = _FORMATS.get(self._path.suffix, "json")
         with self._path.open("rb") as file:
             content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise RulesError(f"the rules are larger than {_LARGEST} bytes; split them")
-        return ColouringRules.read(content.decode("utf-8"), kind, wall_clock=self._wall_clock)
+        return ColouringRules.read(
+            content.decode("utf-8"), content_type, wall_clock=self._wall_clock
+        )
 
     def _signature(self) -> tuple[int, ...]:
+        """What changes when the file does: its time, size and inode; empty without a file."""
         try:
             status = self._path.stat()
         except OSError:
@@ -115,12 +126,12 @@ class RuleFile(_Live):
         return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-class ConfigRules(_Live):
-    """A document of the configuration center; `close` ends the watch.
+class ConfigRules(_LiveRules):
+    """Rules in a document of the configuration center; `close` ends the watch.
 
     Attributes:
-        problem: what is wrong with the newest document; the last good rules are in force. A
-            document that was deleted means no rules.
+        problem: why the newest document is invalid, while the last valid rules are used; empty when
+            it is valid. A deleted document means no rules.
     """
 
     def __init__(
@@ -133,21 +144,23 @@ class ConfigRules(_Live):
     ) -> None:
         super().__init__()
         self._wall_clock = wall_clock
-        self._what = f"rules {data_id!r}"
+        self._source = f"rules {data_id!r}"
         options = {"group_name": group_name} if group_name else {}
-        self._unsubscribe: Unsubscribe = center.watch_config(data_id, self._changed, **options)
+        self._unsubscribe: Unsubscribe = center.watch_config(
+            data_id, self._apply_document, **options
+        )
 
     def close(self) -> None:
-        """Watch no longer; the rules stay in force. Twice is fine."""
+        """End the watch; the last valid rules stay in use. Closing twice is fine."""
         self._unsubscribe()
 
-    def _changed(self, result: ConfigResult | ConfigDeleted) -> None:
+    def _apply_document(self, result: ConfigResult | ConfigDeleted) -> None:
         if isinstance(result, ConfigDeleted):
-            self._take(ColouringRules, self._what)
+            self._replace_rules(ColouringRules, self._source)
             return
-        kind = {"yml": "yaml"}.get(result.content_type, result.content_type)
-        kind = kind if kind in {"toml", "yaml"} else "json"
-        self._take(
-            lambda: ColouringRules.read(result.content, kind, wall_clock=self._wall_clock),
-            self._what,
+        content_type = {"yml": "yaml"}.get(result.content_type, result.content_type)
+        content_type = content_type if content_type in {"toml", "yaml"} else "json"
+        self._replace_rules(
+            lambda: ColouringRules.read(result.content, content_type, wall_clock=self._wall_clock),
+            self._source,
         )

@@ -1,4 +1,4 @@
-"""Colouring rules as people write them: read and checked, field by field."""
+"""Colouring rules as people write them: read and validated, field by field."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TypeVar
 
 from lane_router.context.lane_name import is_lane
 from lane_router.errors import RulesError
+from microservice_core import MissingDependencyError
 
 from .conditions import Subject, parse_condition, parse_subject
-from .rules import Rule, WarmUp
+from .rule import Rule, WarmUp
 
 __all__ = ("parse_rules", "read_document")
 
@@ -24,7 +25,7 @@ _FIELDS = frozenset(
 
 
 def parse_rules(document: object) -> list[Rule]:
-    """The rules of `{"rules": [...]}`.
+    """The rules of `{"rules": [...]}`, in the order of the document.
 
     Raises:
         RulesError: naming the rule, the field, the value and what is allowed.
@@ -34,12 +35,12 @@ def parse_rules(document: object) -> list[Rule]:
         raise RulesError(
             f"colouring rules are an object with a list `rules` of at most {_MOST_RULES}"
         )
-    parsed = [_rule(one, number) for number, one in enumerate(rules)]
-    seen: set[str] = set()
+    parsed = [_parse_rule(rule, number) for number, rule in enumerate(rules)]
+    names: set[str] = set()
     for rule in parsed:
-        if rule.name in seen:
-            raise RulesError(f"two rules are called {rule.name!r}; names tell apart, change one")
-        seen.add(rule.name)
+        if rule.name in names:
+            raise RulesError(f"two rules are called {rule.name!r}; give each its own name")
+        names.add(rule.name)
     return parsed
 
 
@@ -47,24 +48,35 @@ def read_document(text: str, content_type: str) -> object:
     """The document in a text of the type `json`, `toml` or `yaml`.
 
     Raises:
-        RulesError: it is none.
+        RulesError: the text is not of that type.
+        MissingDependencyError: YAML without the extra `yaml`.
     """
     try:
         if content_type == "toml":
-            import tomllib
+            import tomllib  # here: most rules are JSON
 
             return tomllib.loads(text)
         if content_type == "yaml":
-            from lane_router.yaml_text import read_yaml
-
-            return read_yaml(text)
+            return _read_yaml(text)
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        told = " ".join(str(error).split())
-        raise RulesError(f"the colouring rules are no {content_type.upper()}: {told}") from error
+        reason = " ".join(str(error).split())
+        raise RulesError(f"the colouring rules are not {content_type.upper()}: {reason}") from error
 
 
-def _rule(document: object, number: int) -> Rule:
+def _read_yaml(text: str) -> object:
+    try:
+        import yaml
+    except ImportError:
+        raise MissingDependencyError("YAML rules", "lane-router[yaml]") from None
+    try:
+        document: object = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    return document
+
+
+def _parse_rule(document: object, number: int) -> Rule:
     where = f"rules[{number}]"
     if not isinstance(document, Mapping):
         raise RulesError(f"{where} must be an object, not {document!r}; correct the rule")
@@ -73,87 +85,93 @@ def _rule(document: object, number: int) -> Rule:
         raise RulesError(f"{where}: there is no field {unknown[0]!r}; known: {sorted(_FIELDS)}")
     name = document.get("name")
     if not isinstance(name, str) or not name:
-        raise _wrong(where, "name", name, "a text")
+        raise _field_error(where, "name", name, "a text")
     where = f"rule {name!r}"
-    share, key, warm_up = _share_of(document, where)
+    share, key, warm_up = _parse_share(document, where)
     return Rule(
         name=name,
-        lane=_lane(document.get("lane"), where),
-        condition=_optional(
-            document, "match", lambda part: parse_condition(part, f"{where}: match")
+        lane=_parse_lane(document.get("lane"), where),
+        condition=_parse_optional(
+            document, "match", lambda value: parse_condition(value, f"{where}: match")
         ),
-        priority=_whole(document.get("priority", 100), where, "priority"),
+        priority=_parse_integer(document.get("priority", 100), where, "priority"),
         share=share,
         key=key,
         warm_up=warm_up,
-        expires_at=_optional(
-            document, "expires_at", lambda part: _moment(part, where, "expires_at")
+        expires_at=_parse_optional(
+            document, "expires_at", lambda value: _parse_time(value, where, "expires_at")
         ),
-        enabled=_truth(document.get("enabled", True), where),
+        enabled=_parse_boolean(document.get("enabled", True), where, "enabled"),
     )
 
 
-def _share_of(
+def _parse_share(
     document: Mapping[str, object], where: str
 ) -> tuple[float, Subject | None, WarmUp | None]:
-    share = _number(document.get("percentage", 100), where, "percentage", 0.0, 100.0) / 100.0
-    key = _optional(document, "key", lambda part: parse_subject(part, f"{where}: key"))
-    warm_up = _optional(document, "warm_up", lambda part: _warm_up(part, where))
+    percentage = _parse_number(document.get("percentage", 100), where, "percentage", 0.0, 100.0)
+    share = percentage / 100.0
+    key = _parse_optional(document, "key", lambda value: parse_subject(value, f"{where}: key"))
+    warm_up = _parse_optional(document, "warm_up", lambda value: _parse_warm_up(value, where))
     if key is None and (share < 1.0 or warm_up is not None):
-        raise _wrong(
-            where, "key", None, "'header:NAME' or the like: a share is stable by something"
+        raise _field_error(
+            where, "key", None, "'header:NAME' or similar: a share needs a stable key"
         )
     return share, key, warm_up
 
 
-def _optional(document: Mapping[str, object], name: str, parse: Callable[[object], T]) -> T | None:
+def _parse_optional(
+    document: Mapping[str, object], name: str, parse: Callable[[object], T]
+) -> T | None:
     return parse(document[name]) if name in document else None
 
 
-def _warm_up(document: object, where: str) -> WarmUp:
+def _parse_warm_up(document: object, where: str) -> WarmUp:
     if not isinstance(document, Mapping) or not document.keys() <= {"from", "seconds", "curvature"}:
-        raise _wrong(where, "warm_up", document, "an object with `from`, `seconds`, `curvature`")
+        rule = "an object with `from`, `seconds`, `curvature`"
+        raise _field_error(where, "warm_up", document, rule)
+    curvature = document.get("curvature", 2.0)
     return WarmUp(
-        since=_moment(document.get("from"), where, "warm_up.from"),
-        seconds=_number(document.get("seconds"), where, "warm_up.seconds", 1e-3, 1e9),
-        curvature=_number(document.get("curvature", 2.0), where, "warm_up.curvature", 0.01, 100.0),
+        since=_parse_time(document.get("from"), where, "warm_up.from"),
+        seconds=_parse_number(document.get("seconds"), where, "warm_up.seconds", 1e-3, 1e9),
+        curvature=_parse_number(curvature, where, "warm_up.curvature", 0.01, 100.0),
     )
 
 
-def _lane(value: object, where: str) -> str:
+def _parse_lane(value: object, where: str) -> str:
     if not isinstance(value, str) or not is_lane(value):
-        raise _wrong(where, "lane", value, "a lane name")
+        raise _field_error(where, "lane", value, "a lane name")
     return value
 
 
-def _whole(value: object, where: str, name: str) -> int:
+def _parse_integer(value: object, where: str, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise _wrong(where, name, value, "a whole number")
+        raise _field_error(where, name, value, "a whole number")
     return value
 
 
-def _truth(value: object, where: str) -> bool:
+def _parse_boolean(value: object, where: str, name: str) -> bool:
     if not isinstance(value, bool):
-        raise _wrong(where, "enabled", value, "true or false")
+        raise _field_error(where, name, value, "true or false")
     return value
 
 
-def _number(value: object, where: str, name: str, least: float, most: float) -> float:
+def _parse_number(value: object, where: str, name: str, least: float, most: float) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
-        raise _wrong(where, name, value, f"a number from {least:g} to {most:g}")
+        raise _field_error(where, name, value, f"a number from {least:g} to {most:g}")
     return float(value)
 
 
-def _moment(value: object, where: str, name: str) -> float:
+def _parse_time(value: object, where: str, name: str) -> float:
+    """Seconds since 1970; TOML and YAML have times of their own, JSON has text."""
     rule = "a time with its zone such as '2026-01-31T12:00:00Z'"
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
-        raise _wrong(where, name, value, rule) from None
+        raise _field_error(where, name, value, rule) from None
     if moment.tzinfo is None:
-        raise _wrong(where, name, value, rule)
+        raise _field_error(where, name, value, rule)
     return moment.timestamp()
 
 
-def _wrong(where: str, name: str, value: object, rule: str) -> RulesError:
+def _field_error(where: str, name: str, value: object, rule: str) -> RulesError:
     return RulesError(f"{where}: {name} must be {rule}, not {value!r}; correct the rule")

@@ -1,1 +1,1 @@
-"""The lane of the code that runs now: context variable, names, classes, threads, generators."""
+"""The lane of the running code: context variable, names, classes, threads, generators."""

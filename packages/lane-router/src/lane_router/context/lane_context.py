@@ -1,4 +1,4 @@
-"""The lane of what runs now: set at the ingress, read at every egress, carried by contextvars."""
+"""The lane of the running code: set at the ingress, read at every egress, carried by contextvars."""
 
 from __future__ import annotations
 
@@ -18,40 +18,43 @@ __all__ = (
     "CURRENT",
     "HEADER",
     "PROD",
-    "UNSAID",
+    "UNSET",
     "LaneScope",
     "current_lane",
+    "get_raw_lane",
     "is_lane",
     "is_prod_lane",
     "lane_headers",
     "lane_scope",
+    "reset_lane",
+    "set_lane",
 )
 
-# "" = nobody said anything, which is not the same as "in no lane": None.
-UNSAID = ""
-CURRENT: ContextVar[str | None] = ContextVar("lane", default=UNSAID)
+# "" = no scope was entered, so the lane of the process applies; None = explicitly in no lane.
+UNSET = ""
+CURRENT: ContextVar[str | None] = ContextVar("lane", default=UNSET)
 
 
 def current_lane() -> str | None:
-    """The lane of the present task or thread; None = in none.
+    """The lane of the current task or thread; None = in no lane.
 
-    Outside of every scope it is the lane this process was started in: the variable `LANE`.
+    Outside of every scope it is the lane the process was started in: the variable `LANE`.
     """
     lane = CURRENT.get()
-    return process_lane() if lane == UNSAID else lane
+    return process_lane() if lane == UNSET else lane
 
 
 def is_prod_lane() -> bool:
     """Whether side effects that must happen once belong here: cron, leader election, webhooks.
 
-    True when neither this process nor what runs now is in a lane other than `prod`. A process whose
-    variable `LANE` is garbage is not in prod.
+    True when neither this process nor the running code is in a lane other than `prod`. A process
+    whose variable `LANE` is invalid does not count as prod.
     """
-    return process_is_prod() and CURRENT.get() in {UNSAID, None, PROD}
+    return process_is_prod() and CURRENT.get() in {UNSET, None, PROD}
 
 
 class LaneScope(ContextDecorator):
-    """What `lane_scope` returns; one object for one block at a time."""
+    """The context manager and decorator that `lane_scope` returns; one object per open block."""
 
     __slots__ = ("_lane", "_token")
 
@@ -60,6 +63,7 @@ class LaneScope(ContextDecorator):
         self._token: Token[str | None] | None = None
 
     def _recreate_cm(self) -> LaneScope:
+        # ContextDecorator asks for a fresh scope per call: one object holds one token only.
         return LaneScope(self._lane)
 
     def __enter__(self) -> None:
@@ -73,45 +77,44 @@ class LaneScope(ContextDecorator):
     ) -> None:
         token, self._token = self._token, None
         if token is not None:
-            give_back(token)
+            reset_lane(token)
 
 
 def lane_scope(lane: str | None) -> LaneScope:
-    """Run the block (or the decorated function) in this lane; None = in no lane.
+    """Run a block, or each call of a decorated function, in this lane; None = in no lane.
 
     Raises:
-        InvalidLaneError: no lane can have this name.
+        InvalidLaneError: this is not a valid lane name.
     """
     if lane is not None and not is_lane(lane):
         raise InvalidLaneError(lane)
     return LaneScope(lane)
 
 
-def enter(lane: str | None) -> Token[str | None]:
-    """Set a lane that was checked; hand the token to `give_back`."""
+def set_lane(lane: str | None) -> Token[str | None]:
+    """Set a lane that is known to be valid; pass the token to `reset_lane` afterwards."""
     return CURRENT.set(lane)
 
 
-def give_back(token: Token[str | None]) -> None:
-    """Set what was there before; a block that ends in another context has nothing to undo there.
-
-    That happens to generators that are finalised by somebody else's task.
-    """
+def reset_lane(token: Token[str | None]) -> None:
+    """Restore the lane from before `set_lane`."""
     try:
         CURRENT.reset(token)
     except ValueError:
+        # The token belongs to another context: a generator was finalised by another task than the
+        # one that advanced it. There is nothing to restore in this context.
         return
 
 
-def said() -> str | None:
-    """The raw state, to be set again somewhere else: "" when nobody said anything."""
+def get_raw_lane() -> str | None:
+    """The context variable itself, to be set again elsewhere: "" outside of every scope."""
     return CURRENT.get()
 
 
 def lane_headers(*, header: str = HEADER) -> dict[str, str]:
-    """What to add to a request to a service of the mesh, so that the next hop knows the lane.
+    """The headers that pass the current lane on with a request to a service of the mesh.
 
-    Empty outside of any lane and in `prod`. Never add it to a request to a foreign host.
+    Empty outside of any lane and in `prod`. Never add them to a request to a foreign host.
     """
     lane = current_lane()
     return {} if lane is None or lane == PROD else {header: lane}

@@ -1,4 +1,4 @@
-"""What a lane can be called, and the names everybody agrees on."""
+"""The rule for lane names, and the names that every service agrees on."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ _LANE = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def is_lane(value: str) -> bool:
-    """Whether a lane can have this name: it has to fit into one label of a host name (RFC 1035)."""
+    """Whether this is a valid lane name: it must fit into one label of a host name (RFC 1035)."""
     return _LANE.fullmatch(value) is not None

@@ -1,4 +1,4 @@
-"""The lane a process was started in: what it does on its own behalf happens there."""
+"""The lane of the whole process: the environment variable `LANE`, read once."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ logger = logging.getLogger(__name__)
 
 VARIABLE = "LANE"
 
-# (lane, whether it is prod), read once: the environment of a process does not move.
-_known: tuple[str | None, bool] | None = None
+# (lane, whether it is prod). Read once: this is on the path of every request, and the environment
+# of a running process does not change.
+_cached: tuple[str | None, bool] | None = None
 
 
 def process_lane() -> str | None:
-    """The variable `LANE`; None when it is not set, empty, or no name a lane can have."""
-    return (_known or _read())[0]
+    """The lane in the variable `LANE`; None when it is unset, empty or not a valid lane name."""
+    return (_cached or _read())[0]
 
 
 def process_is_prod() -> bool:
-    """Whether `LANE` is unset, empty or `prod`; garbage is not prod."""
-    return (_known or _read())[1]
+    """Whether `LANE` is unset, empty or `prod`; an invalid value does not count as prod."""
+    return (_cached or _read())[1]
 
 
 def _read() -> tuple[str | None, bool]:
-    global _known  # noqa: PLW0603
+    global _cached  # noqa: PLW0603 - the cache of the two functions above
     value = os.environ.get(VARIABLE, "")
     if value and not is_lane(value):
         logger.warning(
-            "the variable %s is no lane name: in no lane, and not in prod; correct it", VARIABLE
+            "the variable %s is not a valid lane name: this process runs in no lane and does not "
+            "count as prod; correct it",
+            VARIABLE,
         )
-        _known = None, False
+        _cached = None, False
     else:
-        _known = value or None, value in {"", PROD}
-    return _known
+        _cached = value or None, value in {"", PROD}
+    return _cached

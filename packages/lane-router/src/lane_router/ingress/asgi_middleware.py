@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from lane_router.context.lane_classes import ANY_LANE, LaneClasses, Mode, check_mode
-from lane_router.context.lane_context import CURRENT, UNSAID
-from lane_router.context.lane_name import HEADER
+from lane_router.context.lane_context import CURRENT, UNSET
 from lane_router.context.process_lane import process_lane
-from lane_router.observer import LaneObserver
 from lane_router.propagation import otel_baggage
-from lane_router.propagation.carriers import BAGGAGE_KEY, NOTHING, Carriers, Preference, Reading
+from lane_router.propagation.carriers import NO_LANE, Reading
 
-__all__ = ("LaneMiddleware",)
+from .lane_ingress import REFUSAL, LaneIngress
+
+__all__ = ("AsgiApp", "LaneMiddleware", "Message", "Receive", "Scope", "Send")
 
 # The types of the ASGI specification, version 3: values of a scope or message can be anything.
 Scope = MutableMapping[str, Any]
@@ -23,127 +22,103 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _REQUESTS = frozenset({"http", "websocket"})
-_BAGGAGE = frozenset({b"baggage", b"Baggage", b"BAGGAGE"})
+_BAGGAGE_NAMES = frozenset({b"baggage", b"Baggage", b"BAGGAGE"})
 
-# Of what clients send, so both are bounded.
-_MOST_KEPT = 1024
-_LONGEST_KEPT = 512
-
-REFUSAL = b"the lane header must hold exactly one lane name; send a valid one or none\n"
+# The cache of readings holds what clients sent, so both its size and its keys are bounded.
+_MOST_CACHED = 1024
+_LONGEST_CACHED = 512
 
 
-class LaneMiddleware:
-    """Pure ASGI, for HTTP and WebSocket; nothing of the header is ever sent back.
+class LaneMiddleware(LaneIngress[AsgiApp]):
+    """Pure ASGI middleware for HTTP and WebSocket; never sends a header's value back.
 
-    The lane is read from its header and from W3C baggage. What is garbage, there twice, of no
-    class, or different in the two counts as none in mode `permissive`. In mode `strict` it is
-    answered 400, a WebSocket is closed with 1008.
-
-    Args:
-        header: the lane's own header.
-        baggage_key: the member of `baggage`; None = baggage is not read.
-        prefer: whom to believe when the two disagree, in either mode; None = neither.
-        classes: which lanes there may be.
-        observer: is told what was dropped.
-
-    Raises:
-        InvalidValueError: no such header name, key, preference or mode.
+    A refused request is answered 400, a refused WebSocket is closed with 1008. The arguments are
+    those of `LaneIngress`.
     """
 
-    def __init__(
-        self,
-        app: AsgiApp,
-        *,
-        header: str = HEADER,
-        mode: Mode = "permissive",
-        baggage_key: str | None = BAGGAGE_KEY,
-        prefer: Preference | None = None,
-        classes: LaneClasses = ANY_LANE,
-        observer: LaneObserver | None = None,
-    ) -> None:
-        self._app = app
-        self._carriers = Carriers(
-            header=header, baggage_key=baggage_key, prefer=prefer, classes=classes
-        )
-        self._strict = check_mode(mode) == "strict"
-        self._observer = observer
-        # Servers hand names over in lower case, as ASGI asks; one that does not is understood too.
-        self._is_lane = _spellings(header)
-        self._ours = self._is_lane | _BAGGAGE
+    def _prepare(self) -> None:
+        # ASGI asks servers for names in lower case; the usual other spellings are accepted as well.
+        self._lane_names = _spell(self._carriers.header)
+        self._carrier_names = self._lane_names | _BAGGAGE_NAMES
         self._readings: dict[tuple[bytes | None, bytes | None], Reading] = {}
-        # Servers look at this attribute to learn that it is ASGI 3, a coroutine function; calls go
-        # by the class's method, which is none: a request without a lane takes no turn through it.
-        self.__call__ = self._asgi  # type: ignore[method-assign]
+        # Servers look at the attribute of the instance to see a coroutine function, which is how
+        # they recognise ASGI 3. A call uses the method of the class, which is a plain function and
+        # so costs a request without a lane no coroutine of its own.
+        self.__call__ = self._call_asgi  # type: ignore[method-assign]  # see above
+
+    @property
+    def cached_readings(self) -> int:
+        """How many pairs of header and baggage are cached, at most 1024."""
+        return len(self._readings)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request or connection."""
         if scope["type"] in _REQUESTS:
-            found = self._read(scope)
-            if found is not NOTHING or not _in_no_lane():
-                return self._in_lane(found, scope, receive, send)
+            reading = self._read(scope)
+            if reading is not NO_LANE or not _is_in_no_lane():
+                return self._run_in_lane(reading, scope, receive, send)
         return self._app(scope, receive, send)
 
-    async def _in_lane(self, found: Reading, scope: Scope, receive: Receive, send: Send) -> None:
-        lane, problem = found
-        if problem is not None:
-            if self._observer is not None:
-                self._observer.dropped(problem)
-            if self._strict:
-                await _refuse(scope, send)
-                return
-        token = CURRENT.set(lane)
+    async def _run_in_lane(
+        self, reading: Reading, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if reading.problem is not None and self._drop_policy.refuses(reading):
+            await _refuse(scope, send)
+            return
+        token = CURRENT.set(reading.lane)
         try:
             await self._app(scope, receive, send)
         finally:
             CURRENT.reset(token)
 
-    async def _asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         await type(self).__call__(self, scope, receive, send)
 
     def _read(self, scope: Scope) -> Reading:
-        """What the headers say; of most requests they say nothing, which is to cost nothing."""
+        """The lane that the request names; most requests name none, which has to be fast."""
         headers = scope.get("headers", ())
         for name, _ in headers:
-            if name in self._ours:
-                return self._said(headers)
-        return self._said(()) if self._is_said_around() else NOTHING
+            if name in self._carrier_names:
+                return self._read_headers(headers)
+        return self._read_headers(()) if self._is_in_otel_baggage() else NO_LANE
 
-    def _is_said_around(self) -> bool:
+    def _is_in_otel_baggage(self) -> bool:
         key = self._carriers.baggage_key
-        return key is not None and otel_baggage.read(key) is not None
+        return key is not None and otel_baggage.read_value(key) is not None
 
-    def _said(self, headers: Iterable[tuple[bytes, bytes]]) -> Reading:
-        """The same few answers are given again and again, so some are kept."""
+    def _read_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Reading:
         lane: bytes | None = None
         baggage: bytes | None = None
         for name, value in headers:
-            if name in self._is_lane:
+            if name in self._lane_names:
+                # Joined as a server or proxy would join them; no lane name contains a comma.
                 lane = value if lane is None else lane + b"," + value
-            elif name in _BAGGAGE:
+            elif name in _BAGGAGE_NAMES:
                 baggage = value if baggage is None else baggage + b"," + value
-        if baggage is None and self._is_said_around():
-            return self._carriers.read(*map(_texts, (lane, baggage)))
-        found = self._readings.get((lane, baggage))
-        if found is None:
-            found = self._carriers.read(*map(_texts, (lane, baggage)))
-            if len(self._readings) >= _MOST_KEPT:
+        if baggage is None and self._is_in_otel_baggage():
+            # Not cached: the result depends on OpenTelemetry's context as well.
+            return self._carriers.read(*map(_decode, (lane, baggage)))
+        reading = self._readings.get((lane, baggage))
+        if reading is None:
+            reading = self._carriers.read(*map(_decode, (lane, baggage)))
+            if len(self._readings) >= _MOST_CACHED:
                 self._readings.clear()
-            if len(lane or b"") + len(baggage or b"") <= _LONGEST_KEPT:
-                self._readings[lane, baggage] = found
-        return found
+            if len(lane or b"") + len(baggage or b"") <= _LONGEST_CACHED:
+                self._readings[lane, baggage] = reading
+        return reading
 
 
-def _in_no_lane() -> bool:
-    """Nobody said anything, here or for the whole process: the same as "in no lane"."""
-    return CURRENT.get() == UNSAID and process_lane() is None
+def _is_in_no_lane() -> bool:
+    """Whether neither a scope nor the process sets a lane, so that there is nothing to reset."""
+    return CURRENT.get() == UNSET and process_lane() is None
 
 
-def _spellings(header: str) -> frozenset[bytes]:
-    spelt = (header, header.title(), header.upper())
-    return frozenset(name.encode("ascii") for name in spelt)
+def _spell(header: str) -> frozenset[bytes]:
+    spellings = (header, header.title(), header.upper())
+    return frozenset(name.encode("ascii") for name in spellings)
 
 
-def _texts(value: bytes | None) -> list[str]:
+def _decode(value: bytes | None) -> list[str]:
     return [] if value is None else [value.decode("latin-1")]
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
-from lane_router.context.generators import confined
-from lane_router.context.lane_classes import ANY_LANE, LaneClasses, Mode, check_mode
+from lane_router.context.generators import confine_lane
 from lane_router.context.lane_context import lane_scope
-from lane_router.context.lane_name import HEADER
-from lane_router.observer import LaneObserver
-from lane_router.propagation.carriers import BAGGAGE_KEY, Carriers, Preference, Reading
+from lane_router.propagation.carriers import Reading
 
-from .asgi_middleware import REFUSAL
+from .lane_ingress import REFUSAL, LaneIngress
 
 __all__ = ("LaneWsgiMiddleware",)
 
@@ -22,76 +19,56 @@ StartResponse = Callable[..., Callable[[bytes], object]]
 WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
-class LaneWsgiMiddleware:
-    """`app.wsgi_app = LaneWsgiMiddleware(app.wsgi_app)`; the rules of `LaneMiddleware`.
+class LaneWsgiMiddleware(LaneIngress[WsgiApp]):
+    """`app.wsgi_app = LaneWsgiMiddleware(app.wsgi_app)`; the arguments are those of `LaneIngress`.
 
-    A body that is made while it is sent is made in the lane as well.
-
-    Raises:
-        InvalidValueError: no such header name, key, preference or mode.
+    A body that is generated while it is sent is generated in the lane as well. A refused request is
+    answered 400.
     """
 
-    def __init__(
-        self,
-        app: WsgiApp,
-        *,
-        header: str = HEADER,
-        mode: Mode = "permissive",
-        baggage_key: str | None = BAGGAGE_KEY,
-        prefer: Preference | None = None,
-        classes: LaneClasses = ANY_LANE,
-        observer: LaneObserver | None = None,
-    ) -> None:
-        self._app = app
-        self._carriers = Carriers(
-            header=header, baggage_key=baggage_key, prefer=prefer, classes=classes
-        )
-        self._strict = check_mode(mode) == "strict"
-        self._observer = observer
-        self._name = "HTTP_" + header.upper().replace("-", "_")
+    def _prepare(self) -> None:
+        self._lane_variable = "HTTP_" + self._carriers.header.upper().replace("-", "_")
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        lane, problem = self._read(environ)
-        if problem is not None:
-            if self._observer is not None:
-                self._observer.dropped(problem)
-            if self._strict:
-                start_response(
-                    "400 Bad Request",
-                    [("Content-Type", "text/plain"), ("Content-Length", str(len(REFUSAL)))],
-                )
-                return [REFUSAL]
-        with lane_scope(lane):
+        reading = self._read(environ)
+        if self._drop_policy.refuses(reading):
+            start_response(
+                "400 Bad Request",
+                [("Content-Type", "text/plain"), ("Content-Length", str(len(REFUSAL)))],
+            )
+            return [REFUSAL]
+        with lane_scope(reading.lane):
             body = self._app(environ, start_response)
-            if isinstance(body, list | tuple) or _is_file(body, environ):
+            if isinstance(body, list | tuple) or _is_server_file(body, environ):
                 return body
-            return _Body(body)
+            return _LaneBody(body)
 
     def _read(self, environ: Environ) -> Reading:
-        # A server joins what is there twice with a comma, which no lane name has.
-        lanes = [environ[self._name]] if self._name in environ else []
+        # A server joins repeated headers with a comma, which no lane name contains.
+        lanes = [environ[self._lane_variable]] if self._lane_variable in environ else []
         baggage = [environ["HTTP_BAGGAGE"]] if "HTTP_BAGGAGE" in environ else []
         return self._carriers.read(lanes, baggage)
 
 
-class _Body:
-    """The body's parts, each made in the lane of the request."""
+class _LaneBody:
+    """A streamed body whose parts are each generated in the lane of the request."""
 
     def __init__(self, body: Iterable[bytes]) -> None:
         self._body = body
-        self._parts = confined(body)
+        self._parts = confine_lane(body)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._parts
 
     def close(self) -> None:
-        """Close the application's own."""
+        """Close the application's body."""
         close = getattr(self._body, "close", None)
         if close is not None:
             close()
 
 
-def _is_file(body: Iterable[bytes], environ: Environ) -> bool:
-    # A server sends such a one without Python, but only when it gets its own wrapper back.
+def _is_server_file(body: Iterable[bytes], environ: Environ) -> bool:
+    # The server sends a body of its own file wrapper by sendfile, but only if it gets exactly that
+    # object back, unwrapped.
     wrapper = cast("type | None", environ.get("wsgi.file_wrapper"))
     return isinstance(wrapper, type) and isinstance(body, wrapper)

@@ -1,7 +1,8 @@
-"""requests: every session's every hop, at the adapter, with the pool behind it."""
+"""requests: the lane on every hop of every session, at the adapter, before the pool."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -10,110 +11,121 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
 from lane_router.context.lane_name import HEADER
-from lane_router.propagation.carriers import Carriers
-from lane_router.routing.egress import Egress, Plan
-from lane_router.routing.mesh_hosts import MeshHosts
-from lane_router.routing.routing import Routing
+from lane_router.routing.base_router import BaseRouter
+from lane_router.routing.egress import Egress, Plan, make_egress
 
-from . import active
+from . import patching
+from .http_hops import is_unsent, replace_host
 from .patching import Function, Patch, Patches
-from .unsent import is_unsent
-from .urls import moved
 
-__all__ = ("PATCHES", "LaneAdapter")
-
+__all__ = ("LaneAdapter",)
 
 Headers = CaseInsensitiveDict[str]
+Send = Callable[[requests.PreparedRequest], requests.Response]
 
 
-def _instrumented(original: Function) -> Function:
+def _wrap_send(original: Function) -> Function:
     def send(
         adapter: HTTPAdapter,
         request: requests.PreparedRequest,
         *arguments: object,
         **options: object,
     ) -> object:
-        egress = active.egress
+        egress = patching.active_egress
         if egress is None or isinstance(adapter, LaneAdapter):
             return original(adapter, request, *arguments, **options)
 
-        def go(routed: requests.PreparedRequest) -> requests.Response:
+        def send_routed(routed: requests.PreparedRequest) -> requests.Response:
             return cast(requests.Response, original(adapter, routed, *arguments, **options))
 
-        return _hop(egress, request, go)
+        return _route(egress, request, send_routed)
 
     return send
 
 
-def _hop(egress: Egress, request: requests.PreparedRequest, go: Any) -> requests.Response:
+def _route(egress: Egress, request: requests.PreparedRequest, send: Send) -> requests.Response:
     parts = urlsplit(str(request.url))
-    headers = _headers(request)
+    headers = _copy_headers(request)
     plan = egress.plan(parts.hostname or "", parts.port or 0, headers)
     try:
-        with egress.ambient(plan):
-            return _as_asked(go(_routed(request, plan, headers)), request)
+        with egress.baggage_scope(plan):
+            return _restore_request(send(_copy_request(request, plan, headers)), request)
     except requests.exceptions.ConnectionError as error:
-        if not plan.in_lane or not _refused(error):
+        if not plan.in_lane or not _is_refusal(error):
             raise
-    base = egress.refused(plan)
-    headers = _headers(request)
-    egress.mark(base, headers)
-    with egress.ambient(base):
-        return _as_asked(go(_routed(request, base, headers)), request)
+    plan = egress.fall_back(plan)
+    headers = _copy_headers(request)
+    egress.write_lane(plan, headers)
+    with egress.baggage_scope(plan):
+        return _restore_request(send(_copy_request(request, plan, headers)), request)
 
 
-def _headers(request: requests.PreparedRequest) -> Headers:
+def _copy_headers(request: requests.PreparedRequest) -> Headers:
     return cast(Headers, request.headers.copy())
 
 
-def _routed(
-    request: requests.PreparedRequest,
-    plan: Plan,
-    headers: Headers,
+def _copy_request(
+    request: requests.PreparedRequest, plan: Plan, headers: Headers
 ) -> requests.PreparedRequest:
+    """A copy with these headers, to the host of the plan."""
     routed = request.copy()
     routed.headers = cast(Any, headers)
     if plan.resolution is not None:
-        routed.url = moved(str(request.url), plan.host, plan.port)
+        routed.url = replace_host(str(request.url), plan.host, plan.port)
     return routed
 
 
-def _as_asked(response: requests.Response, request: requests.PreparedRequest) -> requests.Response:
+def _restore_request(
+    response: requests.Response, request: requests.PreparedRequest
+) -> requests.Response:
+    """The response with the caller's own request and URL, which redirects and cookies go by."""
     response.request = request
     response.url = str(request.url)
     return response
 
 
-def _refused(error: requests.exceptions.ConnectionError) -> bool:
+def _is_refusal(error: requests.exceptions.ConnectionError) -> bool:
+    """Whether no connection was made; requests wraps urllib3's error, retries in between."""
     from urllib3.exceptions import NewConnectionError
 
     reason = getattr(error.args[0], "reason", error.args[0]) if error.args else None
     return isinstance(reason, NewConnectionError) and is_unsent(error)
 
 
-PATCHES = Patches(Patch(HTTPAdapter, "send", _instrumented))
+PATCHES = Patches(Patch(HTTPAdapter, "send", _wrap_send))
 
 
 class LaneAdapter(HTTPAdapter):
-    """`session.mount("http://", LaneAdapter(router))`: routes and tells the lane, alone."""
+    """`session.mount("http://", LaneAdapter(router))`: routes, and passes the lane on.
+
+    Works without `instrument`.
+
+    Args:
+        router: a `LaneRouter` or `AsyncLaneRouter`; None = requests go where they are addressed.
+        mesh_hosts: more hosts that may receive the lane; see `MeshHosts`.
+        header: the lane's own header.
+
+    Raises:
+        InvalidValueError: an entry of `mesh_hosts` is not a host name, or an invalid header name.
+    """
 
     def __init__(
         self,
-        router: Routing | None = None,
+        router: BaseRouter | None = None,
         *,
         mesh_hosts: tuple[str, ...] = (),
         header: str = HEADER,
     ) -> None:
         super().__init__()
-        self._egress = Egress(router, MeshHosts(mesh_hosts), Carriers(header=header))
+        self._egress = make_egress(router, mesh_hosts, header)
 
     def send(
         self, request: requests.PreparedRequest, *arguments: Any, **options: Any
     ) -> requests.Response:
-        """One hop.
+        """Send one request.
 
         Raises:
-            LaneUnavailableError: the lane has nobody, and its mode is strict.
+            LaneUnavailableError: the lane has no ready instance, and its mode is strict.
         """
-        parent = super().send
-        return _hop(self._egress, request, lambda routed: parent(routed, *arguments, **options))
+        send = super().send
+        return _route(self._egress, request, lambda routed: send(routed, *arguments, **options))

@@ -1,4 +1,4 @@
-"""urllib3: every hop of every pool manager; a connection pool that is used alone is not reached."""
+"""urllib3: the lane on every hop of every pool manager; connection pools alone are not reached."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
 
 from lane_router.context.lane_name import HEADER
-from lane_router.propagation.carriers import Carriers
-from lane_router.routing.egress import Egress
-from lane_router.routing.mesh_hosts import MeshHosts
-from lane_router.routing.routing import Routing
+from lane_router.routing.base_router import BaseRouter
+from lane_router.routing.egress import Egress, make_egress
 
-from . import active
+from . import patching
+from .http_hops import is_unsent, replace_host
 from .patching import Function, Patch, Patches
-from .unsent import is_unsent
-from .urls import moved
 
-__all__ = ("PATCHES", "LanePoolManager")
+__all__ = ("LanePoolManager",)
+
+# Sends to this URL with these headers.
+Send = Callable[[str, "urllib3.HTTPHeaderDict"], object]
 
 
-def _instrumented(original: Function) -> Function:
+def _wrap_urlopen(original: Function) -> Function:
     def urlopen(
         manager: urllib3.PoolManager,
         method: str,
@@ -30,10 +30,10 @@ def _instrumented(original: Function) -> Function:
         redirect: bool = True,
         **options: Any,
     ) -> object:
-        egress = active.egress
+        egress = patching.active_egress
         if egress is None or isinstance(manager, LanePoolManager):
             return original(manager, method, url, redirect, **options)
-        return _hop(
+        return _route(
             egress,
             url,
             options.pop("headers", None) or manager.headers,
@@ -43,69 +43,76 @@ def _instrumented(original: Function) -> Function:
     return urlopen
 
 
-Go = Callable[[str, "urllib3.HTTPHeaderDict"], object]
-
-
-def _hop(egress: Egress, url: str, given: Mapping[str, str], go: Go) -> object:
+def _route(egress: Egress, url: str, headers: Mapping[str, str], send: Send) -> object:
     parts = urllib3.util.parse_url(url)
-    headers = urllib3.HTTPHeaderDict(given)
-    plan = egress.plan(parts.host or "", parts.port or 0, headers)
-    to = moved(url, plan.host, plan.port) if plan.resolution else url
+    fields = urllib3.HTTPHeaderDict(headers)
+    plan = egress.plan(parts.host or "", parts.port or 0, fields)
+    routed_url = replace_host(url, plan.host, plan.port) if plan.resolution else url
     try:
-        with egress.ambient(plan):
-            return go(to, headers)
+        with egress.baggage_scope(plan):
+            return send(routed_url, fields)
     except HTTPError as error:
-        if not plan.in_lane or not _refused(error, plan.host):
+        if not plan.in_lane or not _is_refusal(error, plan.host):
             raise
-    base = egress.refused(plan)
-    headers = urllib3.HTTPHeaderDict(given)
-    egress.mark(base, headers)
-    with egress.ambient(base):
-        return go(moved(url, base.host, base.port), headers)
+    plan = egress.fall_back(plan)
+    fields = urllib3.HTTPHeaderDict(headers)
+    egress.write_lane(plan, fields)
+    with egress.baggage_scope(plan):
+        return send(replace_host(url, plan.host, plan.port), fields)
 
 
-def _refused(error: HTTPError, host: str) -> bool:
-    """Whether it was this hop's host: what a redirect led to is another hop's business."""
+def _is_refusal(error: HTTPError, host: str) -> bool:
+    """Whether no connection to this host was made."""
     reason = error.reason if isinstance(error, MaxRetryError) else error
     if not isinstance(reason, NewConnectionError) or not is_unsent(error):
         return False
+    # A pool manager follows redirects inside of `urlopen`: the error may be that of a later hop.
     return getattr(reason.conn, "host", "") == host
 
 
-PATCHES = Patches(Patch(urllib3.PoolManager, "urlopen", _instrumented))
+PATCHES = Patches(Patch(urllib3.PoolManager, "urlopen", _wrap_urlopen))
 
 
 class LanePoolManager(urllib3.PoolManager):
-    """A pool manager that routes and tells the lane, alone."""
+    """A pool manager that routes, and passes the lane on; works without `instrument`.
+
+    Args:
+        router: a `LaneRouter` or `AsyncLaneRouter`; None = requests go where they are addressed.
+        mesh_hosts: more hosts that may receive the lane; see `MeshHosts`.
+        header: the lane's own header.
+
+    Raises:
+        InvalidValueError: an entry of `mesh_hosts` is not a host name, or an invalid header name.
+    """
 
     def __init__(
         self,
-        router: Routing | None = None,
+        router: BaseRouter | None = None,
         *,
         mesh_hosts: tuple[str, ...] = (),
         header: str = HEADER,
     ) -> None:
         super().__init__()
-        self._egress = Egress(router, MeshHosts(mesh_hosts), Carriers(header=header))
+        self._egress = make_egress(router, mesh_hosts, header)
 
-    def urlopen(  # type: ignore[override]
+    def urlopen(  # type: ignore[override]  # urllib3 types its keywords one by one
         self,
         method: str,
         url: str,
         redirect: bool = True,
         **options: Any,
     ) -> urllib3.BaseHTTPResponse:
-        """One hop and those it leads to.
+        """Send one request and those it is redirected to.
 
         Raises:
-            LaneUnavailableError: the lane has nobody, and its mode is strict.
+            LaneUnavailableError: the lane has no ready instance, and its mode is strict.
         """
-        parent = super().urlopen
-        given = options.pop("headers", None) or self.headers
-        response = _hop(
+        urlopen = super().urlopen
+        headers = options.pop("headers", None) or self.headers
+        response = _route(
             self._egress,
             url,
-            given,
-            lambda to, headers: parent(method, to, redirect, headers=headers, **options),
+            headers,
+            lambda to, fields: urlopen(method, to, redirect, headers=fields, **options),
         )
         return cast(urllib3.BaseHTTPResponse, response)

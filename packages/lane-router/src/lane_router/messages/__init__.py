@@ -1,4 +1,4 @@
-"""Lanes across messages: the header is written by the producer and is all a consumer believes."""
+"""Lanes across messages: the producer writes the header, and a consumer trusts nothing else."""
 
 from .consumer_lane import ConsumerLane
 from .headers import lane_of, message_scope, with_lane

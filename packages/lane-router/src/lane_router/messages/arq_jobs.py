@@ -1,6 +1,6 @@
 """arq: jobs run in the lane they were enqueued from.
 
-arq has no message headers; the lane is put beside the arguments, where the serialiser writes them.
+arq has no message headers; the lane is stored beside the job's arguments by its serialiser.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-from lane_router.context.lane_context import enter
+from lane_router.context.lane_context import set_lane
 
 from .headers import lane_of, with_lane
 
@@ -22,13 +22,14 @@ Hook = Callable[[dict[Any, Any]], Awaitable[None]]
 
 _HEADERS = "h"
 
-# The job that was read last in this context. arq reads a job and starts it in one task; whoever
-# else reads jobs, to list them, must not find himself in their lane.
-_read: ContextVar[str | None] = ContextVar("lane_of_the_job_read", default=None)
+# The lane of the job that was deserialised last in this context. Not the current lane itself: arq
+# reads a job and starts it in one task, but code that reads jobs only to list them must not end up
+# in the lane of the last one.
+_job_lane: ContextVar[str | None] = ContextVar("lane_of_the_job_read", default=None)
 
 
 class LaneJobs:
-    """The hooks, for both sides:
+    """The hooks for both sides, producer and worker.
 
         jobs = LaneJobs()
         pool = await create_pool(settings, job_serializer=jobs.serialize)
@@ -37,10 +38,10 @@ class LaneJobs:
             on_job_start = jobs.on_job_start
 
     Args:
-        serializer: what writes a job; arq's own default is pickle.
-        deserializer: what reads it.
+        serializer: writes a job; arq's own default is pickle.
+        deserializer: reads a job.
         on_job_start: a hook of your own, called once the lane is set.
-    """  # noqa: D415
+    """
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class LaneJobs:
         self._hook = on_job_start
 
     def serialize(self, job: Job) -> bytes:
-        """Write a job with the present lane; a result as it is."""
+        """Write a job with the current lane; a result is written unchanged."""
         if "r" not in job:
             headers = with_lane(job.get(_HEADERS))
             job = {**job, _HEADERS: headers} if headers else job
@@ -64,11 +65,11 @@ class LaneJobs:
         """Read a job, and remember its lane for `on_job_start`."""
         job = self._deserializer(data)
         headers = job.get(_HEADERS)
-        _read.set(lane_of(headers) if isinstance(headers, dict) else None)
+        _job_lane.set(lane_of(headers) if isinstance(headers, dict) else None)
         return job
 
     async def on_job_start(self, ctx: dict[Any, Any]) -> None:
-        """Enter the job's lane: it holds for the arq task of this one job, which ends with it."""
-        enter(_read.get())
+        """Set the job's lane for the rest of arq's task, which runs this one job only."""
+        set_lane(_job_lane.get())
         if self._hook is not None:
             await self._hook(ctx)

@@ -1,6 +1,6 @@
-"""Celery: tasks run in the lane they were sent from; retries, chains and chords too.
+"""Celery: tasks run in the lane they were sent from; retries, chains and chords as well.
 
-`instrument_celery()` in the producer and in the worker is all there is to do.
+Call `instrument_celery()` in the producer and in the worker.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from .headers import message_scope, with_lane
 
 __all__ = ("instrument_celery", "uninstrument_celery")
 
-# The tasks that run now, by id: as many as the worker has threads.
-_running: dict[str, LaneScope] = {}
+# The open scopes of the running tasks by task id: at most as many as the worker has threads.
+_scopes: dict[str, LaneScope] = {}
 
 
 def instrument_celery() -> None:
-    """From now on tasks carry the lane in their message headers; twice is fine."""
-    signals.before_task_publish.connect(_publishing, weak=False, dispatch_uid=__name__)
-    signals.task_prerun.connect(_starting, weak=False, dispatch_uid=__name__)
-    signals.task_postrun.connect(_ended, weak=False, dispatch_uid=__name__)
+    """Make tasks carry the lane in their message headers; calling it twice is fine."""
+    signals.before_task_publish.connect(_add_lane, weak=False, dispatch_uid=__name__)
+    signals.task_prerun.connect(_enter_scope, weak=False, dispatch_uid=__name__)
+    signals.task_postrun.connect(_exit_scope, weak=False, dispatch_uid=__name__)
 
 
 def uninstrument_celery() -> None:
-    """Undo it."""
-    signals.before_task_publish.disconnect(_publishing, dispatch_uid=__name__)
-    signals.task_prerun.disconnect(_starting, dispatch_uid=__name__)
-    signals.task_postrun.disconnect(_ended, dispatch_uid=__name__)
+    """Undo `instrument_celery`."""
+    signals.before_task_publish.disconnect(_add_lane, dispatch_uid=__name__)
+    signals.task_prerun.disconnect(_enter_scope, dispatch_uid=__name__)
+    signals.task_postrun.disconnect(_exit_scope, dispatch_uid=__name__)
 
 
-def _publishing(headers: MutableMapping[str, Any] | None = None, **_: object) -> None:
+def _add_lane(headers: MutableMapping[str, Any] | None = None, **_: object) -> None:
     if headers is None:
         return
     for name, value in with_lane(headers).items():
         headers.setdefault(name, value)
 
 
-def _starting(task_id: str = "", task: Any = None, **_: object) -> None:
+def _enter_scope(task_id: str = "", task: Any = None, **_: object) -> None:
     request = getattr(task, "request", None)
     if request is None or request.is_eager:
-        return  # an eager task runs inside its caller, in the lane that is there
+        return  # an eager task runs inside its caller, which is in the right lane already
     scope = message_scope(request.headers)
-    scope.__enter__()
-    _running[task_id] = scope
+    scope.__enter__()  # left in _exit_scope: Celery has a signal before and one after a task
+    _scopes[task_id] = scope
 
 
-def _ended(task_id: str = "", **_: object) -> None:
-    scope = _running.pop(task_id, None)
+def _exit_scope(task_id: str = "", **_: object) -> None:
+    scope = _scopes.pop(task_id, None)
     if scope is not None:
         scope.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""Who handles which message when base and lanes read the same topic or stream."""
+"""Which consumer handles a message when base and lanes read the same topic or stream."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from lane_router.errors import InvalidLaneError
 from microservice_core import InvalidValueError
 
 if TYPE_CHECKING:
-    from lane_router.routing.routing import Routing
+    from lane_router.routing.base_router import BaseRouter
 
 __all__ = ("ConsumerLane",)
 
 
 class ConsumerLane:
-    """One consumer's side of a topic that base and lanes share.
+    """One consumer's part of a topic that base and lanes share.
 
-    A lane reads in a group of its own and handles only its lane's messages. The base handles what
-    has no lane, and every lane that has nobody ready to do it, which the route table knows.
+    A lane reads in a consumer group of its own and handles only messages of its lane. The base
+    handles messages without a lane, and those of every lane without a ready instance, by the
+    router's table.
 
     Args:
         group: the base's consumer group.
-        service: the service both are copies of, as the route table names it.
-        router: knows which lanes live; without one the base handles every message.
-        lane: this consumer's; by default the one of the process (the variable `LANE`).
+        service: the service that base and lanes are copies of, as the route table names it.
+        router: knows which lanes are ready; without one the base handles every message.
+        lane: this consumer's; by default that of the process (the variable `LANE`).
+
+    Attributes:
+        lane: this consumer's lane; None = it belongs to the base.
 
     Raises:
-        InvalidLaneError: no lane can have this name.
+        InvalidLaneError: not a valid lane name.
         InvalidValueError: an empty group or service.
     """
 
@@ -37,7 +41,7 @@ class ConsumerLane:
         group: str,
         *,
         service: str,
-        router: Routing | None = None,
+        router: BaseRouter | None = None,
         lane: str | None = None,
     ) -> None:
         for name, value in (("group", group), ("service", service)):
@@ -53,11 +57,11 @@ class ConsumerLane:
 
     @property
     def group(self) -> str:
-        """The consumer group to join: the base's own, or one that no other lane has."""
+        """The consumer group to join: the base's own, or `GROUP.LANE`."""
         return self._group if self.lane is None else f"{self._group}.{self.lane}"
 
     def handles(self, lane: str | None) -> bool:
-        """Whether a message of this lane is this consumer's to handle."""
+        """Whether this consumer handles a message of this lane; None = of no lane."""
         if lane == PROD:
             lane = None
         if self.lane is not None:

@@ -1,4 +1,4 @@
-"""The headers of a message: written once by the producer, and the only authority on consume."""
+"""The lane in the headers of a message: written by the producer, read by the consumer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from lane_router.context.lane_context import LaneScope, current_lane, lane_scope
-from lane_router.propagation.carriers import Carriers, Reading
+from lane_router.propagation.carriers import NO_LANE, Carriers, Reading
 
 __all__ = ("CARRIERS", "lane_of", "message_scope", "with_lane")
 
@@ -21,39 +21,37 @@ CARRIERS = Carriers()
 def with_lane(
     headers: Mapping[str, ValueT] | None = None, *, carriers: Carriers = CARRIERS
 ) -> dict[str, ValueT | str]:
-    """The headers and the present lane; what the user put there stays as it is.
+    """A copy of the headers with the current lane added; headers that are set stay as they are.
 
-    Outside of every scope the lane is the one of the process (the variable `LANE`).
+    Outside of every scope the lane is that of the process (the variable `LANE`).
     """
-    given: dict[str, ValueT | str] = dict(headers or {})
-    if carriers.header in given:
-        return given
-    for name, value in carriers.headers_of(current_lane()).items():
-        # Baggage of the user's own in a message is text or bytes of his; it is left alone.
-        given.setdefault(name, value)
-    return given
+    extended: dict[str, ValueT | str] = dict(headers or {})
+    if carriers.header in extended:
+        return extended
+    for name, value in carriers.headers_for(current_lane()).items():
+        # A baggage header of the user's own may be text or bytes, so nothing is added to it.
+        extended.setdefault(name, value)
+    return extended
 
 
 def lane_of(headers: Mapping[str, object] | None, *, carriers: Carriers = CARRIERS) -> str | None:
-    """The lane a message is of; None without one, and for garbage."""
+    """The lane of a message; None without one, and for an invalid one."""
     return _read(headers, carriers).lane
 
 
 def message_scope(
     headers: Mapping[str, object] | None, *, carriers: Carriers = CARRIERS
 ) -> LaneScope:
-    """Run the block in the message's lane: neither that of the consumer nor that of its process.
+    """Run a block in the message's lane, whatever the lane of the consumer or its process.
 
-    A base consumer gets messages that came back from a lane, so nothing but the header counts. One
-    that is garbage counts as none, and is logged.
+    A base consumer also gets messages that fell back from a lane, so only the headers count. An
+    invalid lane counts as none and is logged.
     """
     reading = _read(headers, carriers)
     if reading.problem is not None:
-        logger.warning("the lane of a message is not believed: %s", reading.problem)
+        logger.warning("the lane of a message is not accepted: %s", reading.problem)
     return lane_scope(reading.lane)
 
 
 def _read(headers: Mapping[str, object] | None, carriers: Carriers) -> Reading:
-    if not headers:
-        return Reading(None, None)
-    return carriers.read_mapping(headers)
+    return carriers.read_mapping(headers) if headers else NO_LANE

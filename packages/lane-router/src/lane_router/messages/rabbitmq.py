@@ -1,4 +1,4 @@
-"""RabbitMQ with aio-pika: a queue per lane, whose messages go to the base when nobody takes them."""
+"""RabbitMQ with aio-pika: a queue per lane, whose unread messages fall back to the base queue."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ Handler = Callable[[AbstractIncomingMessage], Awaitable[None]]
 
 
 def mark(message: aio_pika.Message) -> str | None:
-    """Put the present lane into the message's headers, unless there is one; the lane it then has."""
+    """Add the current lane to the message's headers unless one is set.
+
+    Returns:
+        the lane the message then has; None = no lane.
+    """
     headers: dict[str, Any] = with_lane(message.headers)
     message.headers = headers
     return lane_of(headers)
 
 
 def in_message_lane(handler: Handler) -> Handler:
-    """The callback of a consumer, run in the lane of each message."""
+    """Wrap a consumer's callback so that it runs in the lane of each message."""
 
     async def handle(message: AbstractIncomingMessage) -> None:
         with message_scope(message.headers):
@@ -41,15 +45,16 @@ def in_message_lane(handler: Handler) -> Handler:
 
 
 class LaneQueue:
-    """A base queue, and beside it one per lane that has consumers.
+    """A base queue, and beside it one queue per lane that has consumers.
 
-    A message of a lane goes to the lane's queue when there is one, else to the base's. What nobody
-    takes within `patience_seconds` goes to the base by dead-lettering, its headers with it.
+    A message of a lane goes to the lane's queue if there is one, else to the base queue. A message
+    that no consumer reads within `patience_seconds` is dead-lettered to the base queue, with its
+    headers.
 
     Args:
         name: the base queue; that of lane `dev` is called `NAME.dev`.
-        patience_seconds: None for a queue that is meant to delay: it must not fall back.
-        expires_seconds: a lane's queue that nobody used for so long is deleted by the broker.
+        patience_seconds: None for a queue that is meant to delay, which must not fall back.
+        expires_seconds: the broker deletes a lane's queue that was not used for this long.
 
     Raises:
         InvalidValueError: an empty name, or a time that is not above 0.
@@ -77,11 +82,11 @@ class LaneQueue:
         self._expires = expires_seconds
 
     def name_of(self, lane: str | None) -> str:
-        """The queue of this lane."""
+        """The name of the queue of this lane; None = of the base."""
         return self.name if lane is None or lane == PROD else f"{self.name}.{lane}"
 
     async def declare(self, channel: AbstractChannel, lane: str | None = None) -> AbstractQueue:
-        """Declare the queue that a consumer of this lane reads; None = the base's."""
+        """Declare the queue that a consumer of this lane reads; None = the base queue."""
         if lane is None or lane == PROD:
             return await channel.declare_queue(self.name, durable=self._durable)
         arguments: dict[str, FieldValue] = {"x-expires": round(self._expires * 1000)}
@@ -96,29 +101,34 @@ class LaneQueue:
         )
 
     async def publish(self, channel: AbstractChannel, message: aio_pika.Message) -> str:
-        """Send it in the present lane; the name of the queue that took it.
+        """Send a message in the current lane.
 
-        The lane is decided once: the header and the queue always say the same. The channel has to
+        The lane is decided once, so that the header and the queue always agree. The channel must
         have publisher confirms, which is aio-pika's default.
 
+        Returns:
+            the name of the queue that accepted the message.
+
         Raises:
-            LaneError: no queue took it, not even the base's, or there are no confirms.
+            LaneError: no queue accepted it, not even the base queue, or there are no confirms.
         """
         lane = mark(message)
         if lane is not None and lane != PROD:
             name = self.name_of(lane)
-            if await self._sent(channel, message, name):
+            if await self._try_publish(channel, message, name):
                 return name
-        if not await self._sent(channel, message, self.name):
-            raise LaneError(f"no queue {self.name!r} took the message; declare it first")
+        if not await self._try_publish(channel, message, self.name):
+            raise LaneError(f"no queue {self.name!r} accepted the message; declare it first")
         return self.name
 
-    async def _sent(self, channel: AbstractChannel, message: aio_pika.Message, name: str) -> bool:
+    async def _try_publish(
+        self, channel: AbstractChannel, message: aio_pika.Message, name: str
+    ) -> bool:
         try:
-            answer = await channel.default_exchange.publish(message, name, mandatory=True)
+            confirmation = await channel.default_exchange.publish(message, name, mandatory=True)
         except (DeliveryError, PublishError):
             return False
-        if answer is None:
+        if confirmation is None:
             raise LaneError("the channel has no publisher confirms; open it with them")
-        # A message that no queue took comes back instead of the acknowledgement.
-        return getattr(answer, "name", "") == "Basic.Ack"
+        # A channel that does not raise on a returned message hands that back instead of the ack.
+        return getattr(confirmation, "name", "") == "Basic.Ack"

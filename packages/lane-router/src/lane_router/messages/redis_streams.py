@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ("LaneStream",)
 
 Fields = dict[str, str]
+# Called with the id and the fields of an entry.
 Handler = Callable[[str, Fields], Awaitable[None]]
 
 
@@ -31,7 +32,7 @@ class LaneStream:
 
     Args:
         redis: a client of redis-py, for asyncio.
-        most: entries to keep, about; None = all.
+        most: the approximate number of entries to keep; None = all.
 
     Raises:
         InvalidValueError: an empty name.
@@ -45,13 +46,13 @@ class LaneStream:
         self._most = most
 
     async def add(self, fields: Mapping[str, str]) -> str:
-        """Append an entry with the present lane; its id."""
+        """Append an entry with the current lane; returns its id."""
         entry: Any = with_lane(fields)
-        identity = await self._redis.xadd(self._name, entry, maxlen=self._most, approximate=True)
-        return _text(identity)
+        entry_id = await self._redis.xadd(self._name, entry, maxlen=self._most, approximate=True)
+        return _decode(entry_id)
 
     async def join(self, lane: ConsumerLane) -> None:
-        """Make sure that the group is there; a new one of a lane begins with what comes now."""
+        """Create the consumer group if it does not exist; that of a lane starts at new entries."""
         from redis.exceptions import ResponseError
 
         start = "0" if lane.lane is None else "$"
@@ -70,15 +71,15 @@ class LaneStream:
         count: int = 100,
         block_seconds: float = 5.0,
     ) -> int:
-        """Wait for entries once and handle those that are this consumer's, each in its own lane.
+        """Wait for entries once, and handle those of this consumer, each in its own lane.
 
-        An entry is acknowledged when it was handled, or is somebody else's. One whose handler
-        raises is not, and the error comes out.
+        An entry is acknowledged when it was handled, or belongs to another consumer. If the handler
+        raises, the entry is not acknowledged and the error is raised here.
 
         Returns:
-            how many were handled.
+            how many entries were handled.
         """
-        found: Any = await self._redis.xreadgroup(
+        response: Any = await self._redis.xreadgroup(
             lane.group,
             consumer,
             {self._name: ">"},
@@ -86,32 +87,32 @@ class LaneStream:
             block=max(1, round(block_seconds * 1000)),
         )
         handled = 0
-        for identity, entry in _entries(found):
-            if lane.handles(lane_of(_carried(entry))):
-                with message_scope(_carried(entry)):
-                    await handler(identity, entry)
+        for entry_id, entry in _parse_entries(response):
+            if lane.handles(lane_of(_lane_fields(entry))):
+                with message_scope(_lane_fields(entry)):
+                    await handler(entry_id, entry)
                 handled += 1
-            await self._redis.xack(self._name, lane.group, identity)
+            await self._redis.xack(self._name, lane.group, entry_id)
         return handled
 
 
-def _entries(found: Any) -> list[tuple[str, Fields]]:
-    """Of the one stream asked for; RESP2 answers a list, RESP3 a mapping with nested lists."""
-    if not found:
+def _parse_entries(response: Any) -> list[tuple[str, Fields]]:
+    """The entries of the one stream; a list in RESP2, a mapping with nested lists in RESP3."""
+    if not response:
         return []
-    listed = next(iter(found.values())) if isinstance(found, dict) else found[0][1]
-    if isinstance(found, dict):
-        listed = listed[0] if listed and isinstance(listed[0], list) else listed
+    entries = next(iter(response.values())) if isinstance(response, dict) else response[0][1]
+    if isinstance(response, dict):
+        entries = entries[0] if entries and isinstance(entries[0], list) else entries
     return [
-        (_text(identity), {_text(key): _text(value) for key, value in fields.items()})
-        for identity, fields in listed
-        if fields
+        (_decode(entry_id), {_decode(key): _decode(value) for key, value in fields.items()})
+        for entry_id, fields in entries
+        if fields  # an entry that was deleted in the meantime has none
     ]
 
 
-def _carried(entry: Fields) -> Fields:
+def _lane_fields(entry: Fields) -> Fields:
     return {name: entry[name] for name in (HEADER, BAGGAGE) if name in entry}
 
 
-def _text(value: object) -> str:
+def _decode(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""The lane in OpenTelemetry's baggage, where an application uses that."""
+"""The lane in OpenTelemetry's baggage, for applications that use OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-__all__ = ("BaggageLane", "loaded", "read")
+__all__ = ("BaggageScope", "is_loaded", "read_value")
+
+# `sys.modules` is looked into instead of importing: opentelemetry is an optional dependency and
+# slow to import, and only an application that has imported its baggage module can have a lane in
+# there. The import may also happen later than ours, so the answer is not cached.
 
 
-def loaded() -> bool:
-    """Whether anybody imported opentelemetry's baggage; we never do on our own."""
+def is_loaded() -> bool:
+    """Whether the application has imported OpenTelemetry's baggage; this package never does first."""
     return "opentelemetry.baggage" in sys.modules
 
 
-def read(key: str) -> str | None:
-    """The value in the present context; None when there is none or no OpenTelemetry."""
-    # Asked at every request, and nearly always there is nothing: looked at before it is read.
-    if "opentelemetry.baggage" not in sys.modules or not _present()():
+def read_value(key: str) -> str | None:
+    """The baggage value in the current context; None without one or without OpenTelemetry."""
+    # Called for every request, and nearly always the context is empty: an empty context (a falsy
+    # dict) is cheaper to detect than a missing key.
+    if "opentelemetry.baggage" not in sys.modules or not _get_current_context()():
         return None
     from opentelemetry import baggage
 
@@ -33,17 +38,17 @@ def read(key: str) -> str | None:
 
 
 @cache
-def _present() -> Callable[[], Context]:
+def _get_current_context() -> Callable[[], Context]:
     from opentelemetry import context
 
     return context.get_current
 
 
-class BaggageLane:
-    """While the block runs, propagators write this lane; None = none at all.
+class BaggageScope:
+    """While the block runs, OpenTelemetry's propagators write this lane; None = no lane.
 
-    Around each send, and never longer: OpenTelemetry hands baggage to every host, and a stranger
-    must not hear the lane.
+    Opened around each send and never longer: OpenTelemetry passes baggage to every host, and a
+    host outside of the mesh must not receive the lane.
     """
 
     __slots__ = ("_key", "_lane", "_token")
@@ -58,15 +63,14 @@ class BaggageLane:
             return
         from opentelemetry import baggage, context
 
-        there = baggage.get_baggage(self._key)
-        if there == self._lane:
+        if baggage.get_baggage(self._key) == self._lane:
             return
-        changed = (
+        scoped = (
             baggage.remove_baggage(self._key)
             if self._lane is None
             else baggage.set_baggage(self._key, self._lane)
         )
-        self._token = context.attach(changed)
+        self._token = context.attach(scoped)
 
     def __exit__(
         self,

@@ -1,1 +1,1 @@
-"""The route table: its format, how it is polled from the registry, and kept on disk."""
+"""The route table: its format, how it is polled from the registry, and its copy on disk."""

@@ -1,4 +1,4 @@
-"""One question to the registry at a time, with the standard library and a time limit on each."""
+"""The HTTP client of the poller: the standard library, one request at a time, each time-limited."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ if TYPE_CHECKING:
     import ssl
     from http.client import HTTPConnection, HTTPResponse
 
-__all__ = ("Answer", "RegistryClient", "RegistryUnreachableError", "check_url")
+__all__ = ("RegistryClient", "RegistryUnreachableError", "RoutesResponse", "check_url")
+
+# http.client, ssl and the parser of Retry-After are imported in the methods that need them: each is
+# slow to import, and most processes that import lane_router never poll.
 
 LARGEST_BODY = 16 * 1024 * 1024
 _ROUTES = "/v1/routes"
+_CONNECT_SECONDS = 5.0
 
 
 class RegistryUnreachableError(Exception):
-    """No answer that can be used; the reason is the message.
+    """The request failed or its response is not usable; the message is the reason.
 
     Attributes:
-        retry_after_seconds: how long the registry asked to be left alone.
+        retry_after_seconds: how long the registry asked its clients to wait; None = it did not.
     """
 
     def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
@@ -36,13 +40,13 @@ class RegistryUnreachableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back.
+class RoutesResponse:
+    """A response to `GET /v1/routes`.
 
     Attributes:
-        body: None = nothing changed (304).
-        etag: to be given back with the next question; empty when the registry has none.
-        age_seconds: how old the registry says its own knowledge is, where a header says it.
+        body: the table as JSON; None = unchanged (304).
+        etag: to send with the next request; empty if the registry sends none.
+        age_seconds: the `Age` header, how old the registry's own data is; None = not sent.
     """
 
     body: bytes | None
@@ -51,7 +55,11 @@ class Answer:
 
 
 def check_url(url: str) -> str:
-    """The address without a slash at the end, or an error that names it."""
+    """Return the registry's address without a slash at the end.
+
+    Raises:
+        InvalidValueError: not an http(s) address, or one with credentials or a query.
+    """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
         rule = "the registry's address such as 'http://lite-registry:8080', without credentials"
@@ -64,10 +72,10 @@ def check_url(url: str) -> str:
 
 
 class RegistryClient:
-    """Asks `GET {url}/v1/routes`; belongs to one thread, but may be interrupted from others.
+    """Sends `GET {url}/v1/routes`; used by one thread, but other threads may interrupt it.
 
-    A connection per question: a long-poll lasts a minute, and an idle connection that the server
-    closes just then would look like a failure.
+    Each request opens a connection: a long-poll lasts a minute, and an idle connection that the
+    server closes at that moment would look like a failure.
     """
 
     def __init__(
@@ -81,48 +89,56 @@ class RegistryClient:
         self._timeout = timeout_seconds
         self._clock = clock
         self._socket: socket.socket | None = None
-        self._context: ssl.SSLContext | None = None
+        self._ssl_context: ssl.SSLContext | None = None
 
-    def ask(self, *, etag: str = "", watch: str = "", watch_seconds: float = 55.0) -> Answer:
-        """The routes; with `watch`, once they are no longer of that version.
+    def get_routes(
+        self, *, etag: str = "", watch: str = "", watch_seconds: float = 55.0
+    ) -> RoutesResponse:
+        """Fetch the routes.
+
+        Args:
+            etag: of the last response, which is then answered 304 if nothing changed.
+            watch: a version; the registry responds once its table has another one (long-poll).
+            watch_seconds: how long the registry may hold the long-poll.
 
         Raises:
-            RegistryUnreachableError: no connection, no answer in time, or none that can be used.
+            RegistryUnreachableError: no connection, a time-out, or a response that is not usable.
         """
         target = self._parts.path + _ROUTES
         limit = self._timeout
         if watch:
             target += f"?watch=1&version={watch}&timeout={watch_seconds:.0f}s"
-            # The server may add up to a sixteenth, so that clients spread.
+            # The server may hold it a sixteenth longer, so that clients spread out.
             limit += watch_seconds * 17 / 16
         headers = {"connection": "close", **({"if-none-match": etag} if etag else {})}
         try:
             return self._exchange(target, headers, self._clock() + limit, limit)
         except (OSError, ValueError) as error:
-            raise RegistryUnreachableError(_told(error)) from error
+            raise RegistryUnreachableError(_describe(error)) from error
         finally:
             self._socket = None
 
     def interrupt(self) -> None:
-        """End the question under way, from another thread."""
+        """End the request in progress, from another thread."""
         connected = self._socket
         if connected is not None:
             with contextlib.suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)
 
     def abandon(self) -> None:
-        """In a forked child: drop the parent's connection without ending it."""
+        """In a forked child: drop the parent's connection without ending it for the parent."""
         connected, self._socket = self._socket, None
         if connected is not None:
+            # The descriptor is closed directly: a shutdown would reach the parent's socket as well.
             with contextlib.suppress(OSError):
                 os.close(connected.detach())
 
     def _exchange(
         self, target: str, headers: dict[str, str], deadline: float, limit: float
-    ) -> Answer:
+    ) -> RoutesResponse:
         from http.client import HTTPException
 
-        connection = self._connect()
+        connection = self._open_connection()
         try:
             connection.connect()
             self._socket = connected = connection.sock
@@ -130,48 +146,57 @@ class RegistryClient:
             connection.request("GET", target, headers=headers)
             return self._read(connection.getresponse(), connected, deadline)
         except HTTPException as error:
-            raise RegistryUnreachableError(f"no HTTP: {_told(error)}") from error
+            raise RegistryUnreachableError(f"not HTTP: {_describe(error)}") from error
         finally:
             connection.close()
 
-    def _connect(self) -> HTTPConnection:
+    def _open_connection(self) -> HTTPConnection:
         from http.client import HTTPConnection, HTTPSConnection
 
         host, port = str(self._parts.hostname), self._parts.port
-        connect_timeout = min(self._timeout, 5.0)
+        connect_timeout = min(self._timeout, _CONNECT_SECONDS)
         if self._parts.scheme == "http":
             return HTTPConnection(host, port, timeout=connect_timeout)
-        if self._context is None:
+        if self._ssl_context is None:
             import ssl
 
-            self._context = ssl.create_default_context()
-        return HTTPSConnection(host, port, timeout=connect_timeout, context=self._context)
+            self._ssl_context = ssl.create_default_context()
+        return HTTPSConnection(host, port, timeout=connect_timeout, context=self._ssl_context)
 
-    def _read(self, response: HTTPResponse, connected: socket.socket, deadline: float) -> Answer:
-        etag, age = response.headers.get("etag", ""), _number(response.headers.get("age"))
+    def _read(
+        self, response: HTTPResponse, connected: socket.socket, deadline: float
+    ) -> RoutesResponse:
+        etag, age = response.headers.get("etag", ""), _parse_age(response.headers.get("age"))
         if response.status == 304:
-            return Answer(None, etag, age)
+            return RoutesResponse(None, etag, age)
         if response.status != 200:
-            retry_after = _number(response.headers.get("retry-after"))
+            from microservice_core import parse_retry_after
+
+            retry_after = parse_retry_after(
+                response.headers.get("retry-after"), date=response.headers.get("date")
+            )
             raise RegistryUnreachableError(f"HTTP {response.status}", retry_after)
         body = bytearray()
+        # The time-out of a socket starts again with each read: the deadline bounds a body that
+        # arrives a byte at a time.
         while chunk := response.read1(65536):
             body += chunk
             remaining = deadline - self._clock()
             if remaining <= 0:
-                raise RegistryUnreachableError("the answer did not end in time")
+                raise RegistryUnreachableError("the response did not end in time")
             if len(body) > LARGEST_BODY:
-                raise RegistryUnreachableError(f"the answer is larger than {LARGEST_BODY} bytes")
+                raise RegistryUnreachableError(f"the response is larger than {LARGEST_BODY} bytes")
             with contextlib.suppress(OSError):
                 connected.settimeout(remaining)
         if response.length:
-            raise RegistryUnreachableError("the answer was cut off")
-        return Answer(bytes(body), etag, age)
+            raise RegistryUnreachableError("the response was cut off")
+        return RoutesResponse(bytes(body), etag, age)
 
 
-def _number(text: str | None) -> float | None:
+def _parse_age(text: str | None) -> float | None:
+    # isdigit alone accepts characters such as a superscript two, which float refuses.
     return float(text) if text and text.isascii() and text.isdigit() else None
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]

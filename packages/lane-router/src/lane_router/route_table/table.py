@@ -1,4 +1,4 @@
-"""The route table as lite-registry publishes it: which lanes a service has, and where they are.
+"""The route table as lite-registry publishes it: the lanes of each service, and their addresses.
 
 The wire format is `GET /v1/routes` of lite-registry; the short form of its predecessor, without
 `base` and `lane`, is understood as well.
@@ -22,13 +22,13 @@ _HOST = re.compile(r"[a-z0-9_]([-a-z0-9_.]{0,251}[a-z0-9_])?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one lane of a service, or its base, is reached.
+    """The address of one lane of a service, or of its base.
 
     Attributes:
         name: the host name, as published.
         port: its main port.
         ports: every port by name.
-        ready: whether anybody can answer there.
+        ready: whether an instance can answer there.
     """
 
     name: str
@@ -47,13 +47,13 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """Every service at one moment.
+    """All services at one moment.
 
     Attributes:
         services: the routes by service.
-        hosts: the names under which base and lanes are published: they belong to the mesh too.
-        version: the registry's; empty when it has none.
-        skipped: entries that break a rule and are not in the table.
+        hosts: the names under which bases and lanes are published; they belong to the mesh as well.
+        version: the registry's version of the table; empty if it has none.
+        skipped: names of invalid entries, which are not in the table.
     """
 
     services: Mapping[str, Route]
@@ -63,7 +63,7 @@ class RouteTable:
 
     @property
     def size(self) -> int:
-        """Services and lanes together: what a shrinking table is measured by."""
+        """The number of services and lanes together, by which a shrinking table is measured."""
         return len(self.services) + sum(len(route.lanes) for route in self.services.values())
 
 
@@ -74,23 +74,25 @@ def read_table(body: bytes) -> RouteTable:
     """The table in a response body or file.
 
     Raises:
-        RouteTableError: it is no JSON or no route table.
+        RouteTableError: it is not JSON, or not a route table.
     """
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RouteTableError(f"the route table is no JSON: {error}; ask who serves it") from error
+        raise RouteTableError(
+            f"the route table is not JSON: {error}; check the registry's address"
+        ) from error
     return parse_table(document)
 
 
 def parse_table(document: object) -> RouteTable:
     """The table that a document in the wire form of `/v1/routes` describes.
 
-    An entry that breaks a rule is left out and named in `skipped`: one team's mistake takes the
-    routes from nobody else.
+    An invalid entry is left out and named in `skipped`, so that a mistake of one team does not
+    take away the routes of the others.
 
     Raises:
-        RouteTableError: no object with an object `services`, or no entry of many is any good.
+        RouteTableError: not an object with an object `services`, or all of its entries are invalid.
     """
     services = document.get("services") if isinstance(document, Mapping) else None
     if not isinstance(services, Mapping):
@@ -99,18 +101,20 @@ def parse_table(document: object) -> RouteTable:
         )
     routes: dict[str, Route] = {}
     skipped: list[str] = []
-    for name, part in services.items():
-        if isinstance(name, str) and _SERVICE.fullmatch(name) and isinstance(part, Mapping):
-            routes[name] = _route(name, part, services, skipped)
+    for name, entry in services.items():
+        if isinstance(name, str) and _SERVICE.fullmatch(name) and isinstance(entry, Mapping):
+            routes[name] = _parse_route(name, entry, services, skipped)
         else:
             skipped.append(str(name)[:64])
     if skipped and not routes:
-        raise RouteTableError("no entry of the route table is a route; ask who serves it")
+        raise RouteTableError(
+            "all entries of the route table are invalid; check the registry's address"
+        )
     version = document.get("version", "") if isinstance(document, Mapping) else ""
-    return RouteTable(routes, _hosts(routes), str(version), tuple(skipped))
+    return RouteTable(routes, _published_hosts(routes), str(version), tuple(skipped))
 
 
-def _hosts(routes: Mapping[str, Route]) -> frozenset[str]:
+def _published_hosts(routes: Mapping[str, Route]) -> frozenset[str]:
     return frozenset(
         target.name.lower()
         for route in routes.values()
@@ -118,48 +122,50 @@ def _hosts(routes: Mapping[str, Route]) -> frozenset[str]:
     )
 
 
-def _route(
-    name: str, part: Mapping[str, object], services: Mapping[str, object], skipped: list[str]
+def _parse_route(
+    name: str, entry: Mapping[str, object], services: Mapping[str, object], skipped: list[str]
 ) -> Route:
-    port = part.get("port")
-    described = part.get("lane")
+    port = entry.get("port")
+    described = entry.get("lane")
     described = described if isinstance(described, Mapping) else {}
-    listed = part.get("lanes")
+    listed = entry.get("lanes")
     listed = listed if isinstance(listed, list) else []
     lanes: dict[str, Target] = {}
     for lane in dict.fromkeys([*map(str, listed), *map(str, described)]):
         target = None
-        if is_lane(lane) and (lane in described or _may_derive(f"{name}-{lane}", services)):
-            target = _target(described.get(lane, {}), f"{name}-{lane}", port, lane in listed)
+        if is_lane(lane) and (lane in described or _is_derivable(f"{name}-{lane}", services)):
+            target = _parse_target(described.get(lane, {}), f"{name}-{lane}", port, lane in listed)
         if target is None:
             skipped.append(f"{name}/{lane[:64]}")
         elif lane != PROD:
             lanes[lane] = target
-    base = part.get("base", {})
-    return Route(None if base is None else _target(base, name, port), lanes)
+    base = entry.get("base", {})
+    return Route(None if base is None else _parse_target(base, name, port), lanes)
 
 
-def _may_derive(name: str, services: Mapping[str, object]) -> bool:
-    # Lane b of a and the base of a-b would share one name: only a published name tells them apart.
+def _is_derivable(name: str, services: Mapping[str, object]) -> bool:
+    # Lane b of service a and the base of service a-b would share one derived name, so that only
+    # published names tell them apart.
     return name not in services and _SERVICE.fullmatch(name) is not None
 
 
-def _target(part: object, name: str, port: object, listed: bool = True) -> Target | None:
-    if not isinstance(part, Mapping):
+def _parse_target(entry: object, name: str, port: object, listed: bool = True) -> Target | None:
+    if not isinstance(entry, Mapping):
         return None
-    published, port = part.get("name", name), part.get("port", port)
+    published, port = entry.get("name", name), entry.get("port", port)
     if not isinstance(published, str) or not _HOST.fullmatch(published) or not is_port(port):
         return None
-    ports = part.get("ports")
+    ports = entry.get("ports")
     ports = ports if isinstance(ports, Mapping) else {}
     return Target(
         name=published,
         port=int(str(port)),
         ports={str(key): value for key, value in ports.items() if is_port(value)},
-        ready=listed and part.get("ready") != 0,
+        ready=listed and entry.get("ready") != 0,
     )
 
 
 def is_port(value: object) -> bool:
-    """Whether it is a whole number from 1 to 65535."""
+    """Whether the value is an integer from 1 to 65535."""
+    # bool is a subclass of int, and JSON's `true` is no port.
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535

@@ -1,4 +1,4 @@
-"""Lanes on any registry: instances that carry their lane in metadata `lane`."""
+"""Lanes on any registry: instances that carry their lane in the metadata entry `lane`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ("LaneInstanceFilter",)
 
 
 class LaneInstanceFilter:
-    """An `InstanceFilter`: the lane's instances, or the base when the lane has none that can answer.
+    """An `InstanceFilter`: the lane's instances, or the base if none of them can answer.
 
-    The base are the instances without a lane, or of the lane `prod`; traffic without a lane never
-    goes anywhere else. A lane header that the caller put on the request goes before the context.
+    The base is the instances without a lane or of the lane `prod`; a call without a lane goes
+    nowhere else. A lane header that the caller set on the request wins over the current lane.
 
     Raises:
-        InvalidValueError: no such header name or mode.
+        InvalidValueError: an invalid header name or mode.
     """
 
     __slots__ = ("_classes", "_header", "_mode", "_observer")
@@ -48,41 +48,42 @@ class LaneInstanceFilter:
     def __call__(
         self, instances: Sequence[ServiceInstance], context: RequestContext
     ) -> Sequence[ServiceInstance]:
-        """Those of the lane; else those of the base.
+        """The instances of the lane, or those of the base.
 
         Raises:
-            LaneUnavailableError: mode `strict`, and nobody of the lane can answer.
-            InvalidLaneError: the lane belongs to no class, and such lanes are refused.
+            LaneUnavailableError: mode `strict`, and no instance of the lane can answer.
+            InvalidLaneError: a lane of no allowed class.
         """
-        lane = self._lane(context)
+        lane = self._read_lane(context)
         if lane is None or lane == PROD:
             self._count(context, lane, "base")
-            return _base(instances)
+            return _select_base(instances)
         mode = self._classes.mode_of(lane, self._mode)
         if mode is None:
             raise InvalidLaneError(lane, "a lane of one of the classes")
         members = [instance for instance in instances if instance.lane == lane]
-        if any(map(_can_answer, members)):
+        if any(map(_is_available, members)):
             self._count(context, lane, "lane")
             return members
         self._count(context, lane, "strict_miss" if mode == "strict" else "base_fallback")
         if mode == "strict":
             raise LaneUnavailableError(context.service_name, lane)
-        return _base(instances)
+        return _select_base(instances)
 
     def _count(self, context: RequestContext, lane: str | None, outcome: Outcome) -> None:
         if self._observer is not None:
-            self._observer.resolved(context.service_name, lane, outcome)
+            self._observer.on_resolution(context.service_name, lane, outcome)
 
-    def _lane(self, context: RequestContext) -> str | None:
+    def _read_lane(self, context: RequestContext) -> str | None:
         explicit = context.headers.get(self._header)
         return explicit if explicit is not None and is_lane(explicit) else current_lane()
 
 
-def _base(instances: Sequence[ServiceInstance]) -> Sequence[ServiceInstance]:
+def _select_base(instances: Sequence[ServiceInstance]) -> Sequence[ServiceInstance]:
     base = [instance for instance in instances if instance.lane in {"", PROD}]
+    # The sequence itself if it is all base: the client recognises an unchanged set by identity.
     return instances if len(base) == len(instances) else base
 
 
-def _can_answer(instance: ServiceInstance) -> bool:
+def _is_available(instance: ServiceInstance) -> bool:
     return instance.healthy and instance.enabled and instance.weight > 0

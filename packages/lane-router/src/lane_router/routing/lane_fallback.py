@@ -1,14 +1,14 @@
-"""The truth table of lane routing, as one function without any state.
+"""The fallback table: whether a call goes to its lane or to the base, or is refused; no state.
 
-| lane        | table                  | class      | decision                                      |
+| lane        | route table            | mode       | decision                                      |
 |-------------|------------------------|------------|-----------------------------------------------|
-| none, prod  | any                    | any        | base; nobody is told a lane                   |
-| dev         | fresh, lane ready      | any        | lane, under the name and port published       |
-| dev         | fresh, lane not there  | permissive | base_fallback; the lane is still told         |
+| none, prod  | any                    | any        | base; no lane is passed on                    |
+| dev         | fresh, lane ready      | any        | lane, at the name and port published          |
+| dev         | fresh, lane not there  | permissive | base_fallback; the lane is still passed on    |
 | dev         | any, lane not there    | strict     | strict_miss: nothing is sent                  |
-| dev         | stale                  | any        | lane_stale or base_stale: the last good one   |
-| dev         | never seen             | permissive | base_no_table, port from the static defaults  |
-| dev         | service not known      | any        | foreign: as given, and no lane is told        |
+| dev         | stale                  | any        | lane_stale or base_stale, by the last table   |
+| dev         | never received         | permissive | base_no_table, port from the static defaults  |
+| dev         | service unknown        | any        | foreign: host unchanged, no lane passed on    |
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from lane_router.context.lane_name import PROD
 from lane_router.resolution import Decision, Outcome
 from lane_router.route_table.table import Route, RouteTable, Target
 
-__all__ = ("Knowledge", "Question", "decide")
+__all__ = ("Lookup", "RoutingSnapshot", "decide")
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
-    """What is known at the moment of the decision.
+class RoutingSnapshot:
+    """All that decisions are made from, at one moment.
 
     Attributes:
-        table: the last good table; None = never seen.
-        stale: it is older than it may be.
-        static: port by service, for those the table does not name.
-        unreachable: (service, lane) that refused lately.
+        table: the last valid table; None = none was ever received.
+        stale: the table is older than allowed.
+        static_ports: port by service, for services that the table does not name.
+        unreachable: (service, lane) of lanes that refused recently.
     """
 
     table: RouteTable | None = None
     stale: bool = False
-    static: Mapping[str, int] = field(default_factory=dict)
+    static_ports: Mapping[str, int] = field(default_factory=dict)
     unreachable: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Where is this service, for this lane?
+class Lookup:
+    """One request for the address of a service, for a lane.
 
     Attributes:
         service: its plain name.
-        suffix: what stood behind it in the host name, e.g. `.shop.svc`.
-        port: what the caller named; 0 = the service's own.
-        lane: None = none.
-        mode: the lane's.
+        suffix: the rest of the host name after the service, e.g. `.shop.svc`.
+        port: the port that the caller named; 0 = the service's own.
+        lane: None = no lane.
+        mode: the lane's mode.
     """
 
     service: str
@@ -60,72 +60,80 @@ class Question:
     mode: Mode = "permissive"
 
 
-def decide(asked: Question, known: Knowledge) -> Decision:
-    """Apply the table to one question."""
-    service, lane = asked.service, asked.lane
-    route = known.table.services.get(service) if known.table else None
-    base = _base(service, route, known)
+def decide(lookup: Lookup, snapshot: RoutingSnapshot) -> Decision:
+    """Apply the fallback table to one lookup."""
+    service, lane = lookup.service, lookup.lane
+    route = snapshot.table.services.get(service) if snapshot.table else None
+    base = _find_base(service, route, snapshot)
     if base is None and not (route and route.lanes):
-        host = service + asked.suffix
-        return Decision("foreign", service, host, asked.port, None, "no service of the mesh")
+        host = service + lookup.suffix
+        return Decision("foreign", service, host, lookup.port, None, "not a service of the mesh")
     if lane is None or lane == PROD:
-        return _decision("base", asked, base or Target(service, asked.port or 80), None, "no lane")
+        return _decision(
+            "base", lookup, base or Target(service, lookup.port or 80), None, "no lane"
+        )
     target = route.lanes.get(lane) if route else None
-    if target is None or not target.ready or (service, lane) in known.unreachable:
-        return _without_lane(asked, lane, base, known)
-    if known.stale:
-        reason = "the lane was there when the registry was last seen"
-        return _decision("lane_stale", asked, target, base, reason)
-    return _decision("lane", asked, target, base, "the lane is there")
+    if target is None or not target.ready or (service, lane) in snapshot.unreachable:
+        return _decide_without_lane(lookup, lane, base, snapshot)
+    if snapshot.stale:
+        reason = "the lane was ready in the last table, which is stale"
+        return _decision("lane_stale", lookup, target, base, reason)
+    return _decision("lane", lookup, target, base, "the lane is ready")
 
 
-def _base(service: str, route: Route | None, known: Knowledge) -> Target | None:
+def _find_base(service: str, route: Route | None, snapshot: RoutingSnapshot) -> Target | None:
     if route is not None and route.base is not None:
         return route.base
-    return Target(service, known.static[service]) if service in known.static else None
+    port = snapshot.static_ports.get(service)
+    return None if port is None else Target(service, port)
 
 
 def _decision(
-    outcome: Outcome, asked: Question, target: Target, base: Target | None, reason: str
+    outcome: Outcome, lookup: Lookup, target: Target, base: Target | None, reason: str
 ) -> Decision:
-    lane = None if outcome == "base" else asked.lane
-    host = target.name if "." in target.name else target.name + asked.suffix
-    return Decision(outcome, asked.service, host, _port(asked.port, target, base), lane, reason)
+    lane = None if outcome == "base" else lookup.lane
+    host = target.name if "." in target.name else target.name + lookup.suffix
+    port = _map_port(lookup.port, target, base)
+    return Decision(outcome, lookup.service, host, port, lane, reason)
 
 
-def _without_lane(asked: Question, lane: str, base: Target | None, known: Knowledge) -> Decision:
-    where = base or Target(asked.service, asked.port or 80)
-    why = _why_not(asked.service, lane, known)
-    if asked.mode == "strict" or base is None:
-        why += ", and the mode is strict" if base else ", and there is no base"
-        return _decision("strict_miss", asked, where, None, why)
-    if known.table is None:
-        return _decision("base_no_table", asked, where, None, why)
-    return _decision("base_stale" if known.stale else "base_fallback", asked, where, None, why)
+def _decide_without_lane(
+    lookup: Lookup, lane: str, base: Target | None, snapshot: RoutingSnapshot
+) -> Decision:
+    target = base or Target(lookup.service, lookup.port or 80)
+    reason = _explain_absence(lookup.service, lane, snapshot)
+    if lookup.mode == "strict" or base is None:
+        reason += ", and the mode is strict" if base else ", and there is no base"
+        return _decision("strict_miss", lookup, target, None, reason)
+    if snapshot.table is None:
+        return _decision("base_no_table", lookup, target, None, reason)
+    outcome: Outcome = "base_stale" if snapshot.stale else "base_fallback"
+    return _decision(outcome, lookup, target, None, reason)
 
 
-def _why_not(service: str, lane: str, known: Knowledge) -> str:
-    if known.table is None:
-        return "the registry was never seen"
-    route = known.table.services.get(service)
+def _explain_absence(service: str, lane: str, snapshot: RoutingSnapshot) -> str:
+    if snapshot.table is None:
+        return "no route table was received yet"
+    route = snapshot.table.services.get(service)
     if route is None:
         return "the table does not name the service"
     if lane not in route.lanes:
         return "the service has no such lane"
     if not route.lanes[lane].ready:
-        return "nobody is ready in the lane"
-    return "the lane refused connections lately"
+        return "no instance is ready in the lane"
+    return "the lane refused connections recently"
 
 
-def _port(asked: int, target: Target, base: Target | None) -> int:
-    """The lane's port that corresponds to the one asked for: of the same name, not the same number.
+def _map_port(port: int, target: Target, base: Target | None) -> int:
+    """The target's port with the same name as this port of the base.
 
-    A port that the base does not publish is the caller's own business.
+    By name, not by number: lane and base may listen on different numbers. A port that the base
+    does not publish is left as the caller named it.
     """
-    if asked == 0:
+    if port == 0:
         return target.port
     published = base.ports.items() if base else ()
     for name, number in published:
-        if number == asked and name in target.ports:
+        if number == port and name in target.ports:
             return target.ports[name]
-    return target.port if base and asked == base.port else asked
+    return target.port if base and port == base.port else port

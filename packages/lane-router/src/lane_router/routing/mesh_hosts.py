@@ -1,4 +1,4 @@
-"""Which hosts belong to the mesh: only they are told the lane."""
+"""The hosts that belong to the mesh by configuration: the lane is passed on to them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _CLUSTER_NAME = re.compile(r"[-a-z0-9]{1,63}\.svc(\.cluster\.local)?\.?")
 
 
 class MeshHosts:
-    """Host names that belong to the mesh.
+    """Host names that belong to the mesh; `host in hosts` tests one.
 
-    `orders` stands for `orders`, `orders.NAMESPACE.svc` and `orders.NAMESPACE.svc.cluster.local`;
-    not for `orders.NAMESPACE`, which could be a name of the public internet. `.internal` stands
-    for every name below it. Anything else stands for itself.
+    `orders` covers `orders`, `orders.NAMESPACE.svc` and `orders.NAMESPACE.svc.cluster.local`, but
+    not `orders.NAMESPACE`, which could be a name of the public internet. `.internal` covers every
+    name below it. Any other entry covers itself only.
 
     Raises:
-        InvalidValueError: an entry is no host name.
+        InvalidValueError: an entry is not a host name.
     """
 
     def __init__(self, hosts: Iterable[str]) -> None:
-        entries = [_checked(host) for host in ([hosts] if isinstance(hosts, str) else hosts)]
+        entries = [_parse_host(host) for host in ([hosts] if isinstance(hosts, str) else hosts)]
         self._suffixes = tuple(host for host in entries if host.startswith("."))
         self._hosts = frozenset(host for host in entries if not host.startswith("."))
 
@@ -42,7 +42,7 @@ class MeshHosts:
         return service in self._hosts and _CLUSTER_NAME.fullmatch(rest) is not None
 
 
-def _checked(host: str) -> str:
+def _parse_host(host: str) -> str:
     if not _HOST.fullmatch(host.lower()):
         raise InvalidValueError("mesh_hosts", host, "a host name, or a suffix such as '.internal'")
     return host.lower()

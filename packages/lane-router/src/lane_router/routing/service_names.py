@@ -1,4 +1,4 @@
-"""Which host names can stand for a service of the mesh: `svc`, `svc.ns`, `svc.ns.svc[.domain]`."""
+"""The host names that can stand for a service of the mesh: `svc`, `svc.ns`, `svc.ns.svc[.domain]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from microservice_core import InvalidValueError
 
-__all__ = ("ServiceNames", "own_namespace")
+__all__ = ("ServiceNames", "read_pod_namespace")
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -16,16 +16,16 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
 class ServiceNames:
-    """Takes a host name apart into the service and what stands behind it.
+    """Splits a host name into the service and the rest of the name.
 
-    `svc.ns` counts only for the namespaces given: `orders.com` has the same form, and is a stranger.
+    `svc.ns` counts only for known namespaces: `orders.com` has the same form but is a foreign host.
 
     Args:
         namespaces: those of the mesh; by default the one this pod runs in, if it runs in one.
         cluster_domain: what may follow `svc.ns.svc`.
 
     Raises:
-        InvalidValueError: no such name.
+        InvalidValueError: an invalid namespace or domain.
     """
 
     __slots__ = ("_namespaces", "_tail")
@@ -33,18 +33,18 @@ class ServiceNames:
     def __init__(
         self, namespaces: Collection[str] | None = None, cluster_domain: str = "cluster.local"
     ) -> None:
-        given = own_namespace() if namespaces is None else frozenset(namespaces)
-        for namespace in given:
+        names = read_pod_namespace() if namespaces is None else frozenset(namespaces)
+        for namespace in names:
             if not _LABEL.fullmatch(namespace):
                 raise InvalidValueError("namespaces", namespace, "the name of a namespace")
         if not _DOMAIN.fullmatch(cluster_domain):
             raise InvalidValueError("cluster_domain", cluster_domain, "a domain in lower case")
-        self._namespaces = given
+        self._namespaces = names
         domain = re.escape(cluster_domain)
         self._tail = re.compile(rf"([-a-z0-9]{{1,63}})\.svc(\.{domain})?\.?")
 
     def split(self, host: str) -> tuple[str, str] | None:
-        """(service, the rest with its dot); None for what cannot be a service of the mesh."""
+        """(service, the rest with its dot); None for a name that is no service of the mesh."""
         service, dot, rest = host.lower().partition(".")
         if not _LABEL.fullmatch(service):
             return None
@@ -55,8 +55,8 @@ class ServiceNames:
         return None
 
 
-def own_namespace() -> frozenset[str]:
-    """The namespace of the pod this runs in; none outside of Kubernetes."""
+def read_pod_namespace() -> frozenset[str]:
+    """The namespace of the pod this process runs in; empty outside of Kubernetes."""
     try:
         namespace = _NAMESPACE_FILE.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):

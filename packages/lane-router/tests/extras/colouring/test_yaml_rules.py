@@ -11,6 +11,6 @@ def test_rules_may_be_written_in_yaml(tmp_path: Path) -> None:
     assert RuleFile(path).lane_for(GatewayRequest()) == "dev"
 
 
-def test_what_is_no_yaml_is_refused() -> None:
-    with pytest.raises(RulesError, match="the colouring rules are no YAML"):
+def test_a_text_that_is_not_yaml_is_refused() -> None:
+    with pytest.raises(RulesError, match="the colouring rules are not YAML"):
         ColouringRules.read("a: [", "yaml")

@@ -1,4 +1,4 @@
-"""One suite for every HTTP client: each goes to the lane, and tells it to the mesh only."""
+"""One suite for every HTTP client: each routes to the lane, and passes it on in the mesh only."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -41,90 +41,90 @@ class Mesh(Protocol):
 
 
 @dataclass
-class Answer:
+class Response:
     status: int
     url: str
 
 
-Call = Callable[..., Answer]
+Call = Callable[..., Response]
 Headers = Mapping[str, str]
 
 
 def with_httpx(
     url: str, headers: Headers | None = None, body: bytes = b"", lane: Any = None
-) -> Answer:
+) -> Response:
     transport = LaneTransport(lane) if lane else None
     with httpx.Client(transport=transport, follow_redirects=True) as client:
-        got = client.post(url, headers=headers, content=body)
-        return Answer(got.status_code, str(got.url))
+        response = client.post(url, headers=headers, content=body)
+        return Response(response.status_code, str(response.url))
 
 
 def with_async_httpx(
     url: str, headers: Headers | None = None, body: bytes = b"", lane: Any = None
-) -> Answer:
-    async def call() -> Answer:
+) -> Response:
+    async def call() -> Response:
         transport = AsyncLaneTransport(lane) if lane else None
         async with httpx.AsyncClient(transport=transport, follow_redirects=True) as client:
-            got = await client.post(url, headers=headers, content=body)
-            return Answer(got.status_code, str(got.url))
+            response = await client.post(url, headers=headers, content=body)
+            return Response(response.status_code, str(response.url))
 
     return asyncio.run(call())
 
 
 def with_httpx2(
     url: str, headers: Headers | None = None, body: bytes = b"", lane: Any = None
-) -> Answer:
+) -> Response:
     transport = LaneTransport2(lane) if lane else None
     with httpx2.Client(transport=transport, follow_redirects=True) as client:
-        got = client.post(url, headers=headers, content=body)
-        return Answer(got.status_code, str(got.url))
+        response = client.post(url, headers=headers, content=body)
+        return Response(response.status_code, str(response.url))
 
 
 def with_async_httpx2(
     url: str, headers: Headers | None = None, body: bytes = b"", lane: Any = None
-) -> Answer:
-    async def call() -> Answer:
+) -> Response:
+    async def call() -> Response:
         transport = AsyncLaneTransport2(lane) if lane else None
         async with httpx2.AsyncClient(transport=transport, follow_redirects=True) as client:
-            got = await client.post(url, headers=headers, content=body)
-            return Answer(got.status_code, str(got.url))
+            response = await client.post(url, headers=headers, content=body)
+            return Response(response.status_code, str(response.url))
 
     return asyncio.run(call())
 
 
 def with_aiohttp(
     url: str, headers: Headers | None = None, body: bytes = b"", lane: Any = None
-) -> Answer:
-    async def call() -> Answer:
+) -> Response:
+    async def call() -> Response:
         connector = LaneConnector(lane) if lane else None
         async with (
             aiohttp.ClientSession(connector=connector) as session,
-            session.post(url, headers=headers, data=body) as got,
+            session.post(url, headers=headers, data=body) as response,
         ):
-            await got.read()
-            return Answer(got.status, str(got.url))
+            await response.read()
+            return Response(response.status, str(response.url))
 
     return asyncio.run(call())
 
 
 def with_requests(
     url: str, headers: Headers | None = None, body: bytes = b"", lane: Any = None
-) -> Answer:
+) -> Response:
     with requests.Session() as session:
         if lane:
             session.mount("http://", LaneAdapter(lane))
-        got = session.post(url, headers=headers, data=body, timeout=10)
-        return Answer(got.status_code, str(got.url))
+        response = session.post(url, headers=headers, data=body, timeout=10)
+        return Response(response.status_code, str(response.url))
 
 
 def with_urllib3(
     url: str, headers: Headers | None = None, body: bytes = b"", lane: Any = None
-) -> Answer:
+) -> Response:
     with LanePoolManager(lane) if lane else urllib3.PoolManager() as manager:
-        got = manager.request(
+        response = manager.request(
             "POST", url, headers=headers, body=body, retries=urllib3.Retry(3, backoff_factor=0)
         )
-        return Answer(got.status, str(got.geturl()))
+        return Response(response.status, str(response.geturl()))
 
 
 CLIENTS = [
@@ -140,13 +140,13 @@ each_client = pytest.mark.parametrize("call", CLIENTS)
 
 
 @each_client
-def test_each_request_goes_to_its_lane_and_tells_it(mesh: Mesh, call: Call) -> None:
+def test_each_request_goes_to_its_lane_and_carries_it(mesh: Mesh, call: Call) -> None:
     instrument(mesh.router())
     for lane in ("dev", None, "other", "prod"):
         with lane_scope(lane):
             assert call("http://orders/path?a=1").status == 200
-    assert mesh.dev.told == [("/path?a=1", "dev", "lane=dev")]
-    assert mesh.base.told == [
+    assert mesh.dev.requests == [("/path?a=1", "dev", "lane=dev")]
+    assert mesh.base.requests == [
         ("/path?a=1", None, None),
         ("/path?a=1", "other", "lane=other"),
         ("/path?a=1", None, None),
@@ -155,7 +155,7 @@ def test_each_request_goes_to_its_lane_and_tells_it(mesh: Mesh, call: Call) -> N
 
 
 @each_client
-def test_the_answer_shows_the_address_that_was_asked_for(mesh: Mesh, call: Call) -> None:
+def test_the_response_shows_the_address_of_the_request(mesh: Mesh, call: Call) -> None:
     instrument(mesh.router())
     with lane_scope("dev"):
         assert call("http://orders/path").url.endswith("/path")
@@ -164,11 +164,13 @@ def test_the_answer_shows_the_address_that_was_asked_for(mesh: Mesh, call: Call)
 
 
 @each_client
-def test_a_foreign_host_hears_nothing_even_when_the_caller_says_it(mesh: Mesh, call: Call) -> None:
+def test_a_foreign_host_receives_no_lane_even_when_the_caller_sets_one(
+    mesh: Mesh, call: Call
+) -> None:
     instrument(mesh.router())
     with lane_scope("dev"):
         call(mesh.foreign_url, headers={"X-Lane": "dev", "baggage": "user=7,lane=dev"})
-    assert mesh.foreign.told == [("/", None, "user=7")]
+    assert mesh.foreign.requests == [("/", None, "user=7")]
 
 
 @each_client
@@ -180,11 +182,11 @@ def test_trap_3_a_redirect_out_of_the_mesh_takes_neither_carrier_along(
     mesh.dev.redirects["/second"] = mesh.foreign_url
     with lane_scope("dev"):
         assert call("http://orders/first", headers={"baggage": "user=7"}).status == 200
-    assert mesh.dev.told == [
+    assert mesh.dev.requests == [
         ("/first", "dev", "user=7,lane=dev"),
         ("/second", "dev", "user=7,lane=dev"),
     ]
-    assert mesh.foreign.told == [("/", None, "user=7")]
+    assert mesh.foreign.requests == [("/", None, "user=7")]
 
 
 @each_client
@@ -198,12 +200,12 @@ def test_trap_7_a_lane_that_refuses_before_a_byte_was_sent_is_served_by_the_base
         assert call("http://orders/", body=b"once").status == 200
         assert router.resolve("orders").outcome == "base_fallback"
         assert call("http://orders/", body=b"twice").status == 200
-    assert mesh.base.told == [("/", "dev", "lane=dev")] * 2
+    assert mesh.base.requests == [("/", "dev", "lane=dev")] * 2
     assert mesh.base.bodies == [b"once", b"twice"]
 
 
 @each_client
-def test_trap_7_a_strict_lane_that_refuses_is_an_error_and_the_base_is_not_asked(
+def test_trap_7_a_strict_lane_that_refuses_is_an_error_and_the_base_is_not_called(
     mesh: Mesh, call: Call
 ) -> None:
     instrument(mesh.router("strict"))
@@ -212,7 +214,7 @@ def test_trap_7_a_strict_lane_that_refuses_is_an_error_and_the_base_is_not_asked
         call("http://orders/")
     with lane_scope("absent"), pytest.raises(LaneUnavailableError):
         call("http://orders/")
-    assert mesh.base.told == []
+    assert mesh.base.requests == []
 
 
 @each_client
@@ -230,7 +232,7 @@ def test_trap_14_a_lane_header_of_the_caller_routes_and_is_there_once(
     instrument(mesh.router())
     with lane_scope("other"):
         call("http://orders/", headers={"X-Lane": "dev"})
-    assert mesh.dev.told == [("/", "dev", "lane=dev")]
+    assert mesh.dev.requests == [("/", "dev", "lane=dev")]
 
 
 @each_client
@@ -241,8 +243,8 @@ def test_a_lane_header_that_is_none_gives_way_to_the_lane_of_the_context(
     with lane_scope("dev"):
         call("http://orders/", headers={"X-Lane": "D E V"})
     call("http://orders/", headers={"X-Lane": "D E V"})
-    assert mesh.dev.told == [("/", "dev", "lane=dev")]
-    assert mesh.base.told == [("/", None, None)]
+    assert mesh.dev.requests == [("/", "dev", "lane=dev")]
+    assert mesh.base.requests == [("/", None, None)]
 
 
 @each_client
@@ -256,7 +258,7 @@ def test_no_lane_is_no_lane_whatever_a_propagator_put_into_the_baggage(
         call("http://orders/", headers={"baggage": "user=7,lane=dev"})
     with lane_scope("dev"):
         call("http://orders/", headers={"X-Lane": "prod"})
-    assert mesh.base.told == [
+    assert mesh.base.requests == [
         ("/", None, "user=7"),
         ("/", "other", "user=7,lane=other"),
         ("/", "prod", None),
@@ -264,7 +266,7 @@ def test_no_lane_is_no_lane_whatever_a_propagator_put_into_the_baggage(
 
 
 @each_client
-def test_without_a_router_the_allowed_hosts_are_told_and_nothing_is_routed(
+def test_without_a_router_the_allowed_hosts_receive_the_lane_and_nothing_is_routed(
     mesh: Mesh, call: Call
 ) -> None:
     instrument(mesh_hosts=["127.0.0.1"])
@@ -308,27 +310,27 @@ def test_only_the_libraries_named_are_reached(mesh: Mesh) -> None:
 
 
 def test_a_patch_put_on_top_of_ours_survives_the_undoing() -> None:
-    ours = instrument(mesh_hosts=["orders"])
-    assert "httpx" in ours
+    libraries = instrument(mesh_hosts=["orders"])
+    assert "httpx" in libraries
     below = httpx.Client._transport_for_url
-    seen: list[str] = []
+    hosts: list[str] = []
 
-    def theirs(client: httpx.Client, url: httpx.URL) -> httpx.BaseTransport:
-        seen.append(url.host)
+    def replacement(client: httpx.Client, url: httpx.URL) -> httpx.BaseTransport:
+        hosts.append(url.host)
         return below(client, url)
 
-    httpx.Client._transport_for_url = theirs  # type: ignore[assignment,method-assign]
+    httpx.Client._transport_for_url = replacement  # type: ignore[assignment,method-assign]
     try:
         uninstrument()
         with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(204))) as client:
             client.get("http://orders/", headers={"x-lane": "dev"})
-        assert seen == ["orders"]
+        assert hosts == ["orders"]
     finally:
         httpx.Client._transport_for_url = below  # type: ignore[method-assign]
         uninstrument()
 
 
-def test_a_request_built_once_and_sent_in_two_lanes_tells_each_its_own(mesh: Mesh) -> None:
+def test_a_request_built_once_and_sent_in_two_lanes_carries_each_its_own(mesh: Mesh) -> None:
     instrument(mesh.router())
     with httpx.Client() as client:
         request = client.build_request("GET", "http://orders/")
@@ -361,13 +363,13 @@ def test_a_failed_handshake_is_no_absent_lane(mesh: Mesh, call: Call) -> None:
     with lane_scope("dev"), pytest.raises(Exception, match=r"(?i)ssl"):
         call("https://orders/")
     assert router.resolve("orders", "dev").outcome == "lane"
-    assert mesh.base.told == []
+    assert mesh.base.requests == []
 
 
-def test_a_plan_without_a_lane_stays_as_it_is_when_it_is_refused(mesh: Mesh) -> None:
+def test_a_plan_without_a_lane_does_not_fall_back(mesh: Mesh) -> None:
     egress = Egress(None, MeshHosts(["orders"]))
-    plan = egress.decide("orders", 0, "dev")
-    assert egress.refused(plan) is plan
+    plan = egress.choose("orders", 0, "dev")
+    assert egress.fall_back(plan) is plan
 
 
 def test_a_transport_closes_what_is_behind_it(mesh: Mesh) -> None:
@@ -392,7 +394,7 @@ def test_a_wrapper_can_use_another_header(mesh: Mesh) -> None:
     transport = LaneTransport(mesh.router(), header="x-colour")
     with httpx.Client(transport=transport) as client, lane_scope("dev"):
         client.get("http://orders/")
-    assert mesh.dev.told == [("/", None, "lane=dev")]
+    assert mesh.dev.requests == [("/", None, "lane=dev")]
     with pytest.raises(InvalidValueError, match="header must be"):
         LaneAdapter(header="X_Colour")
 
@@ -416,4 +418,4 @@ def test_trap_4_what_came_in_as_garbage_raises_inside_nobodys_call(
         await LaneMiddleware(app)(scope, nothing, nothing)
 
     asyncio.run(serve())
-    assert mesh.base.told == [("/", None, None)]
+    assert mesh.base.requests == [("/", None, None)]

@@ -23,7 +23,7 @@ from lane_router import (
 )
 from lane_router.instrumentation.grpc_aio_client import AsyncLaneChannel
 from lane_router.instrumentation.grpc_client import LaneChannel
-from lane_router.instrumentation.grpc_metadata import host_and_port
+from lane_router.instrumentation.grpc_metadata import parse_target
 from lane_router.instrumentation.grpc_server import (
     AsyncLaneServerInterceptor,
     LaneServerInterceptor,
@@ -33,12 +33,12 @@ UNARY = "/orders/Unary"
 STREAM = "/orders/Stream"
 
 
-def answer() -> bytes:
+def lane_now() -> bytes:
     return (current_lane() or "-").encode()
 
 
 class Handlers(grpc.GenericRpcHandler):
-    """Methods that tell the lane they run in, and a name that says who answers."""
+    """Methods that return the lane they run in, and the name of their server."""
 
     def __init__(self, name: bytes) -> None:
         self.name = name
@@ -55,38 +55,38 @@ class Handlers(grpc.GenericRpcHandler):
         return kinds.get(handler_call_details.method)
 
     def unary(self, request: bytes, context: Any) -> bytes:
-        return self.name + b":" + answer()
+        return self.name + b":" + lane_now()
 
     def stream(self, request: bytes, context: Any) -> Iterator[bytes]:
-        yield answer()
+        yield lane_now()
         with lane_scope("inner"):
-            yield answer()
-        yield answer()
+            yield lane_now()
+        yield lane_now()
 
     def collect(self, requests: Iterator[bytes], context: Any) -> bytes:
-        return b",".join([*requests, answer()])
+        return b",".join([*requests, lane_now()])
 
     def chat(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         for request in requests:
-            yield request + answer()
+            yield request + lane_now()
 
 
 class AsyncHandlers(Handlers):
     async def unary(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
-        return self.name + b":" + answer()
+        return self.name + b":" + lane_now()
 
     async def stream(self, request: bytes, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
-        yield answer()
+        yield lane_now()
         with lane_scope("inner"):
-            yield answer()
-        yield answer()
+            yield lane_now()
+        yield lane_now()
 
     async def collect(self, requests: AsyncIterator[bytes], context: Any) -> bytes:  # type: ignore[override]
-        return b",".join([*[one async for one in requests], answer()])
+        return b",".join([*[item async for item in requests], lane_now()])
 
     async def chat(self, requests: AsyncIterator[bytes], context: Any) -> None:  # type: ignore[override]
         async for request in requests:
-            await context.write(request + answer())
+            await context.write(request + lane_now())
 
 
 class Server:
@@ -125,12 +125,12 @@ def router(base: int, dev: int, mode: str = "permissive") -> LaneRouter:
     return LaneRouter.from_document({"services": document}, mode=mode)  # type: ignore[arg-type]
 
 
-def opened(target: str) -> Any:
+def connect(target: str) -> Any:
     """Without the types of a serialiser: what is sent are bytes."""
     return grpc.insecure_channel(target)
 
 
-def opened_async(target: str) -> Any:
+def connect_async(target: str) -> Any:
     return grpc.aio.insecure_channel(target)
 
 
@@ -142,19 +142,19 @@ def closed_port() -> int:
 def test_each_rpc_of_a_channel_goes_to_its_lane(servers: tuple[Server, Server]) -> None:
     base, dev = servers
     instrument(router(base.port, dev.port))
-    with opened(f"dns:///orders:{base.port}") as channel:
+    with connect(f"dns:///orders:{base.port}") as channel:
         assert isinstance(channel, LaneChannel)
-        ask = channel.unary_unary(UNARY)
+        call = channel.unary_unary(UNARY)
         for lane, expected in (("dev", b"dev:dev"), ("other", b"base:other"), (None, b"base:-")):
             with lane_scope(lane):
-                assert ask(b"") == expected
-                assert ask.future(b"").result() == expected
-                assert ask.with_call(b"")[0] == expected
+                assert call(b"") == expected
+                assert call.future(b"").result() == expected
+                assert call.with_call(b"")[0] == expected
     assert dev.handlers.metadata[0]["x-lane"] == "dev"
     assert dev.handlers.metadata[0]["baggage"] == "lane=dev"
 
 
-def test_without_a_router_allowed_targets_are_told(servers: tuple[Server, Server]) -> None:
+def test_without_a_router_allowed_targets_receive_the_lane(servers: tuple[Server, Server]) -> None:
     base, _ = servers
     channel = LaneChannel(f"127.0.0.1:{base.port}", mesh_hosts=("127.0.0.1",))
     with channel, lane_scope("other"):
@@ -174,17 +174,17 @@ def test_every_kind_of_rpc_runs_in_its_lane(servers: tuple[Server, Server]) -> N
         assert list(chat) == [b"adev", b"bdev"]
 
 
-def test_a_foreign_target_hears_nothing(servers: tuple[Server, Server]) -> None:
+def test_a_foreign_target_receives_no_lane(servers: tuple[Server, Server]) -> None:
     base, dev = servers
     instrument(router(base.port, dev.port))
-    told = (("x-lane", "mine"), ("baggage", "user=7,lane=mine"))
-    with opened(f"localhost:{base.port}") as channel, lane_scope("dev"):
-        channel.unary_unary(UNARY)(b"", metadata=told)
+    metadata = (("x-lane", "mine"), ("baggage", "user=7,lane=mine"))
+    with connect(f"localhost:{base.port}") as channel, lane_scope("dev"):
+        channel.unary_unary(UNARY)(b"", metadata=metadata)
     assert "x-lane" not in base.handlers.metadata[0]
     assert base.handlers.metadata[0]["baggage"] == "user=7"
 
 
-def test_trap_7_a_lane_nobody_listens_in_is_served_by_the_base(
+def test_trap_7_a_lane_without_a_server_is_served_by_the_base(
     servers: tuple[Server, Server],
 ) -> None:
     base, _ = servers
@@ -217,7 +217,9 @@ def test_a_stream_that_failed_is_not_repeated_but_the_next_goes_to_the_base(
     with channel, lane_scope("dev"):
         with pytest.raises(grpc.RpcError):
             list(channel.unary_stream(STREAM)(b""))
-        while routes.resolve("orders").outcome == "lane":  # the call's end is told by a thread
+        while (
+            routes.resolve("orders").outcome == "lane"
+        ):  # a thread of gRPC reports the end of the call
             pass
         assert next(iter(channel.unary_stream(STREAM)(b""))) == b"dev"
         with pytest.raises(grpc.RpcError):
@@ -234,21 +236,21 @@ def test_a_strict_lane_is_an_error_before_anything_is_sent(servers: tuple[Server
 
 
 @pytest.mark.parametrize(
-    ("metadata", "told"),
+    ("metadata", "response"),
     [([("x-lane", "Dev")], b"base:-"), ([("x-lane", "a"), ("x-lane", "b")], b"base:-"),
      ([("baggage", "lane=dev")], b"base:dev"), ([], b"base:-")],
 )  # fmt: skip
 def test_what_the_metadata_says_is_checked(
-    servers: tuple[Server, Server], metadata: list[tuple[str, str]], told: bytes
+    servers: tuple[Server, Server], metadata: list[tuple[str, str]], response: bytes
 ) -> None:
-    with opened(f"127.0.0.1:{servers[0].port}") as channel, lane_scope("caller"):
-        assert channel.unary_unary(UNARY)(b"", metadata=metadata) == told
+    with connect(f"127.0.0.1:{servers[0].port}") as channel, lane_scope("caller"):
+        assert channel.unary_unary(UNARY)(b"", metadata=metadata) == response
 
 
 def test_strict_servers_refuse_garbage_and_unknown_methods_stay_unknown() -> None:
     counts = LaneCounts()
     server = Server(b"base", mode="strict", observer=counts)
-    with opened(f"127.0.0.1:{server.port}") as channel:
+    with connect(f"127.0.0.1:{server.port}") as channel:
         with pytest.raises(grpc.RpcError) as caught:
             channel.unary_unary(UNARY)(b"", metadata=[("x-lane", "D")])
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -257,7 +259,7 @@ def test_strict_servers_refuse_garbage_and_unknown_methods_stay_unknown() -> Non
         with pytest.raises(grpc.RpcError) as caught:
             channel.unary_unary("/orders/Nothing")(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert counts.dropped_by == {"invalid": 2}
+    assert counts.drops == {"invalid": 2}
     server.stop()
 
 
@@ -276,16 +278,16 @@ async def test_asyncio_does_the_same() -> None:
     dev, handlers, dev_port = await start_async(b"dev")
     try:
         instrument(router(base_port, dev_port))
-        async with opened_async(f"orders:{base_port}") as channel:
+        async with connect_async(f"orders:{base_port}") as channel:
             assert isinstance(channel, AsyncLaneChannel)
             with lane_scope("dev"):
                 assert await channel.unary_unary(UNARY)(b"") == b"dev:dev"
                 streamed = channel.unary_stream(STREAM)(b"", metadata=(("user", "7"),))
-                assert [one async for one in streamed] == [b"dev", b"inner", b"dev"]
+                assert [item async for item in streamed] == [b"dev", b"inner", b"dev"]
                 collected = await channel.stream_unary("/orders/Collect")(iter([b"a"]))
                 assert collected == b"a,dev"
                 chat = channel.stream_stream("/orders/Chat")(iter([b"a"]))
-                assert [one async for one in chat] == [b"adev"]
+                assert [item async for item in chat] == [b"adev"]
             with lane_scope("dev"):
                 call = channel.unary_unary(UNARY)(b"")
                 assert await call == b"dev:dev"
@@ -298,7 +300,7 @@ async def test_asyncio_does_the_same() -> None:
         await dev.stop(None)
 
 
-async def test_asyncio_a_lane_nobody_listens_in_is_served_by_the_base() -> None:
+async def test_asyncio_a_lane_without_a_server_is_served_by_the_base() -> None:
     base, _, port = await start_async(b"base")
     routes = router(port, closed_port())
 
@@ -327,18 +329,18 @@ async def test_asyncio_a_stream_that_failed_marks_the_lane() -> None:
     async with channel:
         with lane_scope("dev"):
             with pytest.raises(grpc.aio.AioRpcError):
-                _ = [one async for one in channel.unary_stream(STREAM)(b"")]
+                _ = [item async for item in channel.unary_stream(STREAM)(b"")]
             async with asyncio.timeout(20):
                 while routes.resolve("orders").outcome == "lane":
                     await checkpoint()
-            got = [one async for one in channel.unary_stream(STREAM)(b"")]
-            assert got[0] == b"dev"
+            items = [item async for item in channel.unary_stream(STREAM)(b"")]
+            assert items[0] == b"dev"
     await base.stop(None)
 
 
 async def test_asyncio_strict_servers_refuse_garbage() -> None:
     server, _, port = await start_async(b"base", mode="strict")
-    async with opened_async(f"127.0.0.1:{port}") as channel:
+    async with connect_async(f"127.0.0.1:{port}") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary(UNARY)(b"", metadata=(("x-lane", "D"),))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -361,30 +363,30 @@ async def test_asyncio_strict_servers_refuse_garbage() -> None:
     ],
 )
 def test_the_host_in_a_target(target: str, parts: tuple[str, int]) -> None:
-    assert host_and_port(target) == parts
+    assert parse_target(target) == parts
 
 
-def test_who_subscribes_hears_of_the_targets_own_channel() -> None:
+def test_a_subscriber_is_subscribed_to_the_targets_own_channel() -> None:
     class Channel:
         """As much of a channel as a subscriber meets; a real one watches from a thread."""
 
         def __init__(self) -> None:
-            self.heard: list[tuple[object, ...]] = []
+            self.calls: list[tuple[object, ...]] = []
 
         def subscribe(self, callback: object, try_to_connect: bool) -> None:
-            self.heard.append((callback, try_to_connect))
+            self.calls.append((callback, try_to_connect))
 
         def unsubscribe(self, callback: object) -> None:
-            self.heard.append((callback,))
+            self.calls.append((callback,))
 
         def close(self) -> None:
-            self.heard.append(())
+            self.calls.append(())
 
     inner: Any = Channel()
     with LaneChannel("orders:1", open_channel=lambda _: inner) as channel:
         channel.subscribe(print, try_to_connect=True)
         channel.unsubscribe(print)
-    assert inner.heard == [(print, True), (print,), ()]
+    assert inner.calls == [(print, True), (print,), ()]
 
 
 def test_an_error_of_the_service_is_no_absent_lane(servers: tuple[Server, Server]) -> None:
@@ -413,6 +415,34 @@ def test_a_stream_sent_to_nobody_marks_the_lane(servers: tuple[Server, Server]) 
         assert collect(iter([b"a"])) == b"a,dev"
 
 
+def test_a_stream_of_a_strict_lane_that_refuses_marks_the_lane_and_raises(
+    servers: tuple[Server, Server],
+) -> None:
+    base, _ = servers
+    routes = router(base.port, closed_port(), "strict")
+    with LaneChannel(f"orders:{base.port}", routes) as channel, lane_scope("dev"):
+        with pytest.raises(grpc.RpcError):
+            list(channel.unary_stream(STREAM)(b""))
+        until_unavailable(channel)
+        assert routes.stats().unreachable_lanes == {("orders", "dev")}
+        fresh = router(base.port, closed_port(), "strict")
+        with (
+            LaneChannel(f"orders:{base.port}", fresh) as other,
+            pytest.raises(LaneUnavailableError),
+        ):
+            other.stream_unary("/orders/Collect")(iter([b"a"]))
+    assert base.handlers.metadata == []
+
+
+def until_unavailable(channel: LaneChannel) -> None:
+    """A thread of gRPC marks the lane after the call has ended."""
+    while True:
+        try:
+            channel.unary_stream(STREAM)(b"")
+        except LaneUnavailableError:
+            return
+
+
 def test_channels_of_lanes_are_bounded(servers: tuple[Server, Server]) -> None:
     base, dev = servers
     lanes = {f"l{number}": {"name": f"lane-{number}", "port": dev.port} for number in range(200)}
@@ -426,12 +456,12 @@ def test_channels_of_lanes_are_bounded(servers: tuple[Server, Server]) -> None:
         return grpc.insecure_channel(f"127.0.0.1:{dev.port}")
 
     with LaneChannel("orders", routes, open_channel=open_channel) as channel:
-        ask = channel.unary_unary(UNARY)
+        call = channel.unary_unary(UNARY)
         for lane in lanes:
             with lane_scope(lane):
-                assert ask(b"") == b"dev:" + lane.encode()
-        assert len(channel._others) <= 64
-        assert len(ask._known) <= 65
+                assert call(b"") == b"dev:" + lane.encode()
+        assert 0 < len(channel.lane_targets) <= 64
+        assert 0 < call.cached_callables <= 65
 
 
 async def test_asyncio_an_error_of_the_service_is_no_absent_lane() -> None:

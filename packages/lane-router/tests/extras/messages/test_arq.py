@@ -10,7 +10,7 @@ from lane_router import current_lane, lane_scope
 from lane_router.messages.arq_jobs import LaneJobs
 
 
-async def worked(jobs: LaneJobs, data: bytes) -> tuple[str, str | None]:
+async def run_job(jobs: LaneJobs, data: bytes) -> tuple[str, str | None]:
     """What arq's worker does with a job, in the task it starts for it."""
     name, args, kwargs, _, _ = deserialize_job_raw(data, deserializer=jobs.deserialize)
     await jobs.on_job_start({"job_id": "1"})
@@ -27,13 +27,13 @@ async def test_a_job_runs_in_the_lane_it_was_enqueued_from() -> None:
     for lane in ("dev", None, "test"):
         with lane_scope(lane):
             data = serialize_job("look", (1,), {"a": 2}, 1, 0, serializer=jobs.serialize)
-        done = await asyncio.create_task(worked(jobs, data))
-        assert done == ("look(1,){'a': 2}", lane)
+        result = await asyncio.create_task(run_job(jobs, data))
+        assert result == ("look(1,){'a': 2}", lane)
     assert started == ["dev", None, "test"]
     assert current_lane() is None
 
 
-def test_reading_jobs_to_list_them_changes_nobodys_lane() -> None:
+def test_reading_jobs_to_list_them_does_not_change_the_lane() -> None:
     jobs = LaneJobs()
     with lane_scope("dev"):
         data = jobs.serialize({"f": "look", "k": {}})

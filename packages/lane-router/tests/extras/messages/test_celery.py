@@ -19,8 +19,8 @@ def application() -> Celery:
     )
     task: Any = app.task
 
-    @task(name="look")
-    def look(*_: object) -> str:
+    @task(name="report_lane")
+    def report_lane(*_: object) -> str:
         return str(current_lane())
 
     @task(name="headers", bind=True)
@@ -39,7 +39,7 @@ def application() -> Celery:
 
     @task(name="sending")
     def sending() -> str:
-        return str(look.delay().get(disable_sync_subtasks=False, timeout=20))
+        return str(report_lane.delay().get(disable_sync_subtasks=False, timeout=20))
 
     return app
 
@@ -64,33 +64,33 @@ def run(app: Celery, name: str, **options: object) -> object:
 def test_a_task_runs_in_the_lane_it_was_sent_from_and_the_next_in_its_own(app: Celery) -> None:
     for lane in ("dev", "test", None, "dev"):
         with lane_scope(lane):
-            assert run(app, "look") == str(lane)
+            assert run(app, "report_lane") == str(lane)
 
 
 def test_retries_chains_and_tasks_sent_by_tasks_stay_in_the_lane(app: Celery) -> None:
     with lane_scope("dev"):
         assert run(app, "retrying") == "dev"
         assert run(app, "sending") == "dev"
-        look = app.tasks["look"]
-        assert chain(look.s(), look.s())().get(timeout=20) == "dev"
+        report_lane = app.tasks["report_lane"]
+        assert chain(report_lane.s(), report_lane.s())().get(timeout=20) == "dev"
 
 
 def test_a_task_that_fails_leaves_no_lane_behind(app: Celery) -> None:
     with lane_scope("dev"), pytest.raises(RuntimeError, match="dev"):
         run(app, "failing")
-    assert run(app, "look") == "None"
+    assert run(app, "report_lane") == "None"
 
 
 def test_headers_of_the_user_are_never_clobbered(app: Celery) -> None:
     with lane_scope("dev"):
-        seen = run(app, "headers", headers={"user": "7", "x-lane": "mine"})
-    assert isinstance(seen, dict)
-    assert (seen["user"], seen["x-lane"]) == ("7", "mine")
+        fields = run(app, "headers", headers={"user": "7", "x-lane": "mine"})
+    assert isinstance(fields, dict)
+    assert (fields["user"], fields["x-lane"]) == ("7", "mine")
 
 
 def test_an_eager_task_stays_in_its_callers_lane(app: Celery) -> None:
     with lane_scope("dev"):
-        assert app.tasks["look"].apply().get() == "dev"
+        assert app.tasks["report_lane"].apply().get() == "dev"
         assert current_lane() == "dev"
 
 

@@ -44,11 +44,11 @@ async def test_base_and_lane_each_handle_what_is_theirs() -> None:
     router = LaneRouter.from_document({"services": {"billing": {"lanes": ["dev"], "port": 80}}})
     records = Records([record("1", None), record("2", "dev"), record("3", "other")])
     for lane, expected in ((None, [("1", None), ("3", "other")]), ("dev", [("2", "dev")])):
-        seen: list[tuple[str, str | None]] = []
+        handled: list[tuple[str, str | None]] = []
 
-        async def handle(one: Any, seen: list[tuple[str, str | None]] = seen) -> None:
-            seen.append((one.value, current_lane()))
+        async def handle(item: Any, handled: list[tuple[str, str | None]] = handled) -> None:
+            handled.append((item.value, current_lane()))
 
         consumer = ConsumerLane("billing", service="billing", router=router, lane=lane)
         await consume(cast(AIOKafkaConsumer, records), consumer, handle)
-        assert seen == expected
+        assert handled == expected

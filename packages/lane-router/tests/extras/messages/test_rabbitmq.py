@@ -42,13 +42,13 @@ class Channel:
 
 
 def channel(**options: bool) -> tuple[Channel, AbstractChannel]:
-    made = Channel(**options)
-    return made, cast(AbstractChannel, made)
+    broker = Channel(**options)
+    return broker, cast(AbstractChannel, broker)
 
 
 @pytest.mark.parametrize("raising", [True, False])
 async def test_lesson_b_header_and_queue_always_say_the_same(raising: bool) -> None:
-    there, door = channel(raising=raising)
+    broker, door = channel(raising=raising)
     orders = LaneQueue("orders")
     await orders.declare(door)
     await orders.declare(door, "dev")
@@ -60,8 +60,8 @@ async def test_lesson_b_header_and_queue_always_say_the_same(raising: bool) -> N
     ):
         with lane_scope(lane):
             assert await orders.publish(door, aio_pika.Message(b"x")) == expected
-    assert [message.headers["x-lane"] for message in there.queues["orders.dev"]] == ["dev"]
-    assert [message.headers.get("x-lane") for message in there.queues["orders"]] == [
+    assert [message.headers["x-lane"] for message in broker.queues["orders.dev"]] == ["dev"]
+    assert [message.headers.get("x-lane") for message in broker.queues["orders"]] == [
         "other",
         None,
         None,
@@ -69,11 +69,11 @@ async def test_lesson_b_header_and_queue_always_say_the_same(raising: bool) -> N
 
 
 async def test_lesson_c_a_lanes_queue_falls_back_and_lesson_d_a_delaying_one_does_not() -> None:
-    there, door = channel()
+    broker, door = channel()
     await LaneQueue("orders").declare(door, "dev")
     await LaneQueue("later", patience_seconds=None).declare(door, "dev")
     await LaneQueue("orders").declare(door, "prod")
-    assert there.arguments == {
+    assert broker.arguments == {
         "orders.dev": {
             "x-expires": 3_600_000,
             "x-message-ttl": 10_000,
@@ -87,7 +87,7 @@ async def test_lesson_c_a_lanes_queue_falls_back_and_lesson_d_a_delaying_one_doe
 
 async def test_a_message_that_no_queue_took_is_an_error() -> None:
     _, door = channel()
-    with pytest.raises(LaneError, match="no queue 'orders' took the message"):
+    with pytest.raises(LaneError, match="no queue 'orders' accepted the message"):
         await LaneQueue("orders").publish(door, aio_pika.Message(b"x"))
     unconfirmed, door = channel(confirms=False)
     unconfirmed.queues["orders"] = []
@@ -96,17 +96,17 @@ async def test_a_message_that_no_queue_took_is_an_error() -> None:
 
 
 async def test_a_callback_runs_in_the_lane_of_each_message() -> None:
-    seen: list[str | None] = []
+    lanes: list[str | None] = []
 
     async def handler(message: AbstractIncomingMessage) -> None:
-        seen.append(current_lane())
+        lanes.append(current_lane())
 
     consume = in_message_lane(handler)
     with lane_scope("consumer"):
         for lane in ("dev", None, "D"):
             message = aio_pika.Message(b"x", headers={"x-lane": lane} if lane else {})
             await consume(cast(AbstractIncomingMessage, message))
-    assert seen == ["dev", None, None]
+    assert lanes == ["dev", None, None]
 
 
 def test_a_header_of_the_user_is_never_clobbered() -> None:

@@ -1,4 +1,4 @@
-"""The lane beside OpenTelemetry: baggage read and written, never towards strangers; metrics."""
+"""The lane beside OpenTelemetry: baggage read and written, never to foreign hosts; metrics."""
 
 from typing import Any, Protocol
 
@@ -48,10 +48,10 @@ def test_a_propagator_writes_the_lane_into_the_mesh_and_not_to_a_stranger(mesh: 
         assert baggage.get_all() == {"user": "7"}
     finally:
         context.detach(token)
-    (_, lane, carried), *_ = mesh.dev.told
+    (_, lane, members), *_ = mesh.dev.requests
     assert lane == "dev"
-    assert set(carried.split(",")) == {"user=7", "lane=dev"}
-    assert mesh.foreign.told == [("/", None, "user=7"), ("/", None, "user=7")]
+    assert set(members.split(",")) == {"user=7", "lane=dev"}
+    assert mesh.foreign.requests == [("/", None, "user=7"), ("/", None, "user=7")]
 
 
 def test_a_lane_that_only_opentelemetry_read_is_seen() -> None:
@@ -66,13 +66,13 @@ def test_a_lane_that_only_opentelemetry_read_is_seen() -> None:
 
 
 class RecordingCounter(NoOpCounter):
-    def __init__(self, name: str, noted: list[dict[str, Any]]) -> None:
+    def __init__(self, name: str, records: list[dict[str, Any]]) -> None:
         super().__init__(name)
-        self.called = name
-        self.noted = noted
+        self.metric = name
+        self.records = records
 
     def add(self, amount: float, attributes: Any = None, context: Any = None) -> None:
-        self.noted.append({"metric": self.called, **attributes})
+        self.records.append({"metric": self.metric, **attributes})
 
 
 class RecordingMeter(NoOpMeter):
@@ -80,10 +80,10 @@ class RecordingMeter(NoOpMeter):
 
     def __init__(self) -> None:
         super().__init__("test")
-        self.noted: list[dict[str, Any]] = []
+        self.records: list[dict[str, Any]] = []
 
     def create_counter(self, name: str, unit: str = "", description: str = "") -> NoOpCounter:
-        return RecordingCounter(name, self.noted)
+        return RecordingCounter(name, self.records)
 
 
 def test_resolutions_are_counted_by_service_lane_and_outcome() -> None:
@@ -94,26 +94,26 @@ def test_resolutions_are_counted_by_service_lane_and_outcome() -> None:
     for lane in ("dev", None, "other"):
         router.resolve("orders", lane)
     router.resolve("www.example.com", "dev")
-    observer.dropped("invalid")
+    observer.on_drop("invalid")
 
-    def counted(service: str, lane: str, outcome: str) -> dict[str, str]:
-        told = {"lane.service": service, "lane.name": lane, "lane.outcome": outcome}
-        return {"metric": "lane.resolve", **told}
+    def resolution_record(service: str, lane: str, outcome: str) -> dict[str, str]:
+        attributes = {"lane.service": service, "lane.name": lane, "lane.outcome": outcome}
+        return {"metric": "lane.resolve", **attributes}
 
-    assert meter.noted == [
-        counted("orders", "dev", "lane"),
-        counted("orders", "", "base"),
-        counted("orders", "other", "base_fallback"),
-        counted("foreign", "dev", "foreign"),
+    assert meter.records == [
+        resolution_record("orders", "dev", "lane"),
+        resolution_record("orders", "", "base"),
+        resolution_record("orders", "other", "base_fallback"),
+        resolution_record("foreign", "dev", "foreign"),
         {"metric": "lane.dropped", "lane.reason": "invalid"},
     ]
     assert OtelLaneObserver() is not None
 
 
 @pytest.mark.parametrize("most", [1, 5])
-def test_counts_are_bounded_whatever_is_asked(most: int) -> None:
+def test_counts_are_bounded_whatever_is_resolved(most: int) -> None:
     counts = LaneCounts(most=most)
     for number in range(100):
-        counts.resolved(f"s{number}", f"l{number}", "base_fallback")
-    assert len(counts.resolved_by) <= most + 1
-    assert counts.resolved_by["other", "other", "base_fallback"] == 100 - most
+        counts.on_resolution(f"s{number}", f"l{number}", "base_fallback")
+    assert len(counts.resolutions) <= most + 1
+    assert counts.resolutions["other", "other", "base_fallback"] == 100 - most

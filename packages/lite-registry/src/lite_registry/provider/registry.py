@@ -144,7 +144,7 @@ class LiteServiceRegistry:
         service = Service(service_name, query.group_name, query.namespace_id)
         delivery, remove = self._watchers.add((service, query), listener)
         if service in self._seen:
-            delivery.offer(_matching(self._seen[service], query))
+            delivery.notify(_matching(self._seen[service], query))
         if service not in self._polls:
             task = asyncio.get_running_loop().create_task(self._poll(service))
             self._polls[service] = task
@@ -229,7 +229,7 @@ class LiteServiceRegistry:
         self._seen[service] = seen
         for watched, query in self._watchers.keys():  # noqa: SIM118 - not a mapping
             if watched == service:
-                self._watchers.offer((service, query), _matching(seen, query))
+                self._watchers.notify((service, query), _matching(seen, query))
 
     def _stop_polling(self, service: Service) -> asyncio.Task[None] | None:
         self._seen.pop(service, None)

@@ -1,4 +1,4 @@
-"""One attempt: choose an instance, send the request there, tell everybody how it went."""
+"""One attempt: select an instance, send the request to it, and record the outcome."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import httpx
+from opentelemetry.context import get_current
 
 from microservice_client.discovery.instance_cache import InstanceCache
 from microservice_client.errors import (
@@ -15,93 +16,113 @@ from microservice_client.errors import (
     NoInstanceCallError,
 )
 from microservice_client.http.connections import Connections
-from microservice_client.http.instance_requests import addressed
-from microservice_client.policy import ServicePolicy
+from microservice_client.http.requests import address_request
 from microservice_client.telemetry.metrics import CallMetrics
-from microservice_client.telemetry.tracing import AttemptSpan, Tracing, hand_on
-from microservice_core import ProviderError, ServiceInstance
+from microservice_client.telemetry.tracing import AttemptSpan, Tracing, inject_trace_context
+from microservice_core import ProviderError, ServiceInstance, parse_retry_after
 from microservice_governance import RateLimitedError, RateLimiter, RejectedError, deadline
+from microservice_lb import NeutralOutcome
 
-from .call import Call, Trial, retry_after_of
-from .instance_selector import Choosing
-from .response_stream import LeasedStream
-from .service import Service, TryElsewhereError
+from .call import Call
+from .instance_selector import InstanceSelector
+from .reservation import Reservation, ReservedBody
+from .retryable import RetryableAttemptError, is_idempotent, is_replayable, was_never_sent
+from .service import Service
 
-__all__ = ("Attempts", "rejected")
+__all__ = ("AttemptRunner", "build_rejected_error")
 
-NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_NOT_MADE = GeneratorExit("the attempt was not made")
+_NOT_SENT = NeutralOutcome("the attempt was not made")
 
 
-class Attempts:
-    """Makes attempts.
+class AttemptRunner:
+    """Runs the attempts of calls.
 
     Args:
-        discovery: who answers for each service.
-        choosing: which of them is asked.
-        connections: what carries a request to an instance.
-        tracing, metrics: told of each attempt.
+        cache: the instances of each service.
+        selector: selects one of them.
+        connections: send a request to an instance.
+        tracing: makes the span of each attempt.
+        metrics: records each attempt.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        discovery: InstanceCache,
-        choosing: Choosing,
+        cache: InstanceCache,
+        selector: InstanceSelector,
         connections: Connections,
         *,
         tracing: Tracing,
         metrics: CallMetrics,
         clock: Callable[[], float],
     ) -> None:
-        self._discovery = discovery
-        self._choosing = choosing
+        self._cache = cache
+        self._selector = selector
         self._connections = connections
         self._tracing = tracing
         self._metrics = metrics
         self._clock = clock
 
-    async def make(self, service: Service, call: Call) -> httpx.Response:
-        """The response of one instance, its body unread.
+    async def run(self, service: Service, call: Call) -> httpx.Response:
+        """Make one attempt and return the response, its body unread.
 
         Raises:
-            TryElsewhereError: it failed, and another attempt is allowed.
-            ServiceCallError: it failed, and none is.
+            RetryableAttemptError: the attempt failed, and another one may follow.
+            ServiceCallError: the attempt failed, and no other may follow.
         """
-        trial = await self.begin(service, call)
-        if service.limiter is not None:
-            self._take_from_limit(service.limiter, call, trial)
+        reservation = await self.reserve(service, call)
+        # After the selection, so that a call without an instance takes nothing from the limit.
+        if service.rate_limiter is not None:
+            self._acquire_rate_limit(service.rate_limiter, call, reservation)
         span: AttemptSpan | None = None
         try:
-            request = addressed(
-                call.request, trial.lease.endpoint, call.policy, _seconds_for_attempt(call.policy)
-            )
+            # Asked once per attempt: the deadline header and the timer use the same number.
+            seconds, remaining = call.policy.attempt_timeout_seconds, deadline.remaining()
+            if remaining is not None and remaining < seconds:
+                seconds = remaining
+            instance = reservation.lease.endpoint
+            request = address_request(call.request, instance, call.policy, seconds)
             if call.traced:
                 number = len(call.attempts) + 1
-                span = self._tracing.attempt(request, trial.lease.endpoint, number)
+                span = self._tracing.start_attempt(request, instance, number)
+            elif get_current():
+                inject_trace_context(request)
+            if call.last_response is not None:
+                await call.replace_last_response(None)
+            send = reservation.pool.transport.handle_async_request
+            if seconds == remaining:  # the timer of the whole call ends no later
+                response = await send(request)
             else:
-                hand_on(request)
-            if call.spare is not None:
-                await call.keep_spare(None)
-            response = await self._transmit(trial, call.policy, request)
+                async with asyncio.timeout(seconds):
+                    response = await send(request)
         except BaseException as error:
-            self._failed(call, trial, span, error)
+            self._record_error(call, reservation, span, error)
             if isinstance(error, httpx.TransportError | TimeoutError):
-                raise self._again_or(call, error) from error
+                raise self._retry_or_fail(call, error) from error
             raise
-        return await self._answered(service, call, trial, span, response)
+        self._record_response(call, reservation, span, response.status_code)
+        response.request = call.request
+        response.stream = ReservedBody(response, reservation, call=call, clock=self._clock)
+        if response.status_code in call.policy.retry_statuses:
+            await self._handle_retry_status(service, call, reservation, response)
+        return response
 
-    async def make_hedged(self, service: Service, call: Call) -> httpx.Response:
-        """The same, with another instance asked as well when the first is slow."""
-        await self._follow(service)
-        hedge = service.hedge(call.policy)
+    async def run_hedged(self, service: Service, call: Call) -> httpx.Response:
+        """Make one attempt, and a second one on another instance if the first is slow.
+
+        Raises:
+            RetryableAttemptError: the attempts failed, and another one may follow.
+            ServiceCallError: the attempts failed, and no other may follow.
+        """
+        await self._update_instances(service)
+        hedge = service.find_hedge(call.policy)
         if hedge is None:
-            return await self.make(service, call)
-        answers: list[httpx.Response] = []
+            return await self.run(service, call)
+        responses: list[httpx.Response] = []
 
         async def attempt() -> httpx.Response:
-            response = await self.make(service, call)
-            answers.append(response)
+            response = await self.run(service, call)
+            responses.append(response)
             return response
 
         winner: httpx.Response | None = None
@@ -109,145 +130,133 @@ class Attempts:
             winner = await hedge.arun(attempt)
             return winner
         finally:
-            # Two may have answered in the same moment.
-            for answer in answers:
-                if answer is not winner:
-                    await answer.aclose()
+            # Both may have got a response at the same moment; the other one has to be closed.
+            for response in responses:
+                if response is not winner:
+                    await response.aclose()
 
-    async def begin(self, service: Service, call: Call) -> Trial:
-        """Choose an instance and hold it.
+    async def reserve(self, service: Service, call: Call) -> Reservation:
+        """Select an instance and hold it.
 
         Raises:
-            NoInstanceCallError: nobody can be asked.
+            NoInstanceCallError: no instance can be called.
         """
-        await self._follow(service)
-        lease, permit = self._choosing.choose(service, call)
+        if self._cache.find(service.name) is not service.instances:
+            await self._update_instances(service)
+        lease, permit = self._selector.select(service, call)
         instance = lease.endpoint
         call.tried.add(instance.instance_id)
-        return Trial(lease, permit, self._connections.pool(service.policy, instance), self._clock())
+        pool = self._connections.find_pool(service.policy, instance)
+        return Reservation(lease, permit, pool, self._clock())
 
-    async def load(self, name: str) -> tuple[ServiceInstance, ...]:
-        """The service's instances.
+    async def load_instances(self, service_name: str) -> tuple[ServiceInstance, ...]:
+        """Return the instances of the service, from the registry if they are not in the cache.
 
         Raises:
-            NoInstanceCallError: the registry cannot be asked.
+            NoInstanceCallError: the registry cannot be queried.
         """
         try:
-            return await self._discovery.load(name)
+            return await self._cache.load(service_name)
         except (ProviderError, OSError) as error:
             raise NoInstanceCallError(
-                name, f"its instances cannot be found out: {error}"
+                service_name, f"its instances cannot be looked up: {error}"
             ) from error
 
-    async def _follow(self, service: Service) -> None:
-        instances = self._discovery.known(service.name)
+    async def _update_instances(self, service: Service) -> None:
+        instances = self._cache.find(service.name)
         if instances is None:
-            instances = await self.load(service.name)
+            instances = await self.load_instances(service.name)
         if instances is not service.instances:
-            service.follow(instances)
+            service.update_instances(instances)
 
-    def _take_from_limit(self, limiter: RateLimiter, call: Call, trial: Trial) -> None:
+    def _acquire_rate_limit(
+        self, limiter: RateLimiter, call: Call, reservation: Reservation
+    ) -> None:
         decision = limiter.try_acquire()
         if decision.allowed:
             return
         error = RateLimitedError(
             limiter.name, limiter.config.rate, limiter.config.per_seconds, decision.retry_after
         )
-        trial.end(_NOT_MADE)
-        raise rejected(call, error, self._metrics)
+        reservation.release(_NOT_SENT)
+        raise build_rejected_error(call, error, self._metrics)
 
-    async def _transmit(
-        self, trial: Trial, policy: ServicePolicy, request: httpx.Request
-    ) -> httpx.Response:
-        transport = trial.pool.transport
-        left = deadline.remaining()
-        if left is not None and left <= policy.attempt_timeout_seconds:
-            return await transport.handle_async_request(request)  # the call's own timer is earlier
-        async with asyncio.timeout(policy.attempt_timeout_seconds):
-            return await transport.handle_async_request(request)
-
-    def _failed(
-        self, call: Call, trial: Trial, span: AttemptSpan | None, error: BaseException
+    def _record_response(
+        self, call: Call, reservation: Reservation, span: AttemptSpan | None, status: int
     ) -> None:
-        if isinstance(error, asyncio.CancelledError) and call.ran_out():
-            error = TimeoutError()  # to the instance, being too slow for its caller is a failure
-        trial.end(error)
-        self._note(call, trial, type(error).__name__)
+        reservation.record_status(status)
+        self._record_attempt(call, reservation, str(status))
         if span is not None:
-            span.failed(error)
-        if isinstance(error, Exception) and call.measured:
-            self._measure(call, error)
-
-    def _measure(self, call: Call, outcome: int | Exception) -> None:
-        last = call.attempts[-1]
-        seconds = last.duration_seconds
-        self._metrics.attempted(call.service_name, call.request.method, seconds, outcome)
-        if self._metrics.instances is not None:
-            self._metrics.instances.attempted(call.service_name, last.instance_id, seconds, outcome)
-
-    async def _answered(
-        self,
-        service: Service,
-        call: Call,
-        trial: Trial,
-        span: AttemptSpan | None,
-        response: httpx.Response,
-    ) -> httpx.Response:
-        status = response.status_code
-        trial.answered(status)
-        self._note(call, trial, str(status))
-        if span is not None:
-            span.answered(status)
+            span.end_with_status(status)
         if call.measured:
-            self._measure(call, status)
-        response.request = call.request
-        response.stream = LeasedStream(
-            response,
-            trial,
-            call=call,
-            patience_seconds=call.policy.attempt_timeout_seconds,
-            clock=self._clock,
+            self._record_metrics(call, status)
+
+    def _record_error(
+        self,
+        call: Call,
+        reservation: Reservation,
+        span: AttemptSpan | None,
+        error: BaseException,
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError) and call.has_timed_out():
+            # An instance that is too slow for the call's time limit has failed.
+            error = TimeoutError()
+        reservation.release(error)
+        self._record_attempt(call, reservation, type(error).__name__)
+        if span is not None:
+            span.end_with_error(error)
+        if isinstance(error, Exception) and call.measured:
+            self._record_metrics(call, error)
+
+    def _record_attempt(self, call: Call, reservation: Reservation, outcome: str) -> None:
+        seconds = self._clock() - reservation.started_at
+        call.attempts.append(Attempt(reservation.lease.endpoint.instance_id, outcome, seconds))
+
+    def _record_metrics(self, call: Call, outcome: int | Exception) -> None:
+        last = call.attempts[-1]
+        self._metrics.record_attempt(
+            call.service_name,
+            last.instance_id,
+            call.request.method,
+            last.duration_seconds,
+            outcome,
         )
-        if status in call.policy.retry_statuses:
-            wait = self._rest(service, call, trial, response)
-            if call.replayable and call.idempotent:
-                await call.keep_spare(response)
-                raise TryElsewhereError(wait)
-        return response
 
-    def _rest(
-        self, service: Service, call: Call, trial: Trial, response: httpx.Response
-    ) -> float | None:
-        """Leave the instance alone as long as it asks for; the wait when nobody else is left."""
-        asked = retry_after_of(response)
-        if not asked:
-            return None
-        service.rest(trial.lease.endpoint.instance_id, min(asked, call.policy.breaker_open_seconds))
-        busy = self._choosing.left_out(service, call) | call.tried | set(service.resting)
-        others = any(one.instance_id not in busy for one in service.eligible)
-        return None if others else asked
+    async def _handle_retry_status(
+        self, service: Service, call: Call, reservation: Reservation, response: httpx.Response
+    ) -> None:
+        """Let the instance cool down as long as it asks for, and retry if the request allows it.
 
-    def _again_or(self, call: Call, error: Exception) -> Exception:
-        never_sent = isinstance(error, NEVER_SENT)
-        if call.replayable and (call.idempotent or never_sent):
-            return TryElsewhereError()
+        Raises:
+            RetryableAttemptError: another attempt may follow.
+        """
+        headers = response.headers
+        retry_after = parse_retry_after(headers.get("retry-after"), date=headers.get("date"))
+        if retry_after:
+            seconds = min(retry_after, call.policy.breaker_open_seconds)
+            service.cool_down(reservation.lease.endpoint.instance_id, seconds)
+        if not (is_replayable(call.request) and is_idempotent(call.request, call.options)):
+            return
+        await call.replace_last_response(response)
+        if not retry_after or self._selector.has_alternative(service, call):
+            raise RetryableAttemptError
+        raise RetryableAttemptError(retry_after)
+
+    def _retry_or_fail(self, call: Call, error: Exception) -> Exception:
+        """The error to raise after an attempt without a response."""
+        if is_replayable(call.request) and (
+            was_never_sent(error) or is_idempotent(call.request, call.options)
+        ):
+            return RetryableAttemptError()
         return CallFailedError(call.service_name, call.attempts)
 
-    def _note(self, call: Call, trial: Trial, outcome: str) -> None:
-        instance_id = trial.lease.endpoint.instance_id
-        call.attempts.append(Attempt(instance_id, outcome, self._clock() - trial.began))
 
-
-def _seconds_for_attempt(policy: ServicePolicy) -> float:
-    left = deadline.remaining()
-    limit = policy.attempt_timeout_seconds
-    return limit if left is None or left > limit else left
-
-
-def rejected(call: Call, error: RejectedError, metrics: CallMetrics) -> CallRejectedError:
-    """The error for the caller, counted."""
+def build_rejected_error(
+    call: Call, error: RejectedError, metrics: CallMetrics
+) -> CallRejectedError:
+    """Count the rejection, and return the error for the caller."""
     if call.measured:
-        metrics.rejected(call.service_name, error.policy)
+        metrics.record_rejection(call.service_name, error.policy)
     return CallRejectedError(
         call.service_name,
         error.policy,

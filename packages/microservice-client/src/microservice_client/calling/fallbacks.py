@@ -1,44 +1,40 @@
-"""What stands in for a service that does not answer: a value, a function, its last good answer."""
+"""Fallbacks: a fixed response, a function, or the last good response in place of a failed call."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
 
+from microservice_client.call_options import FallbackResponse
 from microservice_client.errors import ServiceCallError
 from microservice_governance import Fallback
 
-__all__ = ("AnswerCache", "FallbackAnswer", "fallback_of")
+__all__ = ("ResponseCache", "build_fallback")
 
-FallbackAnswer = (
-    httpx.Response | Callable[[ServiceCallError], httpx.Response | Awaitable[httpx.Response]]
-)
-"""A response, or a function of the error that gives one; a coroutine function will do."""
-
-_MOST_ANSWERS = 256
-_LONGEST = 65_536  # bytes
-# Headers that differ from call to call and say nothing of what is asked for, or who asks.
-_OF_THE_CALL = frozenset(
+_MAX_RESPONSES = 256
+_MAX_BODY_BYTES = 65_536
+# Headers that differ from call to call without changing what is requested, or by whom.
+_IGNORED_HEADERS = frozenset(
     {"traceparent", "tracestate", "baggage", "b3", "x-request-id", "grpc-timeout", "user-agent"}
 )
 _Key = tuple[str, str, frozenset[tuple[str, str]]]
 
 
-def fallback_of(answer: FallbackAnswer) -> Fallback:
-    """The policy that gives the answer in the place of a `ServiceCallError`."""
-    if isinstance(answer, httpx.Response):
-        # Each caller gets a response of its own to read, close and change.
-        answer.read()
-        return Fallback(lambda _: copied(answer), on=ServiceCallError)
-    return Fallback(answer, on=ServiceCallError)
+def build_fallback(response: FallbackResponse) -> Fallback:
+    """Return the policy that replaces a `ServiceCallError` by the response."""
+    if isinstance(response, httpx.Response):
+        # Each caller gets its own copy to read, close and change.
+        response.read()
+        return Fallback(lambda _: copy_response(response), on=ServiceCallError)
+    return Fallback(response, on=ServiceCallError)
 
 
-def copied(response: httpx.Response) -> httpx.Response:
-    """The same response once more, for a response that was read."""
+def copy_response(response: httpx.Response) -> httpx.Response:
+    """Copy a response whose body was read; the body is decoded, so its encoding is dropped."""
     headers = [
         pair
         for pair in response.headers.raw
@@ -48,52 +44,55 @@ def copied(response: httpx.Response) -> httpx.Response:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _CachedResponse:
     response: httpx.Response
-    at: float
+    stored_at: float
 
 
-class AnswerCache:
-    """The last good answers to GET requests, by URL and by what the headers say of who asks.
+class ResponseCache:
+    """The last good responses to GET requests, by URL and by the headers that tell users apart.
 
-    Bounded: 256 answers of 64 KiB. What is marked `no-store` or `private` is not kept.
+    Bounded: 256 responses of 64 KiB. A response marked `no-store` or `private` is not stored.
+
+    Args:
+        clock: monotonic seconds.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
+        self._responses: OrderedDict[_Key, _CachedResponse] = OrderedDict()
 
-    def keep(self, service: str, request: httpx.Request, response: httpx.Response) -> None:
-        """Keep the answer, if it is one worth keeping; it has to be read."""
-        allowed = response.headers.get("cache-control", "").lower()
+    def store(self, service: str, request: httpx.Request, response: httpx.Response) -> None:
+        """Store a response whose body was read, unless it is no good one or too large."""
+        cache_control = response.headers.get("cache-control", "").lower()
         if (
             request.method != "GET"
             or not response.is_success
-            or len(response.content) > _LONGEST
-            or "no-store" in allowed
-            or "private" in allowed
+            or len(response.content) > _MAX_BODY_BYTES
+            or "no-store" in cache_control
+            or "private" in cache_control
         ):
             return
-        key = _key(service, request)
-        self._kept[key] = _Kept(copied(response), self._clock())
-        self._kept.move_to_end(key)
-        if len(self._kept) > _MOST_ANSWERS:
-            self._kept.popitem(last=False)
+        key = _cache_key(service, request)
+        self._responses[key] = _CachedResponse(copy_response(response), self._clock())
+        self._responses.move_to_end(key)
+        if len(self._responses) > _MAX_RESPONSES:
+            self._responses.popitem(last=False)
 
     def find(
         self, service: str, request: httpx.Request, max_age_seconds: float
     ) -> httpx.Response | None:
-        """A copy of the last good answer, with its age in the header `age`; None if too old."""
-        kept = self._kept.get(_key(service, request))
-        if kept is None or (age := self._clock() - kept.at) > max_age_seconds:
+        """Return a copy of the last good response, its age in the header `age`; None if too old."""
+        cached = self._responses.get(_cache_key(service, request))
+        if cached is None or (age := self._clock() - cached.stored_at) > max_age_seconds:
             return None
-        answer = copied(kept.response)
-        answer.headers["age"] = str(int(age))
-        answer.headers["warning"] = '110 - "Response is Stale"'
-        answer.request = request
-        return answer
+        response = copy_response(cached.response)
+        response.headers["age"] = str(int(age))
+        response.headers["warning"] = '110 - "Response is Stale"'
+        response.request = request
+        return response
 
 
-def _key(service: str, request: httpx.Request) -> _Key:
-    asked = frozenset(pair for pair in request.headers.items() if pair[0] not in _OF_THE_CALL)
-    return (service, str(request.url), asked)
+def _cache_key(service: str, request: httpx.Request) -> _Key:
+    headers = frozenset(pair for pair in request.headers.items() if pair[0] not in _IGNORED_HEADERS)
+    return (service, str(request.url), headers)

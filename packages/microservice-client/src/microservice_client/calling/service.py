@@ -1,14 +1,24 @@
-"""What the engine holds for one service: balancer, retry, a breaker for each instance."""
+"""The state of one service: balancer, retry, limits, and a circuit breaker per instance."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from microservice_client.discovery.filters import enabled, labels, version_range
+from microservice_client.discovery.filters import (
+    apply_filters,
+    keep_enabled,
+    match_labels,
+    match_version,
+)
 from microservice_client.errors import CallFailedError, NoInstanceCallError
-from microservice_client.policy import ServicePolicy
-from microservice_core import InstanceFilter, RequestContext, ServiceInstance
+from microservice_client.policy import (
+    BALANCER_FIELDS,
+    BREAKER_FIELDS,
+    RETRY_BUDGET_FIELDS,
+    ServicePolicy,
+)
+from microservice_core import InstanceFilter, ServiceInstance
 from microservice_governance import (
     AdaptiveLimit,
     BreakerConfig,
@@ -30,32 +40,19 @@ from microservice_lb import (
     create,
 )
 
-__all__ = ("BalancerMaker", "Service", "TryElsewhereError", "staged_balancer")
+from .retryable import RetryableAttemptError
 
-BalancerMaker = Callable[[str, ServicePolicy], Balancer[ServiceInstance]]
-"""Makes the balancer of a service, by its name and policy."""
+__all__ = ("BalancerFactory", "Service", "build_policy_filters", "make_balancer")
 
-_MOST_RETRIES = 64
-_BALANCER_FIELDS = ("balancer", "zone", "panic_threshold", "slow_start_seconds")
-_BREAKER_FIELDS = ("breaker_failures", "breaker_open_seconds")
-_BUDGET_FIELDS = ("retry_budget_ratio", "retry_budget_per_second")
+BalancerFactory = Callable[[str, ServicePolicy], Balancer[ServiceInstance]]
+"""Makes the balancer of a service from its name and policy."""
 
-
-class TryElsewhereError(Exception):
-    """An attempt failed and another one is allowed; never leaves the engine.
-
-    Attributes:
-        retry_after: seconds to wait before, when everybody asked for that.
-    """
-
-    def __init__(self, retry_after: float | None = None) -> None:
-        super().__init__()
-        self.retry_after = retry_after
+_MAX_CACHED_POLICIES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class NoCall:
-    """The context of filters that look at no call."""
+class _NoCall:
+    """The context of the policy's own filters, which depend on no call."""
 
     service_name: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -66,15 +63,18 @@ class Service:
 
     Args:
         name: the service's name.
-        policy: its behaviour.
-        before: the state under an earlier policy; what the new one leaves as it is, is taken over.
+        policy: the settings of calls to it.
         make_balancer: makes the balancer.
         clock: monotonic seconds.
+        previous: the state under an earlier policy; the parts that the new policy does not change
+            are taken over.
 
     Attributes:
-        instances: all that the last snapshot had.
-        eligible: those of them that the policy's own filters admit.
-        resting: until when an instance asked to be left alone, by id.
+        instances: the last instances from the instance cache.
+        eligible: those of them that pass the policy's own filters.
+        cooling_until: clock time until which an instance wants no calls, by its id.
+        breakers: the circuit breaker of each instance that was called, by its id.
+        retry: the retry of the service's own policy.
     """
 
     def __init__(
@@ -82,124 +82,138 @@ class Service:
         name: str,
         policy: ServicePolicy,
         *,
-        make_balancer: BalancerMaker,
+        make_balancer: BalancerFactory,
         clock: Callable[[], float],
-        before: Service | None = None,
+        previous: Service | None = None,
     ) -> None:
         self.name = name
         self.policy = policy
-        self.resting: dict[str, float] = {}
         self.instances: tuple[ServiceInstance, ...] = ()
         self.eligible: tuple[ServiceInstance, ...] = ()
-        self.static_filters = static_filters(policy)
-        self.balancer = _balancer(name, policy, before, make_balancer)
-        self.breakers = _breakers(policy, before)
-        self.budget = _budget(policy, before)
-        self.bulkhead = _bulkhead(name, policy, before)
-        self.adaptive_limit = _adaptive_limit(name, policy, before, clock)
-        self.limiter = _limiter(name, policy, before, clock)
+        self.cooling_until: dict[str, float] = {}
+        self.policy_filters = build_policy_filters(policy)
+        self.balancer = _reuse_or_make_balancer(name, policy, previous, make_balancer)
+        self.breakers = _reuse_or_make_breakers(policy, previous)
+        self.retry_budget = _reuse_or_make_budget(policy, previous)
+        self.bulkhead = _reuse_or_make_bulkhead(name, policy, previous)
+        self.adaptive_limit = _reuse_or_make_adaptive_limit(name, policy, previous, clock)
+        self.rate_limiter = _reuse_or_make_rate_limiter(name, policy, previous, clock)
+        self.retry = Retry(build_retry_config(policy), budget=self.retry_budget)
         self._clock = clock
         self._retries: dict[tuple[int, float, float], Retry] = {}
         self._hedges: dict[tuple[float, int], Hedge] = {}
-        self._breaker_config = breaker_config(policy)
+        self._breaker_config = build_breaker_config(policy)
 
-    def follow(self, instances: tuple[ServiceInstance, ...]) -> None:
-        """Let balancer and breakers know the instances of now."""
-        self.eligible = tuple(admitted(instances, self.static_filters, NoCall(self.name)))
+    def update_instances(self, instances: tuple[ServiceInstance, ...]) -> None:
+        """Update the balancer, and drop the state of instances that are gone."""
+        self.eligible = tuple(apply_filters(instances, self.policy_filters, _NoCall(self.name)))
         self.balancer.update(self.eligible)
         self.instances = instances
-        present = {instance.instance_id for instance in instances}
-        self.breakers = {key: kept for key, kept in self.breakers.items() if key in present}
-        self.resting = {key: until for key, until in self.resting.items() if key in present}
+        ids = {instance.instance_id for instance in instances}
+        self.breakers = {key: breaker for key, breaker in self.breakers.items() if key in ids}
+        self.cooling_until = {key: until for key, until in self.cooling_until.items() if key in ids}
 
-    def breaker(self, instance_id: str) -> CircuitBreaker:
-        """The breaker of one instance."""
-        found = self.breakers.get(instance_id)
-        if found is None:
-            name = f"{self.name} {instance_id}"
-            found = CircuitBreaker(name, self._breaker_config, clock=self._clock)
-            self.breakers[instance_id] = found
-        return found
+    def make_breaker(self, instance_id: str) -> CircuitBreaker:
+        """Make the circuit breaker of an instance that has none in `breakers`."""
+        name = f"{self.name} {instance_id}"
+        breaker = CircuitBreaker(name, self._breaker_config, clock=self._clock)
+        self.breakers[instance_id] = breaker
+        return breaker
 
-    def retry(self, policy: ServicePolicy) -> Retry:
-        """The retry of a policy; all share the service's budget."""
+    def find_retry(self, policy: ServicePolicy) -> Retry:
+        """Return the retry of a policy; all share the service's retry budget."""
+        if policy is self.policy:
+            return self.retry
         key = (policy.attempts, policy.backoff_seconds, policy.max_retry_after_seconds)
-        found = self._retries.get(key)
-        if found is None:
-            if len(self._retries) >= _MOST_RETRIES:
+        retry = self._retries.get(key)
+        if retry is None:
+            if len(self._retries) >= _MAX_CACHED_POLICIES:
                 self._retries.clear()
-            found = self._retries[key] = Retry(retry_config(policy), budget=self.budget)
-        return found
+            retry = Retry(build_retry_config(policy), budget=self.retry_budget)
+            self._retries[key] = retry
+        return retry
 
-    def hedge(self, policy: ServicePolicy) -> Hedge | None:
-        """The hedge of a policy; None when it has none, or nobody else could be asked."""
+    def find_hedge(self, policy: ServicePolicy) -> Hedge | None:
+        """Return the hedge of a policy; None if it has none, or there is only one instance."""
         if policy.hedge_after_seconds is None or len(self.eligible) < 2:
             return None
         key = (policy.hedge_after_seconds, policy.hedge_attempts)
-        found = self._hedges.get(key)
-        if found is None:
-            if len(self._hedges) >= _MOST_RETRIES:
+        hedge = self._hedges.get(key)
+        if hedge is None:
+            if len(self._hedges) >= _MAX_CACHED_POLICIES:
                 self._hedges.clear()
-            found = self._hedges[key] = Hedge(
+            hedge = self._hedges[key] = Hedge(
                 delay=policy.hedge_after_seconds,
                 attempts=policy.hedge_attempts,
-                on=(TryElsewhereError, NoInstanceCallError),
+                on=(RetryableAttemptError, NoInstanceCallError),
                 name=self.name,
             )
-        return found
+        return hedge
 
-    def rest(self, instance_id: str, seconds: float) -> None:
-        """Leave an instance alone for a while, as long as there are others."""
-        self.resting[instance_id] = self._clock() + seconds
+    @property
+    def cached_policies(self) -> int:
+        """Number of retries and hedges kept for policies of single calls; 128 at most."""
+        return len(self._retries) + len(self._hedges)
 
-    def resting_now(self) -> set[str]:
-        """The ids of those to leave alone."""
+    def cool_down(self, instance_id: str, seconds: float) -> None:
+        """Do not choose an instance for a while, as long as there are others."""
+        self.cooling_until[instance_id] = self._clock() + seconds
+
+    def find_cooling(self) -> set[str]:
+        """Return the ids of the instances that are cooling down, and forget the others."""
         now = self._clock()
-        self.resting = {key: until for key, until in self.resting.items() if until > now}
-        return set(self.resting)
+        self.cooling_until = {
+            key: until for key, until in self.cooling_until.items() if until > now
+        }
+        return set(self.cooling_until)
 
 
-def _same(before: Service, policy: ServicePolicy, fields: Sequence[str]) -> bool:
-    return all(getattr(before.policy, name) == getattr(policy, name) for name in fields)
+def _is_unchanged(previous: Service, policy: ServicePolicy, fields: Sequence[str]) -> bool:
+    return all(getattr(previous.policy, name) == getattr(policy, name) for name in fields)
 
 
-def _balancer(
-    name: str, policy: ServicePolicy, before: Service | None, make: BalancerMaker
+def _reuse_or_make_balancer(
+    name: str, policy: ServicePolicy, previous: Service | None, make: BalancerFactory
 ) -> Balancer[ServiceInstance]:
-    if before is not None and _same(before, policy, _BALANCER_FIELDS):
-        return before.balancer
+    if previous is not None and _is_unchanged(previous, policy, BALANCER_FIELDS):
+        return previous.balancer
     return make(name, policy)
 
 
-def _breakers(policy: ServicePolicy, before: Service | None) -> dict[str, CircuitBreaker]:
-    if before is not None and _same(before, policy, _BREAKER_FIELDS):
-        return before.breakers
+def _reuse_or_make_breakers(
+    policy: ServicePolicy, previous: Service | None
+) -> dict[str, CircuitBreaker]:
+    if previous is not None and _is_unchanged(previous, policy, BREAKER_FIELDS):
+        return previous.breakers
     return {}
 
 
-def _budget(policy: ServicePolicy, before: Service | None) -> RetryBudget:
-    if before is not None and _same(before, policy, _BUDGET_FIELDS):
-        return before.budget
+def _reuse_or_make_budget(policy: ServicePolicy, previous: Service | None) -> RetryBudget:
+    if previous is not None and _is_unchanged(previous, policy, RETRY_BUDGET_FIELDS):
+        return previous.retry_budget
     return RetryBudget(policy.retry_budget_ratio, min_per_second=policy.retry_budget_per_second)
 
 
-def _limiter(
-    name: str, policy: ServicePolicy, before: Service | None, clock: Callable[[], float]
+def _reuse_or_make_rate_limiter(
+    name: str, policy: ServicePolicy, previous: Service | None, clock: Callable[[], float]
 ) -> RateLimiter | None:
-    if before is not None and before.policy.rate_limit == policy.rate_limit:
-        return before.limiter
+    if previous is not None and previous.policy.rate_limit == policy.rate_limit:
+        return previous.rate_limiter
     if policy.rate_limit is None:
         return None
     return RateLimiter(policy.rate_limit, name=f"calls of {name}", clock=clock)
 
 
-def _bulkhead(name: str, policy: ServicePolicy, before: Service | None) -> Bulkhead | None:
+def _reuse_or_make_bulkhead(
+    name: str, policy: ServicePolicy, previous: Service | None
+) -> Bulkhead | None:
     config = policy.bulkhead
     if config is None:
         return None
-    if before is not None and before.bulkhead is not None:
-        before.bulkhead.reconfigure(config)  # those inside keep their places
-        return before.bulkhead
+    if previous is not None and previous.bulkhead is not None:
+        # The same object with a new limit, so that the calls inside still count.
+        previous.bulkhead.reconfigure(config)
+        return previous.bulkhead
     return Bulkhead(
         config.limit,
         queue=config.queue,
@@ -208,14 +222,14 @@ def _bulkhead(name: str, policy: ServicePolicy, before: Service | None) -> Bulkh
     )
 
 
-def _adaptive_limit(
-    name: str, policy: ServicePolicy, before: Service | None, clock: Callable[[], float]
+def _reuse_or_make_adaptive_limit(
+    name: str, policy: ServicePolicy, previous: Service | None, clock: Callable[[], float]
 ) -> AdaptiveLimit | None:
     config = policy.adaptive_limit
     if config is None:
         return None
-    if before is not None and before.policy.adaptive_limit == config:
-        return before.adaptive_limit
+    if previous is not None and previous.policy.adaptive_limit == config:
+        return previous.adaptive_limit
     return AdaptiveLimit(
         **config.model_dump(),
         dropped_on=CallFailedError,
@@ -224,33 +238,22 @@ def _adaptive_limit(
     )
 
 
-def static_filters(policy: ServicePolicy) -> tuple[InstanceFilter, ...]:
-    """What the policy itself says of who may be called."""
-    found: list[InstanceFilter] = [enabled]
+def build_policy_filters(policy: ServicePolicy) -> tuple[InstanceFilter, ...]:
+    """Return the filters that the policy itself defines."""
+    filters: list[InstanceFilter] = [keep_enabled]
     if policy.version:
-        found.append(version_range(policy.version))
+        filters.append(match_version(policy.version))
     if policy.labels:
-        found.append(labels(dict(policy.labels)))
-    return tuple(found)
+        filters.append(match_labels(dict(policy.labels)))
+    return tuple(filters)
 
 
-def admitted(
-    instances: Sequence[ServiceInstance],
-    filters: Sequence[InstanceFilter],
-    context: RequestContext,
-) -> Sequence[ServiceInstance]:
-    """Those that all filters let through."""
-    for narrow in filters:
-        instances = narrow(instances, context)
-    return instances
-
-
-def staged_balancer(
+def make_balancer(
     name: str, policy: ServicePolicy, *, clock: Callable[[], float]
 ) -> Balancer[ServiceInstance]:
-    """The policy's balancer with its stages: weight, slow start, and health with panic, or zone."""
+    """Make the policy's balancer with its stages: weight, zone or health, slow start."""
 
-    def make() -> Balancer[ServiceInstance]:
+    def make_inner() -> Balancer[ServiceInstance]:
         inner: Balancer[ServiceInstance] = create(policy.balancer, name=name, clock=clock)
         if policy.slow_start_seconds:
             inner = SlowStart(inner, window_seconds=policy.slow_start_seconds, clock=clock)
@@ -258,13 +261,13 @@ def staged_balancer(
 
     if policy.zone:
         return WeightFilter(
-            ZonePreference(make, zone=policy.zone, panic_threshold=policy.panic_threshold)
+            ZonePreference(make_inner, zone=policy.zone, panic_threshold=policy.panic_threshold)
         )
-    return WeightFilter(HealthFilter(make(), panic_threshold=policy.panic_threshold))
+    return WeightFilter(HealthFilter(make_inner(), panic_threshold=policy.panic_threshold))
 
 
-def breaker_config(policy: ServicePolicy) -> BreakerConfig:
-    """The breaker of each instance."""
+def build_breaker_config(policy: ServicePolicy) -> BreakerConfig:
+    """Return the configuration of each instance's circuit breaker."""
     return BreakerConfig(
         failure_rate_threshold=None,
         consecutive_failures=policy.breaker_failures,
@@ -274,10 +277,10 @@ def breaker_config(policy: ServicePolicy) -> BreakerConfig:
     )
 
 
-def retry_config(policy: ServicePolicy) -> RetryConfig:
-    """How attempts follow each other."""
+def build_retry_config(policy: ServicePolicy) -> RetryConfig:
+    """Return the configuration of the retry loop around the attempts of a call."""
     return RetryConfig(
-        on=(TryElsewhereError,),
+        on=(RetryableAttemptError,),
         attempts=policy.attempts,
         backoff=ExponentialBackoff(initial_seconds=policy.backoff_seconds),
         max_retry_after_seconds=policy.max_retry_after_seconds,

@@ -1,1 +1,1 @@
-"""Declarative clients: decorators, the plan of each method, parameters and results."""
+"""Declarative clients: decorators, the plan of each method, parameters and responses."""

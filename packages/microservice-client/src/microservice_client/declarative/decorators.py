@@ -31,8 +31,8 @@ from microservice_client.policy import ServicePolicy
 from microservice_client.sync_client import ServiceClient
 from microservice_core import InstanceFilter
 
-from .method_plan import Plan, plan_of
-from .response_decoding import async_stream, sync_stream
+from .method_plan import MethodPlan, build_plan
+from .response_decoding import is_async_stream, is_sync_stream
 
 __all__ = ("service_call", "service_client")
 
@@ -44,7 +44,7 @@ _MARK = "__service_call__"
 
 
 @dataclass(frozen=True, slots=True)
-class _Declared:
+class _DeclaredCall:
     method: str
     path: str
     options: RequestOptions
@@ -65,20 +65,20 @@ def service_call(
     """Declare a method of a `service_client` class as a call.
 
     Parameters named in the path fill it; models, dataclasses and bytes are the body; all others are
-    query parameters. `Annotated[str, Header()]` and its siblings `Path`, `Query`, `Body` say it
-    otherwise. The method's return type is what its caller gets: a model, a dataclass or anything
-    else pydantic reads from JSON, `bytes`, `str`, `None`, `httpx.Response`; or, from a plain
-    `def`, an `AsyncIterator` or `Iterator` of `ServerSentEvent`, `bytes`, or of anything that comes
-    as JSON lines. Error statuses are raised, but not where the response itself is asked for.
+    query parameters. `Annotated[str, Header()]`, `Path()`, `Query()` and `Body()` override that.
+    The method's return type is what its caller gets: a model, a dataclass or anything else that
+    pydantic reads from JSON, `bytes`, `str`, `None`, `httpx.Response`; or, from a plain `def`, an
+    `AsyncIterator` or `Iterator` of `ServerSentEvent`, of `bytes`, or of anything that is sent as
+    JSON lines. Error statuses are raised, unless the method returns `httpx.Response`.
 
     Args:
         method: of HTTP, in capitals.
-        path: begins with `/`; `{order_id}` stands for the parameter of that name.
-        headers: what each call carries.
-        timeout: seconds for the whole call.
-        policy: in the place of the service's.
+        path: begins with `/`; `{order_id}` is replaced by the parameter of that name.
+        headers: sent with each call.
+        timeout: time limit in seconds for the whole call.
+        policy: replaces the service's policy.
         interceptors, filters: for these calls.
-        idempotent: whether a call may be sent twice, where the method does not tell.
+        idempotent: whether a call may be sent more than once; by default its HTTP method decides.
     """
     options: RequestOptions = {"headers": dict(headers or {})}
     if timeout is not None:
@@ -93,7 +93,7 @@ def service_call(
         options["idempotent"] = idempotent
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
-        setattr(function, _MARK, _Declared(method, path, options, function))
+        setattr(function, _MARK, _DeclaredCall(method, path, options, function))
         return function
 
     return declare
@@ -103,135 +103,138 @@ def service_call(
 def service_client(
     service: str, *, path: str = "", headers: Mapping[str, str] | None = None
 ) -> Callable[[type[ClassT]], type[ClassT]]:
-    """Make a class's `service_call` methods call that service; the class is built from a client.
+    """Implement a class's `service_call` methods; its constructor then takes a client.
 
     Async methods need an `AsyncServiceClient`, plain ones a `ServiceClient`; a class has one kind.
 
     Args:
         service: the service's name.
-        path: stands before the path of each method.
-        headers: what each call carries.
+        path: prefix of each method's path.
+        headers: sent with each call.
 
     Raises:
-        DeclarationError: a method breaks a rule; told when the class is defined.
+        DeclarationError: a method breaks a rule; raised when the class is defined.
     """
 
     def decorate(cls: type[ClassT]) -> type[ClassT]:
-        declared = _declared_methods(cls)
+        declared = _find_declared_calls(cls)
         if not declared:
             raise DeclarationError(cls.__qualname__, "it has no method with `service_call`")
         if "__init__" in vars(cls):
             raise DeclarationError(
-                cls.__qualname__, "it is built from a client; leave out __init__"
+                cls.__qualname__, "its constructor takes a client; remove __init__"
             )
         kinds = set()
-        for name, one in declared.items():
+        for name, call in declared.items():
             where = f"{cls.__qualname__}.{name}"
-            plan = plan_of(where, service, one.function, one.method, path + one.path)
+            plan = build_plan(where, service, call.function, call.method, path + call.path)
             merged = {**plan.options.get("headers", {}), **(headers or {})}
             plan.options = {
                 **plan.options,
-                **one.options,
-                "headers": {**merged, **one.options.get("headers", {})},
+                **call.options,
+                "headers": {**merged, **call.options.get("headers", {})},
             }
-            method, kind = _method(service, plan, one.function)
+            method, kind = _build_method(service, plan, call.function)
             kinds.add(kind)
-            setattr(method, _MARK, one)
+            setattr(method, _MARK, call)  # so that a subclass may be decorated as well
             setattr(cls, name, method)
         if len(kinds) > 1:
-            raise DeclarationError(cls.__qualname__, "its methods are all async or all plain")
-        setattr(cls, "__init__", _init_for(kinds.pop()))  # noqa: B010 - checkers see the transform
+            raise DeclarationError(
+                cls.__qualname__, "its methods have to be all async or all plain"
+            )
+        setattr(cls, "__init__", _build_init(kinds.pop()))  # noqa: B010 - checkers see the transform
         return cls
 
     return decorate
 
 
-def _declared_methods(cls: type) -> dict[str, _Declared]:
-    found = {}
+def _find_declared_calls(cls: type) -> dict[str, _DeclaredCall]:
+    calls = {}
     for name in dir(cls):
-        one = getattr(getattr(cls, name, None), _MARK, None)
-        if isinstance(one, _Declared):
-            found[name] = one
-    return found
+        call = getattr(getattr(cls, name, None), _MARK, None)
+        if isinstance(call, _DeclaredCall):
+            calls[name] = call
+    return calls
 
 
-def _init_for(kind: type) -> Callable[[object, object], None]:
+def _build_init(kind: type) -> Callable[[object, object], None]:
     def init(self: object, client: object) -> None:
         if not isinstance(client, kind):
             raise DeclarationError(
                 type(self).__qualname__,
                 f"its methods need a {kind.__name__}, not {type(client).__name__}",
             )
-        self.client = client  # type: ignore[attr-defined] # of any class
+        self.client = client  # type: ignore[attr-defined] # the decorated class has it
 
     return init
 
 
-def _method(
-    service: str, plan: Plan, function: Callable[..., object]
+def _build_method(
+    service: str, plan: MethodPlan, function: Callable[..., object]
 ) -> tuple[Callable[..., object], type]:
-    result = plan.returns
-    if async_stream(result):
-        return functools.wraps(function)(_async_stream(service, plan)), AsyncServiceClient
-    if sync_stream(result):
-        return functools.wraps(function)(_sync_stream(service, plan)), ServiceClient
+    if is_async_stream(plan.returns):
+        return functools.wraps(function)(_build_async_stream(service, plan)), AsyncServiceClient
+    if is_sync_stream(plan.returns):
+        return functools.wraps(function)(_build_sync_stream(service, plan)), ServiceClient
     if inspect.iscoroutinefunction(function):
-        return functools.wraps(function)(_async_call(service, plan)), AsyncServiceClient
-    return functools.wraps(function)(_sync_call(service, plan)), ServiceClient
+        return functools.wraps(function)(_build_async_call(service, plan)), AsyncServiceClient
+    return functools.wraps(function)(_build_sync_call(service, plan)), ServiceClient
 
 
-def _async_call(service: str, plan: Plan) -> Callable[..., object]:
-    decode = cast("Callable[[httpx.Response], object]", plan.result)
+def _build_async_call(service: str, plan: MethodPlan) -> Callable[..., object]:
+    decode = cast("Callable[[httpx.Response], object]", plan.decode)
 
-    async def call(self: _OfAsync, *args: object, **kwargs: object) -> object:
-        values = plan.bound(args, kwargs)
-        options = plan.request_options(values)
-        response = await self.client.request(plan.method, service, plan.target(values), **options)
+    async def call(self: _AsyncApi, *args: object, **kwargs: object) -> object:
+        values = plan.bind_arguments(args, kwargs)
+        options = plan.build_options(values)
+        response = await self.client.request(
+            plan.method, service, plan.fill_path(values), **options
+        )
         return decode(response)
 
     return call
 
 
-def _sync_call(service: str, plan: Plan) -> Callable[..., object]:
-    decode = cast("Callable[[httpx.Response], object]", plan.result)
+def _build_sync_call(service: str, plan: MethodPlan) -> Callable[..., object]:
+    decode = cast("Callable[[httpx.Response], object]", plan.decode)
 
-    def call(self: _OfSync, *args: object, **kwargs: object) -> object:
-        values = plan.bound(args, kwargs)
-        options = plan.request_options(values)
-        response = self.client.request(plan.method, service, plan.target(values), **options)
+    def call(self: _SyncApi, *args: object, **kwargs: object) -> object:
+        values = plan.bind_arguments(args, kwargs)
+        options = plan.build_options(values)
+        response = self.client.request(plan.method, service, plan.fill_path(values), **options)
         return decode(response)
 
     return call
 
 
-def _async_stream(service: str, plan: Plan) -> Callable[..., AsyncIterator[object]]:
-    def call(self: _OfAsync, *args: object, **kwargs: object) -> AsyncIterator[object]:
-        return _items(self.client, service, plan, plan.bound(args, kwargs))
+def _build_async_stream(service: str, plan: MethodPlan) -> Callable[..., AsyncIterator[object]]:
+    def call(self: _AsyncApi, *args: object, **kwargs: object) -> AsyncIterator[object]:
+        return _iterate_items(self.client, service, plan, plan.bind_arguments(args, kwargs))
 
     return call
 
 
-def _sync_stream(service: str, plan: Plan) -> Callable[..., Iterator[object]]:
-    def call(self: _OfSync, *args: object, **kwargs: object) -> Iterator[object]:
-        values = plan.bound(args, kwargs)
-        return self.client.iterate(_items(self.client.asynchronous, service, plan, values))
+def _build_sync_stream(service: str, plan: MethodPlan) -> Callable[..., Iterator[object]]:
+    def call(self: _SyncApi, *args: object, **kwargs: object) -> Iterator[object]:
+        values = plan.bind_arguments(args, kwargs)
+        return self.client.iterate(_iterate_items(self.client.asynchronous, service, plan, values))
 
     return call
 
 
-async def _items(
-    client: AsyncServiceClient, service: str, plan: Plan, values: dict[str, object]
+async def _iterate_items(
+    client: AsyncServiceClient, service: str, plan: MethodPlan, values: dict[str, object]
 ) -> AsyncIterator[object]:
-    read = cast("Callable[[httpx.Response], AsyncIterator[object]]", plan.result)
-    options = plan.request_options(values)
-    async with client.stream(plan.method, service, plan.target(values), **options) as response:
+    read = cast("Callable[[httpx.Response], AsyncIterator[object]]", plan.decode)
+    options = plan.build_options(values)
+    async with client.stream(plan.method, service, plan.fill_path(values), **options) as response:
         async for item in read(response):
             yield item
 
 
-class _OfAsync:
+class _AsyncApi:
     client: AsyncServiceClient
 
 
-class _OfSync:
+class _SyncApi:
     client: ServiceClient

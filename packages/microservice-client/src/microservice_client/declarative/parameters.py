@@ -1,4 +1,4 @@
-"""Where the parameters of a declared method go: path, query, headers or body."""
+"""The parameters of a declared method: sent in the path, query, headers or body."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from pydantic import BaseModel, TypeAdapter
 
 from microservice_core import InvalidValueError
 
-__all__ = ("Body", "Header", "Parameter", "Path", "Query", "kind_of")
+__all__ = ("Body", "Header", "Parameter", "Path", "Query", "choose_kind")
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """It fills `{name}` in the path; that is so anyway for a parameter of that name."""
+    """Mark a parameter as part of the path: it replaces `{name}`, by default its own name."""
 
     name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """It is a query parameter, of that name if one is given. None leaves it out."""
+    """Mark a query parameter, with another name if one is given. None is not sent."""
 
     name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """It is a header; `x_user_id` becomes `x-user-id` unless a name is given. None leaves it out."""
+    """Mark a header; `x_user_id` is sent as `x-user-id` unless a name is given. None is not sent."""
 
     name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """It is the body: bytes and streams as they are, text as text, all else as JSON."""
+    """Mark the body: bytes and streams are sent as they are, text as text, all else as JSON."""
 
     content_type: str = ""
 
 
 Kind: TypeAlias = Path | Query | Header | Body
-_PLAIN = (str, int, float)
+_PLAIN_TYPES = (str, int, float)
 _STREAMS = (AsyncIterable, AsyncIterator, AsyncGenerator)
 
 
@@ -54,19 +54,19 @@ class Parameter:
 
     Attributes:
         name: in Python.
-        kind: where it goes.
-        sent_as: its name there.
-        plain: what it becomes in a path, query or header.
+        kind: where it is sent.
+        wire_name: its name there.
+        encode: converts a value for the path, the query or a header.
     """
 
     name: str
     kind: Kind
-    sent_as: str
-    plain: Callable[[object], object]
+    wire_name: str
+    encode: Callable[[object], object]
 
 
-def kind_of(name: str, annotation: object, placeholders: frozenset[str]) -> Kind:
-    """Where a parameter goes: as its annotation says, else by its name and type."""
+def choose_kind(name: str, annotation: object, placeholders: frozenset[str]) -> Kind:
+    """Choose where a parameter is sent: by its annotation, or else by its name and type."""
     if get_origin(annotation) is Annotated:
         for mark in get_args(annotation)[1:]:
             if isinstance(mark, Path | Query | Header | Body):
@@ -75,39 +75,39 @@ def kind_of(name: str, annotation: object, placeholders: frozenset[str]) -> Kind
                 return cast("Kind", mark())
     if name in placeholders:
         return Path()
-    return Body() if _is_of_a_body(bare(annotation)) else Query()
+    return Body() if _is_body_type(strip_annotated(annotation)) else Query()
 
 
-def bare(annotation: object) -> object:
-    """The type without what `Annotated` adds."""
+def strip_annotated(annotation: object) -> object:
+    """Return the type inside `Annotated`, or the type itself."""
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
-def plain_of(annotation: object) -> Callable[[object], object]:
-    """What turns a value of that type into text, a number, or a list of these."""
-    kind = bare(annotation)
-    if kind in _PLAIN:
-        return _same
+def make_value_encoder(annotation: object) -> Callable[[object], object]:
+    """Make the function that converts values of a type to text, numbers, or lists of these."""
+    kind = strip_annotated(annotation)
+    if kind in _PLAIN_TYPES:
+        return _keep
     if kind is bool:
-        return _bool
-    adapter = adapter_of(annotation)
-    return lambda value: _json_value(adapter, value)
+        return _encode_bool
+    adapter = make_adapter(annotation)
+    return lambda value: _encode_by_pydantic(adapter, value)
 
 
-def adapter_of(annotation: object) -> TypeAdapter[object]:
-    """What pydantic makes of the type.
+def make_adapter(annotation: object) -> TypeAdapter[object]:
+    """Make pydantic's adapter of a type.
 
     Raises:
-        PydanticUserError: nothing.
+        PydanticUserError: pydantic does not support the type.
     """
     return TypeAdapter(cast("type[object]", annotation))
 
 
-def path_segment(name: str, value: object) -> str:
-    """The value as one segment of a path.
+def encode_path_segment(name: str, value: object) -> str:
+    """Encode a value as one segment of a path.
 
     Raises:
-        InvalidValueError: it is empty, `.` or `..`, which would lead to another path.
+        InvalidValueError: the value is empty, `.` or `..`, which would lead to another path.
     """
     text = str(value)
     if text in {"", ".", ".."}:
@@ -117,11 +117,11 @@ def path_segment(name: str, value: object) -> str:
     return quote(text, safe="")
 
 
-def body_encoder(
+def make_body_encoder(
     annotation: object, mark: Body
 ) -> Callable[[object], tuple[str, str | bytes | AsyncIterable[bytes]]]:
-    """What turns a value of that type into a content type and a body."""
-    kind = bare(annotation)
+    """Make the function that returns the content type and the body for a value of a type."""
+    kind = strip_annotated(annotation)
     if kind is bytes or get_origin(kind) in _STREAMS or kind in _STREAMS:
         media_type = mark.content_type or "application/octet-stream"
         return lambda value: (media_type, cast("bytes | AsyncIterable[bytes]", value))
@@ -129,11 +129,11 @@ def body_encoder(
         media_type = mark.content_type or "text/plain; charset=utf-8"
         return lambda value: (media_type, cast("str", value))
     media_type = mark.content_type or "application/json"
-    adapter = adapter_of(annotation)
+    adapter = make_adapter(annotation)
     return lambda value: (media_type, adapter.dump_json(value, by_alias=True))
 
 
-def _is_of_a_body(kind: object) -> bool:
+def _is_body_type(kind: object) -> bool:
     if kind is bytes or get_origin(kind) in _STREAMS or kind in _STREAMS:
         return True
     if get_origin(kind) in (dict, Mapping) or kind is dict:
@@ -143,18 +143,18 @@ def _is_of_a_body(kind: object) -> bool:
     )
 
 
-def _same(value: object) -> object:
+def _keep(value: object) -> object:
     return value
 
 
-def _bool(value: object) -> object:
+def _encode_bool(value: object) -> object:
     return "true" if value else "false"
 
 
-def _json_value(adapter: TypeAdapter[object], value: object) -> object:
+def _encode_by_pydantic(adapter: TypeAdapter[object], value: object) -> object:
     dumped = adapter.dump_python(value, mode="json")
     if isinstance(dumped, bool):
-        return _bool(dumped)
+        return _encode_bool(dumped)
     if isinstance(dumped, list):
-        return [_bool(item) if isinstance(item, bool) else item for item in dumped]
+        return [_encode_bool(item) if isinstance(item, bool) else item for item in dumped]
     return dumped

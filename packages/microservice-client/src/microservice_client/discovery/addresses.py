@@ -1,4 +1,4 @@
-"""Addresses in the place of a registry: fixed ones, DNS, and several sources one after another."""
+"""Sources of instances without a registry: fixed addresses, DNS, and several sources in order."""
 
 from __future__ import annotations
 
@@ -20,64 +20,67 @@ from .instance_cache import InstanceSource
 
 __all__ = ("DnsAddresses", "FirstSource", "StaticAddresses")
 
-ANY = InstanceQuery()
+_ANY = InstanceQuery()
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""The IP addresses of a host name; the port is a hint for the resolver."""
+"""Returns the IP addresses of a host name; the port is a hint for the resolver."""
 
 
 class StaticAddresses:
-    """Instances that never change, given as base URLs by service name.
+    """Fixed instances, given as base URLs by service name.
+
+    Args:
+        addresses: `http://host:port` or `https://host:port` of each instance, by service name.
 
     Raises:
-        InvalidValueError: an address that is no `http://host:port` or `https://host:port`.
+        InvalidValueError: an address is no such URL.
     """
 
     def __init__(self, addresses: Mapping[str, Sequence[str]]) -> None:
         self._instances = {
-            service: tuple(_instance(service, url) for url in urls)
+            service: tuple(_parse_instance(service, url) for url in urls)
             for service, urls in addresses.items()
         }
 
     async def get_instances(
-        self, service_name: str, query: InstanceQuery = ANY, /
+        self, service_name: str, query: InstanceQuery = _ANY, /
     ) -> Sequence[ServiceInstance]:
-        """The addresses given for the service."""
+        """Return the instances of the service."""
         return self._instances.get(service_name, ())
 
     def watch_instances(
-        self, service_name: str, listener: InstancesListener, query: InstanceQuery = ANY, /
+        self, service_name: str, listener: InstancesListener, query: InstanceQuery = _ANY, /
     ) -> Unsubscribe:
-        """Nothing ever changes, so nothing is told."""
+        """Do nothing, as the addresses never change."""
         return lambda: None
 
 
 async def resolve_host(host: str, port: int) -> Sequence[str]:
-    """What the system's resolver says, e.g. one address per pod of a headless Service."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    """Resolve by the system's resolver, e.g. to one address per pod of a headless Service."""
+    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in infos))
 
 
 class DnsAddresses:
-    """Each address a host name resolves to is an instance; asked anew at every refresh.
+    """Each address that a host name resolves to is an instance; resolved at every refresh.
 
     Args:
         hosts: `http://host:port` or `https://host:port` by service name.
-        resolve: asks the resolver.
+        resolve: resolves a host name.
 
     Raises:
-        InvalidValueError: a host that is no such URL.
+        InvalidValueError: a host is no such URL.
     """
 
     def __init__(self, hosts: Mapping[str, str], *, resolve: Resolve = resolve_host) -> None:
-        self._hosts = {service: _instance(service, url) for service, url in hosts.items()}
+        self._hosts = {service: _parse_instance(service, url) for service, url in hosts.items()}
         self._resolve = resolve
 
     async def get_instances(
-        self, service_name: str, query: InstanceQuery = ANY, /
+        self, service_name: str, query: InstanceQuery = _ANY, /
     ) -> Sequence[ServiceInstance]:
-        """One instance for each address of the service's host name.
+        """Return one instance for each address of the service's host name.
 
         Raises:
             ServiceRegistryUnavailableError: the name does not resolve.
@@ -102,53 +105,51 @@ class DnsAddresses:
         ]
 
     def watch_instances(
-        self, service_name: str, listener: InstancesListener, query: InstanceQuery = ANY, /
+        self, service_name: str, listener: InstancesListener, query: InstanceQuery = _ANY, /
     ) -> Unsubscribe:
-        """DNS tells nobody; the snapshot's refresh finds changes."""
+        """Do nothing: DNS reports no changes; the cache's refresh finds them."""
         return lambda: None
 
 
 class FirstSource:
-    """Several sources; the first that has instances of a service answers for it.
+    """Several sources in order; the first that has instances of a service is used for it.
 
     `FirstSource(StaticAddresses({"orders": [...]}), registry)` sends `orders` to fixed addresses
-    and all else to the registry.
+    and takes all other services from the registry.
     """
 
     def __init__(self, *sources: InstanceSource) -> None:
         self._sources = sources
 
     async def get_instances(
-        self, service_name: str, query: InstanceQuery = ANY, /
+        self, service_name: str, query: InstanceQuery = _ANY, /
     ) -> Sequence[ServiceInstance]:
-        """The instances of the first source that has any."""
+        """Return the instances of the first source that has any."""
         for source in self._sources:
-            if found := await source.get_instances(service_name, query):
-                return found
+            if instances := await source.get_instances(service_name, query):
+                return instances
         return ()
 
     def watch_instances(
-        self, service_name: str, listener: InstancesListener, query: InstanceQuery = ANY, /
+        self, service_name: str, listener: InstancesListener, query: InstanceQuery = _ANY, /
     ) -> Unsubscribe:
-        """Tell what the first source with instances has, whenever any of them changes."""
+        """Notify of the first source's instances whenever any source changes."""
 
-        async def look_again(_: Sequence[ServiceInstance]) -> None:
-            told = listener(await self.get_instances(service_name, query))
-            if told is not None:
-                await told
+        async def notify(_: Sequence[ServiceInstance]) -> None:
+            result = listener(await self.get_instances(service_name, query))
+            if result is not None:
+                await result
 
-        stops = [
-            source.watch_instances(service_name, look_again, query) for source in self._sources
-        ]
+        watches = [source.watch_instances(service_name, notify, query) for source in self._sources]
 
-        def stop() -> None:
-            for one in stops:
-                one()
+        def unsubscribe() -> None:
+            for end_watch in watches:
+                end_watch()
 
-        return stop
+        return unsubscribe
 
 
-def _instance(service: str, url: str) -> ServiceInstance:
+def _parse_instance(service: str, url: str) -> ServiceInstance:
     rule = "http(s)://host:port without a path"
     try:
         parts = urlsplit(url)

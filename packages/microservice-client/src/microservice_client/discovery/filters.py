@@ -1,7 +1,8 @@
-"""Filters: who of a service's instances may answer a call.
+"""Filters: which instances of a service may be called.
 
-Any callable `(instances, context) -> instances` is one; lane-router's is another. They narrow, the
-balancer chooses. Health, weight and zone are the balancer's stages, not filters.
+A filter is any callable `(instances, context) -> instances`; lane-router's `LaneInstanceFilter` is
+another. Filters narrow, then the balancer chooses. Health, weight and zone are stages of the
+balancer, not filters.
 """
 
 from __future__ import annotations
@@ -14,23 +15,34 @@ from packaging.version import InvalidVersion, Version
 
 from microservice_core import InstanceFilter, InvalidValueError, RequestContext, ServiceInstance
 
-__all__ = ("enabled", "labels", "version_range")
+__all__ = ("apply_filters", "keep_enabled", "match_labels", "match_version")
 
 
-def enabled(
+def apply_filters(
+    instances: Sequence[ServiceInstance],
+    filters: Sequence[InstanceFilter],
+    context: RequestContext,
+) -> Sequence[ServiceInstance]:
+    """Return the instances that pass every filter."""
+    for narrow in filters:
+        instances = narrow(instances, context)
+    return instances
+
+
+def keep_enabled(
     instances: Sequence[ServiceInstance],
     context: RequestContext,  # noqa: ARG001 - part of what a filter is
 ) -> Sequence[ServiceInstance]:
-    """Those that no operator has taken out."""
-    kept = [instance for instance in instances if instance.enabled]
-    return instances if len(kept) == len(instances) else kept
+    """Keep the instances that no operator has disabled."""
+    passing = [instance for instance in instances if instance.enabled]
+    return instances if len(passing) == len(instances) else passing
 
 
-def labels(wanted: Mapping[str, str]) -> InstanceFilter:
-    """Those whose metadata has each of these pairs."""
-    pairs = tuple(wanted.items())
+def match_labels(labels: Mapping[str, str]) -> InstanceFilter:
+    """Make a filter that keeps the instances whose metadata has each of these pairs."""
+    pairs = tuple(labels.items())
 
-    def labelled(
+    def filter_by_labels(
         instances: Sequence[ServiceInstance],
         context: RequestContext,  # noqa: ARG001 - part of what a filter is
     ) -> Sequence[ServiceInstance]:
@@ -40,46 +52,51 @@ def labels(wanted: Mapping[str, str]) -> InstanceFilter:
             if all(instance.metadata.get(key) == value for key, value in pairs)
         ]
 
-    return labelled
+    return filter_by_labels
 
 
-def version_range(specifier: str) -> InstanceFilter:
-    """Those whose metadata `version` is in the range, e.g. `>=1.2,<2` or `~=1.4`; empty = any.
+def match_version(specifier: str) -> InstanceFilter:
+    """Make a filter that keeps the instances whose metadata `version` is in a range.
 
-    Pre-releases count only where the range names one, as in pip. A version that is none by PEP 440
-    is in no range.
+    Pre-releases match only if the range names one, as in pip. A version that is not valid by
+    PEP 440 is in no range.
 
     Source: PEP 440, "Version specifiers".
 
+    Args:
+        specifier: e.g. `>=1.2,<2` or `~=1.4`; empty = any version.
+
     Raises:
-        InvalidValueError: the range cannot be read.
+        InvalidValueError: the range is not valid.
     """
     try:
-        wanted = SpecifierSet(specifier)
+        version_range = SpecifierSet(specifier)
     except InvalidSpecifier as error:
         raise InvalidValueError("version", specifier, "a PEP 440 range such as '>=1.2,<2'") from (
             error
         )
     if not specifier.strip():
-        return lambda instances, context: instances  # noqa: ARG005 - as above
+        return lambda instances, context: instances  # noqa: ARG005 - part of what a filter is
 
-    def in_range(
+    def filter_by_version(
         instances: Sequence[ServiceInstance],
         context: RequestContext,  # noqa: ARG001 - part of what a filter is
     ) -> Sequence[ServiceInstance]:
-        return [one for one in instances if _is_in(wanted, one.version)]
+        return [instance for instance in instances if _is_in_range(version_range, instance.version)]
 
-    return in_range
+    return filter_by_version
 
 
-def _is_in(wanted: SpecifierSet, text: str) -> bool:
-    version = _version(text)
-    # Said out loud: without it, releases of packaging differ on a pre-release.
-    return version is not None and wanted.contains(version, prereleases=bool(wanted.prereleases))
+def _is_in_range(version_range: SpecifierSet, text: str) -> bool:
+    version = _parse_version(text)
+    # `prereleases` is passed because releases of packaging differ in its default.
+    return version is not None and version_range.contains(
+        version, prereleases=bool(version_range.prereleases)
+    )
 
 
 @lru_cache(maxsize=4096)
-def _version(text: str) -> Version | None:
+def _parse_version(text: str) -> Version | None:
     try:
         return Version(text)
     except InvalidVersion:

@@ -1,4 +1,4 @@
-"""Who answers for each service, kept in memory by the registry's watch and a refresh besides."""
+"""The instances of each service, kept in memory by the registry's watch and by a regular refresh."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from microservice_core import (
     InstanceQuery,
     InstancesListener,
     ServiceInstance,
+    TaskSupervisor,
     Unsubscribe,
 )
 
@@ -20,63 +21,64 @@ __all__ = ("InstanceCache", "InstanceSource")
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 16  # services refreshed at the same time
+_MAX_CONCURRENT_REFRESHES = 16
 
 
 @runtime_checkable
 class InstanceSource(Protocol):
-    """What discovery needs of a registry; every `ServiceRegistry` is one."""
+    """The part of a service registry that discovery needs; every `ServiceRegistry` has it."""
 
     async def get_instances(
         self, service_name: str, query: InstanceQuery = ..., /
     ) -> Sequence[ServiceInstance]:
-        """The instances now."""
+        """Return the present instances of the service."""
         ...
 
     def watch_instances(
         self, service_name: str, listener: InstancesListener, query: InstanceQuery = ..., /
     ) -> Unsubscribe:
-        """Tell of every change."""
+        """Call the listener with the instances of the service after every change."""
         ...
 
 
 @dataclass(slots=True)
 class _Entry:
-    """What is known of one service.
+    """The instances of one service.
 
     Attributes:
-        as_of: when the registry last said so.
-        used: whether anybody asked since the last look.
-        idle_since: when somebody last had asked, as seen by that look.
+        confirmed_at: clock time at which the registry last returned them.
+        idle_since: clock time of the last `maintain` that found the entry used.
+        used: whether the entry was read since the last `maintain`.
         failing: whether the last refresh failed.
     """
 
     instances: tuple[ServiceInstance, ...]
-    as_of: float
+    confirmed_at: float
     idle_since: float
     used: bool = True
     failing: bool = False
-    stop: Unsubscribe | None = None
+    unsubscribe: Unsubscribe | None = None
 
 
 class InstanceCache:
-    """The instances of every service that was asked for; a warm read is a dictionary lookup.
+    """The instances of every service in use; a warm read is a dictionary look-up.
 
-    The first read of a service asks the registry, once for all who wait. From then on the
-    registry's watch keeps it, and a refresh catches what a watch may miss. While the registry is
-    out of reach the last known instances stay, with their age. An empty answer in the place of a
-    full one is believed when a second question brings the same. A service nobody asks for any more
-    is forgotten.
+    The first read of a service queries the registry, once for all that wait. From then on the
+    registry's watch keeps the entry up to date, and a regular refresh catches what a watch may
+    miss. While the registry cannot be reached the last instances are served, and `age` grows. An
+    empty list in place of a full one is believed when a second query confirms it. A service that
+    is not called any more is dropped.
 
     Args:
         source: the registry.
-        query: which instances are wanted.
-        refresh_seconds: how old an entry may get before it is asked for again.
-        forget_seconds: how long a service stays that nobody calls.
-        max_services: services kept at most; the one unused for longest makes room.
-        changed: told of each change of a service's instances; `()` when it is forgotten.
+        query: selects the instances, e.g. those of a group.
+        refresh_seconds: age at which an entry is queried again.
+        forget_seconds: time without a read after which a service is dropped.
+        max_services: most services in the cache; the longest unused one makes room.
+        changed: called with the service and its instances after each change; with `()` when the
+            service is dropped.
         clock: monotonic seconds.
-        sleep: waits between two looks of `run`.
+        sleep: waits between two runs of `maintain`.
     """
 
     def __init__(
@@ -96,15 +98,15 @@ class InstanceCache:
         self._refresh_seconds = refresh_seconds
         self._forget_seconds = forget_seconds
         self._max_services = max_services
-        self._changed = changed or _tell_nobody
+        self._notify = changed or _ignore_change
         self._clock = clock
         self._sleep = sleep
         self._entries: dict[str, _Entry] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
-        self._running: asyncio.Task[None] | None = None
+        self._tasks: TaskSupervisor | None = None
 
-    def known(self, service: str) -> tuple[ServiceInstance, ...] | None:
-        """The instances if the service was loaded before, else None."""
+    def find(self, service: str) -> tuple[ServiceInstance, ...] | None:
+        """Return the instances in the cache and mark them as used; None for a service not loaded."""
         entry = self._entries.get(service)
         if entry is None:
             return None
@@ -112,36 +114,37 @@ class InstanceCache:
         return entry.instances
 
     def age(self, service: str) -> float | None:
-        """Seconds since the registry last confirmed what is known; None for an unknown service."""
+        """Seconds since the registry last confirmed the instances; None for a service not loaded."""
         entry = self._entries.get(service)
-        return None if entry is None else max(0.0, self._clock() - entry.as_of)
+        return None if entry is None else max(0.0, self._clock() - entry.confirmed_at)
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The services that are known, longest known first."""
+        """The services in the cache, the oldest entry first."""
         return tuple(self._entries)
 
-    def everything(self) -> dict[str, tuple[ServiceInstance, ...]]:
-        """What is known of every service; looking at it does not keep a service from going."""
-        # In one step: an exporter of metrics asks from a thread of its own.
+    def snapshot(self) -> dict[str, tuple[ServiceInstance, ...]]:
+        """Return the instances of every service in the cache, without marking them as used."""
+        # tuple() copies in one step: an exporter of metrics calls this from a thread of its own.
         return {service: entry.instances for service, entry in tuple(self._entries.items())}
 
     async def load(self, service: str) -> tuple[ServiceInstance, ...]:
-        """The instances, asking the registry when the service is new.
+        """Return the instances, from the registry when the service is not in the cache.
 
         Raises:
-            ServiceRegistryError: it is new and the registry cannot be asked; the next call asks
-                again.
+            ServiceRegistryError: the service is not in the cache and the registry cannot be
+                queried; the next call tries again.
         """
-        while (known := self.known(service)) is None:
-            await self._load_once(service)
-        return known
+        # A loop, because the entry may be dropped before a waiter gets its turn.
+        while (instances := self.find(service)) is None:
+            await self._share_load(service)
+        return instances
 
     async def warm_up(self, services: Iterable[str]) -> None:
-        """Load these services now, together, so that no first call has to.
+        """Load these services concurrently, so that their first calls need not wait.
 
         Raises:
-            ServiceRegistryError: one of them cannot be loaded; the others are.
+            ServiceRegistryError: a service cannot be loaded; the others are.
         """
         loads = (self.load(service) for service in dict.fromkeys(services))
         for outcome in await asyncio.gather(*loads, return_exceptions=True):
@@ -149,110 +152,116 @@ class InstanceCache:
                 raise outcome
 
     def start(self) -> None:
-        """Look after the entries from now on, in a task of its own; needs a running loop."""
-        if self._running is None:
-            self._running = asyncio.create_task(self._run(), name="discovery snapshot")
+        """Start the task that refreshes and drops entries; needs a running loop."""
+        if self._tasks is None:
+            self._tasks = TaskSupervisor(
+                "discovery of the service client", clock=self._clock, sleep=self._sleep
+            )
+            self._tasks.start("refresh of instances", self._maintain_regularly)
 
-    async def tend(self) -> None:
-        """Forget what nobody uses, ask again for what is old; the running task does it by itself."""
+    async def maintain(self) -> None:
+        """Drop unused entries and refresh old ones; the task of `start` does it regularly."""
         now = self._clock()
         for service, entry in list(self._entries.items()):
             if entry.used:
                 entry.used, entry.idle_since = False, now
             elif now - entry.idle_since >= self._forget_seconds:
-                self._forget(service)
-        limit = asyncio.Semaphore(_AT_ONCE)
+                self._drop(service)
+        limit = asyncio.Semaphore(_MAX_CONCURRENT_REFRESHES)
         old = [
             service
             for service, entry in self._entries.items()
-            if now - entry.as_of >= self._refresh_seconds
+            if now - entry.confirmed_at >= self._refresh_seconds
         ]
         await asyncio.gather(*(self._refresh(service, limit) for service in old))
 
     async def aclose(self) -> None:
-        """End every watch and what is being loaded; closing twice is fine."""
-        tasks = [*self._loading.values()]
-        if self._running is not None:
-            tasks.append(self._running)
-            self._running = None
-        for task in tasks:
+        """Cancel every watch and load; closing twice is fine."""
+        tasks, self._tasks = self._tasks, None
+        if tasks is not None:
+            await tasks.aclose()
+        loads = list(self._loading.values())
+        for task in loads:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if loads:
+            await asyncio.wait(loads)
         for service in list(self._entries):
-            self._forget(service)
+            self._drop(service)
 
-    async def _run(self) -> None:
+    async def _maintain_regularly(self) -> None:
         while True:
             await self._sleep(min(self._refresh_seconds, self._forget_seconds) / 2)
-            await self.tend()
+            await self.maintain()
 
-    async def _load_once(self, service: str) -> None:
+    async def _share_load(self, service: str) -> None:
+        """Load the service, in one task for all callers that wait for it."""
         task = self._loading.get(service)
         if task is None:
+            # Not supervised: it ends with the load, and its error is raised to those that wait.
             task = asyncio.create_task(self._load(service), name=f"discover {service}")
             self._loading[service] = task
-            task.add_done_callback(lambda done: self._loaded(service, done))
-        # Shielded: one caller's cancellation leaves the others their answer.
+            task.add_done_callback(lambda done: self._finish_load(service, done))
+        # Shielded: one cancelled caller must not cancel the load of the others.
         await asyncio.shield(task)
 
-    def _loaded(self, service: str, task: asyncio.Task[None]) -> None:
+    def _finish_load(self, service: str, task: asyncio.Task[None]) -> None:
         self._loading.pop(service, None)
         if not task.cancelled():
-            task.exception()  # every waiter may be gone: then nobody else retrieves it
+            # Retrieve it, or asyncio logs it as never retrieved when every caller was cancelled.
+            task.exception()
 
     async def _load(self, service: str) -> None:
         instances = tuple(await self._source.get_instances(service, self._query))
         self._make_room()
         now = self._clock()
-        entry = _Entry(instances, as_of=now, idle_since=now)
+        entry = _Entry(instances, confirmed_at=now, idle_since=now)
         self._entries[service] = entry
 
-        async def keep(changed: Sequence[ServiceInstance]) -> None:
-            await self._take(service, entry, tuple(changed))
+        async def apply_change(changed: Sequence[ServiceInstance]) -> None:
+            await self._apply(service, entry, tuple(changed))
 
-        entry.stop = self._source.watch_instances(service, keep, self._query)
-        self._changed(service, instances)
+        entry.unsubscribe = self._source.watch_instances(service, apply_change, self._query)
+        self._notify(service, instances)
 
     def _make_room(self) -> None:
         if len(self._entries) >= self._max_services:
-            idle = min(self._entries, key=lambda name: self._entries[name].idle_since)
-            self._forget(idle)
+            self._drop(min(self._entries, key=lambda name: self._entries[name].idle_since))
 
-    def _forget(self, service: str) -> None:
+    def _drop(self, service: str) -> None:
         entry = self._entries.pop(service)
-        if entry.stop is not None:
-            entry.stop()
-        self._changed(service, ())
+        if entry.unsubscribe is not None:
+            entry.unsubscribe()
+        self._notify(service, ())
 
-    async def _take(
+    async def _apply(
         self, service: str, entry: _Entry, instances: tuple[ServiceInstance, ...]
     ) -> None:
         if not instances and entry.instances:
-            # A registry that has just come up says the same as one where everybody has left.
+            # A registry that has just restarted is as empty as one whose instances all left, so
+            # an empty list needs a second query to confirm it.
             instances = tuple(await self._source.get_instances(service, self._query))
         if self._entries.get(service) is not entry:
             return
-        entry.as_of = self._clock()
+        entry.confirmed_at = self._clock()
         if instances != entry.instances:
             entry.instances = instances
-            self._changed(service, instances)
+            self._notify(service, instances)
 
     async def _refresh(self, service: str, limit: asyncio.Semaphore) -> None:
         entry = self._entries[service]
         async with limit:
             try:
                 instances = tuple(await self._source.get_instances(service, self._query))
-                await self._take(service, entry, instances)
-            except Exception as error:  # noqa: BLE001 - whatever a source does, the others go on
+                await self._apply(service, entry, instances)
+            except Exception as error:  # noqa: BLE001 - one failing service must not stop the others
                 if not entry.failing:
-                    logger.warning("instances of %s cannot be refreshed: %r", service, error)
+                    logger.warning("cannot refresh the instances of %s: %r", service, error)
                 entry.failing = True
             else:
                 if entry.failing:
-                    logger.info("instances of %s are refreshed again", service)
+                    logger.info("the instances of %s are refreshed again", service)
                 entry.failing = False
 
 
-def _tell_nobody(_service: str, _instances: tuple[ServiceInstance, ...]) -> None:
-    """Nobody asked."""
+def _ignore_change(_service: str, _instances: tuple[ServiceInstance, ...]) -> None:
+    """The default of `changed`."""

@@ -1,13 +1,14 @@
-"""Connections by aiohttp (extra `fast`): the same requests and responses, a quicker way there.
+"""Connections by aiohttp (extra `fast`): the same requests and responses, faster.
 
-httpx-aiohttp does the same job; this one says of a connection that broke after the request had
-gone out that it broke, where the other says `ConnectTimeout`, which reads as "never sent".
+httpx-aiohttp has the same purpose, but reports a connection that broke after the request had been
+sent as `ConnectTimeout`, which means "never sent" and would let a call be repeated.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
+from typing import cast
 
 import aiohttp
 import httpx
@@ -15,14 +16,15 @@ from yarl import URL
 
 from microservice_client.policy import ServicePolicy
 
-__all__ = ("AiohttpTransport", "aiohttp_pool")
+__all__ = ("AiohttpTransport",)
 
-_CHUNK = 65_536
-_SKIPPED = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
+_CHUNK_BYTES = 65_536
+# Headers that aiohttp would add by itself; here every header comes from the request.
+_SKIPPED_HEADERS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 _HTTP_1_1: dict[str, object] = {"http_version": b"HTTP/1.1"}
 
-# What aiohttp raises, the most specific first, and what httpx calls it.
-_AS_HTTPX: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
+# Errors of aiohttp, the most specific first, and their counterparts in httpx.
+_HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
     (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
@@ -37,13 +39,8 @@ _AS_HTTPX: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 )
 
 
-def aiohttp_pool(policy: ServicePolicy, tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
-    """Connections to one instance by aiohttp."""
-    return AiohttpTransport(policy, tls)
-
-
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """One aiohttp session; opened with the first request, in the loop that makes it."""
+    """The connections to one instance, by an aiohttp session that the first request opens."""
 
     def __init__(self, policy: ServicePolicy, tls: ssl.SSLContext) -> None:
         self._policy = policy
@@ -51,20 +48,20 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send the request; the body is unread.
+        """Send the request and return the response, its body unread.
 
         Raises:
-            httpx.TransportError: as httpx's own transport would.
+            httpx.TransportError: as from httpx's own transport.
         """
-        session = self._session or self._open()
+        session = self._session or self._open_session()
         url = request.url
         timeout = request.extensions.get("timeout", {})
         try:
-            answer = await session.request(
+            response = await session.request(
                 request.method,
                 URL(str(url), encoded=True),
-                headers=_pairs(request),
-                data=_body(request),
+                headers=_header_pairs(request),
+                data=_request_body(request),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
                     connect=timeout.get("pool"),
@@ -74,14 +71,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 server_hostname=request.extensions.get("sni_hostname"),
             )
         except (aiohttp.ClientError, OSError) as error:
-            raise _as_httpx(error, request) from error
+            raise _convert_error(error, request) from error
         extensions = dict(_HTTP_1_1)
-        if answer.reason:
-            extensions["reason_phrase"] = answer.reason.encode("latin-1", "replace")
+        if response.reason:
+            extensions["reason_phrase"] = response.reason.encode("latin-1", "replace")
         return httpx.Response(
-            answer.status,
-            headers=answer.raw_headers,
-            stream=_AnswerStream(answer, request),
+            response.status,
+            headers=response.raw_headers,
+            stream=_ResponseStream(response, request),
             extensions=extensions,
         )
 
@@ -91,7 +88,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if session is not None:
             await session.close()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         policy = self._policy
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -101,34 +98,34 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             ),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_SKIPPED,
+            skip_auto_headers=_SKIPPED_HEADERS,
         )
         return self._session
 
 
-class _AnswerStream(httpx.AsyncByteStream):
-    """The body, as it comes; one that was not read to its end takes its connection along."""
+class _ResponseStream(httpx.AsyncByteStream):
+    """A response's body; if it is closed before its end, its connection is closed as well."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, request: httpx.Request) -> None:
-        self._answer = answer
+    def __init__(self, response: aiohttp.ClientResponse, request: httpx.Request) -> None:
+        self._response = response
         self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._answer.content.iter_chunked(_CHUNK):
+            async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
-            raise _as_httpx(error, self._request) from error
+            raise _convert_error(error, self._request) from error
 
     async def aclose(self) -> None:
-        if self._answer.content.at_eof():
-            self._answer.release()
+        if self._response.content.at_eof():
+            self._response.release()
         else:
-            self._answer.close()
+            self._response.close()
 
 
-def _pairs(request: httpx.Request) -> list[tuple[str, str]]:
-    # aiohttp frames the body by itself.
+def _header_pairs(request: httpx.Request) -> list[tuple[str, str]]:
+    # aiohttp chooses the framing of the body by itself.
     return [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in request.headers.raw
@@ -136,13 +133,13 @@ def _pairs(request: httpx.Request) -> list[tuple[str, str]]:
     ]
 
 
-def _body(request: httpx.Request) -> bytes | AsyncIterator[bytes] | None:
+def _request_body(request: httpx.Request) -> bytes | AsyncIterator[bytes] | None:
     if isinstance(request.stream, httpx.ByteStream):
         return b"".join(request.stream) or None
-    assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101 - an async client's
-    return aiter(request.stream)
+    # The client refuses sync bodies, see `CallEngine.send`.
+    return aiter(cast("httpx.AsyncByteStream", request.stream))
 
 
-def _as_httpx(error: Exception, request: httpx.Request) -> httpx.TransportError:
-    kind = next(ours for theirs, ours in _AS_HTTPX if isinstance(error, theirs))
+def _convert_error(error: Exception, request: httpx.Request) -> httpx.TransportError:
+    kind = next(kind for aiohttp_kind, kind in _HTTPX_ERRORS if isinstance(error, aiohttp_kind))
     return kind(str(error) or type(error).__name__, request=request)

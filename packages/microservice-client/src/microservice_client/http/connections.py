@@ -1,4 +1,4 @@
-"""Connections to instances: a pool for each, with its service's limits and TLS."""
+"""Connections to instances: one pool per instance, with the limits and TLS of its service."""
 
 from __future__ import annotations
 
@@ -13,53 +13,53 @@ import httpx
 from microservice_client.policy import ServicePolicy, TlsConfig
 from microservice_core import MissingDependencyError, ServiceInstance
 
-from .cancellation import CancelSafeTransport
+from .cancel_safe import CancelSafeTransport
 
-__all__ = ("ConnectionLayer", "Connections", "Pool", "PoolMaker")
+__all__ = ("ConnectionLayer", "Connections", "Pool", "PoolFactory")
 
 ConnectionLayer = Literal["auto", "httpx", "aiohttp"]
 
-PoolMaker = Callable[[ServicePolicy, ssl.SSLContext], httpx.AsyncBaseTransport]
-"""Makes the connections to one instance."""
+PoolFactory = Callable[[ServicePolicy, ssl.SSLContext], httpx.AsyncBaseTransport]
+"""Makes the transport with the connections to one instance."""
 
 
 class Pool:
-    """The connections to one instance; closed when it was retired and the last call is over."""
+    """The connections to one instance.
 
-    __slots__ = ("_closing", "active", "retired", "transport")
+    Attributes:
+        transport: sends requests over them.
+        active: calls in flight; whoever starts a call adds 1, and calls `end_call` at its end.
+        retired: no new call is made, and the pool is closed after the last call.
+    """
 
-    def __init__(
-        self, transport: httpx.AsyncBaseTransport, closing: Callable[[Pool], None]
-    ) -> None:
+    __slots__ = ("_close", "active", "retired", "transport")
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, close: Callable[[Pool], None]) -> None:
         self.transport = transport
         self.active = 0
         self.retired = False
-        self._closing = closing
+        self._close = close
 
-    def enter(self) -> None:
-        """A call is made on it."""
-        self.active += 1
-
-    def leave(self) -> None:
-        """That call is over, its response's body included."""
+    def end_call(self) -> None:
+        """Count a call as over, its response's body included."""
         self.active -= 1
         if self.retired and not self.active:
-            self._closing(self)
+            self._close(self)
 
-    def retire(self) -> None:
-        """No call is to be made on it any more."""
+    def close_when_idle(self) -> None:
+        """Retire the pool: close it as soon as no call uses it."""
         if not self.retired:
             self.retired = True
             if not self.active:
-                self._closing(self)
+                self._close(self)
 
 
 class Connections:
     """Finds or opens the pool of an instance.
 
     Args:
-        transport: carries every call when given; nothing is pooled here then.
-        layer: what makes connections: httpx's own, or aiohttp (extra `fast`). `auto` takes aiohttp
+        transport: carries every call; there is no pool per instance then.
+        layer: makes the connections: httpx's own, or aiohttp's (extra `fast`). `auto` uses aiohttp
             when it is installed.
 
     Raises:
@@ -71,37 +71,37 @@ class Connections:
     ) -> None:
         if isinstance(transport, httpx.AsyncHTTPTransport):
             transport = CancelSafeTransport(transport)
-        self._shared = Pool(transport, self._close_soon) if transport is not None else None
-        self._make = pool_maker(layer) if transport is None else httpx_pool
+        self._shared = Pool(transport, self._start_closing) if transport is not None else None
+        self._make_pool = choose_pool_factory(layer) if transport is None else make_httpx_pool
         self._pools: dict[tuple[str, str], Pool] = {}
-        self._contexts: dict[TlsConfig, ssl.SSLContext] = {}
-        self._plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # for those who speak no TLS
+        self._tls_contexts: dict[TlsConfig, ssl.SSLContext] = {}
+        # For instances without TLS; making a real context for each pool would load all authorities.
+        self._plain_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._closings: set[asyncio.Task[None]] = set()
 
-    @property
-    def open_to(self) -> frozenset[tuple[str, str]]:
-        """Service and base URL of each instance that has a pool."""
-        return frozenset(self._pools)
-
-    def pool(self, policy: ServicePolicy, instance: ServiceInstance) -> Pool:
-        """The pool of the instance."""
+    def find_pool(self, policy: ServicePolicy, instance: ServiceInstance) -> Pool:
+        """Return the pool of the instance; a new one if there is none."""
         if self._shared is not None:
             return self._shared
         key = (instance.service_name, instance.base_url)
-        found = self._pools.get(key)
-        if found is None:
-            tls = self._context(policy.tls) if instance.secure else self._plain
-            make = httpx_pool if policy.http2 else self._make
-            found = self._pools[key] = Pool(make(policy, tls), self._close_soon)
-        return found
+        pool = self._pools.get(key)
+        if pool is None:
+            tls = self._tls_context(policy.tls) if instance.secure else self._plain_context
+            make_pool = make_httpx_pool if policy.http2 else self._make_pool
+            pool = self._pools[key] = Pool(make_pool(policy, tls), self._start_closing)
+        return pool
+
+    def pooled_urls(self, service: str) -> tuple[str, ...]:
+        """The base URL of each instance of the service that has a pool."""
+        return tuple(url for name, url in tuple(self._pools) if name == service)
 
     def keep_only(self, service: str, base_urls: Collection[str]) -> None:
-        """Retire the pools of the service's instances that are no more."""
+        """Retire the pools of the service's instances that have none of these base URLs."""
         for key in [key for key in self._pools if key[0] == service and key[1] not in base_urls]:
-            self._pools.pop(key).retire()
+            self._pools.pop(key).close_when_idle()
 
     async def aclose(self) -> None:
-        """Close every connection, those of calls in flight too."""
+        """Close every connection, including those of calls in flight."""
         pools = list(self._pools.values())
         self._pools.clear()
         if self._shared is not None:
@@ -111,42 +111,44 @@ class Connections:
         for pool in pools:
             await pool.transport.aclose()
 
-    def _context(self, tls: TlsConfig) -> ssl.SSLContext:
-        found = self._contexts.get(tls)
-        if found is None:
-            found = self._contexts[tls] = _ssl_context(tls)
-        return found
+    def _tls_context(self, tls: TlsConfig) -> ssl.SSLContext:
+        context = self._tls_contexts.get(tls)
+        if context is None:
+            context = self._tls_contexts[tls] = make_tls_context(tls)
+        return context
 
-    def _close_soon(self, pool: Pool) -> None:
+    def _start_closing(self, pool: Pool) -> None:
+        # Not supervised: it ends by itself. The set keeps it from being collected, and asyncio logs
+        # an error of it.
         task = asyncio.get_running_loop().create_task(pool.transport.aclose())
         self._closings.add(task)
         task.add_done_callback(self._closings.discard)
 
 
-def pool_maker(layer: ConnectionLayer) -> PoolMaker:
-    """What makes the connections to an instance.
+def choose_pool_factory(layer: ConnectionLayer) -> PoolFactory:
+    """Return the function that makes the connections to an instance.
 
     Raises:
-        MissingDependencyError: aiohttp is asked for and not installed.
+        MissingDependencyError: `layer` is `aiohttp`, which is not installed.
     """
     if layer == "httpx":
-        return httpx_pool
+        return make_httpx_pool
     try:
-        from .aiohttp_transport import aiohttp_pool
+        from .aiohttp_transport import AiohttpTransport
     except ImportError as error:
         if layer == "auto":
-            return httpx_pool
+            return make_httpx_pool
         raise MissingDependencyError(
             "connection_layer='aiohttp'", "microservice-client[fast]"
         ) from error
-    return aiohttp_pool
+    return AiohttpTransport
 
 
-def httpx_pool(policy: ServicePolicy, tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
-    """Connections by httpx itself.
+def make_httpx_pool(policy: ServicePolicy, tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    """Make connections to one instance by httpx itself.
 
     Raises:
-        MissingDependencyError: HTTP/2 is asked for and not installed.
+        MissingDependencyError: the policy has `http2=True` and the extra `http2` is not installed.
     """
     if policy.http2 and find_spec("h2") is None:
         raise MissingDependencyError("http2=True", "microservice-client[http2]")
@@ -160,7 +162,12 @@ def httpx_pool(policy: ServicePolicy, tls: ssl.SSLContext) -> httpx.AsyncBaseTra
     )
 
 
-def _ssl_context(tls: TlsConfig) -> ssl.SSLContext:
+def make_tls_context(tls: TlsConfig) -> ssl.SSLContext:
+    """Make the TLS context of connections to a service's instances.
+
+    Raises:
+        OSError: a file of the configuration cannot be read.
+    """
     if not tls.verify:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -12,28 +12,29 @@ from microservice_core import MicroserviceError
 
 __all__ = ("MessageTooLongError", "ServerSentEvent", "aiter_events", "aiter_json_lines")
 
-_LONGEST = 1_048_576  # characters of one message; a body without line ends must not fill the memory
+# Characters (bytes, for lines) of one message: a body without line ends must not fill the memory.
+_MAX_MESSAGE = 1_048_576
 
 
 class MessageTooLongError(MicroserviceError, ValueError):
-    """One message of a stream is longer than 1 MiB."""
+    """A message of a stream is longer than 1 MiB."""
 
     def __init__(self) -> None:
         super().__init__(
-            f"a message of the stream is longer than {_LONGEST} characters; "
+            f"a message of the stream is longer than {_MAX_MESSAGE} characters; "
             "read such a body with `aiter_bytes`"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """One event.
+    """One server-sent event.
 
     Attributes:
-        event: its type, `message` when the server gave none.
-        data: the lines of its data, joined by newlines.
-        id: the last id the stream has given so far.
-        retry_seconds: how long the server asks to wait before a reconnection.
+        event: the event's type; `message` by default.
+        data: the lines of data, joined by newlines.
+        id: the last id in the stream so far.
+        retry_seconds: how long to wait before a reconnection; None if the server did not say.
     """
 
     event: str = "message"
@@ -42,23 +43,23 @@ class ServerSentEvent:
     retry_seconds: float | None = None
 
     def json(self) -> object:
-        """The data as JSON.
+        """Parse the data as JSON.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the data is not valid JSON.
         """
         return json.loads(self.data)
 
 
 class EventDecoder:
-    """Reads events from text that comes in pieces.
+    """Parses events from text that arrives in pieces.
 
     Source: WHATWG HTML, 9.2.6 "Interpreting an event stream".
     """
 
     def __init__(self) -> None:
-        self._rest = ""
-        self._first = True
+        self._buffer = ""
+        self._at_start = True
         self._last_id = ""
         self._data: list[str] = []
         self._size = 0
@@ -66,38 +67,38 @@ class EventDecoder:
         self._retry: float | None = None
 
     def feed(self, text: str) -> Iterator[ServerSentEvent]:
-        """The events that are complete with this piece.
+        """Yield the events that this piece completes.
 
         Raises:
-            MessageTooLongError: an event, or a line, that is too long.
+            MessageTooLongError: an event or a line is too long.
         """
-        if self._first and text:
-            text, self._first = text.removeprefix("\ufeff"), False
-        self._rest += text
-        while (line := self._next_line()) is not None:
-            event = self._take(line)
+        if self._at_start and text:
+            text, self._at_start = text.removeprefix("\ufeff"), False
+        self._buffer += text
+        while (line := self._take_line()) is not None:
+            event = self._parse_line(line)
             if event is not None:
                 yield event
-        if len(self._rest) + self._size > _LONGEST:
+        if len(self._buffer) + self._size > _MAX_MESSAGE:
             raise MessageTooLongError
 
-    def _next_line(self) -> str | None:
-        """The next line, ended by CR, LF or both; a CR at the very end may be half of both."""
-        rest = self._rest
-        ends = [at for at in (rest.find("\n"), rest.find("\r")) if at >= 0]
+    def _take_line(self) -> str | None:
+        """Take the next line, ended by CR, LF or CR LF; None if there is no complete line."""
+        rest = self._buffer
+        ends = [index for index in (rest.find("\n"), rest.find("\r")) if index >= 0]
         if not ends:
             return None
-        at = min(ends)
-        if rest[at] == "\r":
-            if at + 1 == len(rest):
-                return None
-            after = at + (2 if rest[at + 1] == "\n" else 1)
+        end = min(ends)
+        if rest[end] == "\r":
+            if end + 1 == len(rest):
+                return None  # the next piece may begin with the LF that belongs to this CR
+            next_start = end + (2 if rest[end + 1] == "\n" else 1)
         else:
-            after = at + 1
-        self._rest = rest[after:]
-        return rest[:at]
+            next_start = end + 1
+        self._buffer = rest[next_start:]
+        return rest[:end]
 
-    def _take(self, line: str) -> ServerSentEvent | None:
+    def _parse_line(self, line: str) -> ServerSentEvent | None:
         if not line:
             return self._dispatch()
         name, _, value = line.partition(":")
@@ -126,10 +127,10 @@ class EventDecoder:
 
 
 async def aiter_events(response: httpx.Response) -> AsyncIterator[ServerSentEvent]:
-    """The events of a response, as they come; an unfinished one at the end is dropped.
+    """Iterate over the events of a response as they arrive; an unfinished last one is dropped.
 
     Raises:
-        MessageTooLongError: an event above 1 MiB.
+        MessageTooLongError: an event is longer than 1 MiB.
     """
     response.encoding = "utf-8"
     decoder = EventDecoder()
@@ -139,21 +140,21 @@ async def aiter_events(response: httpx.Response) -> AsyncIterator[ServerSentEven
 
 
 async def aiter_json_lines(response: httpx.Response) -> AsyncIterator[object]:
-    """The documents of an NDJSON response, as they come; empty lines are skipped.
+    """Iterate over the documents of an NDJSON response as they arrive; blank lines are skipped.
 
     Raises:
-        MessageTooLongError: a line above 1 MiB.
-        ValueError: a line is no JSON.
+        MessageTooLongError: a line is longer than 1 MiB.
+        ValueError: a line is not valid JSON.
     """
     async for line in aiter_lines(response):
         yield json.loads(line)
 
 
 async def aiter_lines(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The lines of a body that are not blank, ended by LF or CR LF.
+    """Iterate over the lines of a body that are not blank, ended by LF or CR LF.
 
     Raises:
-        MessageTooLongError: a line above 1 MiB.
+        MessageTooLongError: a line is longer than 1 MiB.
     """
     rest = bytearray()
     async for chunk in response.aiter_bytes():
@@ -164,7 +165,7 @@ async def aiter_lines(response: httpx.Response) -> AsyncIterator[bytes]:
             for line in lines:
                 if line.strip():
                     yield bytes(line)
-        if len(rest) > _LONGEST:
+        if len(rest) > _MAX_MESSAGE:
             raise MessageTooLongError
     if rest.strip():
         yield bytes(rest)

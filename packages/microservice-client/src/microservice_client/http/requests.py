@@ -1,4 +1,4 @@
-"""From a method, a service and a path to an httpx request, as httpx's own client builds one."""
+"""Requests: from a caller's options to a service's request, and from there to an instance's."""
 
 from __future__ import annotations
 
@@ -7,32 +7,40 @@ from typing import IO, TypedDict
 
 import httpx
 
-from microservice_client.calling.call import CallOptions
-from microservice_client.calling.fallbacks import FallbackAnswer
+from microservice_client.call_options import CallOptions, FallbackResponse
 from microservice_client.interceptors.chain import Interceptor, RequestInterceptor
 from microservice_client.policy import RaiseOn, ServicePolicy
-from microservice_core import InstanceFilter
+from microservice_core import InstanceFilter, ServiceInstance
+from microservice_governance import deadline
 
-from .urls import service_url
+from .urls import replace_address, service_url
 
-__all__ = ("RequestOptions", "build_request")
-
+__all__ = (
+    "RawHeaders",
+    "RequestOptions",
+    "address_request",
+    "build_request",
+    "default_headers",
+    "websocket_url",
+)
 
 Scalar = str | int | float | bool | None
+RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 
 class RequestOptions(TypedDict, total=False):
-    """What a request may carry: first as in httpx, then what only a call by name has.
+    """The options of a request: first those of httpx, then those of a call by name.
 
     Attributes:
-        timeout: seconds for the whole call with all its attempts.
-        policy: in the place of the service's, for this call.
-        filters: narrow the instances further, for this call.
-        interceptors: around this call, within the client's and the service's.
+        params, headers, json, content, data, files: as in httpx.
+        timeout: time limit in seconds for the whole call with all its attempts.
+        policy: replaces the service's policy for this call.
+        filters: narrow the instances further for this call.
+        interceptors: run inside the interceptors of the client and the service.
         key: what a hash balancer hashes.
-        idempotent: whether the request may be sent twice, where the method does not tell.
-        raise_on: which error statuses are raised, in the place of the policy's.
-        fallback: what stands in for an answer when the call comes to nothing.
+        idempotent: whether the request may be sent more than once; by default its method decides.
+        raise_on: which error statuses are raised; by default the policy's.
+        fallback: replaces the response of a failed call.
     """
 
     params: Mapping[str, Scalar | Sequence[Scalar]]
@@ -48,7 +56,7 @@ class RequestOptions(TypedDict, total=False):
     key: str | bytes
     idempotent: bool
     raise_on: RaiseOn
-    fallback: FallbackAnswer
+    fallback: FallbackResponse
 
 
 _CALL_OPTIONS = frozenset(
@@ -64,34 +72,43 @@ _CALL_OPTIONS = frozenset(
     }
 )
 
-
-RawHeaders = tuple[tuple[bytes, bytes], ...]
+_DEADLINE = deadline.HEADER.encode("ascii")
+# Each spelling of Host that a header may have here; comparing these is cheaper than lowering all.
+_REPLACED_HEADERS = frozenset({b"Host", b"host", b"HOST", _DEADLINE})
 
 
 def default_headers() -> RawHeaders:
-    """What every request carries: as httpx's client, with the encodings it can decode here."""
-    encodings = httpx.AsyncClient(transport=httpx.MockTransport(_never)).headers["accept-encoding"]
+    """Return the headers of every request: httpx's own, with the encodings it can decode here."""
+    client = httpx.AsyncClient(transport=httpx.MockTransport(_refuse_request))
     return (
         (b"accept", b"*/*"),
-        (b"accept-encoding", encodings.encode("ascii")),
+        (b"accept-encoding", client.headers["accept-encoding"].encode("ascii")),
         (b"user-agent", b"python-microservice-client"),
     )
 
 
-def _never(_: httpx.Request) -> httpx.Response:
+def _refuse_request(_: httpx.Request) -> httpx.Response:
     raise AssertionError("only the headers of this client are read")  # pragma: no cover
 
 
 def build_request(
     method: str, service: str, path: str, options: RequestOptions, defaults: RawHeaders
 ) -> httpx.Request:
-    """The request; its host is the service's name as far as a host can be one."""
+    """Build the request to a service; its URL's host is the service's name, if that can be a host.
+
+    Args:
+        method: of HTTP.
+        service: the service's name.
+        path: with or without a leading `/`.
+        options: of httpx and of the call.
+        defaults: headers that `options` may override.
+    """
     extensions: dict[str, object] = {"service_name": service}
     if not _CALL_OPTIONS.isdisjoint(options):
-        extensions["call_options"] = call_options(options)
+        extensions["call_options"] = build_call_options(options)
     headers = httpx.Headers(defaults)
-    if given := options.get("headers"):
-        headers.update(given)
+    if caller_headers := options.get("headers"):
+        headers.update(caller_headers)
     return httpx.Request(
         method,
         service_url(service, path),
@@ -105,8 +122,8 @@ def build_request(
     )
 
 
-def call_options(options: RequestOptions) -> CallOptions:
-    """What of it is for the call."""
+def build_call_options(options: RequestOptions) -> CallOptions:
+    """Return the options that are for the call and not for httpx."""
     return CallOptions(
         policy=options.get("policy"),
         total_timeout_seconds=options.get("timeout"),
@@ -117,3 +134,58 @@ def call_options(options: RequestOptions) -> CallOptions:
         raise_on=options.get("raise_on"),
         fallback=options.get("fallback"),
     )
+
+
+def address_request(
+    request: httpx.Request, instance: ServiceInstance, policy: ServicePolicy, seconds: float
+) -> httpx.Request:
+    """Make the request of an attempt from a service's request, which is not changed.
+
+    An instance's metadata `host` is its name in the Host header, and in TLS unless the policy has a
+    `server_name`.
+
+    Args:
+        request: the request to the service.
+        instance: where the attempt goes.
+        policy: the policy of the call.
+        seconds: how long the response is awaited, for the deadline header.
+    """
+    metadata = instance.metadata
+    secure = "secure" in metadata and instance.secure  # mostly without asking the property
+    url = replace_address(request.url, "https" if secure else "http", instance.ip, instance.port)
+    name = metadata.get("host")
+    host = name.encode("ascii") if name else url.netloc
+    raw_headers = request.headers.raw
+    headers = [(b"Host", host), *[pair for pair in raw_headers if pair[0] not in _REPLACED_HEADERS]]
+    if policy.propagate_deadline:
+        headers.append((_DEADLINE, b"%dm" % max(0, int(seconds * 1000))))
+    connect, attempt = policy.connect_timeout_seconds, policy.attempt_timeout_seconds
+    timeout: dict[str, float | None] | None = request.extensions.get("timeout")
+    if timeout:
+        timeout = _combine_timeouts(timeout, connect, attempt)
+    else:
+        timeout = {"connect": connect, "pool": connect, "read": attempt, "write": attempt}
+    extensions = {**request.extensions, "timeout": timeout}
+    if secure and (server_name := policy.tls.server_name or name):
+        extensions["sni_hostname"] = server_name
+    return httpx.Request(
+        request.method, url, headers=headers, stream=request.stream, extensions=extensions
+    )
+
+
+def _combine_timeouts(
+    timeout: dict[str, float | None], connect: float, attempt: float
+) -> dict[str, float | None]:
+    """The time-outs of a request that came from an httpx client, with the policy's for None."""
+    return {
+        "connect": min(timeout.get("connect") or connect, connect),
+        "pool": timeout.get("pool") or connect,
+        "read": timeout.get("read") or attempt,
+        "write": timeout.get("write") or attempt,
+    }
+
+
+def websocket_url(instance: ServiceInstance, path: str) -> str:
+    """Return `ws://ip:port/path`, or `wss://` for a secure instance."""
+    scheme = "wss" if instance.secure else "ws"
+    return f"{scheme}://{instance.address}/{path.lstrip('/')}"

@@ -1,8 +1,9 @@
-"""URLs out of URLs, without parsing what was parsed before.
+"""URLs derived from URLs without parsing again; the one place that touches private parts of httpx.
 
-httpx parses a URL anew for each change, which was a third of what a call cost. It has no public way
-around that. Where the way taken here ends (another httpx, anything but a plain path or a plain IPv4
-address), the public one is taken; tests hold both to the same results.
+httpx parses the whole URL for each change, which was a third of what a call cost, and has no public
+way around that. The private way is taken only where the parts are as expected (checked once, at
+import) and the new part needs no encoding: a plain path, a plain IPv4 address. Everywhere else the
+public way is taken; tests compare the results of both.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import lru_cache
 
 import httpx
 
-__all__ = ("service_url", "with_address")
+__all__ = ("REUSES_PARSED_URLS", "replace_address", "service_url")
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # No character that has to be encoded, no empty and no dotted segment.
@@ -21,34 +22,41 @@ _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+def _has_parsed_parts(url: httpx.URL) -> bool:
+    fields = getattr(getattr(url, "_uri_reference", None), "_fields", ())
+    return {"scheme", "host", "port", "path"} <= set(fields)
+
+
+REUSES_PARSED_URLS = _has_parsed_parts(httpx.URL("http://service/"))
+"""Whether this release of httpx keeps the parsed parts where this module expects them."""
+
+
 def service_url(service: str, path: str) -> httpx.URL:
-    """`http://{service}{path}`, the service as far as its name can be a host."""
+    """Return `http://{service}{path}`; the host is `service` for a name that cannot be a host."""
     if not path.startswith("/"):
         path = f"/{path}"
-    base = _base(service)
-    parsed = getattr(base, "_uri_reference", None)
-    if parsed is None or _PLAIN_PATH.fullmatch(path) is None:
+    base = _base_url(service)
+    if not REUSES_PARSED_URLS or _PLAIN_PATH.fullmatch(path) is None:
         return httpx.URL(f"http://{base.host}/{path.lstrip('/')}")
-    return _url(parsed._replace(path=path))
+    url = httpx.URL.__new__(httpx.URL)
+    url._uri_reference = base._uri_reference._replace(path=path)  # noqa: SLF001 - see above
+    return url
 
 
-def with_address(url: httpx.URL, scheme: str, host: str, port: int) -> httpx.URL:
-    """`url.copy_with(scheme=scheme, host=host, port=port)`."""
-    parsed = getattr(url, "_uri_reference", None)
-    if parsed is None or not _is_plain_ipv4(host):
+def replace_address(url: httpx.URL, scheme: str, host: str, port: int) -> httpx.URL:
+    """Return `url.copy_with(scheme=scheme, host=host, port=port)`."""
+    if not REUSES_PARSED_URLS or not _is_plain_ipv4(host):
         return url.copy_with(scheme=scheme, host=host, port=port)
-    shown_port = None if port == _DEFAULT_PORTS[scheme] else port
-    return _url(parsed._replace(scheme=scheme, host=host, port=shown_port))
-
-
-def _url(parsed: object) -> httpx.URL:
-    made = httpx.URL.__new__(httpx.URL)
-    made._uri_reference = parsed  # type: ignore[assignment] # noqa: SLF001 - see above
-    return made
+    explicit_port = None if port == _DEFAULT_PORTS[scheme] else port
+    changed = httpx.URL.__new__(httpx.URL)
+    changed._uri_reference = url._uri_reference._replace(  # noqa: SLF001 - see above
+        scheme=scheme, host=host, port=explicit_port
+    )
+    return changed
 
 
 @lru_cache(maxsize=4096)
-def _base(service: str) -> httpx.URL:
+def _base_url(service: str) -> httpx.URL:
     return httpx.URL(f"http://{service if _HOST.fullmatch(service) else 'service'}/")
 
 

@@ -1,1 +1,1 @@
-"""Interceptors: the chain around each call, and the ones that come with the client."""
+"""Interceptors: the chain around each call, and the interceptors that come with the client."""

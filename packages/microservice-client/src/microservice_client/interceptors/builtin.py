@@ -1,4 +1,4 @@
-"""Interceptors for what most teams need: handing headers on, logs, changed answers, own errors."""
+"""Interceptors for common needs: forwarded headers, logs, changed responses, mapped errors."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextvars import ContextVar
 
 import httpx
 
-from microservice_client.calling.recent_calls import shown_path
+from microservice_client.telemetry.attributes import shorten_path
 
-from .chain import AfterResult, FailedResult, Interceptor
+from .chain import ErrorResult, Interceptor, ResponseResult
 
 __all__ = (
     "CallLog",
@@ -26,20 +26,20 @@ __all__ = (
 
 _inbound: ContextVar[Mapping[str, str]] = ContextVar("microservice_inbound_headers")
 
-REDACTED = frozenset(
+_SECRET_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "accesstoken"}
 )
 _SECRET_PARTS = ("token", "secret", "password", "credential", "authorization", "api-key")
-_LONGEST_VALUE = 100
-_MOST_HEADERS = 30
+_MAX_VALUE_LENGTH = 100
+_MAX_HEADERS = 30
 
 
 @contextmanager
 def inbound_headers(headers: Mapping[str, str]) -> Iterator[None]:
-    """The headers of the request being served, for those interceptors that hand some on.
+    """Declare the headers of the request that is being served, for `HeaderForwarding`.
 
-    Follows the context: tasks that are started inside see them too. Names are compared without
-    regard to case.
+    Tasks that are started inside the block see them, too. Names are compared without regard to
+    case.
     """
     token = _inbound.set({name.lower(): value for name, value in headers.items()})
     try:
@@ -49,9 +49,12 @@ def inbound_headers(headers: Mapping[str, str]) -> Iterator[None]:
 
 
 class HeaderForwarding(Interceptor):
-    """Hand these headers of the request being served on to the services it calls.
+    """Copy headers of the request that is being served to the requests it makes.
 
-    What the caller has set itself stays. Names that end in `*` stand for all that begin so.
+    A header that the caller has set itself is not replaced.
+
+    Args:
+        names: the headers; a name that ends in `*` is a prefix.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -59,15 +62,15 @@ class HeaderForwarding(Interceptor):
         self._names = frozenset(name for name in lowered if not name.endswith("*"))
         self._prefixes = tuple(name[:-1] for name in lowered if name.endswith("*"))
 
-    def before(self, request: httpx.Request) -> None:
-        """Add what is not there yet."""
+    def on_request(self, request: httpx.Request) -> None:
+        """Add the headers that are not set."""
         for name, value in _inbound.get({}).items():
             if name in self._names or (self._prefixes and name.startswith(self._prefixes)):
                 request.headers.setdefault(name, value)
 
 
 class UserInfoForwarding(HeaderForwarding):
-    """Hand on who the user is: `authorization`, `x-user-*`, `x-tenant-id`, `x-request-id`."""
+    """Forward the user: `authorization`, `x-user-*`, `x-tenant-id`, `x-request-id`."""
 
     def __init__(
         self, names: Sequence[str] = ("authorization", "x-user-*", "x-tenant-id", "x-request-id")
@@ -76,7 +79,7 @@ class UserInfoForwarding(HeaderForwarding):
 
 
 class TraceContextForwarding(HeaderForwarding):
-    """Hand the trace on where no OpenTelemetry SDK does it: W3C's and B3's headers.
+    """Forward the trace headers of W3C and B3, for a process without an OpenTelemetry SDK.
 
     Source: W3C Trace Context, W3C Baggage; B3 propagation.
     """
@@ -86,12 +89,12 @@ class TraceContextForwarding(HeaderForwarding):
 
 
 class CallLog(Interceptor):
-    """One line per call; credentials are never in it, and nothing in it is longer than it may be.
+    """One log line per call, without credentials and bounded in length.
 
     Args:
-        logger: where to; by default `microservice_client.calls`.
-        level: of the line for an answer below 500; errors are warnings.
-        headers: log the request's headers as well.
+        logger: by default `microservice_client.calls`.
+        level: level of the line for a response below 500; errors are warnings.
+        headers: also log the request's headers.
         clock: monotonic seconds.
     """
 
@@ -108,57 +111,70 @@ class CallLog(Interceptor):
         self._headers = headers
         self._clock = clock
 
-    def before(self, request: httpx.Request) -> None:
-        """Note when it began."""
+    def on_request(self, request: httpx.Request) -> None:
+        """Record the start time."""
         request.extensions["call_log_began"] = self._clock()
 
-    def after(self, request: httpx.Request, response: httpx.Response) -> None:
-        """One line."""
+    def on_response(self, request: httpx.Request, response: httpx.Response) -> None:
+        """Log the call with its status."""
         level = self._level if response.status_code < 500 else logging.WARNING
-        self._logger.log(level, "%s -> %d in %s", *self._told(request, response.status_code))
+        arguments = self._log_arguments(request, response.status_code)
+        self._logger.log(level, "%s -> %d in %s", *arguments)
 
-    def failed(self, request: httpx.Request, error: Exception) -> None:
-        """One line."""
-        self._logger.warning("%s -> %s in %s", *self._told(request, type(error).__name__))
+    def on_error(self, request: httpx.Request, error: Exception) -> None:
+        """Log the call with its error's type."""
+        arguments = self._log_arguments(request, type(error).__name__)
+        self._logger.warning("%s -> %s in %s", *arguments)
 
-    def _told(self, request: httpx.Request, outcome: object) -> tuple[object, ...]:
+    def _log_arguments(self, request: httpx.Request, outcome: object) -> tuple[object, ...]:
         began = request.extensions.get("call_log_began")
-        took = f"{(self._clock() - began) * 1000:.1f} ms" if began is not None else "?"
+        duration = f"{(self._clock() - began) * 1000:.1f} ms" if began is not None else "?"
         name = request.extensions.get("service_name", request.url.host)
-        line = f"{request.method} {name} {shown_path(request.url.path)}"
-        return (f"{line} {redacted(request.headers)}" if self._headers else line), outcome, took
+        line = f"{request.method} {name} {shorten_path(request.url.path)}"
+        if self._headers:
+            line = f"{line} {redact_headers(request.headers)}"
+        return line, outcome, duration
 
 
-def redacted(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers fit for a log: bounded, and those that hold credentials are hidden."""
+def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers for a log: at most 30, values cut at 100 characters, credentials hidden."""
     return {
-        name: "***" if _is_secret(name.lower()) else value[:_LONGEST_VALUE]
-        for name, value in list(headers.items())[:_MOST_HEADERS]
+        name: "***" if _is_secret(name.lower()) else value[:_MAX_VALUE_LENGTH]
+        for name, value in list(headers.items())[:_MAX_HEADERS]
     }
 
 
 def _is_secret(name: str) -> bool:
-    return name in REDACTED or any(part in name for part in _SECRET_PARTS)
+    return name in _SECRET_HEADERS or any(part in name for part in _SECRET_PARTS)
 
 
 class ResponseTransform(Interceptor):
-    """Give every response, read, to a function; what it returns takes its place."""
+    """Pass every response, its body read, to a function.
+
+    Args:
+        transform: returns the response to use in its place, or None to keep it.
+    """
 
     def __init__(self, transform: Callable[[httpx.Response], httpx.Response | None]) -> None:
         self._transform = transform
 
-    async def after(self, request: httpx.Request, response: httpx.Response) -> AfterResult:
-        """Read and transform it."""
+    async def on_response(self, request: httpx.Request, response: httpx.Response) -> ResponseResult:
+        """Read the body and transform the response."""
         await response.aread()
         return self._transform(response)
 
 
 class ErrorMapping(Interceptor):
-    """Give every error to a function; the error it returns is raised in its place."""
+    """Pass every error to a function.
+
+    Args:
+        mapping: returns the error to raise in its place, a response to return, or None to raise
+            the error itself.
+    """
 
     def __init__(self, mapping: Callable[[Exception], Exception | httpx.Response | None]) -> None:
         self._mapping = mapping
 
-    def failed(self, request: httpx.Request, error: Exception) -> FailedResult:
-        """Map it."""
+    def on_error(self, request: httpx.Request, error: Exception) -> ErrorResult:
+        """Map the error."""
         return self._mapping(error)

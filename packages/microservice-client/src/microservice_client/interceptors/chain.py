@@ -1,7 +1,7 @@
-"""Interceptors: see each request and response on the way, change them, answer, or send again.
+"""Interceptors: observe or change each request and response, answer a request, or resend it.
 
-They stand around the whole call, attempts and policies included: the first sees the request first
-and the response last. A plain callable is an interceptor of requests.
+They run around the whole call with its attempts and policies. The first interceptor gets the
+request first and the response last. A plain callable is an interceptor of requests.
 """
 
 from __future__ import annotations
@@ -14,17 +14,28 @@ from typing import TypeVar
 
 import httpx
 
-__all__ = ("Interceptor", "RequestInterceptor", "SendAgain", "through")
+__all__ = (
+    "ErrorResult",
+    "Interceptor",
+    "RequestInterceptor",
+    "RequestResult",
+    "ResendRequest",
+    "ResponseResult",
+    "build_chain",
+    "send_through",
+)
 
 ResultT = TypeVar("ResultT")
 Send = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
-_MOST_ROUNDS = 3
+_MAX_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class SendAgain:
-    """What `Interceptor.after` returns to have the request sent once more; three times at most.
+class ResendRequest:
+    """Return it from `Interceptor.on_response` to send the request again; at most twice.
+
+    The request has to have a body that can be sent again, not a stream.
 
     Attributes:
         after_seconds: how long to wait before.
@@ -33,106 +44,123 @@ class SendAgain:
     after_seconds: float = 0.0
 
 
-BeforeResult = httpx.Request | httpx.Response | None
-AfterResult = httpx.Response | SendAgain | None
-FailedResult = httpx.Response | Exception | None
+RequestResult = httpx.Request | httpx.Response | None
+ResponseResult = httpx.Response | ResendRequest | None
+ErrorResult = httpx.Response | Exception | None
 
-RequestInterceptor = Callable[[httpx.Request], BeforeResult | Awaitable[BeforeResult]]
-"""Called with each request; what it returns has the meaning of `Interceptor.before`."""
+RequestInterceptor = Callable[[httpx.Request], RequestResult | Awaitable[RequestResult]]
+"""Called with each request; its result has the meaning of that of `Interceptor.on_request`."""
 
 
 class Interceptor:
-    """Override what is needed; each method may be plain or async."""
+    """Base class of interceptors: override the methods you need; each may be plain or async."""
 
-    def before(self, request: httpx.Request) -> BeforeResult | Awaitable[BeforeResult]:
-        """See the request: None lets it pass, a request replaces it, a response answers it."""
+    def on_request(self, request: httpx.Request) -> RequestResult | Awaitable[RequestResult]:
+        """Called before the call.
+
+        Returns:
+            None to continue, a request to send in its place, or a response that answers it.
+        """
         return None
 
-    def after(
+    def on_response(
         self, request: httpx.Request, response: httpx.Response
-    ) -> AfterResult | Awaitable[AfterResult]:
-        """See the response, its body unread: None lets it pass, a response replaces it."""
+    ) -> ResponseResult | Awaitable[ResponseResult]:
+        """Called with the response, its body unread.
+
+        Returns:
+            None to return the response, another response, or `ResendRequest` to send it again.
+        """
         return None
 
-    def failed(
+    def on_error(
         self, request: httpx.Request, error: Exception
-    ) -> FailedResult | Awaitable[FailedResult]:
-        """See the error: None lets it pass, an error replaces it, a response stands in for one."""
+    ) -> ErrorResult | Awaitable[ErrorResult]:
+        """Called with the error of a failed call.
+
+        Returns:
+            None to raise the error, another error to raise, or a response to return.
+        """
         return None
 
 
-class _BeforeOnly(Interceptor):
+class _OnRequest(Interceptor):
+    """A plain callable as an interceptor."""
+
     def __init__(self, intercept: RequestInterceptor) -> None:
         self._intercept = intercept
 
-    def before(self, request: httpx.Request) -> BeforeResult | Awaitable[BeforeResult]:
+    def on_request(self, request: httpx.Request) -> RequestResult | Awaitable[RequestResult]:
         return self._intercept(request)
 
 
-def chain(*lists: Sequence[Interceptor | RequestInterceptor]) -> tuple[Interceptor, ...]:
-    """All of them, in this order."""
+def build_chain(*lists: Sequence[Interceptor | RequestInterceptor]) -> tuple[Interceptor, ...]:
+    """Return the interceptors of all lists, in order."""
     return tuple(
-        one if isinstance(one, Interceptor) else _BeforeOnly(one) for many in lists for one in many
+        item if isinstance(item, Interceptor) else _OnRequest(item)
+        for items in lists
+        for item in items
     )
 
 
-async def through(
+async def send_through(
     interceptors: tuple[Interceptor, ...], request: httpx.Request, send: Send
 ) -> httpx.Response:
-    """Send the request through the interceptors."""
+    """Send the request through the interceptors, the first one outermost."""
     if not interceptors:
         return await send(request)
     first, rest = interceptors[0], interceptors[1:]
-    for round_number in range(1, _MOST_ROUNDS + 1):
-        verdict = await _settled(first.before(request))
-        if isinstance(verdict, httpx.Response):
-            verdict.request = request
-            return verdict
-        request = verdict or request
+    for round_number in range(1, _MAX_ROUNDS + 1):
+        # In every round, so that `on_request` can change what is sent again, e.g. renew a token.
+        result = await _await_if_needed(first.on_request(request))
+        if isinstance(result, httpx.Response):
+            result.request = request
+            return result
+        request = result or request
         try:
-            response = await through(rest, request, send)
-        except Exception as error:  # noqa: BLE001 - the interceptor decides what becomes of it
-            return await _after_failure(first, request, error)
-        answer = await _verdict(first, request, response)
-        if not isinstance(answer, SendAgain):
-            return answer
-        if round_number == _MOST_ROUNDS or not isinstance(request.stream, httpx.ByteStream):
+            response = await send_through(rest, request, send)
+        except Exception as error:  # noqa: BLE001 - the interceptor decides how to handle it
+            return await _intercept_error(first, request, error)
+        outcome = await _intercept_response(first, request, response)
+        if not isinstance(outcome, ResendRequest):
+            return outcome
+        if round_number == _MAX_ROUNDS or not isinstance(request.stream, httpx.ByteStream):
             return response
         await response.aclose()
-        if answer.after_seconds > 0:
-            await asyncio.sleep(answer.after_seconds)
+        if outcome.after_seconds > 0:
+            await asyncio.sleep(outcome.after_seconds)
     raise AssertionError("the last round returns")  # pragma: no cover
 
 
-async def _verdict(
+async def _intercept_response(
     interceptor: Interceptor, request: httpx.Request, response: httpx.Response
-) -> httpx.Response | SendAgain:
+) -> httpx.Response | ResendRequest:
     try:
-        answer = await _settled(interceptor.after(request, response))
+        result = await _await_if_needed(interceptor.on_response(request, response))
     except BaseException:
         await response.aclose()
         raise
-    if answer is None or answer is response:
+    if result is None or result is response:
         return response
-    if isinstance(answer, httpx.Response):
-        answer.request = request
+    if isinstance(result, httpx.Response):
+        result.request = request
         await response.aclose()
-    return answer
+    return result
 
 
-async def _after_failure(
+async def _intercept_error(
     interceptor: Interceptor, request: httpx.Request, error: Exception
 ) -> httpx.Response:
-    answer = await _settled(interceptor.failed(request, error))
-    if answer is None or answer is error:
+    result = await _await_if_needed(interceptor.on_error(request, error))
+    if result is None or result is error:
         raise error
-    if isinstance(answer, httpx.Response):
-        answer.request = request
-        return answer
-    raise answer from error
+    if isinstance(result, httpx.Response):
+        result.request = request
+        return result
+    raise result from error
 
 
-async def _settled(result: ResultT | Awaitable[ResultT]) -> ResultT:
+async def _await_if_needed(result: ResultT | Awaitable[ResultT]) -> ResultT:
     if inspect.isawaitable(result):
         return await result
     return result

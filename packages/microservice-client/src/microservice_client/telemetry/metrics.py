@@ -8,49 +8,42 @@
 | `microservice.client.rejections` | per call that was refused | service, policy |
 | `microservice.client.active_calls` | now | service |
 
-The service's name is `server.address`; no attribute names an instance, of which there is no end
-(`instance_metrics=True` counts by instance, see `instance_metrics`).
+The service's name is `server.address`; no attribute names an instance, whose number is not bounded
+(`instance_metrics=True` records by instance, see `instance_metrics`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from opentelemetry import metrics
 
-from .tracing import SdkCheck, bounded_method
+from .attributes import DURATION_BUCKETS, method_label, outcome_attributes
+from .instance_metrics import InstanceMetrics
 
-if TYPE_CHECKING:
-    from .instance_metrics import InstanceMetrics
-
-__all__ = ("DURATIONS", "CallMetrics", "outcome_attributes")
-
-DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+__all__ = ("CallMetrics",)
 
 
 class CallMetrics:
-    """Counts calls.
+    """Records calls and attempts.
 
     Args:
         provider: where metrics go; the global one by default.
 
     Attributes:
-        instances: counts attempts by instance, where that was asked for.
+        instances: records attempts by instance; None unless `instance_metrics=True`.
     """
 
     def __init__(self, provider: metrics.MeterProvider | None) -> None:
         self.instances: InstanceMetrics | None = None
-        self._sdk = SdkCheck(provider is not None, metrics.get_meter_provider)
         meter = metrics.get_meter("microservice_client", meter_provider=provider)
         self._attempt_seconds = meter.create_histogram(
             "http.client.request.duration",
             unit="s",
-            explicit_bucket_boundaries_advisory=DURATIONS,
+            explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
         )
         self._call_seconds = meter.create_histogram(
             "microservice.client.call.duration",
             unit="s",
-            explicit_bucket_boundaries_advisory=DURATIONS,
+            explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
         )
         self._attempts = meter.create_histogram(
             "microservice.client.call.attempts",
@@ -62,51 +55,66 @@ class CallMetrics:
             "microservice.client.active_calls", unit="{call}"
         )
 
-    def on(self, now: float) -> bool:
-        """Whether there is an SDK that would count."""
-        return self._sdk.there(now)
-
     def close(self) -> None:
-        """Nobody is observed any more."""
+        """Stop observing instances."""
         if self.instances is not None:
             self.instances.close()
 
-    def began(self, service: str) -> None:
-        """A call is under way."""
+    def record_call_start(self, service: str) -> None:
+        """Count a call as active."""
         self._active.add(1, {"server.address": service})
 
-    def ended(
-        self, service: str, method: str, seconds: float, outcome: int | Exception | None, tried: int
+    def record_call_end(
+        self,
+        service: str,
+        method: str,
+        seconds: float,
+        outcome: int | Exception | None,
+        attempts: int,
     ) -> None:
-        """It came to an end; without an outcome it was cancelled."""
+        """Record a call that has ended.
+
+        Args:
+            service: the service's name.
+            method: of HTTP.
+            seconds: how long the call took.
+            outcome: the response's status, or the error; None if the call was cancelled.
+            attempts: how many attempts were made.
+        """
         self._active.add(-1, {"server.address": service})
         if outcome is not None:
-            self._call_seconds.record(seconds, _attributes(service, method, outcome))
-            self._attempts.record(tried, {"server.address": service})
+            self._call_seconds.record(seconds, _call_attributes(service, method, outcome))
+            self._attempts.record(attempts, {"server.address": service})
 
-    def attempted(
-        self, service: str, method: str, seconds: float, outcome: int | Exception
+    def record_attempt(
+        self,
+        service: str,
+        instance_id: str,
+        method: str,
+        seconds: float,
+        outcome: int | Exception,
     ) -> None:
-        """One attempt came to an end."""
-        self._attempt_seconds.record(seconds, _attributes(service, method, outcome))
+        """Record an attempt that has ended, also by instance if that is on.
 
-    def rejected(self, service: str, policy: str) -> None:
-        """A policy refused a call."""
+        Args:
+            service: the service's name.
+            instance_id: where the attempt went.
+            method: of HTTP.
+            seconds: how long the attempt took.
+            outcome: the response's status, or the error.
+        """
+        self._attempt_seconds.record(seconds, _call_attributes(service, method, outcome))
+        if self.instances is not None:
+            self.instances.record_attempt(service, instance_id, seconds, outcome)
+
+    def record_rejection(self, service: str, policy: str) -> None:
+        """Count a call that a policy refused."""
         self._rejections.add(1, {"server.address": service, "microservice.policy": policy})
 
 
-def _attributes(service: str, method: str, outcome: int | Exception) -> dict[str, str | int]:
-    known = {"http.request.method": bounded_method(method), "server.address": service}
-    return known | outcome_attributes(outcome)
-
-
-def outcome_attributes(outcome: int | Exception) -> dict[str, str | int]:
-    """How it ended: a status, or an error's type."""
-    attributes: dict[str, str | int] = {}
-    if isinstance(outcome, Exception):
-        attributes["error.type"] = type(outcome).__name__
-    else:
-        attributes["http.response.status_code"] = outcome
-        if outcome >= 400:
-            attributes["error.type"] = str(outcome)
-    return attributes
+def _call_attributes(service: str, method: str, outcome: int | Exception) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {
+        "http.request.method": method_label(method),
+        "server.address": service,
+    }
+    return attributes | outcome_attributes(outcome)

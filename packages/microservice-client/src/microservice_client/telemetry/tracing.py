@@ -1,47 +1,39 @@
-"""Spans of calls and of their attempts, in OpenTelemetry's terms; nothing without an SDK.
+"""Spans of calls and of their attempts, in OpenTelemetry's terms; none without an SDK.
 
-A call is one client span, each attempt a client span below it, whose context goes along with the
-request: what the instance does hangs on the attempt that reached it. Attributes follow the HTTP
-semantic conventions (https://opentelemetry.io/docs/specs/semconv/http/http-spans/).
+A call is one client span, and each attempt is a client span below it whose context is sent with the
+request: the spans of an instance are children of the attempt that reached it. Attributes follow the
+HTTP semantic conventions (https://opentelemetry.io/docs/specs/semconv/http/http-spans/).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
 from opentelemetry import propagate, trace
-from opentelemetry.context import get_current
 
 from microservice_core import ServiceInstance
 
-__all__ = ("AttemptSpan", "Tracing")
+from .attributes import method_label
 
-_METHODS = frozenset(
-    {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH", "CONNECT", "QUERY"}
-)
+__all__ = ("AttemptSpan", "Tracing", "inject_trace_context", "record_status")
 
 
 class Tracing:
-    """Opens the spans.
+    """Makes the spans of calls and attempts.
 
     Args:
         provider: where spans go; the global one by default.
     """
 
     def __init__(self, provider: trace.TracerProvider | None) -> None:
-        self._sdk = SdkCheck(provider is not None, trace.get_tracer_provider)
         self._tracer = trace.get_tracer("microservice_client", tracer_provider=provider)
 
-    def on(self, now: float) -> bool:
-        """Whether there is an SDK that would look at a span."""
-        return self._sdk.there(now)
-
     @contextmanager
-    def call(self, service: str, request: httpx.Request) -> Iterator[trace.Span]:
-        """The span of a call, current inside; an error that leaves the block marks it."""
-        method = bounded_method(request.method)
+    def call_span(self, service: str, request: httpx.Request) -> Iterator[trace.Span]:
+        """The span of a call, current inside the block; an error that leaves the block marks it."""
+        method = method_label(request.method)
         with self._tracer.start_as_current_span(
             f"{method} {service}", kind=trace.SpanKind.CLIENT
         ) as span:
@@ -56,11 +48,17 @@ class Tracing:
                 span.set_attribute("error.type", type(error).__name__)
                 raise
 
-    def attempt(
+    def start_attempt(
         self, request: httpx.Request, instance: ServiceInstance, number: int
     ) -> AttemptSpan:
-        """The span of an attempt, from now on; hands its context on."""
-        method = bounded_method(request.method)
+        """Start the span of an attempt and put its context into the request's headers.
+
+        Args:
+            request: what is sent to the instance.
+            instance: where it goes.
+            number: which attempt of the call this is, from 1.
+        """
+        method = method_label(request.method)
         span = self._tracer.start_span(method, kind=trace.SpanKind.CLIENT)
         if span.is_recording():
             span.set_attribute("http.request.method", method)
@@ -74,68 +72,36 @@ class Tracing:
         return AttemptSpan(span)
 
 
-def hand_on(request: httpx.Request) -> None:
-    """Let the context that is there without an SDK, a caller's trace or baggage, go along."""
-    if get_current():
-        propagate.inject(request.headers)
+def inject_trace_context(request: httpx.Request) -> None:
+    """Put the current context into the headers: a caller's trace or baggage, without a new span."""
+    propagate.inject(request.headers)
 
 
 class AttemptSpan:
-    """One attempt's span; ended once, when its response's headers are there or it failed."""
+    """The span of one attempt; it ends when the response's headers have come, or with an error."""
 
     __slots__ = ("_span",)
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
 
-    def answered(self, status: int) -> None:
-        """The instance answered."""
-        note_status(self._span, status)
+    def end_with_status(self, status: int) -> None:
+        """End the span of an attempt that got a response."""
+        record_status(self._span, status)
         self._span.end()
 
-    def failed(self, error: BaseException) -> None:
-        """It did not; a cancellation is no error."""
+    def end_with_error(self, error: BaseException) -> None:
+        """End the span of an attempt without a response; a cancellation is not marked as error."""
         if isinstance(error, Exception):
             self._span.set_attribute("error.type", type(error).__name__)
             self._span.set_status(trace.StatusCode.ERROR, type(error).__name__)
         self._span.end()
 
 
-def note_status(span: trace.Span, status: int) -> None:
-    """What came back; 400 and above is an error to the one who asked."""
+def record_status(span: trace.Span, status: int) -> None:
+    """Set the status on a client span, where 400 and above is an error."""
     if span.is_recording():
         span.set_attribute("http.response.status_code", status)
         if status >= 400:
             span.set_attribute("error.type", str(status))
             span.set_status(trace.StatusCode.ERROR)
-
-
-def bounded_method(method: str) -> str:
-    """The method, or `_OTHER`: names and labels come from a bounded set."""
-    return method if method in _METHODS else "_OTHER"
-
-
-class SdkCheck:
-    """Whether an OpenTelemetry SDK is installed; looked up once a second, as that takes a while.
-
-    Args:
-        given: a provider was handed in, so there is no question.
-        look: the global provider.
-    """
-
-    __slots__ = ("_given", "_look", "_next", "_there")
-
-    def __init__(self, given: bool, look: Callable[[], object]) -> None:
-        self._given = given
-        self._look = look
-        self._next = float("-inf")
-        self._there = given
-
-    def there(self, now: float) -> bool:
-        """As of `now`, or a second before."""
-        if now >= self._next and not self._given:
-            self._next = now + 1.0
-            # Without an SDK the provider is one of the API's own, which does nothing.
-            name = type(self._look()).__module__
-            self._there = not name.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
-        return self._there

@@ -1,4 +1,4 @@
-"""A mesh of instances without sockets: for testing what calls services by name.
+"""Instances without sockets, for tests of code that calls services by name.
 
 ```python
 mesh = FakeMesh()
@@ -7,8 +7,8 @@ async with AsyncServiceClient(mesh.registry, transport=mesh) as client:
     await client.get("orders", "/")
 ```
 
-`pytest_plugins = ["microservice_client.testing.fixtures"]` gives tests `fake_mesh` and a
-`service_client` on it (extra `testing`).
+`pytest_plugins = ["microservice_client.testing.fixtures"]` provides the fixtures `fake_mesh` and
+`service_client` (extra `testing`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""pytest fixtures: `fake_mesh`, and a `service_client` whose instances are that mesh.
+"""pytest fixtures: `fake_mesh`, and a `service_client` that calls its instances.
 
     pytest_plugins = ["microservice_client.testing.fixtures"]
 
@@ -26,7 +26,7 @@ def fake_mesh() -> FakeMesh:
 
 @pytest.fixture
 async def service_client(fake_mesh: FakeMesh) -> AsyncIterator[AsyncServiceClient]:
-    """An open client of the mesh; the test fails when a response is left open."""
+    """An open client of the mesh; the test fails if it leaves a response open."""
     async with AsyncServiceClient(fake_mesh.registry, transport=fake_mesh) as client:
         yield client
     assert fake_mesh.open_bodies == 0, f"{fake_mesh.open_bodies} responses were not closed"

@@ -1,4 +1,4 @@
-"""FakeMesh: instances that answer in this process, and fail as they are told to."""
+"""FakeMesh: instances in this process that respond and fail as the test wants."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Literal
+from typing import Literal, cast
 
 import httpx
 
@@ -24,22 +24,22 @@ Fault = Literal["refuse", "reset", "hang", "garbage", "break"]
 
 
 class FakeMesh(httpx.AsyncBaseTransport):
-    """Instances that answer in this process, and fail as they are told to.
+    """Instances in this process that respond and fail as the test wants; a client's transport.
 
     Args:
-        sleep: how an instance's delay passes; hand in a manual clock's to need no time.
+        sleep: waits for an instance's delay; pass a manual clock's `sleep` to need no real time.
 
     Attributes:
-        registry: where they are registered.
-        asked: how many requests reached each address.
-        requests: all of them, in order.
-        open_bodies: responses whose body was not closed yet.
+        registry: where the instances are registered.
+        request_counts: number of requests by address.
+        requests: all requests, in order.
+        open_bodies: number of responses whose body is not closed.
         closed: whether the client closed its transport.
     """
 
     def __init__(self, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self.registry = InMemoryServiceRegistry(ttl_seconds=1e9)
-        self.asked: Counter[str] = Counter()
+        self.request_counts: Counter[str] = Counter()
         self.requests: list[httpx.Request] = []
         self.open_bodies = 0
         self.closed = False
@@ -52,79 +52,82 @@ class FakeMesh(httpx.AsyncBaseTransport):
     async def start(
         self, service: str, address: str, handler: Handler | Asgi, **labels: str
     ) -> ServiceInstance:
-        """Register an instance at `ip:port`; labels are its metadata.
+        """Register an instance.
 
         Args:
             service: the service's name.
             address: anything of the form `ip:port`.
-            handler: answers a request, plainly or asynchronously; or an ASGI application, whose
-                response is then read as a whole before it goes out.
-            labels: its metadata.
+            handler: a plain or async function that returns the response to a request; or an ASGI
+                application, whose response is read as a whole before it is sent.
+            labels: metadata of the instance.
 
         Raises:
-            InvalidValueError: an address without a port.
+            InvalidValueError: the address is not `ip:port`.
         """
         ip, _, port = address.rpartition(":")
         if not ip or not port.isdigit():
             raise InvalidValueError("address", address, "ip:port")
         instance = ServiceInstance(service, ip.strip("[]"), int(port), metadata=labels)
-        self.answer_at(address, handler)
+        self.serve_at(address, handler)
         self._instances[address] = instance
         await self.registry.register(instance)
         return instance
 
-    def answer_at(self, address: str, handler: Handler | Asgi) -> None:
-        """Let somebody answer at an address, without registering it."""
-        self._handlers[address] = _of_asgi(handler) if _is_asgi(handler) else handler  # type: ignore[assignment]
+    def serve_at(self, address: str, handler: Handler | Asgi) -> None:
+        """Let a handler respond at an address, without registering an instance."""
+        # _is_asgi tells the two kinds of callables apart, which a type checker cannot.
+        self._handlers[address] = (
+            _wrap_asgi(cast("Asgi", handler)) if _is_asgi(handler) else cast("Handler", handler)
+        )
 
     async def stop(self, address: str) -> None:
-        """Deregister the instance; from now on its address refuses connections."""
+        """Deregister an instance, and let its address refuse connections."""
         await self.registry.deregister(self._instances.pop(address))
         self.fail(address, "refuse")
 
     def fail(self, address: str, fault: Fault) -> None:
-        """Let it fail from now on.
+        """Let an address fail until `heal`.
 
         Args:
-            address: whose.
-            fault: `refuse` connections, `reset` them after the request, `hang` without answer,
-                answer `garbage`, or `break` off in the middle of the body.
+            address: of the instance.
+            fault: `refuse` connections, `reset` them after the request, `hang` without a response,
+                respond with `garbage`, or `break` off in the middle of the body.
         """
         self._faults[address] = fault
 
     def heal(self, address: str) -> None:
-        """Let it answer again."""
+        """End the fault of an address."""
         self._faults.pop(address, None)
 
     def delay(self, address: str, seconds: float) -> None:
-        """Let its answers take that long."""
+        """Let the responses of an address take that long."""
         self._delays[address] = seconds
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer for the instance the URL names."""
+        """Respond for the instance at the URL's address."""
         address = _address(request.url)
-        self.asked[address] += 1
+        self.request_counts[address] += 1
         self.requests.append(request)
         fault = self._faults.get(address)
         if fault is not None:
-            await self._suffer(fault, request)
+            await self._apply_fault(fault, request)
         await request.aread()
         if delay := self._delays.get(address):
             await self._sleep(delay)
-        answer = self._handlers[address](request)
-        if inspect.isawaitable(answer):
-            answer = await answer
-        if not isinstance(answer.stream, httpx.AsyncByteStream):
+        response = self._handlers[address](request)
+        if inspect.isawaitable(response):
+            response = await response
+        if not isinstance(response.stream, httpx.AsyncByteStream):
             raise TypeError("a handler's response needs a body that can be read asynchronously")
         self.open_bodies += 1
-        body = _Body(answer.stream, self._closed_one, breaks=fault == "break")
-        return httpx.Response(answer.status_code, headers=answer.headers, stream=body)
+        body = _Body(response.stream, self._count_closed_body, breaks=fault == "break")
+        return httpx.Response(response.status_code, headers=response.headers, stream=body)
 
     async def aclose(self) -> None:
-        """Note that the client closed its transport."""
+        """Record that the client closed its transport."""
         self.closed = True
 
-    async def _suffer(self, fault: Fault, request: httpx.Request) -> None:
+    async def _apply_fault(self, fault: Fault, request: httpx.Request) -> None:
         if fault == "refuse":
             raise httpx.ConnectError("connection refused", request=request)
         await request.aread()
@@ -135,16 +138,16 @@ class FakeMesh(httpx.AsyncBaseTransport):
         if fault == "hang":
             await asyncio.Event().wait()
 
-    def _closed_one(self) -> None:
+    def _count_closed_body(self) -> None:
         self.open_bodies -= 1
 
 
 class _Body(httpx.AsyncByteStream):
     def __init__(
-        self, stream: httpx.AsyncByteStream, closed: Callable[[], None], *, breaks: bool
+        self, stream: httpx.AsyncByteStream, on_close: Callable[[], None], *, breaks: bool
     ) -> None:
         self._stream = stream
-        self._tell_closed: Callable[[], None] | None = closed
+        self._on_close: Callable[[], None] | None = on_close
         self._breaks = breaks
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -155,10 +158,10 @@ class _Body(httpx.AsyncByteStream):
             yield chunk
 
     async def aclose(self) -> None:
-        tell, self._tell_closed = self._tell_closed, None
-        if tell is not None:
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
             await self._stream.aclose()
-            tell()
+            on_close()
 
 
 def _is_asgi(handler: Handler | Asgi) -> bool:
@@ -166,17 +169,17 @@ def _is_asgi(handler: Handler | Asgi) -> bool:
         parameters = inspect.signature(handler).parameters.values()
     except ValueError:  # a builtin
         return False
-    needed = [one for one in parameters if one.default is inspect.Parameter.empty]
-    return len([one for one in needed if one.kind is not inspect.Parameter.VAR_KEYWORD]) == 3
+    required = [item for item in parameters if item.default is inspect.Parameter.empty]
+    return len([item for item in required if item.kind is not inspect.Parameter.VAR_KEYWORD]) == 3
 
 
-def _of_asgi(app: Asgi | Handler) -> Handler:
-    transport = httpx.ASGITransport(app)  # type: ignore[arg-type] # `_is_asgi` looked
+def _wrap_asgi(app: Asgi) -> Handler:
+    transport = httpx.ASGITransport(app)
 
-    async def answer(request: httpx.Request) -> httpx.Response:
+    async def respond(request: httpx.Request) -> httpx.Response:
         return await transport.handle_async_request(request)
 
-    return answer
+    return respond
 
 
 def _address(url: httpx.URL) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from microservice_client import AsyncServiceClient, ConnectionLayer, ServicePolicy
 from microservice_client.http.aiohttp_transport import AiohttpTransport
-from microservice_client.http.connections import pool_maker
+from microservice_client.http.connections import choose_pool_factory
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 POLICY = ServicePolicy(attempts=1, attempt_timeout_seconds=0.3, total_timeout_seconds=5)
@@ -217,14 +217,13 @@ async def test_a_limit_of_connections_is_kept_on_both(layer: ConnectionLayer) ->
 
 
 def test_auto_takes_aiohttp_where_it_is_installed() -> None:
-    from microservice_client.http.aiohttp_transport import aiohttp_pool
-
-    assert pool_maker("auto") is aiohttp_pool
+    assert choose_pool_factory("auto") is AiohttpTransport
 
 
 async def test_closing_what_was_never_used_is_fine() -> None:
     import ssl
 
+    # Neither raises nor leaves a session: an unclosed one is a warning, and warnings are errors.
     transport = AiohttpTransport(POLICY, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     await transport.aclose()
     await transport.aclose()

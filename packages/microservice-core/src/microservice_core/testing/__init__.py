@@ -1,4 +1,4 @@
-"""What users and providers test with: a clock moved by hand, contract suites for both ports.
+"""Tools for tests of users and providers: a manual clock, and contract suites for both ports.
 
 `ManualClock` needs nothing; the contract suites need the extra `testing` (pytest, anyio).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .clock import ManualClock
+from .clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from .config_contract import ConfigCenterContract
@@ -22,6 +22,7 @@ __all__ = (
     "RegistrationHandoverContract",
     "ServiceRegistryContract",
     "eventually",
+    "settle",
 )
 
 _LAZY = {

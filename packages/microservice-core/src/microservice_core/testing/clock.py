@@ -1,4 +1,4 @@
-"""Time that moves only when told to."""
+"""A clock that a test moves by hand."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from itertools import count
 
 from microservice_core.errors import InvalidValueError
 
-__all__ = ("ManualClock",)
+__all__ = ("ManualClock", "settle")
 
 
 class ManualClock:
-    """A monotonic clock and its sleep, moved by `advance`.
+    """A monotonic clock and its `sleep`, moved by `advance`.
 
-    Call it for the time in seconds; hand `clock` and `clock.sleep` to what is tested.
+    Calling it returns the time in seconds. Pass `clock` and `clock.sleep` to the code under test.
+
+    Args:
+        start: the first time, in seconds.
     """
 
     def __init__(self, start: float = 0.0) -> None:
@@ -28,11 +31,11 @@ class ManualClock:
 
     @property
     def sleepers(self) -> int:
-        """How many sleep and were not cancelled."""
+        """The number of sleeping tasks that were not cancelled."""
         return sum(not sleeper.done() for _, _, sleeper in self._sleepers)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until the clock was advanced by that much."""
+        """Wait until the clock has advanced by `seconds`."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -41,7 +44,7 @@ class ManualClock:
         await sleeper
 
     def advance(self, seconds: float) -> None:
-        """Move the time forward; those whose time has come wake in order.
+        """Move the time forward, and wake the sleepers whose time has come, in order.
 
         Raises:
             InvalidValueError: `seconds` is negative.
@@ -51,30 +54,34 @@ class ManualClock:
         self._move_to(self._now + seconds)
 
     async def run(self, seconds: float) -> None:
-        """Move forward from one sleeper's time to the next, letting those that woke run.
+        """Move forward from one sleeper's time to the next, and let each run before the next wakes.
 
-        A loop that sleeps every second takes its turn at every second, as with a real clock.
+        So a loop that sleeps for a second runs at every second, as with a real clock.
         """
         end = self._now + seconds
         await settle()
-        while (wakes_at := self._next()) is not None and wakes_at <= end:
+        while (wakes_at := self._next_wake()) is not None and wakes_at <= end:
             self._move_to(wakes_at)
             await settle()
         self._move_to(end)
         await settle()
 
-    def _next(self) -> float | None:
+    def _next_wake(self) -> float | None:
         while self._sleepers and self._sleepers[0][2].done():
             heapq.heappop(self._sleepers)
         return self._sleepers[0][0] if self._sleepers else None
 
     def _move_to(self, time: float) -> None:
         self._now = time
-        while (wakes_at := self._next()) is not None and wakes_at <= time:
+        while (wakes_at := self._next_wake()) is not None and wakes_at <= time:
             heapq.heappop(self._sleepers)[2].set_result(None)
 
 
 async def settle() -> None:
-    """Let every ready task run until it waits for something."""
+    """Let every ready task run until it waits.
+
+    That takes an iteration of the loop for each task that wakes another; ten are enough for any
+    chain in this toolkit.
+    """
     for _ in range(10):
         await asyncio.sleep(0)

@@ -1,11 +1,11 @@
-"""What every service registry has to do; run against each provider and each fake."""
+"""The contract of every service registry, as tests for each provider and each fake."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
@@ -22,11 +22,11 @@ from .waiting import Recorder, eventually
 
 __all__ = ("RegistrationHandoverContract", "ServiceRegistryContract")
 
-Seen = Sequence[ServiceInstance]
+Instances = Sequence[ServiceInstance]
 
 
-def addresses(instances: Seen) -> list[str]:
-    """The addresses, sorted: an order is not promised."""
+def addresses(instances: Instances) -> list[str]:
+    """The addresses, sorted, because a registry promises no order."""
     return sorted(instance.address for instance in instances)
 
 
@@ -41,24 +41,24 @@ class ServiceRegistryContract:
 
     @pytest.fixture
     def service_name(self) -> str:
-        """A service nobody else uses."""
+        """The name of a service that no other test uses."""
         return f"contract-{uuid4().hex[:12]}"
 
-    def instance(self, service_name: str, port: int = 8001, **fields: object) -> ServiceInstance:
-        """An instance on loopback; override to add what the provider needs."""
-        return replace(ServiceInstance(service_name, "127.0.0.1", port), **fields)  # type: ignore[arg-type]
+    def make_instance(self, service_name: str, port: int = 8001, **fields: Any) -> ServiceInstance:
+        """An instance on the loopback address; override it to add what the provider needs."""
+        return replace(ServiceInstance(service_name, "127.0.0.1", port), **fields)
 
-    async def listed(
+    async def wait_until_listed(
         self,
         registry: ServiceRegistry,
         service_name: str,
-        wanted: list[str],
+        expected: list[str],
         query: InstanceQuery | None = None,
-    ) -> Seen:
-        """Wait until exactly these addresses are listed."""
+    ) -> Instances:
+        """Wait until exactly these addresses are listed, and return their instances."""
         return await eventually(
             lambda: registry.get_instances(service_name, query or InstanceQuery()),
-            lambda seen: addresses(seen) == wanted,
+            lambda instances: addresses(instances) == expected,
             within_seconds=self.patience_seconds,
         )
 
@@ -67,193 +67,212 @@ class ServiceRegistryContract:
     ) -> None:
         assert list(await registry.get_instances(service_name)) == []
 
-    async def test_a_registered_instance_is_listed_with_everything_it_said(
+    async def test_a_registered_instance_is_listed_with_all_its_attributes(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
-        told = self.instance(service_name, weight=2.5, metadata={"version": "1.2", "lane": "dev"})
-        await registry.register(told)
-        (seen,) = await self.listed(registry, service_name, ["127.0.0.1:8001"])
-        assert seen.service_name == service_name
-        assert (seen.ip, seen.port, seen.weight) == ("127.0.0.1", 8001, 2.5)
-        assert (seen.healthy, seen.enabled, seen.ephemeral) == (True, True, True)
-        assert (seen.version, seen.lane) == ("1.2", "dev")
+        metadata = {"version": "1.2", "lane": "dev"}
+        await registry.register(self.make_instance(service_name, weight=2.5, metadata=metadata))
+        (listed,) = await self.wait_until_listed(registry, service_name, ["127.0.0.1:8001"])
+        assert listed.service_name == service_name
+        assert (listed.ip, listed.port, listed.weight) == ("127.0.0.1", 8001, 2.5)
+        assert (listed.healthy, listed.enabled, listed.ephemeral) == (True, True, True)
+        assert (listed.version, listed.lane) == ("1.2", "dev")
 
-    async def test_instances_of_one_service_stand_side_by_side(
+    async def test_a_service_has_several_instances(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
         for port in (8001, 8002, 8003):
-            await registry.register(self.instance(service_name, port))
-        seen = await self.listed(
+            await registry.register(self.make_instance(service_name, port))
+        instances = await self.wait_until_listed(
             registry, service_name, ["127.0.0.1:8001", "127.0.0.1:8002", "127.0.0.1:8003"]
         )
-        assert len({instance.instance_id for instance in seen}) == 3
+        assert len({instance.instance_id for instance in instances}) == 3
 
     async def test_registering_again_replaces(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
-        await registry.register(self.instance(service_name, metadata={"version": "1"}))
-        await self.listed(registry, service_name, ["127.0.0.1:8001"])
-        await registry.register(self.instance(service_name, metadata={"version": "2"}))
-        (seen,) = await eventually(
+        await registry.register(self.make_instance(service_name, metadata={"version": "1"}))
+        await self.wait_until_listed(registry, service_name, ["127.0.0.1:8001"])
+        await registry.register(self.make_instance(service_name, metadata={"version": "2"}))
+        (listed,) = await eventually(
             lambda: registry.get_instances(service_name),
-            lambda all_seen: [one.version for one in all_seen] == ["2"],
+            lambda instances: [instance.version for instance in instances] == ["2"],
             within_seconds=self.patience_seconds,
         )
-        assert seen.address == "127.0.0.1:8001"
+        assert listed.address == "127.0.0.1:8001"
 
-    async def test_a_deregistered_instance_is_gone_and_the_others_stay(
+    async def test_a_deregistered_instance_disappears_and_the_others_remain(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
-        first, second = self.instance(service_name, 8001), self.instance(service_name, 8002)
+        first = self.make_instance(service_name, 8001)
+        second = self.make_instance(service_name, 8002)
         await registry.register(first)
         await registry.register(second)
-        await self.listed(registry, service_name, ["127.0.0.1:8001", "127.0.0.1:8002"])
+        await self.wait_until_listed(registry, service_name, ["127.0.0.1:8001", "127.0.0.1:8002"])
         await registry.deregister(first)
-        await self.listed(registry, service_name, ["127.0.0.1:8002"])
+        (listed,) = await self.wait_until_listed(registry, service_name, ["127.0.0.1:8002"])
+        assert listed.port == 8002
 
     async def test_deregistering_twice_is_no_error(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
-        instance = self.instance(service_name)
+        instance = self.make_instance(service_name)
         await registry.register(instance)
         await registry.deregister(instance)
         await registry.deregister(instance)
-        await self.listed(registry, service_name, [])
+        assert not await self.wait_until_listed(registry, service_name, [])
 
-    async def test_renewing_a_registered_instance_succeeds(
+    async def test_a_registered_instance_can_be_renewed(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
-        instance = self.instance(service_name)
+        instance = self.make_instance(service_name)
         await registry.register(instance)
         await registry.renew(instance)
-        await self.listed(registry, service_name, ["127.0.0.1:8001"])
+        (listed,) = await self.wait_until_listed(registry, service_name, ["127.0.0.1:8001"])
+        assert listed.healthy
 
-    async def test_renewing_an_unknown_instance_says_so(
+    async def test_renewing_an_unknown_instance_is_an_error_that_names_it(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
         with pytest.raises(InstanceNotFoundError) as caught:
-            await registry.renew(self.instance(service_name))
+            await registry.renew(self.make_instance(service_name))
         assert service_name in caught.value.target
 
-    async def test_a_query_by_metadata_narrows(
+    async def test_a_query_selects_by_metadata(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
-        await registry.register(self.instance(service_name, 8001, metadata={"version": "1"}))
-        await registry.register(self.instance(service_name, 8002, metadata={"version": "2"}))
+        await registry.register(self.make_instance(service_name, 8001, metadata={"version": "1"}))
+        await registry.register(self.make_instance(service_name, 8002, metadata={"version": "2"}))
         query = InstanceQuery(metadata={"version": "2"})
-        await self.listed(registry, service_name, ["127.0.0.1:8002"], query)
-
-    async def test_a_watch_tells_the_present_state_first(
-        self, registry: ServiceRegistry, service_name: str
-    ) -> None:
-        await registry.register(self.instance(service_name))
-        await self.listed(registry, service_name, ["127.0.0.1:8001"])
-        recorder: Recorder[Seen] = Recorder()
-        stop = registry.watch_instances(service_name, recorder)
-        await recorder.wait_for(
-            lambda seen: addresses(seen) == ["127.0.0.1:8001"],
-            within_seconds=self.patience_seconds,
+        (selected,) = await self.wait_until_listed(
+            registry, service_name, ["127.0.0.1:8002"], query
         )
-        stop()
+        assert selected.version == "2"
 
-    async def test_a_watch_of_an_empty_service_tells_that_it_is_empty(
+    async def test_a_watch_starts_with_the_present_instances(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
-        recorder: Recorder[Seen] = Recorder()
-        stop = registry.watch_instances(service_name, recorder)
-        await recorder.wait_for(lambda seen: not seen, within_seconds=self.patience_seconds)
-        stop()
+        await registry.register(self.make_instance(service_name))
+        await self.wait_until_listed(registry, service_name, ["127.0.0.1:8001"])
+        recorder: Recorder[Instances] = Recorder()
+        unsubscribe = registry.watch_instances(service_name, recorder)
+        (instance,) = await self.wait_for_count(recorder, 1)
+        assert instance.address == "127.0.0.1:8001"
+        unsubscribe()
 
-    async def test_a_watch_follows_arrivals_and_departures(
+    async def test_a_watch_of_a_service_without_instances_starts_empty(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
-        recorder: Recorder[Seen] = Recorder()
-        stop = registry.watch_instances(service_name, recorder)
-        instance = self.instance(service_name)
+        recorder: Recorder[Instances] = Recorder()
+        unsubscribe = registry.watch_instances(service_name, recorder)
+        assert not await self.wait_for_count(recorder, 0)
+        unsubscribe()
+
+    async def test_a_watch_follows_registrations_and_deregistrations(
+        self, registry: ServiceRegistry, service_name: str
+    ) -> None:
+        recorder: Recorder[Instances] = Recorder()
+        unsubscribe = registry.watch_instances(service_name, recorder)
+        instance = self.make_instance(service_name)
         await registry.register(instance)
-        await recorder.wait_for(lambda seen: len(seen) == 1, within_seconds=self.patience_seconds)
+        assert addresses(await self.wait_for_count(recorder, 1)) == [instance.address]
         await registry.deregister(instance)
-        await recorder.wait_for(lambda seen: not seen, within_seconds=self.patience_seconds)
-        stop()
+        assert not await self.wait_for_count(recorder, 0)
+        unsubscribe()
 
-    async def test_an_async_listener_works_like_a_plain_one(
+    async def test_a_listener_may_be_async(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
-        recorder: Recorder[Seen] = Recorder()
+        recorder: Recorder[Instances] = Recorder()
 
-        async def listener(seen: Seen) -> None:
+        async def listener(instances: Instances) -> None:
             await asyncio.sleep(0)
-            recorder(seen)
+            recorder(instances)
 
-        stop = registry.watch_instances(service_name, listener)
-        await registry.register(self.instance(service_name))
-        await recorder.wait_for(lambda seen: len(seen) == 1, within_seconds=self.patience_seconds)
-        stop()
+        unsubscribe = registry.watch_instances(service_name, listener)
+        instance = self.make_instance(service_name)
+        await registry.register(instance)
+        assert addresses(await self.wait_for_count(recorder, 1)) == [instance.address]
+        unsubscribe()
 
-    async def test_a_listener_that_raises_stops_neither_itself_nor_the_others(
+    async def test_a_listener_that_raises_is_called_again_and_does_not_stop_the_others(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
-        calls: list[int] = []
-        recorder: Recorder[Seen] = Recorder()
+        counts: list[int] = []
+        recorder: Recorder[Instances] = Recorder()
 
-        def raising(seen: Seen) -> None:
-            calls.append(len(seen))
+        def raising(instances: Instances) -> None:
+            counts.append(len(instances))
             raise RuntimeError("this listener is broken on purpose")
 
-        stops = [
+        unsubscribes = [
             registry.watch_instances(service_name, raising),
             registry.watch_instances(service_name, recorder),
         ]
-        await recorder.wait_for(lambda seen: not seen, within_seconds=self.patience_seconds)
-        await registry.register(self.instance(service_name))
-        await recorder.wait_for(lambda seen: len(seen) == 1, within_seconds=self.patience_seconds)
+        await self.wait_for_count(recorder, 0)
+        await registry.register(self.make_instance(service_name))
+        await self.wait_for_count(recorder, 1)
         await eventually(
-            lambda: asyncio.sleep(0, calls),
-            lambda seen: seen[-1:] == [1],
+            lambda: asyncio.sleep(0, counts),
+            lambda counts: counts[-1:] == [1],
             within_seconds=self.patience_seconds,
         )
-        for stop in stops:
-            stop()
+        assert counts[0] == 0
+        for unsubscribe in unsubscribes:
+            unsubscribe()
 
-    async def test_an_ended_watch_is_silent_and_ending_it_twice_is_fine(
+    async def test_an_ended_watch_calls_no_listener_and_may_be_ended_twice(
         self, registry: ServiceRegistry, service_name: str
     ) -> None:
-        ended: Recorder[Seen] = Recorder()
-        witness: Recorder[Seen] = Recorder()
-        stop = registry.watch_instances(service_name, ended)
-        stop_witness = registry.watch_instances(service_name, witness)
-        await ended.wait_for(lambda seen: not seen, within_seconds=self.patience_seconds)
-        stop()
-        stop()
-        told = len(ended.states)
-        await registry.register(self.instance(service_name))
-        await witness.wait_for(lambda seen: len(seen) == 1, within_seconds=self.patience_seconds)
-        assert len(ended.states) == told
-        stop_witness()
+        recorder: Recorder[Instances] = Recorder()
+        witness: Recorder[Instances] = Recorder()
+        unsubscribe = registry.watch_instances(service_name, recorder)
+        unsubscribe_witness = registry.watch_instances(service_name, witness)
+        await self.wait_for_count(recorder, 0)
+        unsubscribe()
+        unsubscribe()
+        calls = len(recorder.states)
+        await registry.register(self.make_instance(service_name))
+        await self.wait_for_count(witness, 1)
+        assert len(recorder.states) == calls
+        unsubscribe_witness()
 
-    async def test_closing_twice_is_fine(self, registry: ServiceRegistry) -> None:
+    async def test_closing_ends_the_watches_and_may_be_done_twice(
+        self, registry: ServiceRegistry, service_name: str
+    ) -> None:
+        recorder: Recorder[Instances] = Recorder()
+        registry.watch_instances(service_name, recorder)
+        await self.wait_for_count(recorder, 0)
+        calls = len(recorder.states)
         await registry.close()
         await registry.close()
+        assert len(recorder.states) == calls
+
+    async def wait_for_count(self, recorder: Recorder[Instances], count: int) -> Instances:
+        """Wait until the newest state of the listener has `count` instances, and return them."""
+        return await recorder.wait_for(
+            lambda instances: len(instances) == count, within_seconds=self.patience_seconds
+        )
 
 
-class HandingOver(ServiceRegistry, RegistrationHandover, Protocol):
-    """A registry with that ability."""
+class HandoverRegistry(ServiceRegistry, RegistrationHandover, Protocol):
+    """A registry with the ability to hand over registrations."""
 
 
 class RegistrationHandoverContract(ServiceRegistryContract):
-    """The same, for a registry that is a `RegistrationHandover` as well."""
+    """The contract of a registry that is a `RegistrationHandover` as well."""
 
-    async def test_what_is_handed_over_stays_until_somebody_takes_it_out(
-        self, registry: HandingOver, service_name: str
+    async def test_what_is_handed_over_remains_registered_until_it_is_deregistered(
+        self, registry: HandoverRegistry, service_name: str
     ) -> None:
-        ours = self.instance(service_name, metadata={"version": "1"})
+        instance = self.make_instance(service_name, metadata={"version": "1"})
         assert isinstance(registry, RegistrationHandover)
-        await registry.hand_over(ours)
-        await registry.register(ours)
-        await registry.hand_over(ours)
-        await registry.register(replace(ours, metadata={"version": "2"}))
-        await registry.hand_over(ours)
-        (seen,) = await self.listed(registry, service_name, [ours.address])
-        assert seen.version == "2"
-        await registry.deregister(ours)
-        await self.listed(registry, service_name, [])
+        await registry.hand_over(instance)
+        await registry.register(instance)
+        await registry.hand_over(instance)
+        await registry.register(replace(instance, metadata={"version": "2"}))
+        await registry.hand_over(instance)
+        (listed,) = await self.wait_until_listed(registry, service_name, [instance.address])
+        assert listed.version == "2"
+        await registry.deregister(instance)
+        await self.wait_until_listed(registry, service_name, [])

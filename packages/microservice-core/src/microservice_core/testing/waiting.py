@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline instead of sleeping."""
+"""Waits for a condition, with a deadline, instead of sleeping for a fixed time."""
 
 from __future__ import annotations
 
@@ -18,24 +18,34 @@ async def eventually(
     within_seconds: float = 10.0,
     every_seconds: float = 0.02,
 ) -> StateT:
-    """Ask again and again until the answer is accepted; the answer.
+    """Poll until a state is accepted, and return it.
+
+    Args:
+        probe: reads the state.
+        accept: predicate on a state.
+        within_seconds: how long to poll.
+        every_seconds: time between two polls.
 
     Raises:
-        AssertionError: not within the time; it shows the last answer.
+        AssertionError: no state was accepted in time; the message shows the last one.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_seconds
     while True:
-        answer = await probe()
-        if accept(answer):
-            return answer
+        state = await probe()
+        if accept(state):
+            return state
         if loop.time() > deadline:
-            raise AssertionError(f"not within {within_seconds} s; the last answer was {answer!r}")
+            raise AssertionError(f"not within {within_seconds} s; the last state was {state!r}")
         await asyncio.sleep(every_seconds)
 
 
 class Recorder(Generic[StateT]):
-    """A listener that remembers what it was told and can be waited on."""
+    """A listener that records the states it receives, and on which a test can wait.
+
+    Attributes:
+        states: every state, oldest first.
+    """
 
     def __init__(self) -> None:
         self.states: list[StateT] = []
@@ -48,10 +58,10 @@ class Recorder(Generic[StateT]):
     async def wait_for(
         self, accept: Callable[[StateT], bool], *, within_seconds: float = 10.0
     ) -> StateT:
-        """The newest state, as soon as it is accepted.
+        """Wait until the newest state is accepted, and return it.
 
         Raises:
-            AssertionError: not within the time; it shows every state seen.
+            AssertionError: it was not accepted in time; the message shows every state.
         """
         try:
             async with asyncio.timeout(within_seconds):
@@ -59,5 +69,7 @@ class Recorder(Generic[StateT]):
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"not within {within_seconds} s; seen: {self.states!r}") from None
+            raise AssertionError(
+                f"not within {within_seconds} s; received: {self.states!r}"
+            ) from None
         return self.states[-1]

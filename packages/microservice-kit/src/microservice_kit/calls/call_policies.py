@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from microservice_client import AsyncServiceClient, Policies, ServicePolicy, policies_of
+from microservice_client import AsyncServiceClient, Policies, ServicePolicy, parse_policies
 from microservice_core import InvalidValueError
 from microservice_kit.config.data import MISSING, look_up
 from microservice_kit.config.reader import ConfigReader
@@ -22,7 +22,7 @@ _CALLS_KEY = "calls"
 class CallPolicies:
     """Gives a client the policies that the configuration has under `calls`, at each change.
 
-    The form is that of `policies_of`: `{"default": {...}, "services": {"orders": {...}}}`. Without
+    The form is that of `parse_policies`: `{"default": {...}, "services": {"orders": {...}}}`. Without
     the key the policies of the code apply; invalid settings are logged and ignored.
 
     Args:
@@ -48,7 +48,7 @@ class CallPolicies:
         self._last_value = value
         settings = value if isinstance(value, Mapping) else {}
         try:
-            policies = self._code_policies if value is MISSING else policies_of(settings)
+            policies = self._code_policies if value is MISSING else parse_policies(settings)
             self._client.apply_policies(policies)
         except InvalidValueError as error:
             logger.error(  # noqa: TRY400 - the reason is in the message

@@ -252,7 +252,7 @@ class ConfigService(ConfigReader[ModelT_co]):
         self.version = version
         self.current = version.model
         self._notify_followers()
-        self._watchers.offer("config", version)
+        self._watchers.notify("config", version)
         return version
 
     def _notify_followers(self) -> None:

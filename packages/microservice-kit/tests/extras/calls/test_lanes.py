@@ -25,7 +25,7 @@ async def test_a_call_stays_in_its_lane_and_hands_it_on() -> None:
         for lane in ("dev", None, "other"):
             with lane_scope(lane):
                 await client.get("orders", "/")
-    assert mesh.asked == {DEV: 1, BASE: 2}
+    assert mesh.request_counts == {DEV: 1, BASE: 2}
     assert [request.headers.get("x-lane") for request in mesh.requests] == ["dev", None, "other"]
 
 
@@ -37,7 +37,7 @@ async def test_a_strict_lane_without_instances_is_refused() -> None:
     ) as client:
         with lane_scope("other"), pytest.raises(LaneUnavailableError):
             await client.get("orders", "/")
-    assert mesh.asked.total() == 0
+    assert mesh.request_counts.total() == 0
 
 
 def test_without_a_mode_lanes_are_not_looked_at() -> None:

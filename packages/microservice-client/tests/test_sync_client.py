@@ -10,10 +10,15 @@ from microservice_client import (
     NoInstanceCallError,
     ServiceClient,
     ServiceTransport,
-    policies_of,
+    parse_policies,
 )
 from microservice_client.testing import FakeMesh
-from microservice_core import InvalidValueError, LoopThreadError, open_service_registry
+from microservice_core import (
+    InvalidValueError,
+    LoopThread,
+    LoopThreadError,
+    open_service_registry,
+)
 
 ADDRESSES = {"orders": ["http://10.0.0.1:80"]}
 
@@ -48,7 +53,7 @@ async def test_any_httpx_client_can_call_by_name(mesh: FakeMesh) -> None:
 @pytest.fixture
 def sync_mesh() -> FakeMesh:
     mesh = FakeMesh()
-    mesh.answer_at("10.0.0.1:80", zipped)
+    mesh.serve_at("10.0.0.1:80", zipped)
     return mesh
 
 
@@ -95,7 +100,7 @@ def test_the_sync_transport_sends_a_body_from_a_generator(
 def test_a_sync_client_opens_and_closes_a_provider_by_itself() -> None:
     with (
         ServiceClient(open_service_registry("memory")) as client,
-        pytest.raises(NoInstanceCallError, match="none is registered"),
+        pytest.raises(NoInstanceCallError, match="no instances registered"),
     ):
         client.get("orders", "/")
     client.close()
@@ -151,9 +156,9 @@ async def test_an_address_may_leave_out_its_port(url: str, base: str) -> None:
 def test_the_sync_client_streams_events_lines_and_bytes(
     sync_client: ServiceClient, sync_mesh: FakeMesh
 ) -> None:
-    sync_mesh.answer_at("10.0.0.1:80", lambda _: httpx.Response(200, content=b"data: 1\n\n" * 3))
+    sync_mesh.serve_at("10.0.0.1:80", lambda _: httpx.Response(200, content=b"data: 1\n\n" * 3))
     assert [event.data for event in sync_client.events("orders", "/")] == ["1", "1", "1"]
-    sync_mesh.answer_at("10.0.0.1:80", lambda _: httpx.Response(200, content=b"1\n2\n"))
+    sync_mesh.serve_at("10.0.0.1:80", lambda _: httpx.Response(200, content=b"1\n2\n"))
     assert list(sync_client.json_lines("orders", "/")) == [1, 2]
     with sync_client.stream("GET", "orders", "/") as response:
         assert b"".join(response.iter_bytes()) == b"1\n2\n"
@@ -161,16 +166,41 @@ def test_the_sync_client_streams_events_lines_and_bytes(
         pass
 
 
-def test_the_sync_client_knows_what_the_async_one_knows(sync_client: ServiceClient) -> None:
+def test_the_sync_client_reports_what_the_async_one_reports(sync_client: ServiceClient) -> None:
     sync_client.warm_up(["orders"])
     assert sync_client.discovery_age("orders") is not None
     sync_client.get("orders", "/")
     (record,) = sync_client.recent_calls()
     assert record.outcome == "200"
-    assert [len(found) for found in sync_client.known_instances().values()] == [1]
-    sync_client.apply_policies(policies_of({"default": {"version": ">=9"}}))
-    with pytest.raises(NoInstanceCallError, match="in_range"):
+    assert [len(instances) for instances in sync_client.known_instances().values()] == [1]
+    stats = sync_client.stats("orders")
+    assert stats is not None
+    assert stats.active_calls == {"10.0.0.1:80": 0}
+    assert stats.breaker_states == sync_client.breaker_states("orders")
+    assert sync_client.stats("stock") is None
+    sync_client.apply_policies(parse_policies({"default": {"version": ">=9"}}))
+    with pytest.raises(NoInstanceCallError, match="filter_by_version"):
         sync_client.get("orders", "/")
+
+
+def test_a_sync_client_of_an_async_one_leaves_it_open(sync_mesh: FakeMesh) -> None:
+    async_client = AsyncServiceClient.from_addresses(ADDRESSES, transport=sync_mesh)
+    with LoopThread() as loop:
+        loop.run(async_client.__aenter__())
+        with ServiceClient.from_async(async_client, loop) as client:
+            assert client.get("orders", "/v1").text == "/v1"
+        assert loop.run(async_client.get("orders", "/v2")).text == "/v2"
+        loop.run(async_client.aclose())
+
+
+async def test_an_async_client_refuses_a_body_that_can_only_be_read_synchronously(
+    mesh: FakeMesh,
+) -> None:
+    request = httpx.Request("POST", "http://orders/", content=iter([b"ab"]))
+    async with AsyncServiceClient(mesh.registry, transport=mesh) as client:
+        with pytest.raises(TypeError, match="asynchronously"):
+            await client.call("orders", request)
+    assert mesh.requests == []
 
 
 def test_a_sync_websocket_address_is_held_until_the_block_ends(sync_client: ServiceClient) -> None:
@@ -185,8 +215,11 @@ def test_a_stream_that_outlives_its_client_is_closed_quietly(sync_mesh: FakeMesh
         opened = client.stream("GET", "orders", "/")
         opened.__enter__()
         events = client.json_lines("orders", "/")
+    assert not client.is_open
+    assert sync_mesh.closed
     opened.__exit__(None, None, None)
     events.close()  # type: ignore[attr-defined] # a generator
+    assert list(events) == []
 
 
 def test_a_sync_request_with_an_async_body_is_sent_too(

@@ -149,9 +149,7 @@ def face(request: pytest.FixtureRequest) -> Face:
 def mesh() -> Iterator[FakeMesh]:
     mesh = FakeMesh()
     for address in (A, B):
-        mesh.answer_at(
-            address, lambda request: httpx.Response(200, content=request.content or b"-")
-        )
+        mesh.serve_at(address, lambda request: httpx.Response(200, content=request.content or b"-"))
     yield mesh
     assert mesh.open_bodies == 0
     assert mesh.closed
@@ -182,7 +180,7 @@ def test_a_call_that_is_not_idempotent_does_not(face: Face, mesh: FakeMesh) -> N
         mesh.fail(address, "reset")
     with pytest.raises(CallFailedError) as caught:
         face(options(mesh), "POST", "orders", content=b"x")
-    assert mesh.asked.total() == 1
+    assert mesh.request_counts.total() == 1
     assert [one.outcome for one in caught.value.attempts] == ["ReadError"]
     assert caught.value.request.url.host == "orders"
 
@@ -197,21 +195,21 @@ def test_everyone_who_was_tried_is_named(face: Face, mesh: FakeMesh) -> None:
 
 def test_error_statuses_are_answers(face: Face, mesh: FakeMesh) -> None:
     for address in (A, B):
-        mesh.answer_at(address, lambda _: httpx.Response(404, text="no"))
+        mesh.serve_at(address, lambda _: httpx.Response(404, text="no"))
     response = face(options(mesh), "GET", "orders")
     assert (response.status_code, response.text) == (404, "no")
-    assert mesh.asked.total() == 1
+    assert mesh.request_counts.total() == 1
 
 
 def test_the_last_answer_comes_out_when_all_say_try_elsewhere(face: Face, mesh: FakeMesh) -> None:
     for address in (A, B):
-        mesh.answer_at(address, lambda _: httpx.Response(503, text="busy"))
+        mesh.serve_at(address, lambda _: httpx.Response(503, text="busy"))
     response = face(options(mesh), "GET", "orders")
-    assert (response.status_code, response.text, mesh.asked.total()) == (503, "busy", 3)
+    assert (response.status_code, response.text, mesh.request_counts.total()) == (503, "busy", 3)
 
 
 def test_nobody_there_is_an_error_that_says_so(face: Face, mesh: FakeMesh) -> None:
-    with pytest.raises(NoInstanceCallError, match="none is registered"):
+    with pytest.raises(NoInstanceCallError, match="no instances registered"):
         face(options(mesh), "GET", "nobody")
 
 

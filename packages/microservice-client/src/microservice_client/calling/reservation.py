@@ -1,0 +1,192 @@
+"""What an attempt holds on its instance, and the response body that holds it until it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import cast
+
+import httpx
+
+from microservice_client.errors import BodyBrokenError, ResponseFormatError
+from microservice_client.http.cancel_safe import CancelSafeStream
+from microservice_client.http.connections import Pool
+from microservice_core import ServiceInstance
+from microservice_governance import Permit
+from microservice_lb import Lease, NeutralOutcome
+
+from .call import Call
+from .retryable import LOWEST_FAILURE_STATUS, PRESSURE_STATUS, FailedStatusError
+
+__all__ = ("Reservation", "ReservedBody", "read_response")
+
+_NEUTRAL = NeutralOutcome("the instance is under pressure")
+
+
+class Reservation:
+    """An instance in use by one attempt: its balancer lease, breaker permit and connection pool.
+
+    Attributes:
+        started_at: clock time at which the attempt began.
+        status: of the response; 0 before it.
+        held: until `release`.
+    """
+
+    __slots__ = ("held", "lease", "permit", "pool", "started_at", "status")
+
+    def __init__(
+        self, lease: Lease[ServiceInstance], permit: Permit, pool: Pool, started_at: float
+    ) -> None:
+        self.lease = lease
+        self.permit = permit
+        self.pool = pool
+        self.started_at = started_at
+        self.status = 0
+        self.held = True
+        pool.active += 1
+
+    def record_status(self, status: int) -> None:
+        """Record the status; what it means to the breaker need not wait for the body."""
+        self.status = status
+        if status >= LOWEST_FAILURE_STATUS:
+            self.permit.release(FailedStatusError(status))
+        elif status == PRESSURE_STATUS:
+            self.permit.release(_NEUTRAL)
+
+    def release(self, error: BaseException | None = None, *, measured: bool = True) -> None:
+        """Report the outcome to breaker and balancer, once; later calls do nothing.
+
+        Args:
+            error: why the attempt failed; a cancellation is not counted. Without an error the
+                status decides.
+            measured: whether the duration says how fast the instance is.
+        """
+        if not self.held:
+            return
+        self.held = False
+        self.pool.end_call()
+        self.permit.release(error)
+        status = self.status
+        # Pressure is no failure for the breaker, but the balancer sends such an instance less.
+        if error is None and (status >= LOWEST_FAILURE_STATUS or status == PRESSURE_STATUS):
+            error = FailedStatusError(status)
+        if error is None and not measured:
+            self.lease.cancel()
+        else:
+            self.lease.release(error)
+
+
+class ReservedBody(httpx.AsyncByteStream):
+    """A response's body that releases the reservation of its instance at its end.
+
+    A body that breaks off is a failure of the instance. When the reader leaves early, or the body
+    takes longer than the attempt's time limit, the duration is not measured: it depends on the
+    reader as well.
+    """
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        reservation: Reservation,
+        *,
+        call: Call,
+        clock: Callable[[], float],
+    ) -> None:
+        # An async transport returns async bodies; httpx types them for both kinds.
+        self._stream = cast("httpx.AsyncByteStream", response.stream)
+        self._response = response
+        self._reservation = reservation
+        self._call = call
+        self._clock = clock
+        self._callback: Callable[[], None] | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._stream:
+                yield chunk
+        except httpx.TransportError as error:
+            raise self._break_off(error) from error
+        self._finish()
+
+    @property
+    def service_name(self) -> str:
+        """The service that sent the body."""
+        return self._call.service_name
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Set the callback that is called once when the body is closed or collected."""
+        self._callback = callback
+
+    async def read_all(self) -> bytes:
+        """Read the whole body and close it.
+
+        Raises:
+            BodyBrokenError: the body broke off.
+        """
+        stream = self._stream
+        try:
+            if isinstance(stream, CancelSafeStream):
+                body = await stream.read_all()
+            else:
+                body = b"".join([chunk async for chunk in stream])
+            self._finish()
+        except httpx.TransportError as error:
+            raise self._break_off(error) from error
+        except asyncio.CancelledError as error:
+            # An instance that is too slow for the call's time limit has failed.
+            self._reservation.release(TimeoutError() if self._call.has_timed_out() else error)
+            raise
+        finally:
+            await self.aclose()
+        return body
+
+    async def aclose(self) -> None:
+        """Close the body and release the reservation."""
+        try:
+            await self._stream.aclose()
+        finally:
+            self._release()
+
+    def __del__(self) -> None:
+        # A response that was dropped without being closed. Its connection is left to the
+        # collector, but the reservation would be held for good.
+        if self._reservation.held or self._callback is not None:
+            with contextlib.suppress(RuntimeError):  # there may be no loop in this thread
+                self._release()
+
+    def _break_off(self, error: httpx.TransportError) -> BodyBrokenError:
+        self._reservation.release(error)
+        return BodyBrokenError(self._call.service_name, self._call.attempts)
+
+    def _finish(self) -> None:
+        seconds = self._clock() - self._reservation.started_at
+        self._response.elapsed = timedelta(seconds=seconds)
+        limit = self._call.policy.attempt_timeout_seconds
+        self._reservation.release(measured=seconds <= limit)
+
+    def _release(self) -> None:
+        # After `_finish` there is nothing left to release: the first outcome counts.
+        if self._reservation.held:
+            self._reservation.release(measured=False)
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+
+async def read_response(response: httpx.Response) -> None:
+    """Read the body of an attempt's response, which is a `ReservedBody`, and close it.
+
+    Raises:
+        BodyBrokenError: the body broke off.
+        ResponseFormatError: the body is not encoded as its header says.
+    """
+    body = cast("ReservedBody", response.stream)
+    # Read at once and decoded without the four generators that `response.aread` would use.
+    response.stream = httpx.ByteStream(await body.read_all())
+    try:
+        response.read()
+    except httpx.DecodingError as error:
+        encoding = f"body of content-encoding {response.headers['content-encoding']}"
+        raise ResponseFormatError(body.service_name, encoding, str(error)) from error

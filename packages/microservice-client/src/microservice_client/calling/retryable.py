@@ -1,0 +1,86 @@
+"""Which requests may be sent more than once, and after which errors and statuses they are.
+
+The statuses themselves are a setting: `ServicePolicy.retry_statuses`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+
+from microservice_client.call_options import CallOptions
+
+__all__ = (
+    "LOWEST_FAILURE_STATUS",
+    "PRESSURE_STATUS",
+    "FailedStatusError",
+    "RetryableAttemptError",
+    "UploadStream",
+    "is_idempotent",
+    "is_replayable",
+    "was_never_sent",
+)
+
+LOWEST_FAILURE_STATUS = 500
+"""From this status on, a response counts as a failure of its instance."""
+
+PRESSURE_STATUS = 429
+"""The instance is overloaded, not broken: it gets fewer calls, but its breaker stays closed."""
+
+_IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class RetryableAttemptError(Exception):
+    """An attempt failed and another one may follow; it never leaves the engine.
+
+    Attributes:
+        retry_after: seconds to wait before the next attempt, because every instance asked for it;
+            None for the usual back-off.
+    """
+
+    def __init__(self, retry_after: float | None = None) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+
+
+class FailedStatusError(Exception):
+    """A status that counts as a failure, as breaker and balancer get it; never raised."""
+
+
+class UploadStream(httpx.AsyncByteStream):
+    """A request's body that arrives in pieces; it can be sent as long as no piece was taken."""
+
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+        self.started = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.started = True
+        async for chunk in self._stream:
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Close the body."""
+        await self._stream.aclose()
+
+
+def is_replayable(request: httpx.Request) -> bool:
+    """Whether the request's body can be sent, or sent once more."""
+    stream = request.stream
+    return isinstance(stream, httpx.ByteStream) or (
+        isinstance(stream, UploadStream) and not stream.started
+    )
+
+
+def is_idempotent(request: httpx.Request, options: CallOptions) -> bool:
+    """Whether sending the request twice has the same effect as sending it once."""
+    if options.idempotent is not None:
+        return options.idempotent
+    return request.method in _IDEMPOTENT_METHODS or "Idempotency-Key" in request.headers
+
+
+def was_never_sent(error: Exception) -> bool:
+    """Whether the error rules out that the instance got the request: then any may be repeated."""
+    return isinstance(error, _NEVER_SENT)
