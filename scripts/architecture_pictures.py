@@ -22,7 +22,7 @@ from workspace import members
 
 _BOX_HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 34, 18, 46, 16
 _LETTER = 7.9  # pixels; the width of a letter at 13 px in the monospaced fonts named below
-_ROW_WIDTH = 900
+_ROW_WIDTH = 960
 
 _STYLE = """
   text { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fill: #1b2733; }
