@@ -1,4 +1,4 @@
-"""Copy modules that several packages need and may not import from one another.
+"""Copy modules that several packages need and may not import from one another, and twins of modules.
 
     python scripts/copy_shared.py [--check]
 
@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -34,17 +35,24 @@ COPIES[PUBLIC_SURFACE] = (
     ),
     *(f"{name}/tests/extras/test_public_surface_of_extras.py" for name in WITH_EXTRAS),
 )
+# httpx2 is httpx under another name: what is written for one is written for the other.
+CLIENTS = "lane-router/src/lane_router/instrumentation"
+TWINS = {f"{CLIENTS}/httpx_clients.py": (f"{CLIENTS}/httpx2_clients.py", r"\bhttpx\b", "httpx2")}
 HEADER = "# Copied from packages/{original} by scripts/copy_shared.py: change it there.\n"
 
 
 def expected_copies() -> dict[Path, str]:
     """The text that each copy must have."""
-    return {
+    copies = {
         path_of(original, target): HEADER.format(original=original)
         + (PACKAGES / original).read_text()
         for original, targets in COPIES.items()
         for target in targets
     }
+    for original, (twin, pattern, replacement) in TWINS.items():
+        text = re.sub(pattern, replacement, (PACKAGES / original).read_text())
+        copies[PACKAGES / twin] = HEADER.format(original=original) + text
+    return copies
 
 
 def path_of(original: str, target: str) -> Path:

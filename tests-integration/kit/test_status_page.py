@@ -291,7 +291,7 @@ async def test_a_rollback_meant_for_another_process_is_refused(browser: Browser)
     async with Stage(stage.port).open() as stage:
         await browser.shows("version 1 is in force")
         await browser.click("Roll back", within="#ask")
-        await browser.shows("this is not the process that was looked at", within="#ask")
+        await browser.shows("the state came from another process", within="#ask")
         assert stage.in_force() == ("hello", None)
 
 

@@ -56,7 +56,12 @@ def level_loads(healthy_percents: Sequence[float], *, overprovisioning: float = 
 
 
 def _capacities(healthy_percents: Sequence[float], overprovisioning: float) -> list[int]:
-    return [min(100, int(percent * overprovisioning + 1e-9)) for percent in healthy_percents]
+    # At least 1 where anything is healthy: rounded down to 0, the one healthy endpoint of 200 would
+    # get nothing, and a level without any would get it all.
+    return [
+        min(100, max(1, int(percent * overprovisioning + 1e-9))) if percent > 0 else 0
+        for percent in healthy_percents
+    ]
 
 
 class PriorityLevels(Balancer[E]):

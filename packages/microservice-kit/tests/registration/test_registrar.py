@@ -93,6 +93,20 @@ async def test_degrading_starts_at_once_and_registers_when_the_registry_is_back(
     assert await registry.get_instances("orders") == ()
 
 
+async def test_a_refusal_in_the_background_ends_the_attempts_and_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    registry, clock = FlakyRegistry(1), ManualClock()
+    registrar = Registrar(registry, on_unavailable="degrade", sleep=clock.sleep)
+    registration = await registrar.add(INSTANCE)
+    registry.refusals, registry.denied = 1, True
+    for _ in range(4):
+        await clock.run(60)
+    assert not registration.registered
+    assert caplog.text.count("not retrying (permanent error)") == 1
+    await registrar.aclose()
+
+
 async def test_waiting_returns_when_it_is_registered() -> None:
     clock = ManualClock()
     registrar = Registrar(FlakyRegistry(3), on_unavailable="wait", sleep=clock.sleep)

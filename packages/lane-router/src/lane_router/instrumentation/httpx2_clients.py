@@ -1,3 +1,4 @@
+# Copied from packages/lane-router/src/lane_router/instrumentation/httpx_clients.py by scripts/copy_shared.py: change it there.
 """httpx2: the lane on every hop of every client, and transports to name it explicitly.
 
 How the lane header gets onto a request: see `httpx_transport.py`, `RoutingTransport`.
