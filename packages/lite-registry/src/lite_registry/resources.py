@@ -25,23 +25,26 @@ class Resource:
 
     template: str
     handlers: Mapping[str, Handle]
-    segments: tuple[str | None, ...] = field(init=False)
+    length: int = field(init=False)
+    _literals: tuple[tuple[int, str], ...] = field(init=False)
+    _variables: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        segments = tuple(
-            None if segment.startswith("{") else segment for segment in self.template.split("/")[1:]
-        )
-        object.__setattr__(self, "segments", segments)
+        segments = list(enumerate(self.template.split("/")[1:]))
+        is_variable = [segment.startswith("{") for _, segment in segments]
+        literals = [
+            each for each, variable in zip(segments, is_variable, strict=True) if not variable
+        ]
+        object.__setattr__(self, "length", len(segments))
+        object.__setattr__(self, "_literals", tuple(literals))
+        object.__setattr__(self, "_variables", tuple(i for i, _ in segments if is_variable[i]))
 
     def match(self, segments: Sequence[str]) -> list[str] | None:
-        """The variable parts of a path; None when it is another one."""
-        variables = []
-        for segment, expected in zip(segments, self.segments, strict=True):
-            if expected is None:
-                variables.append(segment)
-            elif segment != expected:
+        """The variable parts of a path of this length; None when it is another one."""
+        for index, literal in self._literals:
+            if segments[index] != literal:
                 return None
-        return variables
+        return [segments[index] for index in self._variables]
 
     def get_handler(self, method: str) -> Handle:
         """The handler of the method.
@@ -63,7 +66,7 @@ class ResourceTable:
     def __init__(self, resources: Iterable[Resource]) -> None:
         self._by_length: dict[int, list[Resource]] = defaultdict(list)
         for resource in resources:
-            self._by_length[len(resource.segments)].append(resource)
+            self._by_length[resource.length].append(resource)
 
     def find(self, segments: Sequence[str], method: str) -> tuple[Resource, list[str]]:
         """The resource, and the variable parts of the path.

@@ -278,10 +278,10 @@ class Login:
         return Token(text, self._clock(), ends_at - early, ends_at)
 
 
-def _read_lifetime(value: object) -> float:
+def _read_lifetime(value: Any) -> float:
     """Seconds from `tokenTtl`; Nacos' default when it is none."""
     try:
-        seconds = float(value)  # type: ignore[arg-type] # whatever the JSON holds
+        seconds = float(value)
     except (TypeError, ValueError, OverflowError):
         return _DEFAULT_TOKEN_SECONDS
     return seconds if math.isfinite(seconds) and seconds > 0 else _DEFAULT_TOKEN_SECONDS

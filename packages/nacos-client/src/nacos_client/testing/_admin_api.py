@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._instances import FakeService, Instances
 from ._naming_api import parse_metadata, parse_service_name, render_instance
-from ._users import User, Users
+from ._users import FakeUser, Users
 from ._wire import FakeRequest, FakeResponse, Refusal, build_failure, build_page, build_success
 
 if TYPE_CHECKING:
@@ -226,7 +226,9 @@ class AdminRoutes:
         if request.get("username") in self._users.accounts:
             # The real server's auth filter swallows the exception.
             return FakeResponse(200)
-        self._users.accounts[request.get("username")] = User(request.get("password"), admin=False)
+        self._users.accounts[request.get("username")] = FakeUser(
+            request.get("password"), admin=False
+        )
         return build_success("create user ok!")
 
     def _delete_user(self, request: FakeRequest) -> FakeResponse:

@@ -16,7 +16,7 @@ from ._documents import Documents
 from ._http_server import HttpServer
 from ._instances import Instances
 from ._naming_api import NamingRoutes
-from ._users import LOGIN_PATHS, User, Users
+from ._users import LOGIN_PATHS, FakeUser, Users
 from ._wire import (
     FakeRequest,
     FakeResponse,
@@ -106,7 +106,7 @@ class FakeNacosServer:
         self._instances = Instances(clock)
         self._users = Users(clock, token_seconds)
         self._users.enabled = auth
-        self._users.accounts[username] = User(password, admin=True)
+        self._users.accounts[username] = FakeUser(password, admin=True)
         self._faults: list[Fault] = []
         self._routes: dict[tuple[str, str], Callable[[FakeRequest], FakeResponse]] = {
             **ConfigRoutes(self._documents).build_routes(),
@@ -163,7 +163,7 @@ class FakeNacosServer:
         A resource is `namespace:group:config/dataId` or `namespace:group:naming/service`.
         """
         with self._lock:
-            self._users.accounts[name] = User(password, admin=False)
+            self._users.accounts[name] = FakeUser(password, admin=False)
             self._users.roles.add((name, name))
             self._users.permissions |= {(name, *permission) for permission in permissions}
 

@@ -20,7 +20,7 @@ _NO_USER = "User not found! Please check user exist or password is right!"
 
 
 @dataclass(slots=True)
-class User:
+class FakeUser:
     """One user."""
 
     password: str
@@ -31,7 +31,7 @@ class Users:
     """Logs in and checks tokens as the default auth plugin does."""
 
     def __init__(self, clock: Callable[[], float], token_seconds: int) -> None:
-        self.accounts: dict[str, User] = {}
+        self.accounts: dict[str, FakeUser] = {}
         self.roles: set[tuple[str, str]] = set()  # user name, role
         self.permissions: set[tuple[str, str, str]] = set()  # role, resource, action
         self.token_seconds = token_seconds
