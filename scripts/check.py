@@ -73,6 +73,7 @@ def everything_else() -> list[Check]:
         ("paths in the architecture", [sys.executable, "scripts/check_paths.py"]),
         ("names", [sys.executable, "scripts/check_names.py"]),
         ("circles of imports", [sys.executable, "scripts/check_cycles.py"]),
+        ("printed files", [sys.executable, "scripts/run_blocks.py", "--files-only", *pages()]),
         ("translated guides", [sys.executable, "scripts/check_translations.py"]),
         ("sync faces", [sys.executable, "scripts/generate_sync.py", "--check"]),
         ("shared modules", [sys.executable, "scripts/copy_shared.py", "--check"]),
@@ -86,6 +87,12 @@ def dependencies(folder: str) -> Check:
     """What a package imports is what it declares, and the other way round."""
     command = ["deptry", f"{folder}/src", "--config", f"{folder}/pyproject.toml"]
     return f"dependencies of {Path(folder).name}", command
+
+
+def pages() -> list[str]:
+    """The READMEs and the pages of the documentation."""
+    paths = [*ROOT.glob("*.md"), *ROOT.glob("packages/*/README.md"), *ROOT.glob("docs/**/*.md")]
+    return sorted(str(path) for path in paths if "_build" not in path.parts)
 
 
 def templates() -> list[str]:

@@ -1,9 +1,9 @@
 """Run every Python block of Markdown files, each as a program of its own in an empty folder.
 
-    python scripts/run_blocks.py FILE [...]
+    python scripts/run_blocks.py [--files-only] FILE [...]
 
 A block opened with ```python file=examples/app.py is no program of its own: it has to be that
-file, to the letter, and the file's own test runs it.
+file, to the letter, and the file's own test runs it. `--files-only` looks at those and runs nothing.
 """
 
 from __future__ import annotations
@@ -72,10 +72,17 @@ def blocks_of(path: Path) -> list[Block]:
 
 def main(names: list[str]) -> int:
     """Run them all; 1 when one failed."""
-    blocks = [block for name in names for block in blocks_of(Path(name))]
+    files_only = "--files-only" in names
+    blocks = [
+        block
+        for name in names
+        if not name.startswith("--")
+        for block in blocks_of(Path(name))
+        if not files_only or block.info.startswith("file=")
+    ]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        match = zip(blocks, pool.map(Block.problem, blocks), strict=True)
-        problems = [(block, problem) for block, problem in match if problem]
+        results = zip(blocks, pool.map(Block.problem, blocks), strict=True)
+        problems = [(block, problem) for block, problem in results if problem]
     for block, problem in problems:
         print(f"{block.path}:{block.line} {problem}")
     print(f"{len(blocks)} Python blocks, {len(problems)} broken")

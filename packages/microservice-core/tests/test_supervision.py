@@ -120,6 +120,41 @@ async def test_stop_ends_one_task_only() -> None:
         assert tasks.running == ("second",)
 
 
+async def test_a_cancelled_task_frees_its_name_at_once_and_is_joined_by_closing() -> None:
+    ends: list[str] = []
+    release = asyncio.Event()
+
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await release.wait()
+            ends.append("first")
+
+    tasks = TaskSupervisor("the registry")
+    tasks.start("follow", slow_to_end)
+    await settle()
+    tasks.cancel("follow")
+    tasks.cancel("no such task")
+    assert not tasks.running
+    tasks.start("follow", Flaky(0))
+    await settle()
+    assert not ends
+    release.set()
+    await tasks.aclose()
+    assert ends == ["first"]
+    assert not tasks.running
+
+
+async def test_cancelling_a_task_that_is_down_takes_it_off_the_list() -> None:
+    async with supervisor(ManualClock()) as tasks:
+        tasks.start("follow", Flaky(1))
+        await settle()
+        assert tasks.down
+        tasks.cancel("follow")
+        assert not tasks.down
+
+
 async def test_a_name_is_taken_while_its_task_runs_and_nothing_starts_after_closing() -> None:
     tasks = supervisor(ManualClock())
     tasks.start("follow", Flaky(0))

@@ -23,7 +23,7 @@ class TaskSupervisor:
 
     A task whose function returns is done. One that fails is logged with its traceback and started
     again after a pause that grows from `initial_seconds` to `max_seconds`; a run longer than
-    `max_seconds` starts the pauses anew. `down` names the tasks that are waiting for their restart,
+    `max_seconds` starts the pauses from the beginning. `down` names the tasks that are waiting for their restart,
     which is what a readiness check wants to know.
 
     Use one from a single event loop. Closing it twice is fine.
@@ -60,6 +60,7 @@ class TaskSupervisor:
         self._sleep = sleep
         self._random = random
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._down: dict[str, str] = {}
         self._closed = False
 
@@ -91,17 +92,30 @@ class TaskSupervisor:
         self._tasks[name] = task
         task.add_done_callback(lambda done: self._forget(name, done))
 
+    def cancel(self, name: str) -> None:
+        """Cancel the task without waiting for its end, which `aclose` does.
+
+        The name is free at once. Nothing happens when there is no such task.
+        """
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            self._ending.add(task)
+            task.cancel()
+            self._set_up(name)
+
     async def stop(self, name: str) -> None:
         """Cancel the task and wait for its end; nothing happens when there is none."""
         task = self._tasks.get(name)
         if task is not None:
-            await self._cancel({task})
+            self.cancel(name)
+            await self._wait_for_end({task})
 
     async def aclose(self) -> None:
         """Cancel every task and wait for their ends, for `close_seconds` at most."""
         self._closed = True
-        if tasks := set(self._tasks.values()):
-            await self._cancel(tasks)
+        for name in self.running:
+            self.cancel(name)
+        await self._wait_for_end(set(self._ending))
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,7 +148,7 @@ class TaskSupervisor:
             else:
                 return
             await self._sleep(pause)
-            self._set_down(name, None)
+            self._set_up(name)
 
     def _pause_seconds(self, failures: int) -> float:
         longest = backoff_seconds(
@@ -142,26 +156,27 @@ class TaskSupervisor:
         )
         return jittered(longest, "equal", self._random)
 
-    def _set_down(self, name: str, reason: str | None) -> None:
-        if reason is None:
-            self._down.pop(name, None)
-        else:
-            self._down[name] = reason
+    def _set_down(self, name: str, reason: str) -> None:
+        self._down[name] = reason
         if self._listener is not None:
             self._listener()
 
+    def _set_up(self, name: str) -> None:
+        if self._down.pop(name, None) is not None and self._listener is not None:
+            self._listener()
+
     def _forget(self, name: str, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
         if self._tasks.get(name) is task:
             del self._tasks[name]
-        if name in self._down:
-            self._set_down(name, None)
+            self._set_up(name)
         if not task.cancelled() and (error := task.exception()) is not None:
             # Only what is no Exception gets here, for example SystemExit.
             logger.error("%s: task %r ended", self._owner, name, exc_info=error)
 
-    async def _cancel(self, tasks: set[asyncio.Task[None]]) -> None:
-        for task in tasks:
-            task.cancel()
+    async def _wait_for_end(self, tasks: set[asyncio.Task[None]]) -> None:
+        if not tasks:
+            return
         _, stuck = await asyncio.wait(tasks, timeout=self._close_seconds)
         for task in stuck:
             logger.error("%s: task %r does not end when cancelled", self._owner, task.get_name())
