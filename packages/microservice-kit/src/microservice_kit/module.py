@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from microservice_core import (
     ConfigCenter,
+    InstanceFilter,
     InstanceQuery,
     LoopThread,
     MissingDependencyError,
@@ -38,7 +39,7 @@ from .settings import MicroserviceSettings, read_settings
 from .sync_open_module import SyncOpenModule
 
 if TYPE_CHECKING:
-    from microservice_client import ClientOptions
+    from microservice_client import ClientOptions, RequestInterceptor
 
 __all__ = ("AnyConfig", "MicroserviceModule")
 
@@ -182,16 +183,20 @@ class MicroserviceModule(Generic[ModelT]):
     ) -> ConfigService[ModelT]:
         settings = self.settings
         snapshot = ConfigSnapshot(settings.config_snapshot) if settings.config_snapshot else None
-        reader = DocumentReader(
-            center,
-            on_unavailable=settings.on_config_unavailable,
-            wait_seconds=settings.config_wait_seconds,
-            snapshot=snapshot,
-        )
+        documents: Sequence[str] = ()
+        reader = None
+        if center is not None:
+            documents = _list_documents(settings)
+            reader = DocumentReader(
+                center,
+                on_unavailable=settings.on_config_unavailable,
+                wait_seconds=settings.config_wait_seconds,
+                snapshot=snapshot,
+            )
         service = ConfigService(
             self._model,
             center,
-            _list_documents(settings) if center is not None else (),
+            documents,
             group_name=settings.group_name,
             namespace_id=settings.namespace_id,
             env_prefix=settings.env_prefix,
@@ -241,7 +246,10 @@ class MicroserviceModule(Generic[ModelT]):
     def _client_options(self) -> ClientOptions:
         settings = self.settings
         has_page = settings.status_page
-        filters, interceptors = create_lane_parts(self._lanes, label_calls=has_page)
+        filters: list[InstanceFilter] = []
+        interceptors: list[RequestInterceptor] = []
+        if self._lanes is not None:
+            filters, interceptors = create_lane_parts(self._lanes, label_calls=has_page)
         return {
             "policies": self._policies,
             "filters": filters,
@@ -267,14 +275,14 @@ class MicroserviceModule(Generic[ModelT]):
         self, module: OpenModule[ModelT], port: int | None, *, patient: bool = False
     ) -> None:
         """Register the module's own service on this port, and those that were declared."""
-        registrar = module.parts.registrar
-        if registrar is None or not self._register:
+        registrar, registry = module.parts.registrar, module.parts.service_registry
+        if registrar is None or registry is None or not self._register:
             return
         own_service = describe_own_service(self.settings, port)
         for service in (own_service, *declared_services()):
             if service is None:
                 continue
-            instance = service.create_instance(self.settings, module.service_registry)
+            instance = service.create_instance(self.settings, registry)
             if service is own_service:
                 module.instance = instance
             await registrar.add(instance, patient=patient)

@@ -17,9 +17,9 @@ LaneMode = Literal["permissive", "strict"]
 
 
 def create_lane_parts(
-    mode: LaneMode | None, *, label_calls: bool = False
+    mode: LaneMode, *, label_calls: bool = False
 ) -> tuple[list[InstanceFilter], list[RequestInterceptor]]:
-    """Create the instance filter, and the interceptors that send the lane; none without a mode.
+    """Create the instance filter, and the interceptors that send the lane.
 
     Args:
         label_calls: label the client's recent calls with their lane, for the status page.
@@ -27,8 +27,6 @@ def create_lane_parts(
     Raises:
         MissingDependencyError: lane-router is not installed.
     """
-    if mode is None:
-        return [], []
     try:
         import lane_router
     except ImportError as error:

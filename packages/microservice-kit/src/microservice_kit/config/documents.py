@@ -131,7 +131,7 @@ class DocumentReader:
 
     def __init__(
         self,
-        center: ConfigCenter | None,
+        center: ConfigCenter,
         *,
         on_unavailable: OnUnavailable = "fail",
         wait_seconds: float = 60.0,
@@ -160,10 +160,8 @@ class DocumentReader:
         Raises:
             ConfigCenterError: the center cannot be read, and the policy does not cover that.
         """
-        if self._center is None:
-            return ConfigDeleted(*document_id)
         try:
-            return await self._read_with_retries(self._center, document_id)
+            return await self._read_with_retries(document_id)
         except ConfigNotFoundError:
             logger.warning(
                 "configuration %r does not exist yet; using defaults", document_id.data_id
@@ -174,14 +172,12 @@ class DocumentReader:
                 raise
             return self._fall_back(document_id, error)
 
-    async def _read_with_retries(
-        self, center: ConfigCenter, document_id: DocumentId
-    ) -> ConfigResult:
+    async def _read_with_retries(self, document_id: DocumentId) -> ConfigResult:
         deadline = self._clock() + self._wait_seconds
         failures = 0
         while True:
             try:
-                return await center.get_config(*document_id)
+                return await self._center.get_config(*document_id)
             except ConfigNotFoundError:
                 raise
             except ConfigCenterError as error:

@@ -35,7 +35,7 @@ class IncludedDocuments:
 
     def __init__(
         self,
-        center: ConfigCenter | None,
+        center: ConfigCenter,
         reader: DocumentReader,
         layers: ConfigLayers[BaseModel],
         *,
@@ -56,12 +56,12 @@ class IncludedDocuments:
         return self._parsed.get(document_id, {})
 
     def watch(self, document_id: DocumentId) -> None:
-        """Watch a document, unless it is watched already or there is no center.
+        """Watch a document, unless it is watched already.
 
         Raises:
             InvalidConfigError: too many documents are watched.
         """
-        if self._center is None or document_id in self._parsed:
+        if document_id in self._parsed:
             return
         if len(self._parsed) >= _MAX_DOCUMENTS:
             problem = f"{_MAX_DOCUMENTS} other documents are watched already"
@@ -77,7 +77,7 @@ class IncludedDocuments:
         Raises:
             ConfigCenterError: the center cannot be read.
         """
-        if self._center is not None and document_id not in self._parsed:
+        if document_id not in self._parsed:
             state = await self._reader.read(document_id)
             self.watch(document_id)
             self._apply(document_id, state)

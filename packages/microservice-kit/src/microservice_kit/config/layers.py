@@ -56,7 +56,7 @@ class ConfigLayers(Generic[ModelT_co]):
         self._accepted: dict[DocumentId, Data] = {name: {} for name in self._document_ids}
         self._pending: dict[DocumentId, Data] = {}
         self.problems: dict[DocumentId, InvalidConfigError] = {}
-        self.secret_keys = find_secret_keys(model)
+        self.secret_keys = find_secret_keys(model) if model.model_fields else frozenset()
 
     @property
     def name(self) -> str:
@@ -114,6 +114,8 @@ class ConfigLayers(Generic[ModelT_co]):
         merged = self._environment()
         for document_id in self._document_ids:
             merged = deep_merge(merged, (parsed or self._accepted)[document_id])
+        if not merged:  # nothing to decrypt, to replace or to keep secret
+            return ValidConfig(self._build_model(merged), merged)
         try:
             encrypted_keys = find_encrypted_keys(merged)
             merged = self._encryption.decrypt_all(merged)

@@ -31,10 +31,7 @@ _REQUIRED: Final = object()
 class ConfigReader(Generic[ModelT_co]):
     """Reads the newest version; safe from any thread.
 
-    Args:
-        document_ids: the merged documents, in rising precedence.
-        included_documents: those that are read besides them.
-        group_name, namespace_id: where a document is that names no group or namespace.
+    `ConfigService` sets all of it.
 
     Attributes:
         current: the validated model; replaced as a whole, so that one read is consistent.
@@ -43,22 +40,15 @@ class ConfigReader(Generic[ModelT_co]):
 
     current: ModelT_co
     version: ConfigVersion[ModelT_co]
-
-    def __init__(
-        self,
-        layers: ConfigLayers[ModelT_co],
-        document_ids: tuple[DocumentId, ...],
-        included_documents: IncludedDocuments,
-        *,
-        group_name: str,
-        namespace_id: str,
-    ) -> None:
-        self._layers = layers
-        self._group_name = group_name
-        self._namespace_id = namespace_id
-        self._document_ids = document_ids
-        self._included = included_documents
-        self._parts: dict[tuple[type[BaseModel], str], tuple[int, BaseModel]] = {}
+    _layers: ConfigLayers[ModelT_co]
+    # Where a document is that names no group or namespace.
+    _group_name: str
+    _namespace_id: str
+    # The merged documents, in rising precedence.
+    _document_ids: tuple[DocumentId, ...]
+    # The documents that are read besides them; None without a configuration center.
+    _included: IncludedDocuments | None
+    _parts: dict[tuple[type[BaseModel], str], tuple[int, BaseModel]]
 
     @overload
     def get(self, key: str) -> object: ...
@@ -144,7 +134,7 @@ class ConfigReader(Generic[ModelT_co]):
             state = self.version.documents[self._document_ids.index(document_id)]
             parsed = self._layers.parse(state)
         else:
-            parsed = self._included.get(document_id)
+            parsed = self._included.get(document_id) if self._included is not None else {}
         return self._layers.resolve(document_id.data_id, parsed, self.version.data)
 
     def _qualify(self, document_id: DocumentId) -> DocumentId:

@@ -10,7 +10,13 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from microservice_core import ConfigCenter, ConfigResult, Unsubscribe, Watchers
+from microservice_core import (
+    ConfigCenter,
+    ConfigDeleted,
+    ConfigResult,
+    Unsubscribe,
+    Watchers,
+)
 from microservice_kit.errors import InvalidConfigError
 from microservice_kit.telemetry.counters import count
 
@@ -66,26 +72,29 @@ class ConfigService(ConfigReader[ModelT_co]):
         keep_versions: int = 20,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        document_ids = tuple(DocumentId(name, group_name, namespace_id) for name in documents)
-        layers = ConfigLayers(
+        self._group_name = group_name
+        self._namespace_id = namespace_id
+        self._document_ids = tuple(DocumentId(name, group_name, namespace_id) for name in documents)
+        self._layers = ConfigLayers(
             model,
-            document_ids,
+            self._document_ids,
             env_prefix=env_prefix,
             encryption=encryption or ConfigEncryption(),
         )
+        self._parts = {}
         self._center = center
-        self._document_reader = reader or DocumentReader(center)
         self._snapshot = snapshot
-        included = IncludedDocuments(
-            center,
-            self._document_reader,
-            layers,
-            context=lambda: self.version.data,
-            listener=self._notify_followers,
-        )
-        super().__init__(
-            layers, document_ids, included, group_name=group_name, namespace_id=namespace_id
-        )
+        self._document_reader: DocumentReader | None = None
+        self._included = None
+        if center is not None:
+            self._document_reader = reader or DocumentReader(center)
+            self._included = IncludedDocuments(
+                center,
+                self._document_reader,
+                self._layers,
+                context=lambda: self.version.data,
+                listener=self._notify_followers,
+            )
         self._states: dict[DocumentId, DocumentState] = {}
         self._versions: ConfigVersions[ModelT_co] = ConfigVersions(
             keep=keep_versions, wall_clock=wall_clock
@@ -103,7 +112,7 @@ class ConfigService(ConfigReader[ModelT_co]):
             ConfigCenterError: the configuration center cannot be read.
         """
         for document_id in self._document_ids:
-            self._states[document_id] = await self._document_reader.read(document_id)
+            self._states[document_id] = await self._read(document_id)
         self._add_version(self._layers.load(self._states), self._find_origin())
         self._save_snapshot()
         if self._center is not None:
@@ -118,7 +127,8 @@ class ConfigService(ConfigReader[ModelT_co]):
         for unsubscribe in self._unsubscribes:
             unsubscribe()
         self._unsubscribes.clear()
-        self._included.close()
+        if self._included is not None:
+            self._included.close()
         await self._watchers.aclose()
 
     # what is known
@@ -126,17 +136,18 @@ class ConfigService(ConfigReader[ModelT_co]):
     @property
     def problem(self) -> InvalidConfigError | None:
         """Why the newest documents were refused, or None."""
-        return next(iter((self._layers.problems | self._included.problems).values()), None)
+        included = self._included.problems if self._included is not None else {}
+        return next(iter((self._layers.problems | included).values()), None)
 
     @property
     def degraded(self) -> bool:
         """Whether a document could not be read at start-up and has not been read since."""
-        return bool(self._document_reader.unread)
+        return bool(self._unread)
 
     def include(self, document_id: DocumentId) -> None:
         """Watch a document besides those that are merged; `document` returns it once it was read."""
         document_id = self._qualify(document_id)
-        if document_id not in self._document_ids:
+        if self._included is not None and document_id not in self._document_ids:
             self._included.watch(document_id)
 
     async def load(self, document_id: DocumentId) -> None:
@@ -146,7 +157,7 @@ class ConfigService(ConfigReader[ModelT_co]):
             ConfigCenterError: see `open`.
         """
         document_id = self._qualify(document_id)
-        if document_id not in self._document_ids:
+        if self._included is not None and document_id not in self._document_ids:
             await self._included.load(document_id)
 
     # changes
@@ -224,8 +235,17 @@ class ConfigService(ConfigReader[ModelT_co]):
 
     # following the center
 
+    async def _read(self, document_id: DocumentId) -> DocumentState:
+        if self._document_reader is None:
+            return ConfigDeleted(*document_id)
+        return await self._document_reader.read(document_id)
+
+    @property
+    def _unread(self) -> set[DocumentId]:
+        return self._document_reader.unread if self._document_reader is not None else set()
+
     def _apply(self, document_id: DocumentId, state: DocumentState) -> None:
-        self._document_reader.unread.discard(document_id)
+        self._unread.discard(document_id)
         if state == self._states[document_id]:
             return
         self._states[document_id] = state
@@ -263,14 +283,14 @@ class ConfigService(ConfigReader[ModelT_co]):
                 logger.exception("a follower of the configuration failed; it stays subscribed")
 
     def _find_origin(self) -> Origin:
-        if self._center is not None and self._document_reader.unread != set(self._document_ids):
+        if self._center is not None and self._unread != set(self._document_ids):
             return "center"
         is_read = any(isinstance(state, ConfigResult) for state in self._states.values())
         return "snapshot" if is_read else "defaults"
 
     def _save_snapshot(self) -> None:
         # Not while a document is unread: the snapshot of an earlier run still has it.
-        if self._snapshot is not None and not self._document_reader.unread:
+        if self._snapshot is not None and not self._unread:
             self._snapshot.save(self._states)
 
     def _compare(

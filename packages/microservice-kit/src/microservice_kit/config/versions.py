@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 ModelT_co = TypeVar("ModelT_co", bound=BaseModel, covariant=True)
 Origin = Literal["center", "snapshot", "defaults", "rollback"]
 
+_MD5_OF_NOTHING = md5_of("")
+
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
@@ -147,7 +149,8 @@ class ConfigVersions(Generic[ModelT_co]):
     ) -> ConfigVersion[ModelT_co]:
         """Make a version of this configuration and keep it as the newest."""
         sources = {state.data_id: getattr(state, "md5", "") for state in documents}
-        md5, now = md5_of("\n".join(sources.values())), self._wall_clock()
+        md5 = md5_of("\n".join(sources.values())) if sources else _MD5_OF_NOTHING
+        now = self._wall_clock()
         self._last_id += 1
         version = ConfigVersion(
             self._last_id, md5, sources, now, origin, config.model, config.data, tuple(documents)

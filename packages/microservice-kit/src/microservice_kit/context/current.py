@@ -64,8 +64,12 @@ def current_module() -> OpenModule[BaseModel]:
 
 
 def subscribe_to_modules(listener: Callable[[], None]) -> None:
-    """Call `listener` whenever a module opens or closes, or its configuration changes."""
-    _listeners.append(listener)
+    """Call `listener` whenever a module opens or closes, or its configuration changes.
+
+    Subscribing it again changes nothing.
+    """
+    if listener not in _listeners:
+        _listeners.append(listener)
 
 
 def notify_module_listeners() -> None:

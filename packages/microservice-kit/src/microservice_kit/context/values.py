@@ -88,6 +88,7 @@ class ConfigCenterValue(property, Generic[ValueT_co]):
         read, self._store = _create_cell(self._read_current)
         super().__init__(read, doc=f"{document_id.data_id} {key}")
         _values.add(self)
+        subscribe_to_modules(refresh_values)
         self.refresh()
 
     def refresh(self) -> None:
@@ -210,6 +211,3 @@ def refresh_values() -> None:
     """Read every declared value again."""
     for value in tuple(_values):
         value.refresh()
-
-
-subscribe_to_modules(refresh_values)

@@ -38,7 +38,3 @@ async def test_a_strict_lane_without_instances_is_refused() -> None:
         with lane_scope("other"), pytest.raises(LaneUnavailableError):
             await client.get("orders", "/")
     assert mesh.request_counts.total() == 0
-
-
-def test_without_a_mode_lanes_are_not_looked_at() -> None:
-    assert create_lane_parts(None) == ([], [])
