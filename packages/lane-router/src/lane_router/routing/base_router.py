@@ -184,14 +184,18 @@ class BaseRouter:
             confirming=self._poller is not None and self._poller.is_confirming,
         )
 
-    def resolve(self, service: str, lane: str | None = None, *, port: int = 0) -> Resolution:
+    def resolve(
+        self, service: str, lane: str | None = None, *, port: int = 0, scheme: str = "http"
+    ) -> Resolution:
         """Where the service is reached for this lane; None = the current lane.
 
         Never waits for the network. Equal lookups return the same `Resolution`.
 
         Args:
             service: a plain name, or a host name such as `orders.shop.svc`.
-            port: a port other than the service's main one; 0 = the main one.
+            port: a port other than the one that the scheme chooses; 0 = that one.
+            scheme: of the URL. `http` and `ws` choose the service's main port; `https` and `wss` a
+                port that is published for it, by its name or its `app_protocols`, else 443.
 
         Raises:
             LaneUnavailableError: the lane has no ready instance, and its mode is strict.
@@ -205,25 +209,27 @@ class BaseRouter:
                 lane = process_lane()
         resolver = self._resolver
         cache = resolver.cache
-        resolution = cache.entries.get((service, lane, port))
+        resolution = cache.entries.get((service, lane, port, scheme))
         if resolution is None or resolver.clock() >= cache.expires_at:
             self.start()
-            resolution = resolver.resolve_uncached(service, lane, port)
+            resolution = resolver.resolve_uncached(service, lane, port, scheme)
         if resolver.observer is not None:
             resolver.observer.on_resolution(resolution.service, lane, resolution.outcome)
         return resolution
 
-    def base_url(self, service: str, lane: str | None = None) -> str:
+    def base_url(self, service: str, lane: str | None = None, *, scheme: str = "http") -> str:
         """`http://host:port` of the service for this lane; see `resolve`."""
-        return self.resolve(service, lane).url
+        return self.resolve(service, lane, scheme=scheme).url
 
-    def explain(self, service: str, lane: str | None = None, *, port: int = 0) -> Decision:
+    def explain(
+        self, service: str, lane: str | None = None, *, port: int = 0, scheme: str = "http"
+    ) -> Decision:
         """The decision with its reason; a strict miss is returned, not raised.
 
         Raises:
             InvalidLaneError: not a valid lane name, or a lane of no allowed class.
         """
-        return self._resolver.explain(service, lane or current_lane(), port)
+        return self._resolver.explain(service, lane or current_lane(), port, scheme)
 
     def lanes(self, service: str) -> tuple[str, ...]:
         """The lanes of the service that have a ready instance, sorted, by the last valid table."""

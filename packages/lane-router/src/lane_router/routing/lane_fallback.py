@@ -51,6 +51,7 @@ class Lookup:
         port: the port that the caller named; 0 = the service's own.
         lane: None = no lane.
         mode: the lane's mode.
+        scheme: of the URL, which chooses the port when the caller names none.
     """
 
     service: str
@@ -58,6 +59,7 @@ class Lookup:
     port: int = 0
     lane: str | None = None
     mode: Mode = "permissive"
+    scheme: str = "http"
 
 
 def decide(lookup: Lookup, snapshot: RoutingSnapshot) -> Decision:
@@ -93,7 +95,7 @@ def _decision(
 ) -> Decision:
     lane = None if outcome == "base" else lookup.lane
     host = target.name if "." in target.name else target.name + lookup.suffix
-    port = _map_port(lookup.port, target, base)
+    port = _map_port(lookup, target, base)
     return Decision(outcome, lookup.service, host, port, lane, reason)
 
 
@@ -124,14 +126,15 @@ def _explain_absence(service: str, lane: str, snapshot: RoutingSnapshot) -> str:
     return "the lane refused connections recently"
 
 
-def _map_port(port: int, target: Target, base: Target | None) -> int:
-    """The target's port with the same name as this port of the base.
+def _map_port(lookup: Lookup, target: Target, base: Target | None) -> int:
+    """The target's port with the same name as the port of the base that the caller named.
 
     By name, not by number: lane and base may listen on different numbers. A port that the base
     does not publish is left as the caller named it.
     """
+    port = lookup.port
     if port == 0:
-        return target.port
+        return target.port_for(lookup.scheme)
     published = base.ports.items() if base else ()
     for name, number in published:
         if number == port and name in target.ports:
