@@ -26,7 +26,10 @@ __all__ = (
 )
 
 _SERVICE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_HOST = re.compile(r"[a-z0-9_]([-a-z0-9_.]{0,251}[a-z0-9_])?", re.IGNORECASE)
+# Of labels that every resolver takes. ASCII: with IGNORECASE alone `k` is the Kelvin sign as well.
+_LABEL = r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.IGNORECASE | re.ASCII)
+_MOST_OF_VERSION = 256
 
 # What a URL without a port means; every other scheme means the main port of the service.
 DEFAULT_PORTS: Mapping[str, int] = {"https": 443, "wss": 443, "grpcs": 443}
@@ -137,7 +140,8 @@ def parse_table(document: object) -> RouteTable:
     Raises:
         RouteTableError: not an object with an object `services`, or all of its entries are invalid.
     """
-    services = document.get("services") if isinstance(document, Mapping) else None
+    document = document if isinstance(document, Mapping) else {}
+    services = document.get("services")
     if not isinstance(services, Mapping):
         raise RouteTableError(
             "a route table is an object with an object `services`; check the registry's address"
@@ -153,8 +157,17 @@ def parse_table(document: object) -> RouteTable:
         raise RouteTableError(
             "all entries of the route table are invalid; check the registry's address"
         )
-    version = document.get("version", "") if isinstance(document, Mapping) else ""
-    return RouteTable(routes, _published_hosts(routes), str(version), tuple(skipped))
+    version = _parse_version(document.get("version"))
+    return RouteTable(routes, _published_hosts(routes), version, tuple(skipped))
+
+
+def _parse_version(version: object) -> str:
+    """The version as it is sent back in a long-poll; empty if it cannot be one."""
+    if isinstance(version, bool) or not isinstance(version, str | int):
+        return ""
+    text = str(version)
+    fits = text.isascii() and text.isprintable() and len(text) <= _MOST_OF_VERSION
+    return text if fits else ""
 
 
 def _published_hosts(routes: Mapping[str, Route]) -> frozenset[str]:

@@ -14,7 +14,12 @@ from lane_router.context.lane_classes import ANY_LANE, LaneClasses, Mode
 from lane_router.context.lane_context import CURRENT, UNSET, current_lane
 from lane_router.context.process_lane import process_lane
 from lane_router.resolution import Decision, Resolution
-from lane_router.route_table.poller import PollOptions, RoutePoller, TableState
+from lane_router.route_table.poller import (
+    START_RETRY_SECONDS,
+    PollOptions,
+    RoutePoller,
+    TableState,
+)
 from lane_router.route_table.registry_client import check_url
 from lane_router.route_table.table import RouteTable, parse_table
 from lane_router.route_table.table_file import TableFile
@@ -47,11 +52,17 @@ class RouterStats:
         cached_resolutions: resolutions in the cache, at most 8192.
         unreachable_lanes: (service, lane) that count as absent because they refused, at most 1024.
         confirming: a table that shrank by half or more waits for a second response to confirm it.
+        polling: the poller's thread runs in this process.
+        problem: why the registry cannot be used now; empty when it can, or when there is none.
+        unforeseen_errors: how often polling ended by an error of this process and was restarted.
     """
 
     cached_resolutions: int
     unreachable_lanes: frozenset[tuple[str, str]]
     confirming: bool
+    polling: bool
+    problem: str
+    unforeseen_errors: int
 
 
 class BaseRouter:
@@ -178,10 +189,14 @@ class BaseRouter:
 
     def stats(self) -> RouterStats:
         """Sizes of what is held in memory, and what the poller is waiting for."""
+        poller = self._poller
         return RouterStats(
             cached_resolutions=len(self._resolver.cache.entries),
             unreachable_lanes=self._resolver.unreachable_lanes(),
-            confirming=self._poller is not None and self._poller.is_confirming,
+            confirming=poller is not None and poller.is_confirming,
+            polling=self.polling,
+            problem=self.problem,
+            unforeseen_errors=poller.unforeseen_errors if poller else 0,
         )
 
     def resolve(
@@ -279,6 +294,7 @@ class BaseRouter:
             return
         poller.subscribe(self.update)
         poller.start()
+        self._resolver.expect_poller(None if poller.is_running else START_RETRY_SECONDS)
         self.update(poller.state)
 
     def _open(self) -> None:

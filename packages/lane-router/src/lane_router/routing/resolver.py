@@ -114,6 +114,7 @@ class Resolver:
         self._stale_after = options.stale_after_seconds
         self._state = INITIAL_STATE
         self._unreachable = UnreachableLanes(options.unreachable_seconds, options.clock)
+        self._poller_due_at = _NEVER
         self.cache = ResolutionCache(RoutingSnapshot(static_ports=self._static_ports), None, _NEVER)
 
     @property
@@ -130,6 +131,11 @@ class Resolver:
         old, new = before.table, state.table
         if old is None or new is None or old.services != new.services:
             self._unreachable.clear()
+        self._rebuild()
+
+    def expect_poller(self, within_seconds: float | None) -> None:
+        """Let the cache expire then, so that a lookup starts the poller; None = it runs."""
+        self._poller_due_at = _NEVER if within_seconds is None else self.clock() + within_seconds
         self._rebuild()
 
     def mark_unreachable(self, service: str, lane: str) -> None:
@@ -239,5 +245,7 @@ class Resolver:
         stale = now >= stale_at
         unreachable = self._unreachable.snapshot()
         snapshot = RoutingSnapshot(state.table, stale, self._static_ports, unreachable)
-        expires_at = min(_NEVER if stale else stale_at, self._unreachable.next_expiry())
+        expires_at = min(
+            _NEVER if stale else stale_at, self._unreachable.next_expiry(), self._poller_due_at
+        )
         self.cache = ResolutionCache(snapshot, state.synced_at, expires_at)
