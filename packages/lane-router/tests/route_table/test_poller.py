@@ -596,10 +596,10 @@ def test_a_thread_that_does_not_start_fails_no_lookup_and_is_started_later(
     registry: FakeRouteRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Clock:
-        ahead = 0.0
+        now = 1000.0
 
         def __call__(self) -> float:
-            return time.monotonic() + self.ahead
+            return self.now
 
     clock = Clock()
     start = threading.Thread.start
@@ -611,6 +611,7 @@ def test_a_thread_that_does_not_start_fails_no_lookup_and_is_started_later(
         tries.append(thread.name)
         raise RuntimeError("can't start new thread")
 
+    caplog.set_level("WARNING", logger="lane_router")
     monkeypatch.setattr(threading.Thread, "start", refuse)
     router = open_router(registry.url, services={"orders": 8000}, clock=clock)
     assert router.resolve("orders").outcome == "base"
@@ -621,7 +622,7 @@ def test_a_thread_that_does_not_start_fails_no_lookup_and_is_started_later(
     assert not router.polling
     assert caplog.text.count("does not start") == 1
     monkeypatch.setattr(threading.Thread, "start", start)
-    clock.ahead = 2.0
+    clock.now += 1
     until(lambda: router.resolve("orders", "dev").outcome == "lane")
     assert router.polling
     router.close()
