@@ -342,3 +342,27 @@ def test_the_scheme_chooses_the_port_of_a_lane_and_of_a_service_known_statically
     assert routes.resolve("mail", "dev", scheme="https").url == "https://mail:443"
     assert routes.resolve("mail", scheme="https", port=25).url == "https://mail:25"
     assert routes.resolve("www.example.com", scheme="https").url == "https://www.example.com:443"
+
+
+@pytest.mark.parametrize(
+    ("ports", "url", "outcome"),
+    [
+        ({"http": 8001}, "https://orders:8443", "base_fallback"),
+        ({"http": 8001, "https": 9443}, "https://orders-dev:9443", "lane"),
+        ({"web": 443}, "https://orders-dev:443", "lane"),
+        ({}, "https://orders-dev:443", "lane"),
+    ],
+)
+def test_a_lane_that_speaks_no_tls_is_absent_for_https_alone(
+    ports: dict[str, int], url: str, outcome: Outcome
+) -> None:
+    base = {"name": "orders", "port": 8000, "ports": {"http": 8000, "https": 8443}}
+    lanes = {"dev": {"name": "orders-dev", "port": 8001, "ports": ports}}
+    document = {"services": {"orders": {"lanes": ["dev"], "base": base, "lane": lanes}}}
+    routes = LaneRouter.from_document(document)
+    resolution = routes.resolve("orders", "dev", scheme="https")
+    assert (resolution.url, resolution.outcome, resolution.lane) == (url, outcome, "dev")
+    assert routes.resolve("orders", "dev").outcome == "lane"
+    strict = LaneRouter.from_document(document, mode="strict")
+    reason = strict.explain("orders", "dev", scheme="https").reason
+    assert ("no port for TLS" in reason) == (outcome == "base_fallback")

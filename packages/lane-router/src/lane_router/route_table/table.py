@@ -71,6 +71,10 @@ class Target:
                 return ports[0]
         return secure_port
 
+    def publishes(self, port: int) -> bool:
+        """Whether this port is among those that are published."""
+        return port == self.port or port in self.ports.values()
+
     def _ports_for(self, protocol: str) -> list[int]:
         """The ports that speak it, by their `app_protocols` or else by their names; best first."""
         names = [name for name in self.ports if self._protocol_of(name) == protocol]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from lane_router.context.lane_classes import Mode
 from lane_router.context.lane_name import PROD
 from lane_router.resolution import Decision, Outcome
-from lane_router.route_table.table import Route, RouteTable, Target
+from lane_router.route_table.table import DEFAULT_PORTS, Route, RouteTable, Target
 
 __all__ = ("Lookup", "RoutingSnapshot", "decide")
 
@@ -77,6 +77,8 @@ def decide(lookup: Lookup, snapshot: RoutingSnapshot) -> Decision:
     target = route.lanes.get(lane) if route else None
     if target is None or not target.ready or (service, lane) in snapshot.unreachable:
         return _decide_without_lane(lookup, lane, base, snapshot)
+    if _lacks_secure_port(lookup, target, base):
+        return _decide_without_lane(lookup, lane, base, snapshot)
     if snapshot.stale:
         reason = "the lane was ready in the last table, which is stale"
         return _decision("lane_stale", lookup, target, base, reason)
@@ -113,6 +115,18 @@ def _decide_without_lane(
     return _decision(outcome, lookup, target, None, reason)
 
 
+def _lacks_secure_port(lookup: Lookup, target: Target, base: Target | None) -> bool:
+    """Whether the base publishes a port for TLS and the lane publishes others, but none for it.
+
+    Nothing listens for TLS in such a lane: a connection would be refused, and the lane would count
+    as absent for plain HTTP as well, or would run into its time-out.
+    """
+    if lookup.port or lookup.scheme not in DEFAULT_PORTS or base is None or not target.ports:
+        return False
+    scheme = lookup.scheme
+    return base.publishes(base.port_for(scheme)) and not target.publishes(target.port_for(scheme))
+
+
 def _explain_absence(service: str, lane: str, snapshot: RoutingSnapshot) -> str:
     if snapshot.table is None:
         return "no route table was received yet"
@@ -123,7 +137,9 @@ def _explain_absence(service: str, lane: str, snapshot: RoutingSnapshot) -> str:
         return "the service has no such lane"
     if not route.lanes[lane].ready:
         return "no instance is ready in the lane"
-    return "the lane refused connections recently"
+    if (service, lane) in snapshot.unreachable:
+        return "the lane refused connections recently"
+    return "the lane publishes no port for TLS, and the base does"
 
 
 def _map_port(lookup: Lookup, target: Target, base: Target | None) -> int:
