@@ -319,7 +319,7 @@ def test_an_etag_that_is_none_is_not_sent_back(etag: bytes) -> None:
     ("version", "sent"),
     [
         ("a b&timeout=1#", b"version=a%20b%26timeout%3D1%23&"),
-        ("caf\u00e9", None),
+        ("v\u00e9", None),
         ("v" * 5000, None),
         ("a\r\nx-lane: dev", None),
         (["v"], None),
