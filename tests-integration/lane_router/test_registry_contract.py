@@ -87,6 +87,22 @@ def test_a_table_has_a_version_an_etag_and_is_not_sent_again(
         assert client.get("/v1/routes", params=query).status_code == 200
 
 
+def test_a_table_is_compressed_for_who_asks_and_the_router_reads_it(
+    either: FakeRouteRegistry | Registry,
+) -> None:
+    either.publish(MANY)
+
+    def get_compressed() -> httpx.Response:
+        headers = {"accept-encoding": "gzip"}
+        return httpx.get(f"{either.url}/v1/routes", headers=headers, trust_env=False)
+
+    until(lambda: "service-7" in get_compressed().text)
+    assert get_compressed().headers["content-encoding"] == "gzip"
+    assert "accept-encoding" in get_compressed().headers["vary"].lower()
+    with LaneRouter(either.url) as router:
+        until(lambda: router.resolve("service-7", "dev").outcome == "lane")
+
+
 def test_who_waits_is_answered_when_it_changes(either: FakeRouteRegistry | Registry) -> None:
     version = httpx.get(f"{either.url}/v1/routes", trust_env=False).json()["version"]
     answers: list[httpx.Response] = []

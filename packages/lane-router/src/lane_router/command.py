@@ -62,8 +62,9 @@ def _make_parser() -> argparse.ArgumentParser:
         command.add_argument("lane", nargs="?")
         command.add_argument("--mode", choices=("permissive", "strict"), default="permissive")
         command.add_argument(
-            "--port", type=int, default=0, help="a port other than the service's main one"
+            "--port", type=int, default=0, help="a port other than the one the scheme chooses"
         )
+        command.add_argument("--scheme", choices=("http", "https"), default="http")
     for command in (table, resolve, explain, watch):
         url = os.environ.get("LANE_ROUTER_URL", DEFAULT_URL)
         command.add_argument("--url", default=url, help=f"the registry's address ({DEFAULT_URL})")
@@ -94,7 +95,9 @@ def _print_table(options: argparse.Namespace) -> int:
 
 def _resolve(options: argparse.Namespace) -> int:
     with _open_router(options) as router:
-        resolution = router.resolve(options.service, options.lane, port=options.port)
+        resolution = router.resolve(
+            options.service, options.lane, port=options.port, scheme=options.scheme
+        )
         header = f"x-lane: {resolution.lane}" if resolution.lane else "no lane"
         _print_rows([(resolution.url, resolution.outcome, header)])
         return 0 if resolution.in_mesh else 1
@@ -106,7 +109,9 @@ def _explain(options: argparse.Namespace) -> int:
     if not options.service:
         raise LaneError("explain needs a SERVICE, or --rules FILE; add one")
     with _open_router(options) as router:
-        decision = router.explain(options.service, options.lane, port=options.port)
+        decision = router.explain(
+            options.service, options.lane, port=options.port, scheme=options.scheme
+        )
         _print_rows(
             [
                 ("outcome", decision.outcome),

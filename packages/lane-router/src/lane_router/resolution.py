@@ -47,7 +47,7 @@ class Resolution:
     """Where to send a request; equal lookups share one object.
 
     Attributes:
-        url: `http://host:port`, without a slash at the end.
+        url: `http://host:port`, without a slash at the end; its scheme is the one asked for.
         host: the host name as published; for a foreign host, as passed in.
         port: the port on that host; lane and base may differ in it.
         lane: the lane to pass on to the next hop; None = no lane.

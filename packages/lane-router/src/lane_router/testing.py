@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import threading
@@ -167,6 +168,10 @@ class _Handler(BaseHTTPRequestHandler):
         if retry_after:
             self.send_header("Retry-After", retry_after)
         if status != 304:
+            if status == 200 and "gzip" in self.headers.get("accept-encoding", ""):
+                body = gzip.compress(body, mtime=0)
+                self.send_header("Content-Encoding", "gzip")
+            self.send_header("Vary", "accept-encoding")
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

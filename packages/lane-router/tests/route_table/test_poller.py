@@ -549,3 +549,80 @@ def test_failures_back_off_and_honour_retry_after() -> None:
     assert schedule.delay_after_failure(retry_after_seconds=1e9) == 300.0
     schedule.delay_after_watch()
     assert schedule.delay_after_failure() < 1.0
+
+
+def test_whatever_ends_the_polling_is_logged_counted_and_restarted(
+    registry: FakeRouteRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even SystemExit ends the thread without a word."""
+    failing = threading.Event()
+    poller = RoutePoller(registry.url, PollOptions(poll_seconds=0.05, rng=random.Random(1)))
+
+    def end_thread(state: TableState) -> None:
+        if failing.is_set():
+            raise SystemExit(3)
+
+    poller.subscribe(end_thread)
+    failing.set()
+    poller.start()
+    until(lambda: poller.unforeseen_errors > 1)
+    assert "SystemExit" in poller.state.problem
+    assert "failed unexpectedly; trying again" in caplog.text
+    assert poller.is_running
+    failing.clear()
+    until(lambda: poller.state.problem == "")
+    poller.close()
+
+
+def test_a_router_says_that_its_polling_failed(
+    registry: FakeRouteRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_routes = RegistryClient.get_routes
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("a line nobody foresaw")
+
+    monkeypatch.setattr(RegistryClient, "get_routes", fail)
+    with open_router(registry.url) as router:
+        until(lambda: router.stats().unforeseen_errors > 1)
+        assert "nobody foresaw" in router.stats().problem
+        assert router.stats().polling
+        monkeypatch.setattr(RegistryClient, "get_routes", get_routes)
+        until(lambda: router.stats().problem == "")
+        assert router.resolve("orders", "dev").outcome == "lane"
+
+
+def test_a_thread_that_does_not_start_fails_no_lookup_and_is_started_later(
+    registry: FakeRouteRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Clock:
+        now = 1000.0
+
+        def __call__(self) -> float:
+            return self.now
+
+    clock = Clock()
+    start = threading.Thread.start
+    tries: list[str] = []
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name != "lane-router-poller":
+            return start(thread)
+        tries.append(thread.name)
+        raise RuntimeError("can't start new thread")
+
+    caplog.set_level("WARNING", logger="lane_router")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    router = open_router(registry.url, services={"orders": 8000}, clock=clock)
+    assert router.resolve("orders").outcome == "base"
+    for number in range(50):
+        router.resolve("orders", f"lane-{number}")
+    assert len(tries) == 1
+    assert "can't start new thread" in router.stats().problem
+    assert not router.polling
+    assert caplog.text.count("does not start") == 1
+    monkeypatch.setattr(threading.Thread, "start", start)
+    clock.now += 1
+    until(lambda: router.resolve("orders", "dev").outcome == "lane")
+    assert router.polling
+    router.close()

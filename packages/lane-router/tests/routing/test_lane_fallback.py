@@ -289,3 +289,80 @@ def test_caches_are_bounded_whatever_is_looked_up() -> None:
     for number in range(3000):
         routes.mark_unreachable("orders", f"lane-{number}")
     assert 0 < len(routes.stats().unreachable_lanes) <= 1024
+
+
+def published(**target: object) -> LaneRouter:
+    """A router that knows one base, `orders`, as described."""
+    entry = {"lanes": [], "base": {"name": "orders", "port": 8000, **target}}
+    return LaneRouter.from_document({"services": {"orders": entry}})
+
+
+@pytest.mark.parametrize(
+    ("target", "plain", "secure"),
+    [
+        ({}, 8000, 443),
+        ({"ports": {"http": 8000}}, 8000, 443),
+        ({"ports": {"http": 8000, "https": 8443}}, 8000, 8443),
+        ({"ports": {"http": 8000, "https-web": 8443}}, 8000, 8443),
+        ({"ports": {"https-admin": 9443, "https": 8443}}, 8000, 8443),
+        ({"ports": {"web": 8443}, "app_protocols": {"web": "https"}}, 8000, 8443),
+        ({"ports": {"web": 8443}, "app_protocols": {"web": "HTTPS"}}, 8000, 8443),
+        ({"ports": {"https": 8443}, "app_protocols": {"https": "http"}}, 8000, 443),
+        ({"ports": {"web": 8443}, "app_protocols": {"web": 5}}, 8000, 443),
+        ({"ports": {"https": 0}, "app_protocols": "https"}, 8000, 443),
+        # The main port speaks TLS: the other URL goes to a plain one if there is one.
+        ({"port": 8443, "ports": {"https": 8443}}, 8443, 8443),
+        ({"port": 8443, "ports": {"https": 8443, "http-web": 8080}}, 8080, 8443),
+        ({"port": 9443, "ports": {"https-a": 8443, "https-b": 9443}}, 9443, 9443),
+    ],
+)
+def test_the_scheme_chooses_the_port(target: dict[str, object], plain: int, secure: int) -> None:
+    routes = published(**target)
+    assert routes.resolve("orders").url == f"http://orders:{plain}"
+    assert routes.resolve("orders", scheme="ws").url == f"ws://orders:{plain}"
+    assert routes.resolve("orders", scheme="https").url == f"https://orders:{secure}"
+    assert routes.base_url("orders", scheme="wss") == f"wss://orders:{secure}"
+    assert routes.explain("orders", scheme="https").port == secure
+
+
+def test_a_port_for_secure_websockets_is_preferred_to_that_for_https() -> None:
+    routes = published(
+        ports={"https": 8443, "push": 9443}, app_protocols={"push": "kubernetes.io/wss"}
+    )
+    assert routes.resolve("orders", scheme="wss").port == 9443
+    assert routes.resolve("orders", scheme="https").port == 8443
+
+
+def test_the_scheme_chooses_the_port_of_a_lane_and_of_a_service_known_statically() -> None:
+    lanes = {"dev": {"name": "orders-dev", "port": 8001, "ports": {"https": 9443}, "ready": 1}}
+    entry = {"lanes": ["dev"], "lane": lanes, "base": {"name": "orders", "port": 8000}}
+    routes = LaneRouter.from_document({"services": {"orders": entry}}, services={"mail": 25})
+    assert routes.resolve("orders", "dev", scheme="https").url == "https://orders-dev:9443"
+    assert routes.resolve("orders", "dev").url == "http://orders-dev:8001"
+    assert routes.resolve("mail", "dev", scheme="https").url == "https://mail:443"
+    assert routes.resolve("mail", scheme="https", port=25).url == "https://mail:25"
+    assert routes.resolve("www.example.com", scheme="https").url == "https://www.example.com:443"
+
+
+@pytest.mark.parametrize(
+    ("ports", "url", "outcome"),
+    [
+        ({"http": 8001}, "https://orders:8443", "base_fallback"),
+        ({"http": 8001, "https": 9443}, "https://orders-dev:9443", "lane"),
+        ({"web": 443}, "https://orders-dev:443", "lane"),
+        ({}, "https://orders-dev:443", "lane"),
+    ],
+)
+def test_a_lane_that_speaks_no_tls_is_absent_for_https_alone(
+    ports: dict[str, int], url: str, outcome: Outcome
+) -> None:
+    base = {"name": "orders", "port": 8000, "ports": {"http": 8000, "https": 8443}}
+    lanes = {"dev": {"name": "orders-dev", "port": 8001, "ports": ports}}
+    document = {"services": {"orders": {"lanes": ["dev"], "base": base, "lane": lanes}}}
+    routes = LaneRouter.from_document(document)
+    resolution = routes.resolve("orders", "dev", scheme="https")
+    assert (resolution.url, resolution.outcome, resolution.lane) == (url, outcome, "dev")
+    assert routes.resolve("orders", "dev").outcome == "lane"
+    strict = LaneRouter.from_document(document, mode="strict")
+    reason = strict.explain("orders", "dev", scheme="https").reason
+    assert ("no port for TLS" in reason) == (outcome == "base_fallback")

@@ -39,7 +39,7 @@ def _wrap_connect(original: Function) -> Function:
 async def _connect_routed(egress: Egress, request: ClientRequest, connect: Connect) -> Any:
     url = request.url
     headers = request.headers.copy()
-    plan = egress.plan(url.host or "", url.explicit_port or 0, request.headers)
+    plan = egress.plan(url.host or "", url.explicit_port or 0, request.headers, url.scheme)
     try:
         _address(request, plan)
         try:
@@ -83,6 +83,7 @@ class LaneConnector(aiohttp.TCPConnector):
         router: a `LaneRouter` or `AsyncLaneRouter`; None = requests go where they are addressed.
         mesh_hosts: more hosts that may receive the lane; see `MeshHosts`.
         header: the lane's own header.
+        options: of the library's `TCPConnector`, for example `ssl=`.
 
     Raises:
         InvalidValueError: an entry of `mesh_hosts` is not a host name, or an invalid header name.
@@ -94,8 +95,9 @@ class LaneConnector(aiohttp.TCPConnector):
         *,
         mesh_hosts: tuple[str, ...] = (),
         header: str = HEADER,
+        **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**options)
         self._egress = make_egress(router, mesh_hosts, header)
 
     async def connect(self, req: ClientRequest, *arguments: Any, **options: Any) -> Any:

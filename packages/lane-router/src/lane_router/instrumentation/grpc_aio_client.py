@@ -35,6 +35,8 @@ class AsyncLaneChannel(grpc.aio.Channel):
         open_channel: opens a channel to a target with these interceptors; by default
             `grpc.aio.insecure_channel`.
         egress: instead of router, mesh hosts and header.
+        secure: whether `open_channel` opens channels over TLS: a target without a port then means
+            a port that is published for `grpcs` or `https`, else 443.
 
     Raises:
         InvalidValueError: an entry of `mesh_hosts` is not a host name, or an invalid key.
@@ -49,12 +51,14 @@ class AsyncLaneChannel(grpc.aio.Channel):
         header: str = HEADER,
         open_channel: Open | None = None,
         egress: Egress | None = None,
+        secure: bool = False,
     ) -> None:
         open_with = open_channel or _open_plain
         self._router = ChannelRouter[grpc.aio.Channel](
             target,
             egress or make_egress(router, mesh_hosts, header),
             lambda to: open_with(to, ()),
+            secure,
         )
 
     @property
@@ -170,12 +174,14 @@ def _open_plain(
 
 
 def _make_channel(
-    target: str, egress: Egress, open_channel: Callable[[str], grpc.aio.Channel]
+    target: str, egress: Egress, open_channel: Callable[[str], grpc.aio.Channel], secure: bool
 ) -> AsyncLaneChannel:
-    return AsyncLaneChannel(target, egress=egress, open_channel=lambda to, _: open_channel(to))
+    return AsyncLaneChannel(
+        target, egress=egress, open_channel=lambda to, _: open_channel(to), secure=secure
+    )
 
 
 AIO_PATCHES = (
-    Patch(grpc.aio, "insecure_channel", wrap_channel_function(_make_channel)),
-    Patch(grpc.aio, "secure_channel", wrap_channel_function(_make_channel)),
+    Patch(grpc.aio, "insecure_channel", wrap_channel_function(_make_channel, secure=False)),
+    Patch(grpc.aio, "secure_channel", wrap_channel_function(_make_channel, secure=True)),
 )

@@ -30,12 +30,14 @@ class ChannelRouter(Generic[ChannelT]):
     Args:
         target: `host:port` or `dns:///host:port`.
         open_channel: opens a channel to a target.
+        secure: whether that channel is over TLS, which chooses the port of a target without one.
     """
 
     def __init__(
-        self, target: str, egress: Egress, open_channel: Callable[[str], ChannelT]
+        self, target: str, egress: Egress, open_channel: Callable[[str], ChannelT], secure: bool
     ) -> None:
         self._egress = egress
+        self._scheme = "grpcs" if secure else "grpc"
         self._open_channel = open_channel
         self._host, self._port = parse_target(target)
         self.base = open_channel(target)
@@ -71,7 +73,7 @@ class ChannelRouter(Generic[ChannelT]):
         Raises:
             LaneUnavailableError: the lane has no ready instance, and its mode is strict.
         """
-        return plan_rpc(self._egress, self._host, self._port, metadata)
+        return plan_rpc(self._egress, (self._host, self._port, self._scheme), metadata)
 
     def fall_back(self, plan: Plan, metadata: Any) -> tuple[Plan, Metadata]:
         """The plan after the lane refused, and the metadata to send.
@@ -133,12 +135,16 @@ def is_unsent_rpc(code: object, details: str | None) -> bool:
 
 
 def wrap_channel_function(
-    make_channel: Callable[[str, Egress, Callable[[str], Any]], Any],
+    make_channel: Callable[[str, Egress, Callable[[str], Any], bool], Any],
+    *,
+    secure: bool,
 ) -> Callable[[Function], Function]:
     """A patch for `insecure_channel` and the like, which returns `make_channel(...)` instead.
 
     Args:
-        make_channel: called with the target, the egress, and what opens a plain channel.
+        make_channel: called with the target, the egress, what opens a channel of the library, and
+            `secure`.
+        secure: whether the function that is patched opens channels over TLS.
     """
 
     def wrap(original: Function) -> Function:
@@ -146,7 +152,9 @@ def wrap_channel_function(
             egress = patching.active_egress
             if egress is None or not parse_target(target)[0]:
                 return original(target, *arguments, **options)
-            return make_channel(target, egress, lambda to: original(to, *arguments, **options))
+            return make_channel(
+                target, egress, lambda to: original(to, *arguments, **options), secure
+            )
 
         return open_channel
 

@@ -33,6 +33,8 @@ class LaneChannel(grpc.Channel):
         header: the lane's own metadata key.
         open_channel: opens a channel to a target; by default `grpc.insecure_channel`.
         egress: instead of router, mesh hosts and header.
+        secure: whether `open_channel` opens channels over TLS: a target without a port then means
+            a port that is published for `grpcs` or `https`, else 443.
 
     Raises:
         InvalidValueError: an entry of `mesh_hosts` is not a host name, or an invalid key.
@@ -47,11 +49,12 @@ class LaneChannel(grpc.Channel):
         header: str = HEADER,
         open_channel: Open | None = None,
         egress: Egress | None = None,
+        secure: bool = False,
     ) -> None:
         # The library's own function: a channel behind this one must not route again.
         plain: Any = original_of(grpc.insecure_channel)
         self._router = ChannelRouter[grpc.Channel](
-            target, egress or make_egress(router, mesh_hosts, header), open_channel or plain
+            target, egress or make_egress(router, mesh_hosts, header), open_channel or plain, secure
         )
 
     @property
@@ -138,12 +141,12 @@ def _is_unsent(call: Any) -> bool:
     return hasattr(call, "code") and is_unsent_rpc(call.code(), call.details())
 
 
-def _make_channel(target: str, egress: Egress, open_channel: Open) -> LaneChannel:
-    return LaneChannel(target, egress=egress, open_channel=open_channel)
+def _make_channel(target: str, egress: Egress, open_channel: Open, secure: bool) -> LaneChannel:
+    return LaneChannel(target, egress=egress, open_channel=open_channel, secure=secure)
 
 
 PATCHES = Patches(
-    Patch(grpc, "insecure_channel", wrap_channel_function(_make_channel)),
-    Patch(grpc, "secure_channel", wrap_channel_function(_make_channel)),
+    Patch(grpc, "insecure_channel", wrap_channel_function(_make_channel, secure=False)),
+    Patch(grpc, "secure_channel", wrap_channel_function(_make_channel, secure=True)),
     *AIO_PATCHES,
 )

@@ -27,16 +27,22 @@ def parse_target(target: str) -> tuple[str, int]:
 
 
 def plan_rpc(
-    egress: Egress, host: str, port: int, metadata: Iterable[tuple[str, str | bytes]] | None
+    egress: Egress,
+    address: tuple[str, int, str],
+    metadata: Iterable[tuple[str, str | bytes]] | None,
 ) -> tuple[Plan, Metadata]:
     """The plan for one RPC, and the metadata to send.
+
+    Args:
+        address: the host, the port and the scheme: `grpcs` for a channel over TLS.
 
     Raises:
         LaneUnavailableError: the lane has no ready instance, and its mode is strict.
     """
     pairs = list(metadata or ())
     headers = _carriers_as_headers(egress.carriers, pairs)
-    plan = egress.plan(host, port, headers)
+    host, port, scheme = address
+    plan = egress.plan(host, port, headers, scheme)
     return plan, _replace_carriers(egress.carriers, pairs, headers)
 
 

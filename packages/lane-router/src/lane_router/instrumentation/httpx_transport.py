@@ -130,10 +130,10 @@ class _Routing:
         headers = self._read_carriers(fields)
         if not headers:
             # Nearly every request: its caller set no carrier, so the lane's are added as they are.
-            plan = self._egress.choose(host, port or 0)
+            plan = self._egress.choose(host, port or 0, None, scheme)
             fields = [*fields, *self._egress.carriers.raw_headers_for(plan.lane)]
         else:
-            plan = self._egress.plan(host, port or 0, headers)
+            plan = self._egress.plan(host, port or 0, headers, scheme)
             fields = self._replace_carriers(fields, headers)
         return plan, self._copy(request, plan, fields, (scheme, host, port))
 

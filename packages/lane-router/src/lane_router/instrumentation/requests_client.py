@@ -46,7 +46,7 @@ def _wrap_send(original: Function) -> Function:
 def _route(egress: Egress, request: requests.PreparedRequest, send: Send) -> requests.Response:
     parts = urlsplit(str(request.url))
     headers = _copy_headers(request)
-    plan = egress.plan(parts.hostname or "", parts.port or 0, headers)
+    plan = egress.plan(parts.hostname or "", parts.port or 0, headers, parts.scheme)
     try:
         with egress.baggage_scope(plan):
             return _restore_request(send(_copy_request(request, plan, headers)), request)
@@ -98,12 +98,13 @@ PATCHES = Patches(Patch(HTTPAdapter, "send", _wrap_send))
 class LaneAdapter(HTTPAdapter):
     """`session.mount("http://", LaneAdapter(router))`: routes, and passes the lane on.
 
-    Works without `instrument`.
+    Works without `instrument`. Mount it for `https://` as well if services are called over TLS.
 
     Args:
         router: a `LaneRouter` or `AsyncLaneRouter`; None = requests go where they are addressed.
         mesh_hosts: more hosts that may receive the lane; see `MeshHosts`.
         header: the lane's own header.
+        options: of the library's `HTTPAdapter`, for example `pool_maxsize=`.
 
     Raises:
         InvalidValueError: an entry of `mesh_hosts` is not a host name, or an invalid header name.
@@ -115,8 +116,9 @@ class LaneAdapter(HTTPAdapter):
         *,
         mesh_hosts: tuple[str, ...] = (),
         header: str = HEADER,
+        **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**options)
         self._egress = make_egress(router, mesh_hosts, header)
 
     def send(

@@ -46,7 +46,7 @@ def _wrap_urlopen(original: Function) -> Function:
 def _route(egress: Egress, url: str, headers: Mapping[str, str], send: Send) -> object:
     parts = urllib3.util.parse_url(url)
     fields = urllib3.HTTPHeaderDict(headers)
-    plan = egress.plan(parts.host or "", parts.port or 0, fields)
+    plan = egress.plan(parts.host or "", parts.port or 0, fields, parts.scheme or "http")
     routed_url = replace_host(url, plan.host, plan.port) if plan.resolution else url
     try:
         with egress.baggage_scope(plan):
@@ -80,6 +80,7 @@ class LanePoolManager(urllib3.PoolManager):
         router: a `LaneRouter` or `AsyncLaneRouter`; None = requests go where they are addressed.
         mesh_hosts: more hosts that may receive the lane; see `MeshHosts`.
         header: the lane's own header.
+        options: of the library's `PoolManager`, for example `ca_certs=`.
 
     Raises:
         InvalidValueError: an entry of `mesh_hosts` is not a host name, or an invalid header name.
@@ -91,8 +92,9 @@ class LanePoolManager(urllib3.PoolManager):
         *,
         mesh_hosts: tuple[str, ...] = (),
         header: str = HEADER,
+        **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**options)
         self._egress = make_egress(router, mesh_hosts, header)
 
     def urlopen(  # type: ignore[override]  # urllib3 types its keywords one by one

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .table_file import TableFile
 
-__all__ = ("INITIAL_STATE", "PollOptions", "RoutePoller", "TableState")
+__all__ = ("INITIAL_STATE", "START_RETRY_SECONDS", "PollOptions", "RoutePoller", "TableState")
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ _SAVE_INTERVAL_SECONDS = 600.0
 _QUICK_SECONDS = 1.0
 _MOST_QUICK = 3
 _JOIN_SECONDS, _MOST_JOINS = 0.05, 100
+START_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,14 @@ class RoutePoller:
     The table is replaced by one assignment and survives every fault of the registry: an error
     keeps it, and a table that shrank by half or more is used once a second response confirms it.
 
+    The thread is its own supervisor: an error that nobody foresaw is logged and counted, is the
+    state's problem until a later request succeeds, and polling goes on after a back-off.
+
+    Attributes:
+        url: of the registry.
+        state: the last valid table and the state of the registry.
+        unforeseen_errors: how often polling ended by an error of this process and was restarted.
+
     Args:
         url: of the registry.
         options: how it is polled.
@@ -145,6 +154,8 @@ class RoutePoller:
         # The routes of a table that shrank and waits for its confirmation; None = no such table.
         self._shrunken: str | None = None
         self._etag = ""
+        self._next_start_at = 0.0
+        self.unforeseen_errors = 0
         self._reset_thread()
         _pollers.add(self)
 
@@ -188,10 +199,22 @@ class RoutePoller:
             if not self._snapshot_read:
                 self._snapshot_read = True
                 self._load_snapshot()
-            self._thread = threading.Thread(
-                target=self._run, args=(self._stop,), name="lane-router-poller", daemon=True
-            )
-            self._thread.start()
+            if self._clock() >= self._next_start_at:
+                self._start_thread()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(
+            target=self._run, args=(self._stop,), name="lane-router-poller", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # No more threads here, or the interpreter is ending. The caller is a lookup in the
+            # middle of a request: it is answered from what is known, and a later one tries again.
+            self._next_start_at = self._clock() + START_RETRY_SECONDS
+            self._handle_failure(f"the poller's thread does not start: {error}", None)
+        else:
+            self._thread = thread
 
     def close(self) -> None:
         """Interrupt the request in progress and end the thread; it may be started again."""
@@ -236,13 +259,25 @@ class RoutePoller:
         while not stop.is_set():
             try:
                 delay = self._poll_once(stop)
-            except Exception as error:
-                # The thread has no other owner: a fault of ours must not end the polling for good.
-                logger.exception("polling %s failed unexpectedly; trying again", self.url)
-                delay = self._handle_failure(f"{type(error).__name__}: {error}", None)
+            except BaseException as error:  # noqa: BLE001 - the thread has no other owner
+                delay = self._handle_unforeseen_error(error)
             if stop.is_set():
                 return
             self._wait(stop, delay)
+
+    def _handle_unforeseen_error(self, error: BaseException) -> float:
+        """Log and publish an error of this process; the seconds to wait before polling goes on.
+
+        Even SystemExit, raised by a listener, would end the thread without a word: routes would
+        be served as if they were fresh, and never change again.
+        """
+        self.unforeseen_errors += 1
+        logger.error("polling %s failed unexpectedly; trying again", self.url, exc_info=error)
+        try:
+            return self._handle_failure(f"{type(error).__name__}: {error}", None)
+        except BaseException:  # a listener, once more; the state is published all the same
+            logger.exception("the failure to poll %s could not be told", self.url)
+            return self._options.poll_seconds
 
     def _poll_once(self, stop: threading.Event) -> float:
         """Send one request and apply its response; the seconds to wait before the next one."""

@@ -9,34 +9,36 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from microservice_core import InvalidValueError
+
+from .bounded_reading import (
+    LARGEST_BODY,
+    BoundedSocket,
+    RegistryUnreachableError,
+    parse_age,
+    parse_etag,
+    read_body,
+)
 
 if TYPE_CHECKING:
     import ssl
     from http.client import HTTPConnection, HTTPResponse
 
-__all__ = ("RegistryClient", "RegistryUnreachableError", "RoutesResponse", "check_url")
+__all__ = (
+    "LARGEST_BODY",
+    "RegistryClient",
+    "RegistryUnreachableError",
+    "RoutesResponse",
+    "check_url",
+)
 
 # http.client, ssl and the parser of Retry-After are imported in the methods that need them: each is
 # slow to import, and most processes that import lane_router never poll.
 
-LARGEST_BODY = 16 * 1024 * 1024
 _ROUTES = "/v1/routes"
 _CONNECT_SECONDS = 5.0
-
-
-class RegistryUnreachableError(Exception):
-    """The request failed or its response is not usable; the message is the reason.
-
-    Attributes:
-        retry_after_seconds: how long the registry asked its clients to wait; None = it did not.
-    """
-
-    def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
-        super().__init__(reason)
-        self.retry_after_seconds = retry_after_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,14 @@ def check_url(url: str) -> str:
     Raises:
         InvalidValueError: not an http(s) address, or one with credentials or a query.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
-        rule = "the registry's address such as 'http://lite-registry:8080', without credentials"
-        raise InvalidValueError("url", url, rule)
     try:
+        parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         raise InvalidValueError("url", url, "an address with a port from 1 to 65535") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
+        rule = "the registry's address such as 'http://lite-registry:8080', without credentials"
+        raise InvalidValueError("url", url, rule)
     return url.rstrip("/")
 
 
@@ -107,10 +109,13 @@ class RegistryClient:
         target = self._parts.path + _ROUTES
         limit = self._timeout
         if watch:
-            target += f"?watch=1&version={watch}&timeout={watch_seconds:.0f}s"
+            version = quote(watch, safe="")
+            target += f"?watch=1&version={version}&timeout={watch_seconds:.0f}s"
             # The server may hold it a sixteenth longer, so that clients spread out.
             limit += watch_seconds * 17 / 16
-        headers = {"connection": "close", **({"if-none-match": etag} if etag else {})}
+        headers = {"connection": "close", "accept-encoding": "gzip"}
+        if etag:
+            headers["if-none-match"] = etag
         try:
             return self._exchange(target, headers, self._clock() + limit, limit)
         except (OSError, ValueError) as error:
@@ -143,8 +148,10 @@ class RegistryClient:
             connection.connect()
             self._socket = connected = connection.sock
             connected.settimeout(limit)
+            bounded = BoundedSocket(connected, deadline=deadline, clock=self._clock)
+            connection.sock = bounded
             connection.request("GET", target, headers=headers)
-            return self._read(connection.getresponse(), connected, deadline)
+            return self._read(connection.getresponse(), bounded)
         except HTTPException as error:
             raise RegistryUnreachableError(f"not HTTP: {_describe(error)}") from error
         finally:
@@ -163,10 +170,8 @@ class RegistryClient:
             self._ssl_context = ssl.create_default_context()
         return HTTPSConnection(host, port, timeout=connect_timeout, context=self._ssl_context)
 
-    def _read(
-        self, response: HTTPResponse, connected: socket.socket, deadline: float
-    ) -> RoutesResponse:
-        etag, age = response.headers.get("etag", ""), _parse_age(response.headers.get("age"))
+    def _read(self, response: HTTPResponse, bounded: BoundedSocket) -> RoutesResponse:
+        etag, age = parse_etag(response.headers.get("etag")), parse_age(response.headers.get("age"))
         if response.status == 304:
             return RoutesResponse(None, etag, age)
         if response.status != 200:
@@ -176,27 +181,11 @@ class RegistryClient:
                 response.headers.get("retry-after"), date=response.headers.get("date")
             )
             raise RegistryUnreachableError(f"HTTP {response.status}", retry_after)
-        body = bytearray()
-        # The time-out of a socket starts again with each read: the deadline bounds a body that
-        # arrives a byte at a time.
-        while chunk := response.read1(65536):
-            body += chunk
-            remaining = deadline - self._clock()
-            if remaining <= 0:
-                raise RegistryUnreachableError("the response did not end in time")
-            if len(body) > LARGEST_BODY:
-                raise RegistryUnreachableError(f"the response is larger than {LARGEST_BODY} bytes")
-            with contextlib.suppress(OSError):
-                connected.settimeout(remaining)
-        if response.length:
-            raise RegistryUnreachableError("the response was cut off")
-        return RoutesResponse(bytes(body), etag, age)
-
-
-def _parse_age(text: str | None) -> float | None:
-    # isdigit alone accepts characters such as a superscript two, which float refuses.
-    return float(text) if text and text.isascii() and text.isdigit() else None
+        bounded.expect_body()
+        return RoutesResponse(read_body(response), etag, age)
 
 
 def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
+    # It goes into a log and onto a terminal, and parts of it may be what the server sent.
+    text = f"{type(error).__name__}: {error}"[:200]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -14,10 +14,27 @@ from dataclasses import dataclass, field
 from lane_router.context.lane_name import PROD, is_lane
 from lane_router.errors import RouteTableError
 
-__all__ = ("EMPTY_TABLE", "Route", "RouteTable", "Target", "is_port", "parse_table", "read_table")
+__all__ = (
+    "DEFAULT_PORTS",
+    "EMPTY_TABLE",
+    "Route",
+    "RouteTable",
+    "Target",
+    "is_port",
+    "parse_table",
+    "read_table",
+)
 
 _SERVICE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_HOST = re.compile(r"[a-z0-9_]([-a-z0-9_.]{0,251}[a-z0-9_])?", re.IGNORECASE)
+# Of labels that every resolver takes. ASCII: with IGNORECASE alone `k` is the Kelvin sign as well.
+_LABEL = r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.IGNORECASE | re.ASCII)
+_MOST_OF_VERSION = 256
+
+# What a URL without a port means; every other scheme means the main port of the service.
+DEFAULT_PORTS: Mapping[str, int] = {"https": 443, "wss": 443, "grpcs": 443}
+# The protocols under which a port for these schemes may be published, the most exact first.
+_PUBLISHED_AS = {"https": ("https",), "wss": ("wss", "https"), "grpcs": ("grpcs", "https")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +45,46 @@ class Target:
         name: the host name, as published.
         port: its main port.
         ports: every port by name.
+        app_protocols: what is spoken on a port, by the port's name; a port need not be in it.
         ready: whether an instance can answer there.
     """
 
     name: str
     port: int
     ports: Mapping[str, int] = field(default_factory=dict)
+    app_protocols: Mapping[str, str] = field(default_factory=dict)
     ready: bool = True
+
+    def port_for(self, scheme: str) -> int:
+        """The port for a URL of this scheme that names none.
+
+        Without TLS it is the main port; if that one speaks TLS, a port that is published for
+        `http`, if there is one. With TLS it is a port that is published for it, else the default.
+        """
+        secure_port = DEFAULT_PORTS.get(scheme)
+        if secure_port is None:
+            if self.port in self._ports_for("https"):
+                return next(iter(self._ports_for("http")), self.port)
+            return self.port
+        for protocol in _PUBLISHED_AS[scheme]:
+            if ports := self._ports_for(protocol):
+                return ports[0]
+        return secure_port
+
+    def publishes(self, port: int) -> bool:
+        """Whether this port is among those that are published."""
+        return port == self.port or port in self.ports.values()
+
+    def _ports_for(self, protocol: str) -> list[int]:
+        """The ports that speak it, by their `app_protocols` or else by their names; best first."""
+        names = [name for name in self.ports if self._protocol_of(name) == protocol]
+        names.sort(key=lambda name: (name != protocol, self.ports[name] != self.port))
+        return [self.ports[name] for name in names]
+
+    def _protocol_of(self, port_name: str) -> str:
+        # A name such as `https-web` names its protocol as well, as service meshes read it.
+        declared = self.app_protocols.get(port_name) or port_name.partition("-")[0]
+        return declared.lower().removeprefix("kubernetes.io/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +144,8 @@ def parse_table(document: object) -> RouteTable:
     Raises:
         RouteTableError: not an object with an object `services`, or all of its entries are invalid.
     """
-    services = document.get("services") if isinstance(document, Mapping) else None
+    document = document if isinstance(document, Mapping) else {}
+    services = document.get("services")
     if not isinstance(services, Mapping):
         raise RouteTableError(
             "a route table is an object with an object `services`; check the registry's address"
@@ -110,8 +161,17 @@ def parse_table(document: object) -> RouteTable:
         raise RouteTableError(
             "all entries of the route table are invalid; check the registry's address"
         )
-    version = document.get("version", "") if isinstance(document, Mapping) else ""
-    return RouteTable(routes, _published_hosts(routes), str(version), tuple(skipped))
+    version = _parse_version(document.get("version"))
+    return RouteTable(routes, _published_hosts(routes), version, tuple(skipped))
+
+
+def _parse_version(version: object) -> str:
+    """The version as it is sent back in a long-poll; empty if it cannot be one."""
+    if isinstance(version, bool) or not isinstance(version, str | int):
+        return ""
+    text = str(version)
+    fits = text.isascii() and text.isprintable() and len(text) <= _MOST_OF_VERSION
+    return text if fits else ""
 
 
 def _published_hosts(routes: Mapping[str, Route]) -> frozenset[str]:
@@ -157,10 +217,15 @@ def _parse_target(entry: object, name: str, port: object, listed: bool = True) -
         return None
     ports = entry.get("ports")
     ports = ports if isinstance(ports, Mapping) else {}
+    protocols = entry.get("app_protocols")
+    protocols = protocols if isinstance(protocols, Mapping) else {}
     return Target(
         name=published,
         port=int(str(port)),
         ports={str(key): value for key, value in ports.items() if is_port(value)},
+        app_protocols={
+            str(key): value for key, value in protocols.items() if isinstance(value, str)
+        },
         ready=listed and entry.get("ready") != 0,
     )
 

@@ -14,7 +14,12 @@ from lane_router.context.lane_classes import ANY_LANE, LaneClasses, Mode
 from lane_router.context.lane_context import CURRENT, UNSET, current_lane
 from lane_router.context.process_lane import process_lane
 from lane_router.resolution import Decision, Resolution
-from lane_router.route_table.poller import PollOptions, RoutePoller, TableState
+from lane_router.route_table.poller import (
+    START_RETRY_SECONDS,
+    PollOptions,
+    RoutePoller,
+    TableState,
+)
 from lane_router.route_table.registry_client import check_url
 from lane_router.route_table.table import RouteTable, parse_table
 from lane_router.route_table.table_file import TableFile
@@ -47,11 +52,17 @@ class RouterStats:
         cached_resolutions: resolutions in the cache, at most 8192.
         unreachable_lanes: (service, lane) that count as absent because they refused, at most 1024.
         confirming: a table that shrank by half or more waits for a second response to confirm it.
+        polling: the poller's thread runs in this process.
+        problem: why the registry cannot be used now; empty when it can, or when there is none.
+        unforeseen_errors: how often polling ended by an error of this process and was restarted.
     """
 
     cached_resolutions: int
     unreachable_lanes: frozenset[tuple[str, str]]
     confirming: bool
+    polling: bool
+    problem: str
+    unforeseen_errors: int
 
 
 class BaseRouter:
@@ -178,20 +189,28 @@ class BaseRouter:
 
     def stats(self) -> RouterStats:
         """Sizes of what is held in memory, and what the poller is waiting for."""
+        poller = self._poller
         return RouterStats(
             cached_resolutions=len(self._resolver.cache.entries),
             unreachable_lanes=self._resolver.unreachable_lanes(),
-            confirming=self._poller is not None and self._poller.is_confirming,
+            confirming=poller is not None and poller.is_confirming,
+            polling=self.polling,
+            problem=self.problem,
+            unforeseen_errors=poller.unforeseen_errors if poller else 0,
         )
 
-    def resolve(self, service: str, lane: str | None = None, *, port: int = 0) -> Resolution:
+    def resolve(
+        self, service: str, lane: str | None = None, *, port: int = 0, scheme: str = "http"
+    ) -> Resolution:
         """Where the service is reached for this lane; None = the current lane.
 
         Never waits for the network. Equal lookups return the same `Resolution`.
 
         Args:
             service: a plain name, or a host name such as `orders.shop.svc`.
-            port: a port other than the service's main one; 0 = the main one.
+            port: a port other than the one that the scheme chooses; 0 = that one.
+            scheme: of the URL. `http` and `ws` choose the service's main port; `https` and `wss` a
+                port that is published for it, by its name or its `app_protocols`, else 443.
 
         Raises:
             LaneUnavailableError: the lane has no ready instance, and its mode is strict.
@@ -205,25 +224,27 @@ class BaseRouter:
                 lane = process_lane()
         resolver = self._resolver
         cache = resolver.cache
-        resolution = cache.entries.get((service, lane, port))
+        resolution = cache.entries.get((service, lane, port, scheme))
         if resolution is None or resolver.clock() >= cache.expires_at:
             self.start()
-            resolution = resolver.resolve_uncached(service, lane, port)
+            resolution = resolver.resolve_uncached(service, lane, port, scheme)
         if resolver.observer is not None:
             resolver.observer.on_resolution(resolution.service, lane, resolution.outcome)
         return resolution
 
-    def base_url(self, service: str, lane: str | None = None) -> str:
+    def base_url(self, service: str, lane: str | None = None, *, scheme: str = "http") -> str:
         """`http://host:port` of the service for this lane; see `resolve`."""
-        return self.resolve(service, lane).url
+        return self.resolve(service, lane, scheme=scheme).url
 
-    def explain(self, service: str, lane: str | None = None, *, port: int = 0) -> Decision:
+    def explain(
+        self, service: str, lane: str | None = None, *, port: int = 0, scheme: str = "http"
+    ) -> Decision:
         """The decision with its reason; a strict miss is returned, not raised.
 
         Raises:
             InvalidLaneError: not a valid lane name, or a lane of no allowed class.
         """
-        return self._resolver.explain(service, lane or current_lane(), port)
+        return self._resolver.explain(service, lane or current_lane(), port, scheme)
 
     def lanes(self, service: str) -> tuple[str, ...]:
         """The lanes of the service that have a ready instance, sorted, by the last valid table."""
@@ -273,6 +294,7 @@ class BaseRouter:
             return
         poller.subscribe(self.update)
         poller.start()
+        self._resolver.expect_poller(None if poller.is_running else START_RETRY_SECONDS)
         self.update(poller.state)
 
     def _open(self) -> None:

@@ -31,7 +31,7 @@ class Plan(NamedTuple):
         lane: the lane it carries; None = none, and a lane in its headers is removed.
         in_mesh: whether the host may receive a lane at all.
         resolution: the router's; None without a router, or for a host the router does not know.
-        requested: the host and port that the caller named, if the router resolved them.
+        requested: the host, port and scheme of the caller's URL, if the router resolved them.
     """
 
     host: str
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     lane: str | None
     in_mesh: bool
     resolution: Resolution | None = None
-    requested: tuple[str, int] = ("", 0)
+    requested: tuple[str, int, str] = ("", 0, "")
 
     @property
     def in_lane(self) -> bool:
@@ -52,7 +52,7 @@ class Egress:
 
     Every instrumented client goes through these states; a redirect is a new hop and starts again:
 
-        plan(host, port, headers)    the caller's own lane header wins over the current lane
+        plan(host, port, ...)        the caller's own lane header wins over the current lane
           |-- host outside of the mesh: both carriers are removed from the headers
           |-- mode strict, no ready instance: LaneUnavailableError, nothing is sent
           |
@@ -80,29 +80,32 @@ class Egress:
         self._hosts = hosts
         self.carriers = carriers or Carriers()
 
-    def plan(self, host: str, port: int, headers: MutableMapping[str, str]) -> Plan:
+    def plan(self, host: str, port: int, headers: MutableMapping[str, str], scheme: str) -> Plan:
         """Decide where a request goes, and write its lane into the headers or remove it.
 
         A lane header that the caller set wins over the current lane.
 
         Args:
             port: 0 when the caller named none.
+            scheme: of the request's URL: it chooses the port when the caller named none.
 
         Raises:
             LaneUnavailableError: the lane has no ready instance, and its mode is strict; nothing
                 was sent.
         """
-        plan = self.choose(host, port, self._read_explicit_lane(headers))
+        plan = self.choose(host, port, self._read_explicit_lane(headers), scheme)
         self.write_lane(plan, headers)
         return plan
 
-    def choose(self, host: str, port: int, explicit_lane: str | None = None) -> Plan:
+    def choose(
+        self, host: str, port: int, explicit_lane: str | None = None, scheme: str = "http"
+    ) -> Plan:
         """The plan for a request, with the lane that its caller set or the current one."""
         lane = explicit_lane or current_lane()
         if self._router is not None:
-            resolution = self._router.resolve(host, lane, port=port)
+            resolution = self._router.resolve(host, lane, port=port, scheme=scheme)
             if resolution.in_mesh:
-                return _plan_resolved(resolution, host, port)
+                return _plan_resolved(resolution, (host, port, scheme))
             if self._router.is_mesh_host(host):
                 return Plan(host, port, _lane_to_send(lane), True)
         if host in self._hosts:
@@ -131,9 +134,9 @@ class Egress:
         if self._router is None or resolution is None or resolution.lane is None:
             return plan
         self._router.mark_unreachable(resolution.service, resolution.lane)
-        host, port = plan.requested
-        resolution = self._router.resolve(host, resolution.lane, port=port)
-        return _plan_resolved(resolution, host, port)
+        host, port, scheme = plan.requested
+        resolution = self._router.resolve(host, resolution.lane, port=port, scheme=scheme)
+        return _plan_resolved(resolution, plan.requested)
 
     def mark_unreachable(self, plan: Plan) -> None:
         """Count the plan's lane as absent for a while, where its request cannot be sent again."""
@@ -154,8 +157,8 @@ class Egress:
         return None
 
 
-def _plan_resolved(resolution: Resolution, host: str, port: int) -> Plan:
-    return Plan(resolution.host, resolution.port, resolution.lane, True, resolution, (host, port))
+def _plan_resolved(resolution: Resolution, requested: tuple[str, int, str]) -> Plan:
+    return Plan(resolution.host, resolution.port, resolution.lane, True, resolution, requested)
 
 
 def _lane_to_send(lane: str | None) -> str | None:

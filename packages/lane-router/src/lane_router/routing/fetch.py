@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 
 from .base_router import BaseRouter
 from .egress import Egress, Plan
@@ -43,7 +43,7 @@ def fetch(
 
     Raises:
         LaneUnavailableError: the lane has no ready instance, and its mode is strict.
-        OSError: no connection, or a time-out.
+        OSError: no connection, a time-out, or a response that is not HTTP.
     """
     egress = Egress(router, MeshHosts(()))
     plan = egress.choose(service, 0, lane)
@@ -69,6 +69,9 @@ def _open_connection(plan: Plan, timeout_seconds: float) -> HTTPConnection:
 
 
 def _read_response(connection: HTTPConnection) -> FetchResponse:
-    response = connection.getresponse()
-    fields = {name.lower(): value for name, value in response.getheaders()}
-    return FetchResponse(response.status, fields, response.read())
+    try:
+        response = connection.getresponse()
+        fields = {name.lower(): value for name, value in response.getheaders()}
+        return FetchResponse(response.status, fields, response.read())
+    except (HTTPException, ValueError) as error:  # ValueError: the size of a chunk
+        raise ConnectionError(f"the response is not HTTP: {error!r}") from error

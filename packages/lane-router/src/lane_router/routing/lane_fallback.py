@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from lane_router.context.lane_classes import Mode
 from lane_router.context.lane_name import PROD
 from lane_router.resolution import Decision, Outcome
-from lane_router.route_table.table import Route, RouteTable, Target
+from lane_router.route_table.table import DEFAULT_PORTS, Route, RouteTable, Target
 
 __all__ = ("Lookup", "RoutingSnapshot", "decide")
 
@@ -51,6 +51,7 @@ class Lookup:
         port: the port that the caller named; 0 = the service's own.
         lane: None = no lane.
         mode: the lane's mode.
+        scheme: of the URL, which chooses the port when the caller names none.
     """
 
     service: str
@@ -58,6 +59,7 @@ class Lookup:
     port: int = 0
     lane: str | None = None
     mode: Mode = "permissive"
+    scheme: str = "http"
 
 
 def decide(lookup: Lookup, snapshot: RoutingSnapshot) -> Decision:
@@ -74,6 +76,8 @@ def decide(lookup: Lookup, snapshot: RoutingSnapshot) -> Decision:
         )
     target = route.lanes.get(lane) if route else None
     if target is None or not target.ready or (service, lane) in snapshot.unreachable:
+        return _decide_without_lane(lookup, lane, base, snapshot)
+    if _lacks_secure_port(lookup, target, base):
         return _decide_without_lane(lookup, lane, base, snapshot)
     if snapshot.stale:
         reason = "the lane was ready in the last table, which is stale"
@@ -93,7 +97,7 @@ def _decision(
 ) -> Decision:
     lane = None if outcome == "base" else lookup.lane
     host = target.name if "." in target.name else target.name + lookup.suffix
-    port = _map_port(lookup.port, target, base)
+    port = _map_port(lookup, target, base)
     return Decision(outcome, lookup.service, host, port, lane, reason)
 
 
@@ -111,6 +115,18 @@ def _decide_without_lane(
     return _decision(outcome, lookup, target, None, reason)
 
 
+def _lacks_secure_port(lookup: Lookup, target: Target, base: Target | None) -> bool:
+    """Whether the base publishes a port for TLS and the lane publishes others, but none for it.
+
+    Nothing listens for TLS in such a lane: a connection would be refused, and the lane would count
+    as absent for plain HTTP as well, or would run into its time-out.
+    """
+    if lookup.port or lookup.scheme not in DEFAULT_PORTS or base is None or not target.ports:
+        return False
+    scheme = lookup.scheme
+    return base.publishes(base.port_for(scheme)) and not target.publishes(target.port_for(scheme))
+
+
 def _explain_absence(service: str, lane: str, snapshot: RoutingSnapshot) -> str:
     if snapshot.table is None:
         return "no route table was received yet"
@@ -121,17 +137,20 @@ def _explain_absence(service: str, lane: str, snapshot: RoutingSnapshot) -> str:
         return "the service has no such lane"
     if not route.lanes[lane].ready:
         return "no instance is ready in the lane"
-    return "the lane refused connections recently"
+    if (service, lane) in snapshot.unreachable:
+        return "the lane refused connections recently"
+    return "the lane publishes no port for TLS, and the base does"
 
 
-def _map_port(port: int, target: Target, base: Target | None) -> int:
-    """The target's port with the same name as this port of the base.
+def _map_port(lookup: Lookup, target: Target, base: Target | None) -> int:
+    """The target's port with the same name as the port of the base that the caller named.
 
     By name, not by number: lane and base may listen on different numbers. A port that the base
     does not publish is left as the caller named it.
     """
+    port = lookup.port
     if port == 0:
-        return target.port
+        return target.port_for(lookup.scheme)
     published = base.ports.items() if base else ()
     for name, number in published:
         if number == port and name in target.ports:

@@ -12,7 +12,7 @@ from lane_router.errors import InvalidLaneError, LaneUnavailableError
 from lane_router.observer import LaneObserver
 from lane_router.resolution import Decision, Resolution
 from lane_router.route_table.poller import INITIAL_STATE, TableState
-from lane_router.route_table.table import EMPTY_TABLE, RouteTable, is_port
+from lane_router.route_table.table import DEFAULT_PORTS, EMPTY_TABLE, RouteTable, is_port
 from microservice_core import InvalidValueError
 
 from .lane_fallback import Lookup, RoutingSnapshot, decide
@@ -24,8 +24,8 @@ __all__ = ("ResolutionCache", "Resolver", "RoutingOptions")
 _MOST_CACHED = 8192
 _NEVER = float("inf")
 
-# The service or host, its lane, and the port that the caller named.
-Key = tuple[str, str | None, int]
+# The service or host, its lane, the port that the caller named, and the scheme.
+Key = tuple[str, str | None, int, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +114,7 @@ class Resolver:
         self._stale_after = options.stale_after_seconds
         self._state = INITIAL_STATE
         self._unreachable = UnreachableLanes(options.unreachable_seconds, options.clock)
+        self._poller_due_at = _NEVER
         self.cache = ResolutionCache(RoutingSnapshot(static_ports=self._static_ports), None, _NEVER)
 
     @property
@@ -132,12 +133,19 @@ class Resolver:
             self._unreachable.clear()
         self._rebuild()
 
+    def expect_poller(self, within_seconds: float | None) -> None:
+        """Let the cache expire then, so that a lookup starts the poller; None = it runs."""
+        self._poller_due_at = _NEVER if within_seconds is None else self.clock() + within_seconds
+        self._rebuild()
+
     def mark_unreachable(self, service: str, lane: str) -> None:
         """Count a lane that refused as absent, for a while or until the routes change."""
         self._unreachable.mark(service, lane)
         self._rebuild()
 
-    def resolve_uncached(self, service: str, lane: str | None, port: int) -> Resolution:
+    def resolve_uncached(
+        self, service: str, lane: str | None, port: int, scheme: str
+    ) -> Resolution:
         """Decide where this service is reached for this lane, and cache the resolution.
 
         Raises:
@@ -145,24 +153,24 @@ class Resolver:
             InvalidLaneError: not a valid lane name, or a lane of no allowed class.
         """
         cache = self._current_cache()
-        decision = self._decide(cache.snapshot, service, lane, port)
+        decision = self._decide(cache.snapshot, service, lane, port, scheme)
         if decision.outcome == "strict_miss":
             if self.observer is not None:
                 self.observer.on_resolution(decision.service, lane, "strict_miss")
             raise LaneUnavailableError(decision.service, str(lane))
-        resolution = self._make_resolution(decision, cache)
+        resolution = self._make_resolution(decision, cache, scheme)
         if len(cache.entries) >= _MOST_CACHED:
             cache.entries.clear()
-        cache.entries[service, lane, port] = resolution
+        cache.entries[service, lane, port, scheme] = resolution
         return resolution
 
-    def explain(self, service: str, lane: str | None, port: int) -> Decision:
+    def explain(self, service: str, lane: str | None, port: int, scheme: str) -> Decision:
         """The decision with its reason; a strict miss is returned, not raised.
 
         Raises:
             InvalidLaneError: not a valid lane name, or a lane of no allowed class.
         """
-        return self._decide(self._current_cache().snapshot, service, lane, port)
+        return self._decide(self._current_cache().snapshot, service, lane, port, scheme)
 
     def ready_lanes(self, service: str) -> tuple[str, ...]:
         """The lanes of the service that have a ready instance, sorted, by the last valid table."""
@@ -193,7 +201,7 @@ class Resolver:
         return parts is not None and parts[0] in table.hosts
 
     def _decide(
-        self, snapshot: RoutingSnapshot, host: str, lane: str | None, port: int
+        self, snapshot: RoutingSnapshot, host: str, lane: str | None, port: int, scheme: str
     ) -> Decision:
         mode = self._mode
         if lane is not None and lane != PROD:
@@ -207,12 +215,14 @@ class Resolver:
         if parts is None:
             return Decision("foreign", host, host, port, None, "not the name of a service")
         service, suffix = parts
-        return decide(Lookup(service, suffix, port, lane, mode), snapshot)
+        return decide(Lookup(service, suffix, port, lane, mode, scheme), snapshot)
 
-    def _make_resolution(self, decision: Decision, cache: ResolutionCache) -> Resolution:
-        port = decision.port or 80
+    def _make_resolution(
+        self, decision: Decision, cache: ResolutionCache, scheme: str
+    ) -> Resolution:
+        port = decision.port or DEFAULT_PORTS.get(scheme, 80)
         # A foreign "host" may be a whole URL, which is returned unchanged.
-        url = f"http://{decision.host}:{port}" if "/" not in decision.host else decision.host
+        url = f"{scheme}://{decision.host}:{port}" if "/" not in decision.host else decision.host
         return Resolution(
             url=url,
             host=decision.host,
@@ -235,5 +245,7 @@ class Resolver:
         stale = now >= stale_at
         unreachable = self._unreachable.snapshot()
         snapshot = RoutingSnapshot(state.table, stale, self._static_ports, unreachable)
-        expires_at = min(_NEVER if stale else stale_at, self._unreachable.next_expiry())
+        expires_at = min(
+            _NEVER if stale else stale_at, self._unreachable.next_expiry(), self._poller_due_at
+        )
         self.cache = ResolutionCache(snapshot, state.synced_at, expires_at)

@@ -65,9 +65,11 @@ class LaneRouter(BaseRouter):
     ) -> FetchResponse:
         """Send one request to the service, in the lane; for scripts without an HTTP client.
 
+        By plain HTTP, to the main port of the service or lane.
+
         Raises:
             LaneUnavailableError: the lane has no ready instance, and its mode is strict.
-            OSError: no connection, or a time-out.
+            OSError: no connection, a time-out, or a response that is not HTTP.
         """
         from .fetch import fetch
 
@@ -131,9 +133,11 @@ class AsyncLaneRouter(BaseRouter):
     ) -> FetchResponse:
         """Send one request to the service, in the lane; for scripts without an HTTP client.
 
+        By plain HTTP, to the main port of the service or lane.
+
         Raises:
             LaneUnavailableError: the lane has no ready instance, and its mode is strict.
-            OSError: no connection, or a time-out.
+            OSError: no connection, a time-out, or a response that is not HTTP.
         """
         import asyncio
 

@@ -361,7 +361,7 @@ def test_a_failed_handshake_is_no_absent_lane(mesh: Mesh, call: Call) -> None:
     router = mesh.router()
     instrument(router)
     with lane_scope("dev"), pytest.raises(Exception, match=r"(?i)ssl"):
-        call("https://orders/")
+        call(f"https://orders:{mesh.base.port}/")  # the plain port, by its number
     assert router.resolve("orders", "dev").outcome == "lane"
     assert mesh.base.requests == []
 

@@ -477,3 +477,27 @@ async def test_asyncio_an_error_of_the_service_is_no_absent_lane() -> None:
             assert channel.get_state() is grpc.ChannelConnectivity.IDLE
     await base.stop(None)
     await dev.stop(None)
+
+
+def secure_router(https: int) -> LaneRouter:
+    base = {"name": "127.0.0.1", "port": 8000, "ports": {"http": 8000, "https": https}}
+    return LaneRouter.from_document({"services": {"orders": {"lanes": [], "base": base}}})
+
+
+def test_a_secure_channel_without_a_port_goes_to_the_one_published_for_tls() -> None:
+    port = closed_port()
+    instrument(secure_router(port))
+    channel: Any = grpc.secure_channel("orders", grpc.ssl_channel_credentials())
+    with channel, pytest.raises(grpc.RpcError):
+        channel.unary_unary(UNARY)(b"", timeout=5)
+    assert channel.lane_targets == (f"127.0.0.1:{port}",)
+
+
+async def test_a_secure_async_channel_without_a_port_goes_to_the_one_published_for_tls() -> None:
+    port = closed_port()
+    instrument(secure_router(port))
+    channel: Any = grpc.aio.secure_channel("orders", grpc.ssl_channel_credentials())
+    async with channel:
+        with pytest.raises(grpc.RpcError):
+            await channel.unary_unary(UNARY)(b"", timeout=5)
+        assert channel.lane_targets == (f"127.0.0.1:{port}",)
