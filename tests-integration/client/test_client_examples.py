@@ -53,5 +53,5 @@ async def test_scripts_call_what_nacos_knows_and_keep_to_their_lane(
         assert run("lanes.py", environment=environment).splitlines() == [
             'None "i0"',
             'dev "i1"',
-            'dev-of-somebody-else "i0"',
+            'another-dev "i0"',
         ]
