@@ -253,7 +253,6 @@ async def test_a_method_that_is_not_allowed_gets_the_allowed_ones(
         ({"metadata": {str(n): "" for n in range(65)}}, "metadata must be at most 64 pairs"),
         ({"metadata": {"a": "b" * 5000}}, "4096 characters"),
         ({"id": "other"}, "id must be the id in the path, 'a', not 'other'"),
-        ({"colour": "red"}, "document must be made of the fields cluster, enabled"),
     ],
 )
 async def test_a_wrong_field_is_named_with_its_value_and_rule(
@@ -347,3 +346,66 @@ def test_only_loopback_may_be_open_to_every_client(host: str) -> None:
         LiteRegistryServer(host, port=0)
     assert LiteRegistryServer(host, port=0, insecure=True).host == host
     assert LiteRegistryServer(host, port=0, tokens=["long-enough"]).host == host
+
+
+async def test_what_was_read_can_be_changed_and_put_back(client: Client) -> None:
+    path = "/v1/instances/orders/a"
+    await client.put(path, DOCUMENT)
+    read = await client.send("GET", path)
+    changed = {**read.json(), "weight": 2.0}
+    assert (await client.put(path, changed, if_match=read.headers["etag"])).json()["weight"] == 2.0
+    (listed,) = await instances(client)
+    assert (await client.put(path, listed)).status == 200
+
+
+async def test_fields_of_a_later_version_are_ignored(client: Client) -> None:
+    response = await client.put("/v1/instances/orders/a", {**DOCUMENT, "colour": "red"})
+    assert response.status == 201
+    assert "colour" not in response.json()
+
+
+@pytest.mark.parametrize(
+    ("target", "allowed"),
+    [
+        ("*", "GET, HEAD, PUT, DELETE, POST, OPTIONS"),
+        ("/v1/instances/a/b", "GET, HEAD, PUT, DELETE, OPTIONS"),
+        ("/v1/routes", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_options_lists_the_methods(client: Client, target: str, allowed: str) -> None:
+    response = await client.send("OPTIONS", target)
+    assert (response.status, response.headers["allow"]) == (204, allowed)
+
+
+async def test_only_options_asks_about_the_whole_server(client: Client) -> None:
+    assert (await client.send("GET", "*")).status == 404
+
+
+def names(document: dict[str, object]) -> list[str]:
+    services = document["services"]
+    assert isinstance(services, dict)
+    return sorted(services)
+
+
+async def test_a_watch_may_ask_for_the_changes_only(tmp_path: Path) -> None:
+    file = tmp_path / "routes.json"
+    services = {f"service-{n}": {"lanes": ["dev"], "port": 8000} for n in range(2000)}
+    file.write_text(json.dumps({"services": services}))
+    async with LiteRegistryServer(port=0, source=FileRoutes(file, poll_seconds=0.02)) as server:
+        client = Client(server)
+        version = (await client.get("/v1/routes")).json()["version"]
+        target = f"/v1/routes?watch=1&version={version}&timeout=10s&since={version}"
+        watch = asyncio.create_task(client.get(target))
+        await wait_for_watchers(server, 1)
+        services["service-7"] = {"lanes": [], "port": 8000}
+        file.write_text(json.dumps({"services": services}))
+        changed = await watch
+        document = changed.json()
+        assert document["since"] == version
+        assert names(document) == ["service-7"]
+        assert len(changed.body) < 1024
+        assert (await client.get(f"/v1/routes?since={version}")).json() == document
+        assert len(names((await client.get("/v1/routes?since=other")).json())) == 2000
+        present = document["version"]
+        unchanged = await client.get(f"/v1/routes?since={present}", if_none_match=f'"{present}"')
+        assert unchanged.status == 304

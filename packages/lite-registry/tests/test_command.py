@@ -2,6 +2,7 @@ import contextlib
 import http.client
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from lite_registry import command
 from lite_registry.command import main
+from lite_registry.file_limit import raise_file_limit
 
 
 @contextlib.contextmanager
@@ -109,3 +112,40 @@ def test_without_a_command_it_serves() -> None:
         assert "listens on" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "requested", "allowed", "after"),
+    [
+        ((1024, 4096), 500, 500, (1024, 4096)),
+        ((1024, 4096), 2000, 2000, (2128, 4096)),
+        ((1024, 4096), 9000, 3968, (4096, 4096)),
+        ((1024, 1024), 9000, 896, (1024, 1024)),
+        ((1024, -1), 9000, 9000, (9128, -1)),
+        ((-1, -1), 9000, 9000, (-1, -1)),
+    ],
+)
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(
+    monkeypatch: pytest.MonkeyPatch,
+    before: tuple[int, int],
+    requested: int,
+    allowed: int,
+    after: tuple[int, int],
+) -> None:
+    limits = [before]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
+    assert raise_file_limit(requested) == allowed
+    assert limits[-1] == after
+
+
+def test_fewer_connections_than_asked_for_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    settings = command.ServeSettings(
+        command.build_parser().parse_args(["serve", "--max-connections-per-client", "9"])
+    )
+    limits = settings.create_limits()
+    assert (limits.connections, limits.largest_share) == (1024 - 128 - 64, 9)
+    assert "may open 896 connections, fewer than --max-connections 16384" in caplog.text

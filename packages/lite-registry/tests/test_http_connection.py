@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lite_registry.errors import Problem
-from lite_registry.http_connection import Limits
+from lite_registry.http_connection import Connection, Place
 from lite_registry.http_listener import HttpListener
+from lite_registry.http_reader import Limits
 from lite_registry.request import Outcome, Request
 from lite_registry.response import AnyResponse, Response, StreamResponse
 
@@ -24,6 +25,7 @@ SMALL = Limits(
     headers=8,
     body_bytes=100,
     connections=3,
+    connections_per_client=3,
     pipelined=4,
     request_seconds=0.2,
     idle_seconds=0.4,
@@ -128,17 +130,121 @@ async def test_a_stream_is_chunked_for_new_clients_and_plain_for_old_ones(wire: 
     assert (await wire.exchange(get("/stream", method="HEAD"))).endswith(b"\r\n\r\n")
 
 
+class Client:
+    """One raw connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(cls, port: int) -> "Client":
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def read_head(self) -> bytes:
+        async with asyncio.timeout(5):
+            return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def ask(self, request: bytes) -> tuple[bytes, bytes]:
+        """Send it, and read the head and the body of one response."""
+        self.writer.write(request)
+        head = await self.read_head()
+        length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
+        return head, await self.reader.readexactly(length)
+
+
 async def test_a_client_that_expects_100_continue_gets_it(wire: Wire) -> None:
-    response = await wire.exchange(
-        get("/a", CLOSE, "Expect: 100-continue", "Content-Length: 2", method="PUT"), b"ok"
-    )
-    assert response.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+    client = await Client.connect(wire.port)
+    client.writer.write(get("/a", "Expect: 100-continue", "Content-Length: 2", method="PUT"))
+    assert await client.read_head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    head, body = await client.ask(b"ok")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert body == b"PUT /a ok"
+    client.writer.close()
 
 
-async def test_an_offer_to_upgrade_is_not_taken_up(wire: Wire) -> None:
-    response = await wire.exchange(get("/a", "Connection: upgrade", "Upgrade: h2c") + b"PRI *")
-    assert response.startswith(b"HTTP/1.1 200 OK")
-    assert response.count(b"HTTP/1.1") == 1
+@pytest.mark.parametrize(
+    "request_",
+    [
+        get("/a", CLOSE, "Expect: 100-continue", "Content-Length: 2", method="PUT") + b"ok",
+        get("/a", CLOSE, "Expect: 100-continue", method="PUT"),
+        get("/a", CLOSE, "Expect: 100-continue", "Content-Length: 0", method="PUT"),
+        get("/a", "Expect: 100-continue", "Content-Length: 2", version="1.0", method="PUT") + b"ok",
+    ],
+)
+async def test_100_continue_is_left_out_where_no_client_waits_for_it(
+    wire: Wire, request_: bytes
+) -> None:
+    assert (await wire.exchange(request_)).startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_100_continue_waits_for_the_responses_before_it(wire: Wire) -> None:
+    client = await Client.connect(wire.port)
+    expecting = get("/b", "Expect: 100-continue", "Content-Length: 2", method="PUT")
+    head, body = await client.ask(get("/later") + expecting)
+    assert (head[:15], body) == (b"HTTP/1.1 200 OK", b"later")
+    assert await client.read_head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert (await client.ask(b"ok"))[1] == b"PUT /b ok"
+    client.writer.close()
+
+
+UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [
+        ((), b""),
+        (("Content-Length: 3",), b"xyz"),
+        (("Transfer-Encoding: chunked",), b"1\r\nx\r\n2\r\nyz\r\n0\r\n\r\n"),
+    ],
+)
+async def test_an_offer_to_upgrade_is_ignored(
+    wire: Wire, fields: tuple[str, ...], body: bytes
+) -> None:
+    client = await Client.connect(wire.port)
+    request = get("/a", *UPGRADE, *fields, method="PUT") + body
+    expected = b"PUT /a xyz" if body else b"PUT /a "
+    for _ in range(2):
+        head, received = await client.ask(request)
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close" not in head
+        assert received == expected
+    assert (await client.ask(get("/b")))[1] == b"GET /b "
+    client.writer.close()
+    pieces = [bytes([byte]) for byte in get("/a", *UPGRADE, *fields, method="PUT") + body]
+    assert expected in await wire.exchange(*pieces, get("/b", CLOSE))
+
+
+async def test_an_offer_to_upgrade_does_not_hide_the_wish_to_close(wire: Wire) -> None:
+    response = await wire.exchange(get("/a", "Connection: upgrade, close", "Upgrade: h2c"))
+    assert b"connection: close" in response
+
+
+async def test_a_tunnel_is_refused_and_what_follows_is_not_read(wire: Wire) -> None:
+    response = await wire.exchange(get("t:443", method="CONNECT") + get("/b"))
+    assert response.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in response
+
+
+async def test_a_trailer_field_is_not_a_header_field(wire: Wire) -> None:
+    seen: list[dict[bytes, bytes]] = []
+
+    def record(request: Request) -> Outcome:
+        seen.append(request.headers)
+        return Response(200, request.body)
+
+    wire.listener.handler = record
+    chunks = b"3\r\nxyz\r\n0\r\nAuthorization: Bearer t\r\nHost: b\r\n\r\n"
+    request = get("/a", CLOSE, "Transfer-Encoding: chunked", method="PUT") + chunks
+    assert (await wire.exchange(request)).endswith(b"\r\n\r\nxyz")
+    assert [sorted(headers) for headers in seen] == [[b"connection", b"host", b"transfer-encoding"]]
+
+
+async def test_trailer_fields_count_towards_the_limit_of_the_head(wire: Wire) -> None:
+    chunks = b"0\r\n" + b"A: %b\r\n" % (b"b" * 100) * 6
+    request = get("/a", "Transfer-Encoding: chunked", method="PUT") + chunks
+    assert (await wire.exchange(request)).startswith(b"HTTP/1.1 431 ")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +253,14 @@ async def test_an_offer_to_upgrade_is_not_taken_up(wire: Wire) -> None:
         (b"\x16\x03\x01\x02\x00\x01\x00", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: u@h\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: h:8x\r\n\r\n", 400),
+        (get("/", "Transfer-Encoding: gzip, chunked", method="POST") + b"0\r\n\r\n", 501),
+        (get("/", "Transfer-Encoding: chunked", method="POST", version="1.0"), 400),
         (b"GET /\x00 HTTP/1.1\r\nHost: t\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost : t\r\n\r\n", 400),
         (b"GET / HTTP/1.1\nHost: t\n\n\x00", 400),
@@ -201,13 +315,103 @@ async def test_a_connection_that_says_nothing_is_closed(wire: Wire) -> None:
     assert (await wire.exchange(get("/a"))).count(b"HTTP/1.1 200") == 1
 
 
-async def test_one_client_too_many_gets_503(wire: Wire) -> None:
-    held = [await asyncio.open_connection("127.0.0.1", wire.port) for _ in range(3)]
-    await until(lambda: wire.listener.connections == 3)
+async def fill(wire: Wire, count: int) -> list[Client]:
+    clients = [await Client.connect(wire.port) for _ in range(count)]
+    await until(lambda: wire.listener.connections == count)
+    return clients
+
+
+async def test_probes_have_reserved_places_when_the_house_is_full(wire: Wire) -> None:
+    held = await fill(wire, 3)
+    for path in ("/healthz", "/readyz", "/metrics"):
+        response = await wire.exchange(get(path))
+        assert response.startswith(b"HTTP/1.1 200 OK"), path
+        assert b"connection: close" in response
+    refused = await wire.exchange(get("/v1/routes"))
+    assert refused.startswith(b"HTTP/1.1 503 ")
+    assert b"raise --max-connections" in refused
+    for client in held:
+        client.writer.close()
+    await until(lambda: wire.listener.connections == 0)
+    assert (await wire.exchange(get("/a", CLOSE))).startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_one_client_never_takes_every_place() -> None:
+    listener = HttpListener(echo, limits=replace(SMALL, connections=8, connections_per_client=2))
+    wire = Wire(listener, await listener.listen("127.0.0.1", 0))
+    held = await fill(wire, 2)
+    assert (await wire.exchange(get("/a"))).startswith(b"HTTP/1.1 503 ")
+    assert (await wire.exchange(get("/healthz"))).startswith(b"HTTP/1.1 200 OK")
+    for client in held:
+        client.writer.close()
+    await listener.aclose(0.1)
+
+
+@pytest.mark.parametrize(
+    ("limits", "share"),
+    [(Limits(), 14_336), (Limits(connections=1), 1), (Limits(connections_per_client=5), 5)],
+)
+def test_the_share_of_one_client(limits: Limits, share: int) -> None:
+    assert limits.largest_share == share
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_one_client"),
+    [
+        ("10.0.0.7", "10.0.0.8", False),
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:10.0.0.7", "10.0.0.7", True),
+        ("::ffff:10.0.0.7", "::ffff:10.0.0.8", False),
+    ],
+)
+def test_clients_are_told_apart_by_address_and_ipv6_network(
+    one: str, other: str, are_one_client: bool
+) -> None:
+    listener = HttpListener(echo, limits=Limits(connections_per_client=1, reserved_connections=0))
+    places = []
+    for client in (one, other):
+        connection = Connection(listener)
+        connection.client = client
+        places.append(listener.admit(connection))
+    assert places == [Place.OPEN, Place.NONE if are_one_client else Place.OPEN]
+
+
+async def test_silent_connections_do_not_keep_a_probe_from_the_reserved_places() -> None:
+    limits = replace(SMALL, connections=1, reserved_connections=2, idle_seconds=60.0)
+    listener = HttpListener(echo, limits=limits)
+    wire = Wire(listener, await listener.listen("127.0.0.1", 0))
+    held = [await Client.connect(wire.port) for _ in range(9)]
+    await until(lambda: listener.connections == 3)
+    assert (await wire.exchange(get("/healthz"))).startswith(b"HTTP/1.1 200 OK")
+    await until(lambda: listener.connections <= 3)
+    for client in held:
+        client.writer.close()
+    await listener.aclose(0.1)
+
+
+async def test_a_silent_connection_in_a_reserved_place_is_soon_closed() -> None:
+    now = 0.0
+    limits = replace(SMALL, connections=1, idle_seconds=60.0)
+    listener = HttpListener(echo, limits=limits, clock=lambda: now)
+    wire = Wire(listener, await listener.listen("127.0.0.1", 0))
+    held = await fill(wire, 2)
+    now = 3.0
+    await until(lambda: listener.connections == 1)
+    for client in held:
+        client.writer.close()
+    await listener.aclose(0.1)
+
+
+async def test_without_reserved_places_one_too_many_gets_503() -> None:
+    listener = HttpListener(echo, limits=replace(SMALL, reserved_connections=0))
+    wire = Wire(listener, await listener.listen("127.0.0.1", 0))
+    held = await fill(wire, 3)
     assert (await wire.exchange(b"")).startswith(b"HTTP/1.1 503 ")
-    assert wire.listener.connections == 3
-    for _, writer in held:
-        writer.close()
+    assert listener.connections == 3
+    for client in held:
+        client.writer.close()
+    await listener.aclose(0.1)
 
 
 async def test_a_client_that_does_not_read_is_cut_and_costs_bounded_memory() -> None:
@@ -313,7 +517,9 @@ async def survive(listener: HttpListener, port: int, sent: bytes) -> None:
             response = b""
     writer.close()
     assert not response or response.startswith(b"HTTP/1.1 ")
-    assert listener.connections <= listener.limits.connections
+    assert (
+        listener.connections <= listener.limits.connections + listener.limits.reserved_connections
+    )
 
 
 @settings(max_examples=150)

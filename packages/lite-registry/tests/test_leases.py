@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from lite_registry.errors import Problem
 from lite_registry.instance import Instance, ServiceKey
-from lite_registry.leases import LeaseTable, Precondition, SelfPreservation
+from lite_registry.leases import LeaseTable, Precondition
+from lite_registry.self_preservation import SelfPreservation, match_replacements
 
 ORDERS = ServiceKey("orders")
 
@@ -203,3 +204,122 @@ def test_a_few_may_always_lapse() -> None:
         table.put(ORDERS, instance(name, ttl_seconds=10))
     clock.now = 10.0
     assert table.expire() == 10
+
+
+def build_full_table(clock: Clock, names: str) -> LeaseTable:
+    """All of these lapse at 10, which is more than may lapse at once."""
+    rules = SelfPreservation(share=0.5, least=1, longest_seconds=100.0)
+    table = LeaseTable(clock=clock, preservation=rules)
+    for name in names:
+        table.put(ORDERS, instance(name, ttl_seconds=10))
+    return table
+
+
+def test_an_overdue_instance_goes_once_a_replacement_renews() -> None:
+    clock = Clock()
+    table = build_full_table(clock, "abcdefgh")
+    clock.now = 1.0
+    for name in "stuv":
+        table.put(ORDERS, instance(name, ttl_seconds=1000))
+    clock.now = 10.0
+    assert table.expire() == 0  # the new ones have not renewed yet
+    assert table.preserving
+    for name in "stuv":
+        table.renew(ORDERS, name)
+    assert table.expire() == 4 + 4  # four are replaced; the other four may lapse
+    assert ids(table) == list("stuv")
+    assert table.lapsed == 8
+
+
+def test_each_replacement_takes_one_place() -> None:
+    clock = Clock()
+    table = build_full_table(clock, "abcdefgh")
+    clock.now = 1.0
+    table.put(ORDERS, instance("s", ttl_seconds=1000))
+    clock.now = 10.0
+    table.renew(ORDERS, "s")
+    assert [table.expire(), table.expire()] == [1, 0]
+    assert ids(table) == [*"bcdefgh", "s"]
+    assert table.list_overdue(ORDERS) == frozenset("bcdefgh")
+
+
+def test_those_who_were_there_before_replace_nobody() -> None:
+    clock = Clock()
+    table = LeaseTable(clock=clock, preservation=SelfPreservation(share=0.5, least=1))
+    for name in "stuv":
+        table.put(ORDERS, instance(name, ttl_seconds=1000))
+    clock.now = 1.0
+    for name in "abcdefgh":
+        table.put(ORDERS, instance(name, ttl_seconds=10))
+    clock.now = 11.0
+    for name in "stuv":
+        table.renew(ORDERS, name)
+    assert table.expire() == 0
+    assert len(table) == 12
+
+
+def test_those_of_another_service_replace_nobody() -> None:
+    clock = Clock()
+    table = build_full_table(clock, "abcd")
+    clock.now = 1.0
+    table.put(ServiceKey("users"), instance("s", ttl_seconds=1000))
+    clock.now = 10.0
+    table.renew(ServiceKey("users"), "s")
+    assert table.expire() == 0
+
+
+def test_an_overdue_instance_is_marked_until_it_renews() -> None:
+    changes: list[ServiceKey] = []
+    clock = Clock()
+    table = LeaseTable(
+        clock=clock,
+        preservation=SelfPreservation(share=0.5, least=1),
+        on_change=changes.append,
+    )
+    for name in "abcd":
+        table.put(ORDERS, instance(name, ttl_seconds=10))
+    assert table.list_overdue(ORDERS) == frozenset()
+    clock.now = 10.0
+    changes.clear()
+    table.expire()
+    assert table.list_overdue(ORDERS) == frozenset("abcd")
+    assert changes == [ORDERS] * 4
+    table.expire()
+    assert len(changes) == 4
+    table.renew(ORDERS, "a")
+    assert table.list_overdue(ORDERS) == frozenset("bcd")
+    assert len(changes) == 5
+
+
+def test_a_restored_instance_is_unconfirmed_until_it_renews_or_goes() -> None:
+    table = LeaseTable()
+    assert table.list_unconfirmed(ORDERS) == frozenset()
+    for name in "abc":
+        table.restore(ORDERS, instance(name))
+    assert table.list_unconfirmed(ORDERS) == frozenset("abc")
+    table.renew(ORDERS, "a")
+    table.put(ORDERS, instance("b"))
+    table.remove(ORDERS, "c")
+    assert table.list_unconfirmed(ORDERS) == frozenset()
+
+
+TIMES = st.lists(st.integers(0, 9), max_size=6)
+
+
+@given(TIMES, TIMES)
+def test_as_many_as_possible_are_replaced_and_never_by_an_older_one(
+    overdue: list[int], candidates: list[int]
+) -> None:
+    old = [(float(at), f"old-{n}") for n, at in enumerate(overdue)]
+    new = [(float(at), f"new-{n}") for n, at in enumerate(candidates)]
+    pairs = match_replacements(old, new)
+    renewed, registered = ({name: at for at, name in group} for group in (old, new))
+    assert all(registered[after] > renewed[before] for before, after in pairs)
+    assert len({before for before, _ in pairs}) == len({after for _, after in pairs}) == len(pairs)
+    best = 0
+    left = sorted(candidates)
+    for at in sorted(overdue, reverse=True):  # the newest overdue one takes the newest candidate
+        if left and left[-1] > at:
+            left.pop()
+            best += 1
+    assert len(pairs) == best

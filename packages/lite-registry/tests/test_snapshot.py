@@ -44,7 +44,7 @@ async def test_after_a_restart_without_its_source_the_last_good_is_served_and_ma
         assert '"dev"' in json.dumps(whole["services"])
         listed = (await client.request("GET", "/v1/instances/orders")).json()
         assert '"10.0.0.7"' in json.dumps(listed["instances"])
-        assert listed["settled"] is True
+        assert listed["settled"] is False  # it may have died meanwhile
 
 
 async def test_the_source_takes_over_as_soon_as_it_publishes(tmp_path: Path, routes: Path) -> None:

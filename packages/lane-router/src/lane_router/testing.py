@@ -27,18 +27,25 @@ class FakeRouteRegistry:
     Attributes:
         fault: how it fails; None = it works.
         watches: whether it offers the long-poll; without it there is neither version nor ETag.
+        deltas: whether it sends only the changes to those who ask for them.
+        deltas_sent: how many of its responses were only changes.
         age_seconds: the `Age` header of its responses.
         targets: the request targets so far, in order.
         port: on loopback; the same after `stop` and `start`. 0 = not started yet.
     """
 
-    def __init__(self, services: Services | None = None, *, watches: bool = True) -> None:
+    def __init__(
+        self, services: Services | None = None, *, watches: bool = True, deltas: bool = True
+    ) -> None:
         self.fault: Fault | None = None
         self.watches = watches
+        self.deltas = deltas
         self.age_seconds = 0
         self.targets: list[str] = []
         self.port = 0
+        self.deltas_sent = 0
         self._services: Services = services or {}
+        self._versions: dict[str, Services] = {self.version: self._services}
         self._changed = threading.Condition()
         self._server: _Server | None = None
 
@@ -57,6 +64,7 @@ class FakeRouteRegistry:
         """Serve these routes from now on, and respond to the long-polls that wait for a change."""
         with self._changed:
             self._services = services
+            self._versions[self.version] = services
             self._changed.notify_all()
 
     def wait_for_requests(self, count: int, within_seconds: float = 20.0) -> bool:
@@ -105,9 +113,21 @@ class FakeRouteRegistry:
                 lambda: self.version != version or self._server is not server, seconds
             )
 
-    def encode_routes(self) -> bytes:
-        """The body of a response."""
+    def encode_routes(self, since: str = "") -> bytes:
+        """The body of a response.
+
+        Args:
+            since: a version; when it is known, the body holds only what changed after it.
+        """
         document: dict[str, object] = {"services": self._services}
+        if self.deltas and since in self._versions:
+            self.deltas_sent += 1
+            before = self._versions[since]
+            changed = {
+                name: entry for name, entry in self._services.items() if before.get(name) != entry
+            }
+            removed = sorted(before.keys() - self._services.keys())
+            document = {"since": since, "services": changed, "removed": removed}
         if self.watches:
             document |= {"version": self.version, "age_seconds": self.age_seconds, "stale": False}
         return json.dumps(document).encode()
@@ -146,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         if registry.watches and etag == f'W/"{registry.version}"':
             self._respond(304, b"")
         else:
-            self._respond(200, registry.encode_routes())
+            self._respond(200, registry.encode_routes(query.get("since", [""])[0]))
 
     def _fail(self, fault: Fault) -> None:
         registry = self.server.registry

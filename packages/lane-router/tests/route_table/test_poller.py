@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import json
 import os
 import random
 import signal
@@ -76,6 +77,74 @@ def test_a_change_arrives_by_long_poll_without_repeated_requests(
         until(lambda: router.resolve("orders", "test").outcome == "lane")
         assert router.lanes("orders") == ("dev", "test")
         assert len(registry.targets) <= 4
+
+
+def test_only_the_changes_are_sent_after_the_first_table(tmp_path: Path) -> None:
+    snapshot = tmp_path / "routes.json"
+    with FakeRouteRegistry(MANY) as registry:
+        with open_router(registry.url, poll_seconds=30.0, snapshot=snapshot) as router:
+            assert router.wait_ready()
+            registry.publish({**MANY, "service-1": {"lanes": ["red"], "port": 81}, **TWO})
+            until(lambda: router.resolve("service-1", "red").outcome == "lane")
+            assert router.lanes("orders") == ("dev", "test")
+            assert router.resolve("service-2", "dev").outcome == "lane"
+            without = {name: entry for name, entry in MANY.items() if name != "service-1"}
+            registry.publish(without)
+            until(lambda: router.resolve("service-1", "red").outcome == "foreign")
+            assert router.resolve("service-2", "dev").outcome == "lane"
+            assert registry.deltas_sent == 2
+        until(lambda: b"service-1" not in snapshot.read_bytes())
+        registry.stop()
+        with open_router(registry.url, snapshot=snapshot) as router:
+            assert router.resolve("service-2", "dev").outcome == "lane"
+
+
+def test_a_registry_that_cannot_send_changes_sends_the_whole_table() -> None:
+    with FakeRouteRegistry(ONE, deltas=False) as registry, open_router(registry.url) as router:
+        assert router.wait_ready()
+        registry.publish(TWO)
+        until(lambda: router.resolve("orders", "test").outcome == "lane")
+        assert registry.deltas_sent == 0
+
+
+class ConfusedRegistry(FakeRouteRegistry):
+    """Sends changes that do not fit, to those who ask for changes."""
+
+    def __init__(self, services: Services, confused: dict[str, object]) -> None:
+        super().__init__(services)
+        self.confused = confused
+
+    def encode_routes(self, since: str = "") -> bytes:
+        if since:
+            return json.dumps({"version": self.version, **self.confused}).encode()
+        return super().encode_routes()
+
+
+@pytest.mark.parametrize(
+    "confused",
+    [
+        {"since": "another version", "services": {}, "removed": []},
+        {"since": None, "services": {}, "removed": []},
+        {"since": "SINCE", "services": [], "removed": []},
+        {"since": "SINCE", "services": {}},
+    ],
+)
+def test_changes_that_do_not_fit_are_not_used(confused: dict[str, object]) -> None:
+    with ConfusedRegistry(ONE, confused) as registry:
+        confused["since"] = registry.version if confused["since"] == "SINCE" else confused["since"]
+        with open_router(registry.url) as router:
+            assert router.wait_ready()
+            registry.publish(TWO)
+            until(lambda: router.resolve("orders", "test").outcome == "lane")
+
+
+def test_changes_nobody_asked_for_are_not_used() -> None:
+    class Eager(FakeRouteRegistry):
+        def encode_routes(self, since: str = "") -> bytes:
+            return json.dumps({"since": "", "services": {}, "removed": []}).encode()
+
+    with Eager(ONE) as registry, open_router(registry.url) as router:
+        until(lambda: "nobody asked for" in router.stats().problem)
 
 
 def test_without_a_long_poll_it_polls_plainly() -> None:

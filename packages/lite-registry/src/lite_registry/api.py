@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable, Collection
 from .change_history import ChangeHistory
 from .change_notifier import ChangeNotifier
 from .errors import Problem
+from .host_header import can_be_rebound
 from .instances_api import InstancesApi
 from .lease_store import LeaseStore
 from .metrics import Metrics
 from .published_routes import PublishedRoutes
 from .request import Outcome, Request
 from .request_parsing import parse_path, parse_query
-from .resources import ResourceTable
+from .resources import ResourceTable, respond_to_options
 from .response import AnyResponse, Response, StreamResponse, build_problem_response
 from .routes_api import ALL_ROUTES, RoutesApi
 from .status_api import STATUS, StatusApi
@@ -32,7 +33,8 @@ class Api:
     """Handles requests with the published routes and the lease store.
 
     Args:
-        settle_seconds: see `InstancesApi`.
+        refuse_foreign_hosts: refuse requests whose Host is a name of the public DNS: the server is on
+            loopback and lets everybody write, which a page in a browser must not use.
         get_down_tasks: see `StatusApi`.
         on_change: called after each change of routes or instances.
     """
@@ -45,7 +47,7 @@ class Api:
         tokens: TokenSource,
         metrics: Metrics,
         *,
-        settle_seconds: float = 20.0,
+        refuse_foreign_hosts: bool = False,
         get_down_tasks: Callable[[], Collection[str]] = tuple,
         on_change: Callable[[], None] = lambda: None,
         wall_clock: Callable[[], float] = time.time,
@@ -54,6 +56,7 @@ class Api:
         self._changes = changes
         self._metrics = metrics
         self._on_change = on_change
+        self._refuse_foreign_hosts = refuse_foreign_hosts
         self._watches = Watches(changes, rng)
         history = ChangeHistory(wall_clock=wall_clock)
         self._routes = RoutesApi(
@@ -66,7 +69,6 @@ class Api:
             self._watches,
             tokens=tokens,
             metrics=metrics,
-            settle_seconds=settle_seconds,
             on_change=self._handle_change,
             wall_clock=wall_clock,
         )
@@ -96,10 +98,14 @@ class Api:
         return self._await_response(request, outcome)
 
     def _dispatch(self, request: Request) -> Outcome:
+        if self._refuse_foreign_hosts and can_be_rebound(request.headers.get(b"host", b"")):
+            raise _build_misdirected(request.get_header(b"host"))
         if _is_plain_read_of_routes(request):
             # Pollers send nothing else, thousands of times a second: past parsing and the table.
             request.template = ALL_ROUTES
             return self._routes.get_all().respond(request)
+        if request.target == b"*" and request.method == "OPTIONS":
+            return respond_to_options(self._resources.methods)
         path, _, query = request.target.partition(b"?")
         resource, variables = self._resources.find(parse_path(path), request.method)
         request.template = resource.template
@@ -122,6 +128,15 @@ class Api:
     def _handle_change(self) -> None:
         self._on_change()
         self._changes.notify(STATUS)
+
+
+def _build_misdirected(host: str) -> Problem:
+    return Problem(
+        421,
+        "Misdirected request",
+        f"this server is for this machine only, and {host[:100]!r} is a name of the public DNS; "
+        "use localhost, or start it with --token-file or --insecure",
+    )
 
 
 def _is_plain_read_of_routes(request: Request) -> bool:

@@ -9,16 +9,19 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import LiteRegistryError, SettingsError
+from .file_limit import raise_file_limit
 from .file_source import FileRoutes, StaticRoutes, read_route_file
+from .http_reader import Limits
 from .lease_store import LeaseStore
-from .leases import SelfPreservation
 from .memory_store import MemoryStore
 from .no_store import NoStore
+from .self_preservation import SelfPreservation
 from .server import LiteRegistryServer, RouteSource
 from .settings import OPTIONS, resolve_settings
 from .tokens import TokenFile, Tokens, TokenSource
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
     # Imported where it is used: a server without Kubernetes does not need the memory for it.
     from .kubernetes.access import ApiServer
 
-__all__ = ("main",)
+__all__ = ("ServeSettings", "build_parser", "main")
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -38,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 = success, 1 = a check found something missing, 2 = a setting or the environment is wrong.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = _build_parser().parse_args(words or ["serve"])
+    options = build_parser().parse_args(words or ["serve"])
     try:
         return int(asyncio.run(options.run(options)) or 0)
     except LiteRegistryError as error:
@@ -48,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="lite-registry",
         description="A small registry: leased instances over HTTP, lane routes from a file or from "
@@ -92,7 +98,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
             command.add_argument(f"--{option.name}", metavar=metavar, help=option.help + default)
 
 
-class _Settings:
+class ServeSettings:
     """The resolved settings, and the objects they describe."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -103,12 +109,14 @@ class _Settings:
             raise SettingsError("--namespace and --all-namespaces exclude each other; give one")
 
     def create_tokens(self) -> TokenSource:
+        """The tokens that allow writing."""
         if self.values["token_file"] is not None:
             return TokenFile(self.values["token_file"])
         tokens = os.environ.get("LITE_REGISTRY_TOKEN", "")
         return Tokens(tokens.replace(",", " ").split())
 
     def create_source(self) -> RouteSource:
+        """Where lane routes come from."""
         kind, file = self.values["source"], self.values["file"]
         if kind == "kubernetes":
             return self._create_kubernetes_source()
@@ -130,6 +138,7 @@ class _Settings:
         )
 
     def create_api_server(self) -> ApiServer:
+        """Access to the cluster."""
         from .kubernetes.access import read_service_account
         from .kubernetes.kubeconfig import read_kubeconfig
 
@@ -141,9 +150,28 @@ class _Settings:
         return read_service_account(os.environ)
 
     def get_namespaces(self, api: ApiServer) -> tuple[str, ...]:
+        """The namespaces to watch."""
         return cast("tuple[str, ...]", self.values["namespace"]) or (api.namespace,)
 
+    def create_limits(self) -> Limits:
+        """How much one client may take, within what this process may open."""
+        limits = Limits(
+            connections=self.values["max_connections"],
+            connections_per_client=self.values["max_connections_per_client"],
+        )
+        allowed = raise_file_limit(limits.connections + limits.reserved_connections)
+        if allowed < limits.connections + limits.reserved_connections:
+            logger.warning(
+                "this process may open %d connections, fewer than --max-connections %d; raise its "
+                "limit of open files (ulimit -n, LimitNOFILE)",
+                allowed,
+                limits.connections,
+            )
+            limits = replace(limits, connections=max(1, allowed - limits.reserved_connections))
+        return limits
+
     def create_store(self) -> LeaseStore:
+        """Where leases are kept."""
         preservation = SelfPreservation(share=self.values["preserve_share"])
         url, capacity = self.values["store"], self.values["capacity"]
         if url == "none":
@@ -160,7 +188,7 @@ class _Settings:
 
 
 async def _run_serve(options: argparse.Namespace) -> None:
-    settings = _Settings(options)
+    settings = ServeSettings(options)
     values = settings.values
     logging.basicConfig(
         level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(message)s"
@@ -172,6 +200,7 @@ async def _run_serve(options: argparse.Namespace) -> None:
         store=settings.create_store(),
         tokens=settings.create_tokens(),
         insecure=values["insecure"],
+        limits=settings.create_limits(),
         snapshot=values["snapshot"],
         linger_seconds=values["linger"],
     )
@@ -186,7 +215,7 @@ async def _run_serve(options: argparse.Namespace) -> None:
 async def _run_check(options: argparse.Namespace) -> int:
     from .check import run_checks
 
-    settings = _Settings(options)
+    settings = ServeSettings(options)
     settings.create_tokens()
     api = settings.create_api_server() if settings.values["source"] == "kubernetes" else None
     if api is None:

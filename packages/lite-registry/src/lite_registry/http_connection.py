@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection over asyncio and httptools: requests in, responses out, all bounded.
+"""One HTTP/1.1 connection over asyncio: requests in, responses out, all bounded.
 
-Parsing is llhttp's (strict). This module adds limits, the order of pipelined responses, time
-limits, streams and an orderly end. A handler returns a `Response` at once, or an awaitable of one
+`RequestReader` parses. This module adds the order of pipelined responses, time limits, streams and
+an orderly end. A handler returns a `Response` at once, or an awaitable of one
 when it has to wait; only then a task is made.
 """
 
@@ -12,49 +12,35 @@ import enum
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol, cast
 
-import httptools
-
 from .errors import Problem
-from .request import Handler, Request
+from .http_reader import Limits, Reading, RequestReader
+from .request import Handler, Outcome, Request
 from .response import AnyResponse, Response, StreamResponse, build_problem_response
 
-__all__ = ("Connection", "ConnectionOwner", "Limits")
+__all__ = ("Connection", "ConnectionOwner", "Place")
 
 logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 1.0
-_MAX_LENGTH_DIGITS = 18
+_RESERVED_PLACE_SECONDS = 2.0
+_PATHS_OF_RESERVED_PLACES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one client may take.
+class Place(enum.Enum):
+    """What a listener gives to a connection that it accepted.
 
     Attributes:
-        target_bytes: the longest request target.
-        header_bytes: the largest head, all fields together.
-        headers: the most header fields.
-        body_bytes: the largest body.
-        connections: open connections; the response to a further one is 503.
-        pipelined: requests accepted ahead of their turn on one connection.
-        request_seconds: how long a client may take to send one request.
-        idle_seconds: how long a connection may be silent between requests.
-        write_seconds: how long a client may leave a response unread.
+        OPEN: it may send every request.
+        RESERVED: it may ask for health, readiness and metrics; other requests get 503.
+        NONE: it gets 503 at once.
     """
 
-    target_bytes: int = 4096
-    header_bytes: int = 16_384
-    headers: int = 64
-    body_bytes: int = 65_536
-    connections: int = 4096
-    pipelined: int = 64
-    request_seconds: float = 10.0
-    idle_seconds: float = 90.0
-    write_seconds: float = 20.0
+    OPEN = enum.auto()
+    RESERVED = enum.auto()
+    NONE = enum.auto()
 
 
 class ConnectionOwner(Protocol):
@@ -68,18 +54,10 @@ class ConnectionOwner(Protocol):
     def handler(self) -> Handler: ...
     @property
     def closing(self) -> bool: ...
-    def admit(self, connection: Connection) -> bool: ...
+    def admit(self, connection: Connection) -> Place: ...
     def remove(self, connection: Connection) -> None: ...
     def get_keep_alive_tail(self) -> bytes: ...
     def get_close_tail(self) -> bytes: ...
-
-
-class _Reading(enum.Enum):
-    """What the parser is in the middle of."""
-
-    NOTHING = enum.auto()
-    HEAD = enum.auto()
-    BODY = enum.auto()
 
 
 class _Stage(enum.IntEnum):
@@ -105,6 +83,7 @@ class _Phase(enum.Enum):
     ENDED = enum.auto()
     HANDLING_HALF_CLOSED = enum.auto()
     HANDLING = enum.auto()
+    RESERVED = enum.auto()
     RECEIVING = enum.auto()
     IDLE = enum.auto()
 
@@ -113,53 +92,46 @@ class Connection(asyncio.Protocol):
     """One client: parses requests, responds in order, never holds more than the limits."""
 
     __slots__ = (
-        "_body",
-        "_body_bytes",
-        "_head_bytes",
-        "_headers",
         "_owner",
-        "_parser",
         "_pending",
-        "_reading",
-        "_refusal",
+        "_place",
+        "_reader",
         "_stage",
-        "_target",
         "_task",
         "_transport",
         "_waiting_since",
         "_writable",
+        "client",
     )
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
-        self._parser = httptools.HttpRequestParser(self)
+        # Its refusal is sent once the requests before it have their responses.
+        self._reader = RequestReader(
+            owner.limits, on_begin=self._handle_begin, on_request=self._accept
+        )
         self._pending: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._reading = _Reading.NOTHING
         self._stage = _Stage.OPEN
-        # What is wrong with the input; sent once the requests before it have their responses.
-        self._refusal: Problem | None = None
+        self._place = Place.OPEN
         self._waiting_since = owner.clock()
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._reset_message()
-
-    def _reset_message(self) -> None:
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
-        self._head_bytes = 0
-        self._body_bytes = 0
+        self.client = ""
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.client = peer[0] if isinstance(peer, tuple) else ""
         if self._owner.closing:
             self.abort()
-        elif not self._owner.admit(self):
+            return
+        self._place = self._owner.admit(self)
+        if self._place is Place.NONE:
             # No time is spent on it: a flood of these must not cost what admitted ones cost.
-            self._refuse(Problem(503, "Too many connections", "every place is taken; retry later"))
+            self._refuse(_build_full_house())
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -172,24 +144,16 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._stage is _Stage.ENDED:
             return
-        was_in_head = self._reading is _Reading.HEAD
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # No upgrade is offered: the complete request gets its response, then the connection
-            # ends.
+        self._reader.feed(data)
+        if self._reader.tunnelled:
+            # No tunnel is offered: CONNECT gets its response, then the connection ends.
             self._advance(_Stage.LAST)
             if not self.busy:
                 self._end()
-        except httptools.HttpParserError as error:
-            if self._refusal is None:
-                self._refusal = Problem(400, "Malformed request", f"{error}; send HTTP/1.1")
-        if was_in_head and self._reading is _Reading.HEAD:
-            # No callback came: a field without end, which the parser keeps, is counted here.
-            self._head_bytes += len(data)
-            self._check_head()
-        if self._refusal is not None and not self._pending and self._task is None:
-            self._refuse(self._refusal)
+        if self._reader.refusal is not None and not self._pending and self._task is None:
+            self._refuse(self._reader.refusal)
+        elif not self.busy:
+            self._send_continue()
 
     def eof_received(self) -> bool:
         # A client that half-closes after its last request still gets a response that comes soon;
@@ -209,90 +173,20 @@ class Connection(asyncio.Protocol):
         if self._pending and self._task is None:
             self._handle_pending()
 
-    # httptools callbacks
-
-    def on_message_begin(self) -> None:
-        self._reset_message()
-        self._reading = _Reading.HEAD
+    def _handle_begin(self) -> None:
         self._waiting_since = self._owner.clock()
 
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-        limit = self._owner.limits.target_bytes
-        if len(self._target) > limit:
-            self._reject(414, "Target too long", f"send at most {limit} bytes of path and query")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._refusal is not None:
-            return
-        self._head_bytes += len(name) + len(value) + 4
-        name = name.lower()
-        if name in self._headers:
-            if name == b"host":
-                self._reject(400, "Malformed request", "send exactly one Host header")
-            value = self._headers[name] + b", " + value
-        self._headers[name] = value
-        self._check_head()
-
-    def on_headers_complete(self) -> None:
-        self._reading = _Reading.BODY
-        if self._refusal is not None:
-            return
-        if b"host" not in self._headers and self._parser.get_http_version() == "1.1":
-            self._reject(400, "Malformed request", "send exactly one Host header")
-        if self._announces_too_much():
-            self._reject_body()
-        elif (
-            self._headers.get(b"expect", b"").lower() == b"100-continue"
-            and self._stage is _Stage.OPEN
-        ):
+    def _send_continue(self) -> None:
+        if self._stage is _Stage.OPEN and self._reader.take_expectation():
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, body: bytes) -> None:
-        if self._refusal is not None:
-            return
-        self._body_bytes += len(body)
-        if self._body_bytes > self._owner.limits.body_bytes:
-            self._reject_body()
-        else:
-            self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        self._reading = _Reading.NOTHING
-        if self._refusal is not None or self._stage is not _Stage.OPEN:
-            return
-        method = self._parser.get_method().decode("ascii")
-        request = Request(method, self._target, self._headers, b"".join(self._body))
-        request.version = self._parser.get_http_version()
-        request.keep_alive = request.version == "1.1" and self._parser.should_keep_alive()
-        self._accept(request)
-
-    def _check_head(self) -> None:
-        limits = self._owner.limits
-        if self._head_bytes > limits.header_bytes or len(self._headers) > limits.headers:
-            self._reject(
-                431,
-                "Header too large",
-                f"send at most {limits.headers} fields and {limits.header_bytes} bytes",
-            )
-
-    def _announces_too_much(self) -> bool:
-        length = self._headers.get(b"content-length", b"0")
-        if not length.isdigit():
-            return False
-        return len(length) > _MAX_LENGTH_DIGITS or int(length) > self._owner.limits.body_bytes
-
-    def _reject_body(self) -> None:
-        limit = self._owner.limits.body_bytes
-        self._reject(413, "Body too large", f"send at most {limit} bytes")
-
-    def _reject(self, status: int, title: str, detail: str) -> None:
-        if self._refusal is None:
-            self._refusal = Problem(status, title, detail)
 
     # responses
 
     def _accept(self, request: Request) -> None:
+        if self._stage is not _Stage.OPEN:
+            return
+        if self._place is Place.RESERVED:
+            request.keep_alive = False
         if self._task is None and not self._pending and self._writable is None:
             self._handle(request)
             return
@@ -310,22 +204,28 @@ class Connection(asyncio.Protocol):
             self._continue_reading()
 
     def _continue_reading(self) -> None:
-        if self._refusal is not None:
-            self._refuse(self._refusal)
+        if self._reader.refusal is not None:
+            self._refuse(self._reader.refusal)
         else:
+            self._send_continue()
             self._transport.resume_reading()  # does nothing when it is closing or reads already
 
     def _handle(self, request: Request) -> None:
-        try:
-            outcome = self._owner.handler(request)
-        except Exception:
-            logger.exception("a handler failed; this is a defect of lite-registry")
-            outcome = _build_internal_error()
+        outcome = self._call_handler(request)
         if isinstance(outcome, Response):
             self._write(request, outcome)
         else:
             # No supervisor: `_respond` ends with its request, and handles whatever is raised.
             self._task = asyncio.get_running_loop().create_task(self._respond(request, outcome))
+
+    def _call_handler(self, request: Request) -> Outcome:
+        if self._place is Place.RESERVED and request.target not in _PATHS_OF_RESERVED_PLACES:
+            return build_problem_response(_build_full_house())
+        try:
+            return self._owner.handler(request)
+        except Exception:
+            logger.exception("a handler failed; this is a defect of lite-registry")
+            return _build_internal_error()
 
     async def _respond(
         self, request: Request, outcome: Awaitable[AnyResponse] | StreamResponse
@@ -421,6 +321,7 @@ class Connection(asyncio.Protocol):
             _Phase.ENDED: (_GRACE_SECONDS, self.abort),
             _Phase.HANDLING_HALF_CLOSED: (_GRACE_SECONDS, self.abort),
             _Phase.HANDLING: (float("inf"), self.abort),
+            _Phase.RESERVED: (_RESERVED_PLACE_SECONDS, self.abort),
             _Phase.RECEIVING: (limits.request_seconds, self._refuse_slow_request),
             _Phase.IDLE: (limits.idle_seconds, self._transport.close),
         }[phase]
@@ -435,7 +336,9 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             is_half_closed = self._stage is _Stage.HALF_CLOSED
             return _Phase.HANDLING_HALF_CLOSED if is_half_closed else _Phase.HANDLING
-        return _Phase.IDLE if self._reading is _Reading.NOTHING else _Phase.RECEIVING
+        if self._place is Place.RESERVED:
+            return _Phase.RESERVED
+        return _Phase.IDLE if self._reader.reading is Reading.NOTHING else _Phase.RECEIVING
 
     def _refuse_slow_request(self) -> None:
         self._refuse(Problem(408, "Request too slow", "send a request without pauses"))
@@ -453,3 +356,8 @@ class Connection(asyncio.Protocol):
 def _build_internal_error() -> Response:
     title = HTTPStatus.INTERNAL_SERVER_ERROR.phrase
     return build_problem_response(Problem(500, title, "see the server's log and report the defect"))
+
+
+def _build_full_house() -> Problem:
+    detail = "every place is taken; retry later, or raise --max-connections"
+    return Problem(503, "Too many connections", detail, headers=(("retry-after", "1"),))

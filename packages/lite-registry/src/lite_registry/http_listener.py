@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from ._supervision import TaskSupervisor
-from .http_connection import Connection, Limits
+from .http_connection import Connection, Place
+from .http_reader import Limits
 from .request import Handler
 from .response import format_http_date
 
@@ -35,6 +38,8 @@ class HttpListener:
         self.closing = False
         self._wall_clock = wall_clock
         self._connections: set[Connection] = set()
+        self._reserved: dict[Connection, None] = {}
+        self._count_by_client: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._tasks = TaskSupervisor("HTTP listener", clock=clock)
         self._date_second = 0
@@ -87,16 +92,37 @@ class HttpListener:
 
     # what connections call
 
-    def admit(self, connection: Connection) -> bool:
-        """Add the connection; returns False when there are too many."""
-        if len(self._connections) >= self.limits.connections:
-            return False
+    def admit(self, connection: Connection) -> Place:
+        """Add the connection, to the reserved places when its client or all have too many."""
+        client = _get_network(connection.client)
+        is_full = len(self._connections) - len(self._reserved) >= self.limits.connections
+        if not is_full and self._count_by_client[client] < self.limits.largest_share:
+            self._count_by_client[client] += 1
+            self._connections.add(connection)
+            return Place.OPEN
+        if not self.limits.reserved_connections:
+            return Place.NONE
+        if len(self._reserved) >= self.limits.reserved_connections:
+            # The oldest was silent for longest: a probe sends its request at once, and leaves.
+            oldest = next(iter(self._reserved))
+            self.remove(oldest)
+            oldest.abort()
+        self._reserved[connection] = None
         self._connections.add(connection)
-        return True
+        return Place.RESERVED
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection that was lost."""
-        self._connections.discard(connection)
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        if connection in self._reserved:
+            del self._reserved[connection]
+            return
+        client = _get_network(connection.client)
+        self._count_by_client[client] -= 1
+        if not self._count_by_client[client]:
+            del self._count_by_client[client]
 
     def get_keep_alive_tail(self) -> bytes:
         """The end of a response's head: the date, formatted once a second, and the blank line."""
@@ -114,3 +140,11 @@ class HttpListener:
         self._date_second = int(self._wall_clock())
         date = b"date: " + format_http_date(self._date_second).encode("ascii") + b"\r\n"
         self._tails = (date + b"\r\n", date + b"connection: close\r\n\r\n")
+
+
+def _get_network(client: str) -> str:
+    """The client's address, or the /64 network of an IPv6 address: one host has that many."""
+    if ":" not in client:
+        return client
+    address = ipaddress.IPv6Address(client)
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))

@@ -108,12 +108,9 @@ def parse_instance(instance_id: str, body: bytes) -> Instance:
     Raises:
         Problem: 400 with the field, its value and the rule it breaks.
     """
+    # Fields that are not known are ignored, so that a newer client can register here, and so that
+    # what this server sent (an `etag`) can be sent back.
     fields = _parse_object(body)
-    unknown = sorted(fields.keys() - _FIELDS)
-    if unknown:
-        raise _build_invalid(
-            "document", unknown[0], f"made of the fields {', '.join(sorted(_FIELDS))}"
-        )
     if fields.get("id", instance_id) != instance_id:
         raise _build_invalid("id", fields["id"], f"the id in the path, {instance_id!r}")
     return Instance(
@@ -130,12 +127,6 @@ def parse_instance(instance_id: str, body: bytes) -> Instance:
             fields, "ttl_seconds", _DEFAULT_TTL_SECONDS, _MIN_TTL_SECONDS, _MAX_TTL_SECONDS
         ),
     )
-
-
-_FIELDS = {
-    *("id", "ip", "port", "weight", "healthy", "enabled", "ephemeral", "cluster", "metadata"),
-    "ttl_seconds",
-}
 
 
 def _parse_object(body: bytes) -> dict[str, object]:
@@ -161,9 +152,11 @@ def _read_text(
 
 def _read_port(fields: dict[str, object]) -> int:
     value = fields.get("port")
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
+    # JSON has one kind of number: 8000.0 is the integer 8000.
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 65535:
         raise _build_invalid("port", value, "a whole number from 0 to 65535")
-    return value
+    return number
 
 
 def _read_number(

@@ -43,9 +43,11 @@ class InstancesApi:
     """Registers, renews and lists instances, and wakes the watchers of the lists.
 
     Args:
-        settle_seconds: after a start, how long the clients of an earlier server have to register
-            again; until then, lists are marked as not settled.
         on_change: called after each change of any instance.
+
+    Attributes:
+        settled: whether the clients of an earlier server had the time to register with this one,
+            so that an instance that is missing is gone. Until `settle`, lists say that it is not.
     """
 
     def __init__(
@@ -57,7 +59,6 @@ class InstancesApi:
         *,
         tokens: TokenSource,
         metrics: Metrics,
-        settle_seconds: float,
         on_change: Callable[[], None],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -72,7 +73,7 @@ class InstancesApi:
         self._unrecorded: set[ServiceKey] = set()
         self._recorded_ids: dict[ServiceKey, frozenset[str]] = {}
         self._updated_at: dict[ServiceKey, float] = {}
-        self._settles_at = wall_clock() + settle_seconds
+        self.settled = False
         store.start(self._handle_change, metrics)
 
     def build_resources(self) -> tuple[Resource, ...]:
@@ -87,17 +88,9 @@ class InstancesApi:
             Resource("/v1/instances/{service}/{instance_id}/renew", {"POST": self._renew}),
         )
 
-    @property
-    def settled(self) -> bool:
-        """Whether the clients of an earlier server had the time to register again."""
-        return self._wall_clock() >= self._settles_at
-
     def settle(self) -> None:
-        """Mark lists as settled from now on: a snapshot holds the earlier instances."""
-        self._settles_at = float("-inf")
-
-    def notify_settled(self) -> None:
-        """Wake the watchers of all lists: a missing instance is gone now."""
+        """Mark lists as settled from now on, and wake the watchers of all lists."""
+        self.settled = True
         self._changes.notify_all()
 
     def _list_services(self, _request: Request, _query: Query, _: Sequence[str]) -> Response:
@@ -118,12 +111,14 @@ class InstancesApi:
         return self._watches.respond(request, query, key, lambda: self._get_list(key))
 
     def _get_list(self, key: ServiceKey) -> VersionedDocument:
-        settled = self.settled
+        # What was restored from a snapshot may be dead, until it renews.
+        settled = self.settled and not self._store.list_unconfirmed(key)
         cached = self._lists.get(key)
         if cached is not None and cached.settled is settled:
             return cached.document
+        overdue = self._store.list_overdue(key)
         instances = [
-            {**instance.to_document(), "etag": instance.etag}
+            _build_entry(instance, is_overdue=instance.id in overdue)
             for instance in self._store.list_instances(key)
         ]
         version = compute_fingerprint([self._store.epoch, instances])
@@ -210,6 +205,11 @@ class InstancesApi:
             changes = [f"instance {each} registered" for each in sorted(after - before)]
             changes += [f"instance {each} gone" for each in sorted(before - after)]
             self._history.add(key.name, changes or ["an instance changed"])
+
+
+def _build_entry(instance: Instance, *, is_overdue: bool) -> dict[str, object]:
+    entry = {**instance.to_document(), "etag": instance.etag}
+    return {**entry, "overdue": True} if is_overdue else entry
 
 
 def _parse_target(query: Query, variables: Sequence[str]) -> tuple[ServiceKey, str]:

@@ -39,6 +39,14 @@ class LeaseStore(Protocol):
         """The registration of that instance; None when there is none."""
         ...
 
+    def list_overdue(self, key: ServiceKey) -> frozenset[str]:
+        """The ids of the service's instances whose lease has lapsed and is kept."""
+        ...
+
+    def list_unconfirmed(self, key: ServiceKey) -> frozenset[str]:
+        """The ids of the service's instances that were restored and have not renewed since."""
+        ...
+
     def __len__(self) -> int:
         """The number of instances."""
         ...

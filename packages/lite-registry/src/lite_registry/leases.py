@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from .errors import Problem
 from .instance import Instance, ServiceKey
+from .self_preservation import SelfPreservation, match_replacements
 
-__all__ = ("Lease", "LeaseTable", "Precondition", "SelfPreservation")
+__all__ = ("Lease", "LeaseTable", "Precondition")
 
 
 @dataclass(slots=True)
@@ -19,13 +20,21 @@ class Lease:
     """An instance and when it lapses, in seconds of the table's clock.
 
     Attributes:
+        registered_at: when the instance was registered.
+        renewed_at: when it was registered or renewed last.
         checked_at: the time of its entry in the table's heap: never later than `expires_at`;
             infinite while it has no entry.
+        can_replace: whether it may still take the place of an overdue instance.
+        overdue: whether it has lapsed and is kept all the same.
     """
 
     instance: Instance
     expires_at: float
+    registered_at: float
+    renewed_at: float
     checked_at: float = float("inf")
+    can_replace: bool = True
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +75,16 @@ def _build_conflict(detail: str) -> Problem:
 ANY_STATE = Precondition()
 
 
-@dataclass(frozen=True, slots=True)
-class SelfPreservation:
-    """When lapsed leases are kept: many at once mean a broken network rather than dead instances.
-
-    The idea and the name are Eureka's.
-
-    Attributes:
-        share: the share of all leases that may lapse within `window_seconds`; 1 turns it off.
-        least: this many may lapse whatever the share.
-        longest_seconds: after that an overdue lease is removed, whatever the others do.
-    """
-
-    share: float = 0.3
-    least: int = 10
-    window_seconds: float = 30.0
-    longest_seconds: float = 900.0
-
-    def count_allowed(self, present: int, lapsed_lately: int) -> int:
-        """The number of leases that may lapse now.
-
-        Args:
-            present: the number of leases.
-            lapsed_lately: how many lapsed within the window.
-        """
-        return max(self.least, int(self.share * (present + lapsed_lately))) - lapsed_lately
-
-
 class LeaseTable:
     """Every leased instance of every service; belongs to one thread.
 
     Args:
         capacity: the most instances.
         on_change: called with the key of each service whose instances change.
+
+    Attributes:
+        preserving: whether overdue leases are kept, because too many lapsed at once.
+        lapsed: how many leases were removed since they lapsed.
     """
 
     def __init__(
@@ -122,6 +108,7 @@ class LeaseTable:
         self._lapsed_lately: deque[float] = deque()
         self.preserving = False
         self.lapsed = 0
+        self._unconfirmed: set[tuple[ServiceKey, str]] = set()
 
     def __len__(self) -> int:
         return self._count
@@ -139,6 +126,29 @@ class LeaseTable:
         """The service's instances, sorted by id."""
         leases = self._services.get(key, {})
         return [leases[instance_id].instance for instance_id in sorted(leases)]
+
+    def restore(self, key: ServiceKey, instance: Instance) -> None:
+        """Register an instance of an earlier server, which has still to renew here.
+
+        Raises:
+            Problem: 507 when the table is full.
+        """
+        if self.put(key, instance):
+            self._unconfirmed.add((key, instance.id))
+
+    def list_unconfirmed(self, key: ServiceKey) -> frozenset[str]:
+        """The ids of the service's instances that were restored and have not renewed since."""
+        if not self._unconfirmed:
+            return frozenset()
+        leases = self._services.get(key, {})
+        return frozenset(each for each in leases if (key, each) in self._unconfirmed)
+
+    def list_overdue(self, key: ServiceKey) -> frozenset[str]:
+        """The ids of the service's instances that have lapsed and are kept."""
+        if not self._overdue:
+            return frozenset()
+        leases = self._services.get(key, {})
+        return frozenset(instance_id for instance_id, lease in leases.items() if lease.overdue)
 
     def find(self, key: ServiceKey, instance_id: str) -> Lease | None:
         """The lease of that instance; None when there is none."""
@@ -194,11 +204,12 @@ class LeaseTable:
     def expire(self) -> int:
         """Remove every instance whose lease has lapsed; returns how many.
 
-        When more have lapsed than `SelfPreservation` allows, none is removed and `preserving` is
-        set.
+        When more have lapsed than `SelfPreservation` allows, only those are removed that others
+        have replaced, and `preserving` is set.
         """
         now = self._clock()
         self._collect_overdue(now)
+        count = self._drop_replaced() if self._overdue else 0
         while (
             self._lapsed_lately
             and self._lapsed_lately[0] <= now - self._preservation.window_seconds
@@ -213,9 +224,41 @@ class LeaseTable:
         for key, instance_ids in lapsed.items():
             self._drop(key, instance_ids)
             self._lapsed_lately.extend([now] * len(instance_ids))
-        count = sum(map(len, lapsed.values()))
+        self._mark_overdue()
+        count += sum(map(len, lapsed.values()))
         self.lapsed += count
         return count
+
+    def _drop_replaced(self) -> int:
+        """Remove the overdue instances that others have replaced; returns how many."""
+        waiting: dict[ServiceKey, list[tuple[float, str]]] = {}
+        for key, instance_id in self._overdue:
+            renewed_at = self._services[key][instance_id].renewed_at
+            waiting.setdefault(key, []).append((renewed_at, instance_id))
+        count = 0
+        for key, overdue in waiting.items():
+            leases = self._services[key]
+            candidates = [
+                (lease.registered_at, instance_id)
+                for instance_id, lease in leases.items()
+                if lease.can_replace
+                and lease.renewed_at > lease.registered_at
+                and (key, instance_id) not in self._overdue
+            ]
+            pairs = match_replacements(overdue, candidates)
+            for _, candidate in pairs:
+                leases[candidate].can_replace = False
+            if pairs:
+                self._drop(key, [instance_id for instance_id, _ in pairs])
+            count += len(pairs)
+        return count
+
+    def _mark_overdue(self) -> None:
+        for key, instance_id in self._overdue:
+            lease = self._services[key][instance_id]
+            if not lease.overdue:
+                lease.overdue = True
+                self._on_change(key)
 
     def _collect_overdue(self, now: float) -> None:
         while self._checks and self._checks[0][0] <= now:
@@ -238,7 +281,8 @@ class LeaseTable:
             raise Problem(
                 507, "Registry full", f"{self._capacity} instances are registered; raise --capacity"
             )
-        lease = Lease(instance, self._compute_expiry(instance))
+        now = self._clock()
+        lease = Lease(instance, self._compute_expiry(instance), now, now)
         self._services.setdefault(key, {})[instance.id] = lease
         self._count += 1
         self._schedule_check(lease.expires_at, key, lease)
@@ -249,14 +293,20 @@ class LeaseTable:
         for instance_id in instance_ids:
             del leases[instance_id]
             self._overdue.pop((key, instance_id), None)
+            self._unconfirmed.discard((key, instance_id))
             self._count -= 1
         if not leases:
             del self._services[key]
         self._on_change(key)
 
     def _extend(self, key: ServiceKey, lease: Lease) -> None:
+        lease.renewed_at = self._clock()
         lease.expires_at = self._compute_expiry(lease.instance)
         self._overdue.pop((key, lease.instance.id), None)
+        if lease.overdue or (key, lease.instance.id) in self._unconfirmed:
+            lease.overdue = False
+            self._unconfirmed.discard((key, lease.instance.id))
+            self._on_change(key)
         self._schedule_check(lease.expires_at, key, lease)
 
     def _compute_expiry(self, instance: Instance) -> float:

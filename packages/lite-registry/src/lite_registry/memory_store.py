@@ -11,9 +11,10 @@ from typing import cast
 
 from .errors import Problem
 from .instance import Instance, ServiceKey, parse_instance, validate_name
-from .leases import ANY_STATE, LeaseTable, Precondition, SelfPreservation
+from .leases import ANY_STATE, LeaseTable, Precondition
 from .metrics import Metrics
 from .response import encode_json
+from .self_preservation import SelfPreservation
 
 __all__ = ("MemoryStore",)
 
@@ -67,6 +68,14 @@ class MemoryStore:
         lease = self._table.find(key, instance_id)
         return lease.instance if lease else None
 
+    def list_overdue(self, key: ServiceKey) -> frozenset[str]:
+        """See `LeaseTable.list_overdue`."""
+        return self._table.list_overdue(key)
+
+    def list_unconfirmed(self, key: ServiceKey) -> frozenset[str]:
+        """See `LeaseTable.list_unconfirmed`."""
+        return self._table.list_unconfirmed(key)
+
     def __len__(self) -> int:
         return len(self._table)
 
@@ -111,6 +120,7 @@ class MemoryStore:
             key = ServiceKey(*cast("list[str]", entry["service"]))
             try:
                 validate_name("service", key.name)
-                self._table.put(key, parse_instance(str(document["id"]), encode_json(document)))
+                instance = parse_instance(str(document["id"]), encode_json(document))
+                self._table.restore(key, instance)
             except Problem as problem:
                 logger.warning("an instance of the snapshot is not restored: %s", problem)

@@ -35,6 +35,14 @@ class NoStore:
         """Always None."""
         return None
 
+    def list_overdue(self, key: ServiceKey) -> frozenset[str]:
+        """None of them."""
+        return frozenset()
+
+    def list_unconfirmed(self, key: ServiceKey) -> frozenset[str]:
+        """None of them."""
+        return frozenset()
+
     def __len__(self) -> int:
         return 0
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from .conditional_response import VersionedDocument
 from .response import encode_json
+from .route_deltas import RouteDeltas
 from .routes import NO_ROUTES, RouteTable
 
 __all__ = ("PublishedRoutes", "format_rfc3339")
@@ -23,22 +24,35 @@ class PublishedRoutes:
         ages: False for a table that is correct however old it is.
     """
 
-    def __init__(self, *, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self.table: RouteTable = NO_ROUTES
         self.ready = False
         self.live = False
         self.stale = False
         self._listener: Callable[[RouteTable, RouteTable], None] = lambda _before, _after: None
+        # Ages go by the clock that nobody sets; the other one is for what is shown and kept.
+        self._clock = clock
         self._wall_clock = wall_clock
+        self._confirmed_at = clock()
         self._updated_at = wall_clock()
         self._synced_at: float | None = None
         self.ages = True
         self._rendered_at = -1
         self._rendered_all: VersionedDocument | None = None
         self._rendered_services: dict[str, VersionedDocument] = {}
+        self._rendered_deltas: dict[str, VersionedDocument] = {}
+        self._deltas = RouteDeltas()
 
     def subscribe(self, listener: Callable[[RouteTable, RouteTable], None]) -> None:
-        """Call the listener with the table before and after each change; replaces an earlier one."""
+        """Call the listener with the table before and after each change; replaces an earlier one.
+
+        The versions are equal when only numbers of ready endpoints have changed.
+        """
         self._listener = listener
 
     def publish(self, table: RouteTable, *, ages: bool = True) -> None:
@@ -62,6 +76,7 @@ class PublishedRoutes:
         self.stale = True
         self._replace(table)
         self._updated_at, self._synced_at = updated_at, synced_at
+        self._confirmed_at = self._clock() - max(0.0, self._wall_clock() - synced_at)
 
     @property
     def times(self) -> tuple[float, float]:
@@ -74,7 +89,9 @@ class PublishedRoutes:
         Args:
             seen_at: when the source was seen, in seconds since 1970.
         """
-        self._synced_at = self._wall_clock() if seen_at is None else seen_at
+        now = self._wall_clock()
+        self._synced_at = now if seen_at is None else seen_at
+        self._confirmed_at = self._clock() - max(0.0, now - self._synced_at)
         if self.stale:
             self.stale = False
             self._drop_rendered()
@@ -90,7 +107,7 @@ class PublishedRoutes:
         """Seconds since the source was last seen; infinite before the first time."""
         if self._synced_at is None:
             return float("inf")
-        return max(0.0, self._wall_clock() - self._synced_at) if self.ages else 0.0
+        return self._clock() - self._confirmed_at if self.ages else 0.0
 
     def render_all(self) -> VersionedDocument:
         """The document at `/v1/routes`."""
@@ -100,6 +117,24 @@ class PublishedRoutes:
             body = b'{"services":' + self.table.encode_services() + b"," + freshness[1:]
             self._rendered_all = self._render(self.table.version, body)
         return self._rendered_all
+
+    def render_delta(self, since: str) -> VersionedDocument | None:
+        """What has changed in `/v1/routes` after that version; None when that is not known."""
+        self._drop_outdated()
+        if since not in self._rendered_deltas:
+            changed = self._deltas.find_changed(since)
+            if changed is None:
+                return None
+            documents = self.table.documents
+            document = {
+                "since": since,
+                "services": {name: documents[name] for name in changed if name in documents},
+                "removed": sorted(name for name in changed if name not in documents),
+                **self._describe_freshness(self.table.version),
+            }
+            rendered = self._render(self.table.version, encode_json(document))
+            self._rendered_deltas[since] = rendered
+        return self._rendered_deltas[since]
 
     def render_service(self, service: str) -> VersionedDocument | None:
         """The document at `/v1/routes/{service}`; None when there is no such route."""
@@ -117,10 +152,12 @@ class PublishedRoutes:
         return self._rendered_services[service]
 
     def _replace(self, table: RouteTable) -> None:
-        if table.version == self.table.version:
+        if table.documents == self.table.documents:
             return
         before, self.table = self.table, table
-        self._updated_at = self._wall_clock()
+        if table.version != before.version:
+            self._updated_at = self._wall_clock()
+            self._deltas.record(before, table)
         self._drop_rendered()
         self._listener(before, table)
 
@@ -141,13 +178,14 @@ class PublishedRoutes:
 
     def _drop_outdated(self) -> None:
         # A document holds its age in whole seconds, and so is right for one second.
-        if self._rendered_at != (now := int(self._wall_clock())):
+        if self._rendered_at != (now := int(self._clock())):
             self._drop_rendered()
             self._rendered_at = now
 
     def _drop_rendered(self) -> None:
         self._rendered_all = None
         self._rendered_services.clear()
+        self._rendered_deltas.clear()
 
 
 def format_rfc3339(seconds: float) -> str:

@@ -19,10 +19,11 @@ from redis.exceptions import RedisError
 
 from .errors import Problem, SettingsError
 from .instance import Instance, ServiceKey, parse_instance
-from .leases import ANY_STATE, Precondition, SelfPreservation, build_not_registered
+from .leases import ANY_STATE, Precondition, build_not_registered
 from .metrics import Metrics
 from .redis_scripts import EXPIRE, PUT, REMOVE, RENEW
 from .response import encode_json
+from .self_preservation import SelfPreservation
 
 __all__ = ("RedisStore",)
 
@@ -96,6 +97,7 @@ class RedisStore:
         self._expire_script = self._redis.register_script(EXPIRE)
         self.epoch = "redis"
         self.preserving = False
+        self._overdue: dict[ServiceKey, frozenset[str]] = {}
         self.reachable = False
         self._lapsed = 0
         self._failures = 0
@@ -120,6 +122,14 @@ class RedisStore:
     def find(self, key: ServiceKey, instance_id: str) -> Instance | None:
         """The registration of that instance; None when there is none."""
         return self._copy.get(key, {}).get(instance_id)
+
+    def list_overdue(self, key: ServiceKey) -> frozenset[str]:
+        """The ids of the service's instances whose lease has lapsed and is kept."""
+        return self._overdue.get(key, frozenset())
+
+    def list_unconfirmed(self, key: ServiceKey) -> frozenset[str]:
+        """Empty: Redis keeps the time of the leases across restarts."""
+        return frozenset()
 
     def __len__(self) -> int:
         return sum(map(len, self._copy.values()))
@@ -176,6 +186,7 @@ class RedisStore:
             self._build_key("lapses"),
             self._build_key("services"),
             self._build_key(f"service:{service}"),
+            self._build_key("registered"),
         ]
         try:
             return await script(
@@ -310,18 +321,32 @@ class RedisStore:
             self._build_key("lapses"),
             self._build_key("services"),
             self._build_key("lapsed-lately"),
+            self._build_key("registered"),
         ]
         arguments: list[str | float] = [self._build_key("changes"), self._build_key("service:")]
         arguments += [rules.share, rules.least]
         arguments += [int(rules.window_seconds * 1000), int(rules.longest_seconds * 1000)]
         while True:
             try:
-                lapsed, preserving = await self._expire_script(keys=keys, args=arguments)
+                lapsed, overdue = await self._expire_script(keys=keys, args=arguments)
                 self._lapsed += int(lapsed)
-                self.preserving = bool(preserving)
+                self._mark_overdue(overdue)
             except (RedisError, OSError):
                 self._failures += 1
             await asyncio.sleep(_EXPIRE_INTERVAL_SECONDS)
+
+    def _mark_overdue(self, members: Iterable[str]) -> None:
+        """Take over which leases have lapsed and are kept; none while nothing is preserved."""
+        overdue: dict[ServiceKey, set[str]] = {}
+        for member in members:
+            service, instance_id = json.loads(member)
+            overdue.setdefault(_decode(service), set()).add(instance_id)
+        before = self._overdue
+        self._overdue = {key: frozenset(ids) for key, ids in overdue.items()}
+        self.preserving = bool(self._overdue)
+        for key in before.keys() | self._overdue.keys():
+            if before.get(key) != self._overdue.get(key):
+                self._listener(key)
 
     def _record_loss(self, error: Exception) -> None:
         # Called only by the task that follows the channel, which then reads everything again, with

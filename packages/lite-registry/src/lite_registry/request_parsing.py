@@ -18,13 +18,20 @@ __all__ = (
     "parse_query",
     "parse_service_key",
     "parse_wait_seconds",
+    "parse_watch",
 )
 
 _MAX_WAIT_SECONDS = 600.0
 _DEFAULT_WAIT_SECONDS = 55.0
 
-_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(ms|s|m)?", re.ASCII)
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
+# The same is written in openapi.json.
+_DURATION = re.compile(
+    r"(?:(?P<s>[0-5]?[0-9]?[0-9](?:\.[0-9]{1,3})?|600)s?"
+    r"|(?P<ms>[0-9]{1,5}(?:\.[0-9]{1,3})?)ms"
+    r"|(?P<m>[0-9](?:\.[0-9]{1,3})?|10)m)"
+)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_WATCH_VALUES = {"0": False, "false": False, "1": True, "true": True}
 
 Query = dict[str, str]
 
@@ -89,15 +96,32 @@ def parse_wait_seconds(text: str | None) -> float:
     if text is None:
         return _DEFAULT_WAIT_SECONDS
     parsed = _DURATION.fullmatch(text)
-    seconds = float(parsed[1]) * _UNITS[parsed[2]] if parsed else -1.0
-    if not 0 <= seconds <= _MAX_WAIT_SECONDS:
+    if parsed is None:
         raise Problem(
             400,
             "Invalid value",
             f"timeout must be 0 to {_MAX_WAIT_SECONDS:g} seconds such as 55s, not {text[:40]!r}",
             extra={"field": "timeout"},
         )
-    return seconds
+    unit = parsed.lastgroup or "s"
+    return float(parsed[unit]) * _UNITS[unit]
+
+
+def parse_watch(query: Query) -> bool:
+    """Whether the client waits for a change.
+
+    Raises:
+        Problem: 400 when `watch` is neither 0 nor 1, false nor true.
+    """
+    value = query.get("watch", "0")
+    if value not in _WATCH_VALUES:
+        raise Problem(
+            400,
+            "Invalid value",
+            f"watch must be 0 or 1, not {value[:40]!r}",
+            extra={"field": "watch"},
+        )
+    return _WATCH_VALUES[value]
 
 
 def parse_precondition(request: Request) -> Precondition:

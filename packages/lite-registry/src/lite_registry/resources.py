@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from .errors import Problem
 from .request import Outcome, Request
 from .request_parsing import Query
+from .response import Response
 
-__all__ = ("Resource", "ResourceTable")
+__all__ = ("Resource", "ResourceTable", "respond_to_options")
 
 Handle = Callable[[Request, Query, Sequence[str]], Outcome]
 """Called with the request, its query and the variable parts of its path."""
@@ -20,7 +21,7 @@ Handle = Callable[[Request, Query, Sequence[str]], Outcome]
 class Resource:
     """One path, perhaps with variable parts like `{service}`, and its handlers by method.
 
-    A handler for GET handles HEAD, too.
+    A handler for GET handles HEAD, too, and OPTIONS needs none.
     """
 
     template: str
@@ -52,11 +53,11 @@ class Resource:
         Raises:
             Problem: 405 when there is none.
         """
+        if method == "OPTIONS":
+            return lambda *_: respond_to_options(self.handlers)
         handler = self.handlers.get("GET" if method == "HEAD" else method)
         if handler is None:
-            raise _build_not_allowed(
-                ", ".join("GET, HEAD" if name == "GET" else name for name in self.handlers)
-            )
+            raise _build_not_allowed(_list_methods(self.handlers))
         return handler
 
 
@@ -65,8 +66,10 @@ class ResourceTable:
 
     def __init__(self, resources: Iterable[Resource]) -> None:
         self._by_length: dict[int, list[Resource]] = defaultdict(list)
+        self.methods: dict[str, None] = {}
         for resource in resources:
             self._by_length[resource.length].append(resource)
+            self.methods.update(dict.fromkeys(resource.handlers))
 
     def find(self, segments: Sequence[str], method: str) -> tuple[Resource, list[str]]:
         """The resource, and the variable parts of the path.
@@ -81,6 +84,15 @@ class ResourceTable:
         if method not in {"GET", "HEAD"}:
             raise _build_not_allowed("GET, HEAD")
         raise Problem(404, "Not found", "there is nothing at this path; see /openapi.json")
+
+
+def respond_to_options(methods: Iterable[str]) -> Response:
+    """The response to OPTIONS (RFC 9110, section 9.3.7)."""
+    return Response(204, headers=(("allow", f"{_list_methods(methods)}, OPTIONS"),))
+
+
+def _list_methods(methods: Iterable[str]) -> str:
+    return ", ".join("GET, HEAD" if name == "GET" else name for name in methods)
 
 
 def _build_not_allowed(methods: str) -> Problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .errors import SettingsError
 from .response import encode_json
@@ -27,6 +27,7 @@ class Target:
     Attributes:
         name: the host name.
         ports: every named port.
+        app_protocols: what is spoken on a named port, where the source says so.
         ready: the number of endpoints that are ready; None when the source does not know.
         available: whether the lane can be used now.
     """
@@ -36,14 +37,17 @@ class Target:
     ports: Mapping[str, int] = field(default_factory=dict)
     ready: int | None = None
     available: bool = True
+    app_protocols: Mapping[str, str] = field(default_factory=dict)
 
     def to_document(self) -> dict[str, object]:
         """The target in the JSON of `/v1/routes`."""
+        protocols = {"app_protocols": dict(self.app_protocols)} if self.app_protocols else {}
         return {
             "name": self.name,
             "port": self.port,
             "ports": dict(self.ports),
             "ready": self.ready,
+            **protocols,
         }
 
 
@@ -71,6 +75,9 @@ class Route:
 class RouteTable:
     """The routes of all services at one moment; tables of equal content have equal versions.
 
+    How many endpoints are ready is no part of a version, only whether any is: a version that moved
+    with each endpoint of each service would send the whole table to every client all day.
+
     Unchanged routes are taken from `previous` with their document and version.
     """
 
@@ -86,7 +93,7 @@ class RouteTable:
                 self.versions[name] = previous.versions[name]
             else:
                 self.documents[name] = routes[name].to_document()
-                self.versions[name] = compute_fingerprint(self.documents[name])
+                self.versions[name] = _compute_version(routes[name])
         self.version = compute_fingerprint(self.versions)
         self.json: bytes | None = None
 
@@ -95,6 +102,18 @@ class RouteTable:
         if self.json is None:
             self.json = encode_json(self.documents)
         return self.json
+
+
+def _compute_version(route: Route) -> str:
+    return compute_fingerprint(_without_counts(route).to_document())
+
+
+def _without_counts(route: Route) -> Route:
+    def strip(target: Target) -> Target:
+        return replace(target, ready=1) if target.ready else target
+
+    base = strip(route.base) if route.base else None
+    return Route(base, {lane: strip(target) for lane, target in route.lanes.items()})
 
 
 def compute_fingerprint(document: object) -> str:
@@ -170,12 +189,16 @@ def _parse_target(
     ports = part.get("ports", {})
     if not isinstance(ports, dict):
         raise _build_error(service, "ports", ports, "an object of port numbers")
+    protocols = part.get("app_protocols", {})
+    if not isinstance(protocols, dict) or not all(isinstance(p, str) for p in protocols.values()):
+        raise _build_error(service, "app_protocols", protocols, "an object of protocol names")
     return Target(
         name=str(part.get("name", name)),
         port=_validate_port(service, part.get("port", port)),
         ports={str(key): _validate_port(service, value) for key, value in ports.items()},
         ready=_parse_ready(service, part.get("ready")),
         available=available,
+        app_protocols={str(key): value for key, value in protocols.items()},
     )
 
 

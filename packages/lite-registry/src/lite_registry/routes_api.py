@@ -66,7 +66,15 @@ class RoutesApi:
         return self._published.render_all()
 
     def _read_all(self, request: Request, query: Query, _: Sequence[str]) -> Outcome:
-        return self._watches.respond(request, query, ALL_ROUTES, self.get_all)
+        since = query.get("since")
+        if since is None:
+            return self._watches.respond(request, query, ALL_ROUTES, self.get_all)
+
+        def get_document() -> VersionedDocument:
+            all_routes = self.get_all()
+            return self._published.render_delta(since) or all_routes
+
+        return self._watches.respond(request, query, ALL_ROUTES, get_document)
 
     def _read_service(self, request: Request, query: Query, variables: Sequence[str]) -> Outcome:
         (service,) = variables
@@ -82,6 +90,8 @@ class RoutesApi:
 
     def _handle_change(self, before: RouteTable, after: RouteTable) -> None:
         self._on_change()
+        if before.version == after.version:
+            return
         self._changes.notify(ALL_ROUTES)
         for name in before.versions.keys() | after.versions.keys():
             if before.versions.get(name) != after.versions.get(name):

@@ -19,8 +19,8 @@ from .api import Api
 from .change_notifier import ChangeNotifier
 from .errors import AddressInUseError, SettingsError
 from .file_source import StaticRoutes
-from .http_connection import Limits
 from .http_listener import HttpListener
+from .http_reader import Limits
 from .lease_store import LeaseStore
 from .memory_store import MemoryStore
 from .metrics import Metrics, Series
@@ -65,10 +65,11 @@ class LiteRegistryServer:
         source: where lane routes come from; none by default.
         store: where leases are kept; in memory by default.
         tokens: bearer tokens that allow writing; several during a rotation.
-        insecure: listen on other addresses than loopback without a token.
+        insecure: listen on other addresses than loopback without a token, and serve requests for
+            names of the public DNS on loopback.
         snapshot: a file that keeps the served content, for a restart.
-        settle_seconds: after a start without a snapshot, how long the clients of an earlier server
-            have to register again; until then, lists have `settled: false`.
+        settle_seconds: after a start, how long the clients of an earlier server have to register
+            again; until then, lists have `settled: false`.
         linger_seconds: before shutting down, how long `/readyz` responds 503.
         drain_seconds: while shutting down, how long a pending response may take.
 
@@ -107,7 +108,9 @@ class LiteRegistryServer:
         if not hasattr(tokens, "authorize"):
             tokens = Tokens(tokens)
         tokens = cast("TokenSource", tokens)
-        _refuse_open_access(host, insecure=insecure, store=self._store, tokens=tokens)
+        is_open = not isinstance(self._store, NoStore) and not tokens
+        if is_open and not insecure and not _is_loopback(host):
+            raise _build_open_access(host)
         self._snapshot = snapshot and SnapshotFile(
             snapshot,
             wall_clock=wall_clock,
@@ -116,7 +119,7 @@ class LiteRegistryServer:
         )
         self._unsaved = asyncio.Event()
         self._changes = ChangeNotifier()
-        self._published = PublishedRoutes(wall_clock=wall_clock)
+        self._published = PublishedRoutes(clock=clock, wall_clock=wall_clock)
         self._tasks = TaskSupervisor(
             "lite-registry", close_seconds=_TASK_CLOSE_SECONDS, clock=clock, sleep=sleep
         )
@@ -126,7 +129,7 @@ class LiteRegistryServer:
             self._changes,
             tokens,
             self.metrics,
-            settle_seconds=settle_seconds,
+            refuse_foreign_hosts=_is_loopback(host) and is_open and not insecure,
             get_down_tasks=lambda: self._tasks.down,
             on_change=self._unsaved.set,
             wall_clock=wall_clock,
@@ -190,7 +193,7 @@ class LiteRegistryServer:
 
     async def _settle(self) -> None:
         await self._sleep(self._settle_seconds)
-        self._api.instances.notify_settled()
+        self._api.instances.settle()
 
     def _build_sections(self) -> dict[str, object]:
         updated_at, synced_at = self._published.times
@@ -212,7 +215,6 @@ class LiteRegistryServer:
                 self._published.restore(parse_routes(routes), *times)
             if (leases := sections.get("leases")) and isinstance(self._store, MemoryStore):
                 self._store.restore(cast("dict[str, object]", leases))
-                self._api.instances.settle()
         except (SettingsError, KeyError, TypeError, ValueError) as error:
             logger.warning("part of the snapshot is not used: %r", error)
 
@@ -242,15 +244,11 @@ class LiteRegistryServer:
                 yield {"service": name, "lane": lane}, float(target.ready or 0)
 
 
-def _refuse_open_access(
-    host: str, *, insecure: bool, store: LeaseStore, tokens: TokenSource
-) -> None:
-    is_writable = not isinstance(store, NoStore)
-    if is_writable and not tokens and not insecure and not _is_loopback(host):
-        raise SettingsError(
-            f"listening on {host!r} lets every client write: give a --token-file, "
-            "or say --insecure if that is intended"
-        )
+def _build_open_access(host: str) -> SettingsError:
+    return SettingsError(
+        f"listening on {host!r} lets every client write: give a --token-file, "
+        "or say --insecure if that is intended"
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -132,6 +132,20 @@ OPTIONS = (
         "a whole number of at least 1",
     ),
     Option(
+        "max-connections",
+        _parse_count,
+        16_384,
+        "the most open connections; probes and metrics have places of their own",
+        "a whole number of at least 1",
+    ),
+    Option(
+        "max-connections-per-client",
+        _parse_count,
+        None,
+        "the most open connections of one client address; default: 7/8 of --max-connections",
+        "a whole number of at least 1",
+    ),
+    Option(
         "preserve-share",
         _parse_share,
         0.3,

@@ -10,7 +10,7 @@ from .change_notifier import ChangeNotifier
 from .conditional_response import VersionedDocument, parse_entity_tags
 from .errors import Problem
 from .request import Outcome, Request
-from .request_parsing import Query, parse_wait_seconds
+from .request_parsing import Query, parse_wait_seconds, parse_watch
 from .response import Response, StreamResponse
 
 __all__ = ("GetDocument", "Watches")
@@ -44,7 +44,8 @@ class Watches:
         Raises:
             Problem: the document does not exist, or the waiting time is illegal.
         """
-        if query.get("watch", "0") in {"0", "false"}:
+        seconds = parse_wait_seconds(query.get("timeout"))
+        if not parse_watch(query):
             if "text/event-stream" in request.get_header(b"accept"):
                 get_document()  # what is wrong now is a problem, not an empty stream
                 return StreamResponse(
@@ -53,7 +54,6 @@ class Watches:
                     (("cache-control", "no-cache"), ("x-accel-buffering", "no")),
                 )
             return get_document().respond(request)
-        seconds = parse_wait_seconds(query.get("timeout"))
         tags = parse_entity_tags(request.get_header(b"if-none-match"))
         version = query.get("version") or ",".join(tags)
         document = get_document()

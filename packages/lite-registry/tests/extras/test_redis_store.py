@@ -11,9 +11,10 @@ from lite_registry import LiteRegistryServer, SettingsError
 from lite_registry.errors import Problem
 from lite_registry.http_client import HttpClient
 from lite_registry.instance import Instance, ServiceKey
-from lite_registry.leases import Precondition, SelfPreservation
+from lite_registry.leases import Precondition
 from lite_registry.metrics import Metrics
 from lite_registry.redis_store import RedisStore, find_problem
+from lite_registry.self_preservation import SelfPreservation
 
 ORDERS = ServiceKey("orders")
 DOCUMENT = {"ip": "10.0.0.7", "port": 8000, "ttl_seconds": 60}
@@ -127,6 +128,27 @@ class RedisStoreContract:
                 await store.renew(ORDERS, one.id)
             await until(lambda: left[0] not in store.list_instances(ORDERS))
 
+    async def test_an_overdue_instance_is_marked_and_goes_once_it_is_replaced(
+        self, make_store: MakeStore
+    ) -> None:
+        rules = SelfPreservation(share=0.1, least=1, window_seconds=60.0, longest_seconds=600.0)
+        async with running(make_store, preservation=rules) as store:
+            for name in "abcd":
+                await store.put(ORDERS, instance(name, ttl_seconds=1.0))
+            await until(lambda: store.preserving)
+            overdue = store.list_overdue(ORDERS)
+            assert len(overdue) >= 2
+            assert overdue <= {each.id for each in store.list_instances(ORDERS)}
+            for name in "stuv":
+                await store.put(ORDERS, instance(name, ttl_seconds=60.0))
+            await store.renew(ORDERS, "s")  # in the same millisecond it may not count
+            await asyncio.sleep(0.01)
+            for name in "stuv":
+                await store.renew(ORDERS, name)
+            await until(lambda: [each.id for each in store.list_instances(ORDERS)] == list("stuv"))
+            await until(lambda: not store.preserving)
+            assert store.list_overdue(ORDERS) == frozenset()
+
 
 class TestRedisStoreOnTheFake(RedisStoreContract):
     pass
@@ -187,7 +209,7 @@ class LosesOneCancellation(fakeredis.FakeAsyncRedis):
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         self.lost += 1
-        return [0, 0]
+        return [0, []]
 
 
 async def test_a_cancellation_that_the_client_loses_ends_it_all_the_same(

@@ -10,8 +10,8 @@ import pytest
 
 from lite_registry import SettingsError
 from lite_registry.http_client import HttpClientError
-from lite_registry.http_connection import Limits
 from lite_registry.http_listener import HttpListener
+from lite_registry.http_reader import Limits
 from lite_registry.kubernetes.access import ApiServer, read_service_account
 from lite_registry.kubernetes.credentials import TokenFileCredentials
 from lite_registry.kubernetes.kubeconfig import read_kubeconfig

@@ -174,6 +174,18 @@ def service(name: str, *, port: int = 8000, ports: Any = None, **labels: str) ->
     }
 
 
+def headless(name: str, *, ports: list[dict[str, Any]], **labels: Any) -> dict[str, Any]:
+    item = service(name, ports=ports, **labels)
+    item["spec"]["clusterIP"] = "None"
+    return item
+
+
+def external(name: str, *ports: dict[str, Any], **labels: Any) -> dict[str, Any]:
+    item = service(name, **labels)
+    item["spec"] = {"type": "ExternalName", "externalName": "laptop.example", "ports": list(ports)}
+    return item
+
+
 def endpoints(name: str, *ready: bool | None, part: str = "1", **fields: Any) -> dict[str, Any]:
     return {
         "metadata": {
@@ -602,10 +614,61 @@ async def test_the_port_named_http_is_the_one_and_each_lane_has_its_own(cluster:
     assert route.base.port == 8000
 
 
+async def test_what_is_not_tcp_is_no_port_of_a_route(cluster: Cluster) -> None:
+    ports = [
+        {"name": "dns", "port": 53, "protocol": "UDP"},
+        {"name": "web", "port": 8080, "protocol": "TCP", "appProtocol": "https"},
+        {"port": 9000},
+    ]
+    cluster.api.put(SERVICES, service("orders-dev", app="orders", lane="dev", ports=ports))
+    await until(lambda: cluster.published.table.routes["orders"].lanes["dev"].port == 8080)
+    lane = cluster.published.table.routes["orders"].lanes["dev"]
+    assert lane.ports == {"web": 8080}
+    assert lane.app_protocols == {"web": "https"}
+    assert lane.to_document()["app_protocols"] == {"web": "https"}
+
+
+async def test_the_name_of_a_headless_service_leads_to_the_ports_of_its_endpoints(
+    cluster: Cluster,
+) -> None:
+    ports = [
+        {"name": "http", "port": 80, "targetPort": "web"},
+        {"name": "grpc", "port": 81, "targetPort": 9001},
+        {"name": "admin", "port": 82, "targetPort": "nobody-has-it"},
+    ]
+    cluster.api.put(SERVICES, headless("orders-dev", app="orders", lane="dev", ports=ports))
+
+    def lane() -> dict[str, int]:
+        return dict(cluster.published.table.routes["orders"].lanes["dev"].ports)
+
+    await until(lambda: lane() == {"http": 80, "grpc": 9001, "admin": 82})
+    for part, port, ready in (("1", 8001, [True]), ("2", 8000, [True, True]), ("3", 8001, [])):
+        item = endpoints("orders-dev", *ready, part=part)
+        item["ports"] = [
+            {"name": "http", "port": port, "protocol": "TCP"},
+            {"name": "http", "port": 5353, "protocol": "UDP"},
+            {"name": "every"},
+        ]
+        cluster.api.put(SLICES, item)
+    # Two endpoints listen on 8000; one, and a slice without any, on 8001: as many, so the smaller.
+    await until(lambda: lane() == {"http": 8000, "grpc": 9001, "admin": 82})
+    assert cluster.published.table.routes["orders"].lanes["dev"].port == 8000
+
+
+async def test_a_lane_may_be_a_host_outside_of_the_cluster(cluster: Cluster) -> None:
+    port = {"name": "http", "port": 8123}
+    cluster.api.put(SERVICES, external("orders-laptop", port, app="orders", lane="laptop"))
+    await cluster.shows(orders=["dev", "laptop"])
+    lane = cluster.published.table.routes["orders"].lanes["laptop"]
+    assert (lane.name, lane.port, lane.ready) == ("orders-laptop", 8123, None)
+
+
 @pytest.mark.parametrize(
     ("odd", "reason"),
     [
         (service("x", app="Big_Label"), "label"),
+        (service("x", app="orders", lane="udp", ports=[{"port": 53, "protocol": "UDP"}]), "port"),
+        (external("x", app="orders", lane="nowhere"), "port"),
         (service("x", app="orders", lane="d.v"), "label"),
         (service("x", app="orders", lane="d" * 60), "label"),
         (service("orders-other", app="orders"), "collision"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ from lane_router.errors import RouteTableError
 
 from .poll_schedule import PollSchedule
 from .registry_client import RegistryClient, RegistryUnreachableError, RoutesResponse
-from .table import RouteTable, read_table
+from .table import RouteTable, parse_table, read_document
+from .table_delta import DELTA_FIELDS, apply_delta, is_delta
 
 if TYPE_CHECKING:
     import random
@@ -147,6 +149,8 @@ class RoutePoller:
         self._schedule = PollSchedule(poll_seconds=options.poll_seconds, rng=options.rng)
         self._listeners: list[Listener] = []
         self._snapshot_read = False
+        # All services as the registry sent them, to which it may send the changes only.
+        self._services: Mapping[str, object] | None = None
         self._body = b""
         self._saved_at = 0.0
         self._mode = _Mode.POLL
@@ -306,6 +310,7 @@ class RoutePoller:
             etag=self._etag if table and self._shrunken is None else "",
             watch=table.version if table and mode.is_long_poll else "",
             watch_seconds=self._options.watch_seconds,
+            accepts_delta=self._services is not None,
         )
 
     def _choose_mode(self) -> _Mode:
@@ -338,14 +343,29 @@ class RoutePoller:
             self._confirm(before, age)
             self._save(age, changed=False)
             return False
-        table = read_table(response.body)
+        document, body = read_document(response.body), response.body
+        if is_delta(document):
+            document = self._merge_delta(document)
+            body = json.dumps(document).encode() if self._file else b""
+        table = parse_table(document)
         if self._needs_confirmation(before, table):
             return False
+        services = document["services"]
+        self._services = services if isinstance(services, Mapping) and table.version else None
         self._etag = response.etag
-        self._body = response.body if self._file else b""
+        self._body = body if self._file else b""
         self._confirm(table, age)
         self._save(age, changed=before is None or before.services != table.services)
         return before is None or before.version != table.version
+
+    def _merge_delta(self, delta: Mapping[str, object]) -> Mapping[str, object]:
+        """The whole document; without the services it builds on, the next request is a plain one."""
+        services, self._services = self._services, None
+        before = self.state.table
+        if services is None or before is None:
+            raise RouteTableError("the registry sent changes that nobody asked for")
+        described = {name: part for name, part in delta.items() if name not in DELTA_FIELDS}
+        return {**described, "services": apply_delta(services, before.version, delta)}
 
     def _needs_confirmation(self, before: RouteTable | None, table: RouteTable) -> bool:
         if before is None or table.size >= before.size * _SHRINK_SHARE:

@@ -94,7 +94,12 @@ class RegistryClient:
         self._ssl_context: ssl.SSLContext | None = None
 
     def get_routes(
-        self, *, etag: str = "", watch: str = "", watch_seconds: float = 55.0
+        self,
+        *,
+        etag: str = "",
+        watch: str = "",
+        watch_seconds: float = 55.0,
+        accepts_delta: bool = False,
     ) -> RoutesResponse:
         """Fetch the routes.
 
@@ -102,6 +107,8 @@ class RegistryClient:
             etag: of the last response, which is then answered 304 if nothing changed.
             watch: a version; the registry responds once its table has another one (long-poll).
             watch_seconds: how long the registry may hold the long-poll.
+            accepts_delta: the body may be the changes since the version of `watch`. A registry that
+                cannot tell them sends the whole table.
 
         Raises:
             RegistryUnreachableError: no connection, a time-out, or a response that is not usable.
@@ -111,6 +118,7 @@ class RegistryClient:
         if watch:
             version = quote(watch, safe="")
             target += f"?watch=1&version={version}&timeout={watch_seconds:.0f}s"
+            target += f"&since={version}" if accepts_delta else ""
             # The server may hold it a sixteenth longer, so that clients spread out.
             limit += watch_seconds * 17 / 16
         headers = {"connection": "close", "accept-encoding": "gzip"}

@@ -126,13 +126,22 @@ def read_table(body: bytes) -> RouteTable:
     Raises:
         RouteTableError: it is not JSON, or not a route table.
     """
+    return parse_table(read_document(body))
+
+
+def read_document(body: bytes) -> Mapping[str, object]:
+    """The JSON object of a response body; empty if it is something else.
+
+    Raises:
+        RouteTableError: it is not JSON.
+    """
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RouteTableError(
             f"the route table is not JSON: {error}; check the registry's address"
         ) from error
-    return parse_table(document)
+    return document if isinstance(document, Mapping) else {}
 
 
 def parse_table(document: object) -> RouteTable:

@@ -2,14 +2,68 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 from lite_registry.routes import Route, Target, is_dns_label
 
-__all__ = ("KubeEndpoints", "KubeService", "LaneRules", "build_routes", "project_endpoints")
+__all__ = (
+    "EndpointView",
+    "KubeEndpoints",
+    "KubePort",
+    "KubeService",
+    "LaneRules",
+    "ServiceKind",
+    "build_routes",
+    "project_endpoints",
+)
 
 KubeObject = Mapping[str, object]
+
+
+class EndpointView(Protocol):
+    """What `build_routes` asks about the endpoints of a Service."""
+
+    def count_ready(self, service: KubeService) -> int:
+        """The number of ready endpoints."""
+        ...
+
+    def is_available(self, service: KubeService) -> bool:
+        """Whether its lane can be used now."""
+        ...
+
+    def find_port(self, service: KubeService, port_name: str) -> int:
+        """The port of most of its endpoints for that port of the Service; 0 when it has none."""
+        ...
+
+
+class KubePort(NamedTuple):
+    """A TCP port of a Service.
+
+    Attributes:
+        target: the port of the endpoints, when the Service gives it as a number; else 0.
+        app_protocol: what is spoken there; empty when the Service does not say.
+    """
+
+    name: str
+    port: int
+    target: int = 0
+    app_protocol: str = ""
+
+
+class ServiceKind(enum.Enum):
+    """How the name of a Service is resolved.
+
+    Attributes:
+        CLUSTER: to an address of the cluster, which listens on the Service's ports.
+        HEADLESS: to the addresses of its endpoints, which listen on their own ports.
+        EXTERNAL: to a host outside of the cluster (`ExternalName`), without endpoints.
+    """
+
+    CLUSTER = enum.auto()
+    HEADLESS = enum.auto()
+    EXTERNAL = enum.auto()
 
 
 class KubeService(NamedTuple):
@@ -20,16 +74,22 @@ class KubeService(NamedTuple):
     name: str
     app: str
     lane: str
-    ports: tuple[tuple[str, int], ...]
+    kind: ServiceKind
+    ports: tuple[KubePort, ...]
 
 
 class KubeEndpoints(NamedTuple):
-    """The part of an EndpointSlice that matters for routes: its Service and ready endpoints."""
+    """The part of an EndpointSlice that matters for routes: its Service and ready endpoints.
+
+    Attributes:
+        ports: the TCP ports of the endpoints, by the name of the Service's port.
+    """
 
     uid: str
     namespace: str
     service: str
     ready: frozenset[str]
+    ports: tuple[tuple[str, int], ...] = ()
 
 
 class LaneRules(NamedTuple):
@@ -40,12 +100,11 @@ class LaneRules(NamedTuple):
     lane_label: str = "lane"
 
     def project(self, item: KubeObject) -> KubeService | None:
-        """The part of a Service that matters; None when it has no `app` label or no port."""
+        """The part of a Service that matters; None when it has no `app` label."""
         meta = cast("Mapping[str, object]", item.get("metadata") or {})
         labels = cast("Mapping[str, str]", meta.get("labels") or {})
         spec = cast("Mapping[str, object]", item.get("spec") or {})
-        ports = cast("list[Mapping[str, object]]", spec.get("ports") or [])
-        if self.app_label not in labels or not ports:
+        if self.app_label not in labels:
             return None
         return KubeService(
             uid=str(meta.get("uid", "")),
@@ -53,10 +112,31 @@ class LaneRules(NamedTuple):
             name=str(meta.get("name", "")),
             app=labels[self.app_label],
             lane=labels.get(self.lane_label, ""),
-            ports=tuple(
-                (str(port.get("name") or ""), int(str(port.get("port") or 0))) for port in ports
-            ),
+            kind=_get_kind(spec),
+            ports=tuple(_project_ports(spec)),
         )
+
+
+def _get_kind(spec: Mapping[str, object]) -> ServiceKind:
+    if spec.get("type") == "ExternalName":
+        return ServiceKind.EXTERNAL
+    return ServiceKind.HEADLESS if spec.get("clusterIP") == "None" else ServiceKind.CLUSTER
+
+
+def _project_ports(spec: Mapping[str, object]) -> Iterable[KubePort]:
+    for port in cast("list[Mapping[str, object]]", spec.get("ports") or []):
+        target = port.get("targetPort")
+        if _is_tcp(port):
+            yield KubePort(
+                name=str(port.get("name") or ""),
+                port=int(str(port.get("port") or 0)),
+                target=target if isinstance(target, int) else 0,
+                app_protocol=str(port.get("appProtocol") or ""),
+            )
+
+
+def _is_tcp(port: Mapping[str, object]) -> bool:
+    return (port.get("protocol") or "TCP") == "TCP"
 
 
 def project_endpoints(item: KubeObject) -> KubeEndpoints | None:
@@ -75,8 +155,17 @@ def project_endpoints(item: KubeObject) -> KubeEndpoints | None:
         conditions = cast("Mapping[str, object]", endpoint.get("conditions") or {})
         if conditions.get("ready") is not False:
             ready.update(_get_identities(endpoint))
+    ports = cast("list[Mapping[str, object]]", item.get("ports") or [])
     return KubeEndpoints(
-        str(meta.get("uid", "")), str(meta.get("namespace", "")), service, frozenset(ready)
+        str(meta.get("uid", "")),
+        str(meta.get("namespace", "")),
+        service,
+        frozenset(ready),
+        tuple(
+            (str(port.get("name") or ""), int(str(port["port"])))
+            for port in ports
+            if _is_tcp(port) and port.get("port")
+        ),
     )
 
 
@@ -89,8 +178,7 @@ def _get_identities(endpoint: Mapping[str, object]) -> Iterable[str]:
 
 def build_routes(
     services: Iterable[KubeService],
-    ready: Callable[[KubeService], int],
-    is_available: Callable[[KubeService], bool],
+    endpoints: EndpointView,
     rules: LaneRules,
     reject: Callable[[str], None],
 ) -> dict[str, Route]:
@@ -98,23 +186,25 @@ def build_routes(
 
     Args:
         services: all with the `app` label.
-        ready: returns the number of ready endpoints of a Service.
-        is_available: whether the lane of a Service can be used now.
+        endpoints: what is known of their endpoints.
         rules: labels and home namespace.
-        reject: called with the reason for each Service without a route: `label` or `collision`.
+        reject: called with the reason for each Service without a route: `label`, `port` (it has no
+            TCP port) or `collision`.
     """
     usable = []
     for service in services:
-        if _has_usable_labels(service):
-            usable.append(service)
-        else:
+        if not _has_usable_labels(service):
             reject("label")
+        elif not service.ports:
+            reject("port")
+        else:
+            usable.append(service)
     bases, lanes = _group_by_lane(usable, rules, reject)
     return {
         published: Route(
-            base=_build_target(bases[published], ready, rules) if published in bases else None,
+            base=_build_target(bases[published], endpoints, rules) if published in bases else None,
             lanes={
-                lane: _build_target(service, ready, rules, available=is_available(service))
+                lane: _build_target(service, endpoints, rules)
                 for lane, service in lanes.get(published, {}).items()
             },
         )
@@ -162,19 +252,30 @@ def _compute_preference(service: KubeService) -> tuple[bool, str, str]:
     return service.name != _derive_name(service), service.namespace, service.name
 
 
-def _build_target(
-    service: KubeService,
-    ready: Callable[[KubeService], int],
-    rules: LaneRules,
-    *,
-    available: bool = True,
-) -> Target:
+def _build_target(service: KubeService, endpoints: EndpointView, rules: LaneRules) -> Target:
     at_home = service.namespace == rules.home
-    ports = dict(service.ports)
+    is_external = service.kind is ServiceKind.EXTERNAL
+    numbers = [_find_number(service, port, endpoints) for port in service.ports]
+    ports = {port.name: number for port, number in zip(service.ports, numbers, strict=True)}
     return Target(
         name=service.name if at_home else f"{service.name}.{service.namespace}",
-        port=ports.get("http", service.ports[0][1]),
+        port=ports.get("http", numbers[0]),
         ports={name: port for name, port in ports.items() if name},
-        ready=ready(service),
-        available=available,
+        ready=None if is_external else endpoints.count_ready(service),
+        available=is_external or endpoints.is_available(service),
+        app_protocols={
+            port.name: port.app_protocol
+            for port in service.ports
+            if port.name and port.app_protocol
+        },
     )
+
+
+def _find_number(service: KubeService, port: KubePort, endpoints: EndpointView) -> int:
+    """The port to connect to.
+
+    The name of a headless Service resolves to its endpoints, so that it is their port.
+    """
+    if service.kind is not ServiceKind.HEADLESS:
+        return port.port
+    return endpoints.find_port(service, port.name) or port.target or port.port

@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import Generic, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from lite_registry.metrics import Metrics
 from lite_registry.published_routes import PublishedRoutes
@@ -108,6 +108,26 @@ class ObjectMirror(Generic[ProjectionT]):
         """Record that the cluster cannot be seen."""
         self.stale = True
         self._on_health()
+
+
+class _Endpoints(NamedTuple):
+    """An `EndpointView` of one moment; all keys begin with namespace and name of the Service."""
+
+    ready: Mapping[Hashable, int]
+    lost_at: Mapping[Hashable, float]
+    ports: Mapping[Hashable, Counter[int]]
+
+    def count_ready(self, service: KubeService) -> int:
+        return self.ready.get((service.namespace, service.name), 0)
+
+    def is_available(self, service: KubeService) -> bool:
+        key = (service.namespace, service.name)
+        return bool(self.ready.get(key)) or key in self.lost_at
+
+    def find_port(self, service: KubeService, port_name: str) -> int:
+        counts = self.ports.get((service.namespace, service.name, port_name))
+        # The smallest of those that are as frequent, so that all replicas say the same.
+        return max(counts, key=lambda port: (counts[port], -port)) if counts else 0
 
 
 class KubernetesRoutes:
@@ -275,8 +295,7 @@ class KubernetesRoutes:
         self._rejected.clear()
         routes = build_routes(
             (service for mirror in self._services for service in mirror.objects.values()),
-            lambda service: ready.get(service[1:3], 0),
-            lambda service: bool(ready.get(service[1:3])) or service[1:3] in self._lost_at,
+            _Endpoints(ready, self._lost_at, self._count_ports()),
             self._rules,
             self._reject,
         )
@@ -297,6 +316,17 @@ class KubernetesRoutes:
                     key = (part.namespace, part.service)
                     endpoints[key] = endpoints[key] | part.ready if key in endpoints else part.ready
         return {key: len(ready) for key, ready in endpoints.items()}
+
+    def _count_ports(self) -> dict[Hashable, Counter[int]]:
+        """How many endpoints have which port, by `(namespace, service, name of the port)`."""
+        ports: dict[Hashable, Counter[int]] = {}
+        for mirror in self._endpoints:
+            for part in mirror.objects.values():
+                for name, number in part.ports:
+                    key = (part.namespace, part.service, name)
+                    # A slice without ready endpoints still says which port it is.
+                    ports.setdefault(key, Counter())[number] += len(part.ready) or 1
+        return ports
 
     def _record_lost(self, ready: dict[Hashable, int], now: float) -> None:
         """Record when services lost their last ready endpoint, for the grace period."""

@@ -60,7 +60,15 @@ def parse_instances(
     """
     try:
         entries = cast("list[dict[str, object]]", document["instances"])
-        return tuple(_parse_instance(service, entry) for entry in entries)
+        # The lease of an overdue instance has lapsed, and the server keeps it since many lapsed at
+        # once. Where some of the service are well, the others are rather dead.
+        is_any_current = not all(entry.get("overdue") is True for entry in entries)
+        return tuple(
+            _parse_instance(service, entry, may_be_dead=entry.get("overdue") is True)
+            if is_any_current
+            else _parse_instance(service, entry)
+            for entry in entries
+        )
     except (
         AttributeError,
         InvalidValueError,
@@ -77,7 +85,9 @@ def parse_instances(
         ) from error
 
 
-def _parse_instance(service: Service, entry: dict[str, object]) -> ServiceInstance:
+def _parse_instance(
+    service: Service, entry: dict[str, object], *, may_be_dead: bool = False
+) -> ServiceInstance:
     return ServiceInstance(
         service_name=service.name,
         group_name=service.group,
@@ -86,7 +96,7 @@ def _parse_instance(service: Service, entry: dict[str, object]) -> ServiceInstan
         ip=cast(str, entry["ip"]),
         port=cast(int, entry["port"]),
         weight=cast(float, entry["weight"]),
-        healthy=cast(bool, entry["healthy"]),
+        healthy=cast(bool, entry["healthy"]) and not may_be_dead,
         enabled=cast(bool, entry["enabled"]),
         ephemeral=cast(bool, entry["ephemeral"]),
         cluster_name=cast(str, entry["cluster"]),
