@@ -456,6 +456,24 @@ async def test_an_error_keeps_the_known_routes_and_marks_them(
     assert all("orders" in lanes for lanes in cluster.shown)
 
 
+class RefusesWatches(FakeApiServer):
+    """Lists can be read, and no watch ever stands."""
+
+    def handle(self, request: Request) -> AnyResponse:
+        if b"watch=1" in request.target:
+            return build_json_response(429, {"message": "too many watches"})
+        return super().handle(request)
+
+
+async def test_the_first_lists_are_shown_even_if_no_watch_stands() -> None:
+    cluster = Cluster()
+    cluster.api = RefusesWatches()
+    fill(cluster.api)
+    async with cluster:
+        await cluster.shows(orders=["dev"])
+        await until(lambda: cluster.published.stale)
+
+
 async def test_retry_after_of_the_server_is_obeyed(cluster: Cluster) -> None:
     busy = (("retry-after", "17"),)
     cluster.api.responses += [lambda: build_json_response(429, {"message": "slow down"}, busy)] * 2

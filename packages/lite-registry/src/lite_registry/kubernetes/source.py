@@ -269,6 +269,13 @@ class KubernetesRoutes:
         """Whether services and endpoints are those of one moment, as far as it can be known."""
         return all(mirror.in_step for mirror in self._get_mirrors())
 
+    def _is_first_complete(self) -> bool:
+        """Whether all was listed, and nothing was published yet: a watch that fails is no reason to
+        say nothing.
+        """
+        has_lists = not any(mirror.behind for mirror in self._get_mirrors())
+        return has_lists and not self._published.live
+
     def _publish_settled(self) -> None:
         if self._published.live:
             self._settled_at = asyncio.get_running_loop().time() + self._settle_seconds
@@ -286,7 +293,7 @@ class KubernetesRoutes:
 
     def _publish(self) -> None:
         self._timer = None
-        if not self._is_in_step():
+        if not (self._is_in_step() or self._is_first_complete()):
             # New services with old endpoints would be a state that never was: the last one is
             # kept until all are in step again, which comes back here.
             return
