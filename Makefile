@@ -115,14 +115,5 @@ images: ## the container images [BUILD="docker build"]
 	$(BUILD) -t $(SHOP_IMAGE) examples/cluster
 
 .PHONY: k3d
-k3d: images ## the cluster tests on a k3d cluster made for them, with Nacos and Redis beside it (docker, k3d, kubectl)
-	@command -v k3d >/dev/null || { echo "k3d is not installed: https://k3d.io"; exit 2; }
-	docker compose up --detach --wait nacos redis
-	docker compose run --rm nacos-admin
-	k3d cluster create $(K3D_CLUSTER) --wait --network microservice-toolkit_default
-	k3d image import --cluster $(K3D_CLUSTER) $(IMAGES)
-	KUBECONFIG=$$(k3d kubeconfig write $(K3D_CLUSTER)) \
-	NACOS_SERVER_ADDR=127.0.0.1:8848 NACOS_USERNAME=nacos NACOS_PASSWORD=$${NACOS_PASSWORD:-nacos-ci-password} \
-	REDIS_URL=redis://127.0.0.1:6379 POD_NACOS_SERVER_ADDR=nacos:8848 POD_REDIS_URL=redis://redis:6379 \
-	$(MAKE) test-cluster || { k3d cluster delete $(K3D_CLUSTER); exit 1; }
-	k3d cluster delete $(K3D_CLUSTER)
+k3d: images ## the cluster tests on a k3d cluster made for them, with Nacos and Redis beside it (docker, k3d, kubectl, helm)
+	@K3D_CLUSTER=$(K3D_CLUSTER) LITE_REGISTRY_IMAGE=$(LITE_REGISTRY_IMAGE) SHOP_IMAGE=$(SHOP_IMAGE) MAKE=$(MAKE) scripts/k3d.sh

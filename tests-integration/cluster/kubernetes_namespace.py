@@ -48,7 +48,25 @@ class Namespace:
         self.kubectl("apply", "-f", "-", given=manifests)
 
     def rolled_out(self, deployment: str, seconds: int = 90) -> None:
-        self.kubectl("rollout", "status", f"deployment/{deployment}", f"--timeout={seconds}s")
+        waited = self.run("rollout", "status", f"deployment/{deployment}", f"--timeout={seconds}s")
+        assert waited.returncode == 0, f"{waited.stderr}pods that wait: {self.waiting_reasons()}"
+
+    def waiting_reasons(self) -> list[str]:
+        """Why pods do not run, such as `orders-7d9f: ErrImagePull`."""
+        listed = json.loads(self.kubectl("get", "pods", "-o", "json"))
+        reasons = []
+        for pod in listed["items"]:
+            status = pod["status"]
+            for container in status.get("containerStatuses", []):
+                if waiting := container["state"].get("waiting"):
+                    text = f"{waiting.get('reason')} {waiting.get('message', '')}".strip()
+                    reasons.append(f"{pod['metadata']['name']}: {text}")
+            reasons += [
+                f"{pod['metadata']['name']}: {condition.get('message')}"
+                for condition in status.get("conditions", [])
+                if condition["type"] == "PodScheduled" and condition["status"] == "False"
+            ]
+        return reasons
 
     def pods(self, selector: str) -> list[dict[str, str]]:
         """Name, address and node state of the pods that run and are not about to end."""
@@ -116,7 +134,17 @@ def through_api_server(namespace: Namespace) -> Iterator[str]:
 def wait_until(
     condition: Callable[[], bool], seconds: float, what: str, *, every_seconds: float = 0.1
 ) -> None:
+    """Wait until the condition holds; one that fails does not hold yet.
+
+    A pod that asks a new Service is refused until kube-proxy knows it, which takes a second.
+    """
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+    while True:
+        problem = ""
+        try:
+            if condition():
+                return
+        except AssertionError as error:
+            problem = f" ({error})"
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}{problem}"
         time.sleep(every_seconds)

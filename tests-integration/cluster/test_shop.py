@@ -10,25 +10,24 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
+from cluster_faults import is_k3d, no_way_to_nacos, restart_api_server
 from collected_metrics import PodMetrics, Scraper, requests_in
 from kubernetes_namespace import (
     ROOT,
     Namespace,
     from_outside,
-    lead,
     through_api_server,
     wait_until,
 )
-from required_servers import servers_command, skip_without
 
 from nacos_client import NacosClient
 
@@ -177,6 +176,13 @@ def hops_of(answer: object) -> list[str]:
     return hops or [str(answer)]
 
 
+def start_caller(namespace: Namespace) -> None:
+    """The pod from which requests are sent; a new one when it is there already."""
+    namespace.run("delete", "pod", CALLER, "--grace-period=0", "--force")
+    namespace.run_python(CALLER, "shop:0.1.0", "import time; time.sleep(1e6)")
+    namespace.kubectl("wait", "--for=condition=Ready", f"pod/{CALLER}", "--timeout=120s")
+
+
 @pytest.fixture(scope="module")
 def shop(namespace: Namespace, nacos_for_pods: str, redis_for_pods: str) -> Iterator[Shop]:
     with NacosClient() as nacos:
@@ -193,10 +199,9 @@ def shop(namespace: Namespace, nacos_for_pods: str, redis_for_pods: str) -> Iter
             f"--from-literal=NACOS_PASSWORD={os.environ['NACOS_PASSWORD']}",
         )
         namespace.apply_text(rendered)
-        namespace.run_python(CALLER, "shop:0.1.0", "import time; time.sleep(1e6)")
+        start_caller(namespace)
         for deployment in ("lite-registry", *DEPLOYMENTS):
             namespace.rolled_out(deployment, 180)
-        namespace.kubectl("wait", "--for=condition=Ready", f"pod/{CALLER}", "--timeout=60s")
         shop = Shop(namespace, nacos)
         shop.all_know(60)
         with PodMetrics(namespace) as metrics, Scraper(metrics, record):
@@ -545,47 +550,49 @@ def pod_with_load(
 
 
 def test_an_api_server_that_restarts_changes_no_route(shop: Shop) -> None:
-    program = servers_command("kube")
-    done = []
-
-    def restart() -> None:
-        command = [program, "restart", "kube:apiserver"]
-        done.append(subprocess.run(command, capture_output=True, text=True, check=False))
-
-    # A load by way of the API server would end with it: outside ask the gateway directly.
-    inside = pod_with_load(shop.namespace, lane="dev", rate=10, seconds=20)
-    restarting = threading.Thread(target=restart)
-    gateway = shop.namespace.pods("app=gateway")[0]["ip"]
     happens("the API server restarts")
-    restarting.start()
-    seen: Counter[str] = Counter()
-    while restarting.is_alive():
-        answer = httpx.get(
-            f"http://{gateway}:8000/chain", headers={"x-lane": "dev"}, trust_env=False, timeout=15
-        )
-        seen[" ".join(hops_of(answer.json()))] += 1
-    restarting.join()
-    assert done[0].returncode == 0, done[0].stderr
-    assert set(seen) == {"gateway base orders dev inventory base"}
-    assert set(inside()) == {"gateway-base-v1 orders-dev-v1 inventory-base-v1"}
+    if is_k3d():
+        restart_api_server()
+        wait_until(lambda: bool(shop.namespace.pods("app=gateway")), 120, "the API server responds")
+        start_caller(shop.namespace)
+        for deployment in ("lite-registry", *DEPLOYMENTS):
+            shop.namespace.rolled_out(deployment, 180)
+    else:
+        restart_under_load(shop)
     late_lane(shop)
-    wait_until(lambda: shop.hops("late")[1:2] == ["orders dev"], 90, "a lane made after it")
+    wait_until(lambda: shop.hops("late")[1:2] == ["orders dev"], 180, "a lane made after it")
+    assert shop.hops("dev") == ["gateway base", "orders dev", "inventory base"]
     shop.namespace.kubectl("delete", "service", "orders-late")
 
 
+def restart_under_load(shop: Shop) -> None:
+    """The API server restarts, and no pod does: no request may notice."""
+    # A load by way of the API server would end with it: outside ask the gateway directly.
+    inside = pod_with_load(shop.namespace, lane="dev", rate=10, seconds=20)
+    gateway = shop.namespace.pods("app=gateway")[0]["ip"]
+    seen: Counter[str] = Counter()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        restarting = pool.submit(restart_api_server)
+        while not restarting.done():
+            answer = httpx.get(
+                f"http://{gateway}:8000/chain",
+                headers={"x-lane": "dev"},
+                trust_env=False,
+                timeout=15,
+            )
+            seen[" ".join(hops_of(answer.json()))] += 1
+        restarting.result()
+    assert set(seen) == {"gateway base orders dev inventory base"}
+    assert set(inside()) == {"gateway-base-v1 orders-dev-v1 inventory-base-v1"}
+
+
 def test_a_minute_without_nacos_costs_nothing_but_news(shop: Shop) -> None:
-    if "REFERENCE_NODE" not in os.environ:
-        skip_without(
-            "node", "REFERENCE_NODE is not set: nothing to take the way to Nacos away with"
-        )
-    port = os.environ["NACOS_SERVER_ADDR"].rpartition(":")[2]
-    load = shop.load(62, rate=5)
-    happens("the way to Nacos is taken away")
-    lead("unexpose", port)
-    shop.nacos.admin.publish("shop.yaml", "greeting: missed you", type="yaml")
-    seen = load.outcomes()
+    with no_way_to_nacos():
+        happens("the way to Nacos is taken away")
+        load = shop.load(62, rate=5)
+        shop.nacos.admin.publish("shop.yaml", "greeting: missed you", type="yaml")
+        seen = load.outcomes()
     happens("the way to Nacos is back")
-    lead("expose", port)
     for outcomes in seen:
         assert {outcome.count("base") for outcome in outcomes} == {3}, outcomes
     wait_until(
@@ -609,4 +616,6 @@ print(int(status["VmHWM"].split()[0]) / 1024, (int(ticks[11]) + int(ticks[12])) 
             assert peak < limit
     for pod in shop.namespace.pods("app.kubernetes.io/name=lite-registry"):
         known = json.loads(shop.namespace.kubectl("get", "pod", pod["name"], "-o", "json"))
-        assert known["status"]["containerStatuses"][0]["restartCount"] == 0
+        restarts = known["status"]["containerStatuses"][0]["restartCount"]
+        # On k3d the whole node has restarted once.
+        assert restarts <= int(is_k3d())

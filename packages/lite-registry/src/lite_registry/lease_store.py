@@ -19,6 +19,11 @@ class LeaseStore(Protocol):
     """Changes when everything registered so far may be lost."""
 
     @property
+    def reachable(self) -> bool:
+        """Whether leases can be written now, as far as it is known."""
+        ...
+
+    @property
     def preserving(self) -> bool:
         """Whether lapsed leases are kept, because too many lapsed at once."""
         ...

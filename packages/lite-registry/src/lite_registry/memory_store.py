@@ -42,6 +42,8 @@ class MemoryStore:
         self._listener: Callable[[ServiceKey], None] = lambda _: None
         self.epoch = secrets.token_hex(8)
 
+    reachable = True
+
     @property
     def preserving(self) -> bool:
         """Whether lapsed leases are kept, because too many lapsed at once."""

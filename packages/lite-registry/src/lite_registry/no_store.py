@@ -19,6 +19,7 @@ class NoStore:
 
     epoch = "none"
     preserving = False
+    reachable = True
 
     def start(self, listener: Callable[[ServiceKey], None], metrics: Metrics) -> None:
         """Do nothing: there will be no change."""

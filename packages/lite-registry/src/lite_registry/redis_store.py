@@ -101,6 +101,7 @@ class RedisStore:
         self.reachable = False
         self._lapsed = 0
         self._failures = 0
+        self._is_loss_logged = False
 
     def start(self, listener: Callable[[ServiceKey], None], metrics: Metrics) -> None:
         """Call the listener with the key of each service whose instances change."""
@@ -271,6 +272,7 @@ class RedisStore:
         self._wake_refresh.set()
         if not self.reachable:
             logger.info("the store of leases responds")
+        self._is_loss_logged = False
         self.reachable = True
 
     async def _keep_refreshing(self) -> None:
@@ -352,10 +354,13 @@ class RedisStore:
         # Called only by the task that follows the channel, which then reads everything again, with
         # whatever was missed. The failures of the other tasks are counted.
         self._failures += 1
-        if self.reachable:
+        if not self._is_loss_logged:
             logger.warning(
-                "the store of leases does not respond (%s); serving the local copy", error
+                "the store of leases refuses or does not respond (%s); serving the local copy, "
+                "writes get 503",
+                str(error) or type(error).__name__,
             )
+        self._is_loss_logged = True
         self.reachable = False
 
     def _build_key(self, name: str) -> str:

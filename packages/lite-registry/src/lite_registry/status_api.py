@@ -74,7 +74,13 @@ class StatusApi:
         if tasks := sorted(self._get_down_tasks()):
             return build_json_response(503, {"status": "restarting a task", "tasks": tasks})
         source = "live" if self._published.live else "disk"
-        readiness = {"status": "ok", "stale": self._published.stale, "source": source}
+        # A store that is away takes nothing from the routes: it is said, and no reason to be out.
+        readiness = {
+            "status": "ok",
+            "stale": self._published.stale,
+            "source": source,
+            "store": "ok" if self._store.reachable else "unreachable",
+        }
         return build_json_response(200, readiness)
 
     def _read_metrics(self, _request: Request, _query: Query, _: Sequence[str]) -> Response:

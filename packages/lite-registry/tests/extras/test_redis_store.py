@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import fakeredis
 import pytest
+from redis.exceptions import ResponseError as RedisResponseError
 
 from lite_registry import LiteRegistryServer, SettingsError
 from lite_registry.errors import Problem
@@ -224,3 +225,32 @@ async def test_a_cancellation_that_the_client_loses_ends_it_all_the_same(
         with pytest.raises(asyncio.CancelledError):
             await task
     assert client.lost == 1
+
+
+class RefusingRedis(fakeredis.FakeAsyncRedis):
+    """As one in protected mode is to clients of other machines."""
+
+    async def execute_command(self, *_: object, **__: object) -> object:
+        raise RedisResponseError("DENIED Redis is running in protected mode")
+
+
+async def test_a_store_that_refuses_from_the_start_is_logged_once_and_shows_in_readiness(
+    server: fakeredis.FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = RedisStore("redis://fake", connect=lambda _: RefusingRedis(server=server))
+    async with LiteRegistryServer(port=0, store=store) as registry:
+        client = HttpClient(registry.url)
+        await until(lambda: "refuses or does not respond (DENIED" in caplog.text)
+        readiness = await client.request("GET", "/readyz")
+        assert readiness.status == 200
+        assert readiness.json()["store"] == "unreachable"
+        await asyncio.sleep(1.2)  # the connection was tried a second time
+        assert caplog.text.count("refuses or does not respond") == 1
+
+
+async def test_a_store_that_responds_shows_in_readiness(make_store: MakeStore) -> None:
+    store = make_store()
+    async with LiteRegistryServer(port=0, store=store) as registry:
+        await until(lambda: store.reachable)
+        readiness = await HttpClient(registry.url).request("GET", "/readyz")
+        assert readiness.json()["store"] == "ok"

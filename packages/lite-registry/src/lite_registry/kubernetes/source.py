@@ -270,9 +270,7 @@ class KubernetesRoutes:
         return all(mirror.in_step for mirror in self._get_mirrors())
 
     def _is_first_complete(self) -> bool:
-        """Whether all was listed, and nothing was published yet: a watch that fails is no reason to
-        say nothing.
-        """
+        """Whether all was listed and nothing published yet: then no watch needs to stand."""
         has_lists = not any(mirror.behind for mirror in self._get_mirrors())
         return has_lists and not self._published.live
 
