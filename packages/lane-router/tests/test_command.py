@@ -107,3 +107,83 @@ def test_a_registry_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str
     assert code == 2
     assert "no route table from http://127.0.0.1:9" in text
     assert "check --url or LANE_ROUTER_URL" in text
+
+
+def run_json(
+    capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, list[dict[str, object]]]:
+    code, text = run(capsys, *arguments)
+    return code, [json.loads(line) for line in text.splitlines()]
+
+
+def test_area_and_verb_say_the_same_as_the_short_spellings(
+    registry: FakeRouteRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = ("--url", registry.url)
+    pairs = [
+        (("table",), ("route", "list")),
+        (("resolve", "orders", "dev"), ("route", "get", "orders", "--lane", "dev")),
+        (("explain", "orders", "old"), ("route", "explain", "orders", "--lane", "old")),
+    ]
+    for short, long in pairs:
+        assert run(capsys, *short, *url) == run(capsys, *long, *url)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_json_is_understood_before_and_after_the_command(
+    registry: FakeRouteRegistry, capsys: pytest.CaptureFixture[str], before: bool
+) -> None:
+    first, last = (["--json"], []) if before else ([], ["--json"])
+    url = ("--url", registry.url)
+    code, rows = run_json(capsys, *first, "route", "list", *url, *last)
+    assert (code, len(rows)) == (0, 3)
+    assert rows[0] == {
+        "service": "orders",
+        "lane": None,
+        "host": "orders",
+        "port": 8000,
+        "ready": True,
+    }
+    code, (found,) = run_json(capsys, *first, "route", "get", "orders", "dev", *url, *last)
+    assert code == 0
+    assert found == {"url": "http://orders-dev:8000", "outcome": "lane", "lane": "dev"}
+    code, (reason,) = run_json(capsys, *first, "route", "explain", "orders", "dev", *url, *last)
+    assert (code, reason["outcome"], reason["port"]) == (0, "lane", 8000)
+
+
+def test_rules_and_changes_are_printed_as_json(
+    registry: FakeRouteRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rules.json"
+    rule = {"name": "beta", "lane": "dev", "match": {"on": "header:x-user", "equals": "7"}}
+    path.write_text(json.dumps({"rules": [rule]}))
+    arguments = ("route", "explain", "--rules", str(path), "--json")
+    verdict = {"rule": "beta", "verdict": "applies"}
+    assert run_json(capsys, *arguments, "--header", "X-User=7") == (
+        0,
+        [{"lane": "dev", "rules": [verdict]}],
+    )
+    assert run_json(capsys, *arguments)[0] == 1
+
+    def change() -> None:
+        registry.wait_for_requests(2)
+        registry.publish({"orders": {"lanes": ["dev", "new"], "port": 8000}})
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    code, changes = run_json(
+        capsys, "route", "watch", "--changes", "1", "--json", "--url", registry.url
+    )
+    thread.join()
+    assert code == 0
+    assert [(each["change"], each["lane"]) for each in changes] == [
+        ("removed", "old"),
+        ("added", "new"),
+    ]
+
+
+def test_two_different_lanes_are_refused(
+    registry: FakeRouteRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = run(capsys, "resolve", "orders", "a", "--lane", "b", "--url", registry.url)
+    assert (code, "the lane is given twice" in text) == (2, True)

@@ -314,6 +314,28 @@ def test_routes_and_instances_are_shown_as_tables(
     )
 
 
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (["routes"], ["route", "list"]),
+        (["routes", "orders"], ["route", "get", "orders"]),
+        (["instances"], ["instance", "list"]),
+        (["instances", "orders"], ["instance", "list", "orders"]),
+    ],
+)
+def test_area_and_verb_say_the_same_as_the_short_spellings(
+    url: str, short: list[str], long: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = []
+    for words in (short, long):
+        assert main([*words, "--url", url]) == 0
+        outputs.append(capsys.readouterr().out)
+        for command in (["--json", *words, "--url", url], [*words, "--url", url, "--json"]):
+            assert main(command) == 0
+            outputs.append(str(json.loads(capsys.readouterr().out).keys()))
+    assert outputs[:3] == outputs[3:]
+
+
 def test_a_missing_service_or_server_is_one_line(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .context.lane_classes import check_mode
@@ -43,40 +44,102 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lane-router", description="Show the route table, and where a request would go."
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    table = commands.add_parser("table", help="print the route table")
-    table.set_defaults(run=_print_table)
-    resolve = commands.add_parser("resolve", help="print where a service is reached for a lane")
-    resolve.set_defaults(run=_resolve)
-    explain = commands.add_parser(
-        "explain", help="explain a resolution, or why a colouring rule matched"
-    )
-    explain.set_defaults(run=_explain)
-    watch = commands.add_parser("watch", help="print each change of the route table")
-    watch.add_argument(
+    parser.add_argument("--json", action="store_true", help="print JSON, one document per line")
+    areas = parser.add_subparsers(dest="area", required=True, metavar="COMMAND")
+    route = areas.add_parser("route", help="routes: list, get, explain, watch")
+    _add_verbs(route.add_subparsers(dest="verb", required=True, metavar="VERB"), _VERBS)
+    # The spellings of earlier versions: `table` for `route list`, and so on.
+    _add_verbs(areas, {"table": "list", "resolve": "get", "explain": "explain", "watch": "watch"})
+    return parser
+
+
+_VERBS = {"list": "list", "get": "get", "explain": "explain", "watch": "watch"}
+
+
+def _add_verbs(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], names: Mapping[str, str]
+) -> None:
+    """Add parsers under these names, each of a verb of `route`."""
+    add = {"list": _add_list, "get": _add_get, "explain": _add_explain, "watch": _add_watch}
+    for name, verb in names.items():
+        described = "" if names is _VERBS else f"the same as `route {verb}`"
+        _add_common_options(add[verb](commands, name, described))
+
+
+def _add_list(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, described: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=described or "print the route table")
+    command.set_defaults(run=_print_table)
+    return command
+
+
+def _add_get(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, described: str
+) -> argparse.ArgumentParser:
+    text = described or "print where a service is reached for a lane"
+    command = commands.add_parser(name, help=text)
+    command.set_defaults(run=_resolve)
+    _add_target_options(command)
+    return command
+
+
+def _add_explain(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, described: str
+) -> argparse.ArgumentParser:
+    text = described or "explain a resolution, or why a colouring rule matched"
+    command = commands.add_parser(name, help=text)
+    command.set_defaults(run=_explain)
+    _add_target_options(command, is_service_required=False)
+    _add_request_options(command)
+    return command
+
+
+def _add_watch(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, described: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=described or "print each change of the route table")
+    command.set_defaults(run=_watch)
+    command.add_argument(
         "--changes", type=int, default=0, help="exit after this many changes (0 = never)"
     )
-    watch.set_defaults(run=_watch)
-    for command in (resolve, explain):
-        command.add_argument("service", nargs="?" if command is explain else None)
-        command.add_argument("lane", nargs="?")
-        command.add_argument("--mode", choices=("permissive", "strict"), default="permissive")
-        command.add_argument(
-            "--port", type=int, default=0, help="a port other than the one the scheme chooses"
-        )
-        command.add_argument("--scheme", choices=("http", "https"), default="http")
-    for command in (table, resolve, explain, watch):
-        url = os.environ.get("LANE_ROUTER_URL", DEFAULT_URL)
-        command.add_argument("--url", default=url, help=f"the registry's address ({DEFAULT_URL})")
-        command.add_argument(
-            "--timeout",
-            type=float,
-            default=10.0,
-            metavar="SECONDS",
-            help="seconds to wait for the route table",
-        )
-    _add_request_options(explain)
-    return parser
+    return command
+
+
+def _add_target_options(
+    command: argparse.ArgumentParser, *, is_service_required: bool = True
+) -> None:
+    command.add_argument("service", nargs=None if is_service_required else "?")
+    command.add_argument("lane", nargs="?", help="the same as --lane")
+    command.add_argument("--lane", dest="lane_option", metavar="LANE", help="the request's lane")
+    command.add_argument("--mode", choices=("permissive", "strict"), default="permissive")
+    command.add_argument(
+        "--port", type=int, default=0, help="a port other than the one the scheme chooses"
+    )
+    command.add_argument("--scheme", choices=("http", "https"), default="http")
+
+
+def _add_common_options(command: argparse.ArgumentParser) -> None:
+    # Without a default of its own, which would overwrite a --json before the command.
+    command.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON"
+    )
+    url = os.environ.get("LANE_ROUTER_URL", DEFAULT_URL)
+    command.add_argument("--url", default=url, help=f"the registry's address ({DEFAULT_URL})")
+    command.add_argument(
+        "--timeout",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="seconds to wait for the route table",
+    )
+
+
+def _get_lane(options: argparse.Namespace) -> str | None:
+    lane = options.lane_option or options.lane
+    if options.lane and options.lane_option and options.lane != options.lane_option:
+        raise LaneError("the lane is given twice, by --lane and after the service; give it once")
+    return str(lane) if lane else None
 
 
 def _add_request_options(command: argparse.ArgumentParser) -> None:
@@ -89,15 +152,29 @@ def _add_request_options(command: argparse.ArgumentParser) -> None:
 
 def _print_table(options: argparse.Namespace) -> int:
     with _open_router(options) as router:
-        _print_rows(_table_rows(router.table))
+        rows = _table_rows(router.table)
+        if options.json:
+            for row in rows[1:]:
+                _print_json(_to_document(row))
+        else:
+            _print_rows(rows)
         return 0
 
 
 def _resolve(options: argparse.Namespace) -> int:
     with _open_router(options) as router:
         resolution = router.resolve(
-            options.service, options.lane, port=options.port, scheme=options.scheme
+            options.service, _get_lane(options), port=options.port, scheme=options.scheme
         )
+        if options.json:
+            _print_json(
+                {
+                    "url": resolution.url,
+                    "outcome": resolution.outcome,
+                    "lane": resolution.lane or None,
+                }
+            )
+            return 0 if resolution.in_mesh else 1
         header = f"x-lane: {resolution.lane}" if resolution.lane else "no lane"
         _print_rows([(resolution.url, resolution.outcome, header)])
         return 0 if resolution.in_mesh else 1
@@ -110,17 +187,28 @@ def _explain(options: argparse.Namespace) -> int:
         raise LaneError("explain needs a SERVICE, or --rules FILE; add one")
     with _open_router(options) as router:
         decision = router.explain(
-            options.service, options.lane, port=options.port, scheme=options.scheme
+            options.service, _get_lane(options), port=options.port, scheme=options.scheme
         )
-        _print_rows(
-            [
-                ("outcome", decision.outcome),
-                ("host", decision.host),
-                ("port", str(decision.port or "as requested")),
-                ("x-lane", decision.lane or "not sent"),
-                ("reason", decision.reason),
-            ]
-        )
+        if options.json:
+            _print_json(
+                {
+                    "outcome": decision.outcome,
+                    "host": decision.host,
+                    "port": decision.port or None,
+                    "lane": decision.lane or None,
+                    "reason": decision.reason,
+                }
+            )
+        else:
+            _print_rows(
+                [
+                    ("outcome", decision.outcome),
+                    ("host", decision.host),
+                    ("port", str(decision.port or "as requested")),
+                    ("x-lane", decision.lane or "not sent"),
+                    ("reason", decision.reason),
+                ]
+            )
         return 0 if decision.outcome not in {"foreign", "strict_miss"} else 1
 
 
@@ -138,6 +226,10 @@ def _explain_rules(options: argparse.Namespace) -> int:
     )
     explanation = RuleFile(options.rules).explain(request)
     steps = [(step.rule, step.reason or "applies") for step in explanation.steps]
+    if options.json:
+        verdicts = [{"rule": rule, "verdict": verdict} for rule, verdict in steps]
+        _print_json({"lane": explanation.lane or None, "rules": verdicts})
+        return 0 if explanation.lane else 1
     _print_rows([("RULE", "VERDICT"), *steps])
     print(f"lane: {explanation.lane or 'none'}")  # noqa: T201 - the command's output
     return 0 if explanation.lane else 1
@@ -150,15 +242,19 @@ def _watch(options: argparse.Namespace) -> int:
     tables: SimpleQueue[RouteTable] = SimpleQueue()
     with _open_router(options) as router:
         before = set(_table_rows(router.table)[1:])
-        print(f"watching {options.url}: {len(before)} routes", flush=True)  # noqa: T201 - output
+        if not options.json:
+            print(f"watching {options.url}: {len(before)} routes", flush=True)  # noqa: T201 - output
         router.subscribe(tables.put)
         changes = 0
         while True:
             after = set(_table_rows(tables.get())[1:])
-            for row in sorted(before - after):
-                print("-", *row, flush=True)  # noqa: T201 - the command's output
-            for row in sorted(after - before):
-                print("+", *row, flush=True)  # noqa: T201 - the command's output
+            for sign, rows in (("-", before - after), ("+", after - before)):
+                for row in sorted(rows):
+                    if options.json:
+                        change = "added" if sign == "+" else "removed"
+                        _print_json({"change": change, **_to_document(row)})
+                    else:
+                        print(sign, *row, flush=True)  # noqa: T201 - the command's output
             changes += after != before
             before = after
             if options.changes and changes >= options.changes:
@@ -189,6 +285,22 @@ def _table_rows(table: RouteTable) -> list[Row]:
             ready = "yes" if target.ready else "no"
             rows.append((name, lane, target.name, str(target.port), ready))
     return rows
+
+
+def _to_document(row: Row) -> dict[str, object]:
+    """A row of the table as a JSON object; the base has no lane."""
+    service, lane, host, port, ready = row
+    return {
+        "service": service,
+        "lane": None if lane == "(base)" else lane,
+        "host": host,
+        "port": int(port),
+        "ready": ready == "yes",
+    }
+
+
+def _print_json(document: dict[str, object]) -> None:
+    print(json.dumps(document, ensure_ascii=False), flush=True)  # noqa: T201 - the output
 
 
 def _print_rows(rows: Sequence[Row]) -> None:

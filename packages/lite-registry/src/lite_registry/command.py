@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Each setting is a flag, a variable LITE_REGISTRY_… and a key of the TOML file; the "
         "first one that is set counts, in this order.",
     )
+    parser.add_argument("--json", action="store_true", help="print JSON documents")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the server")
     serve.set_defaults(run=_run_serve)
@@ -71,18 +72,38 @@ def build_parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_run_check)
     for command in (serve, check):
         _add_settings(command)
-    routes = commands.add_parser("routes", help="show the lane routes of a running server")
-    routes.add_argument("service", nargs="?", help="only this one")
-    routes.set_defaults(run=_run_show)
-    instances = commands.add_parser("instances", help="show the leased instances of a service")
-    instances.add_argument("service", nargs="?", help="default: every service with its count")
-    instances.set_defaults(run=_run_show)
-    for command in (routes, instances):
-        url = os.environ.get("LITE_REGISTRY_URL", _DEFAULT_URL)
-        command.add_argument("--url", default=url, help=f"the server's address ({_DEFAULT_URL})")
-        command.add_argument("--json", action="store_true", help="print the JSON document")
+    route = commands.add_parser("route", help="lane routes of a running server: list, get")
+    verbs = route.add_subparsers(required=True, metavar="VERB")
+    _add_show(verbs, "list", "routes", "show every route")
+    _add_show(verbs, "get", "routes", "show one service's route", is_service_required=True)
+    instance = commands.add_parser("instance", help="leased instances of a running server: list")
+    verbs = instance.add_subparsers(required=True, metavar="VERB")
+    text = "show the instances of a service, or every service with its count"
+    _add_show(verbs, "list", "instances", text)
+    # The spellings of earlier versions.
+    _add_show(commands, "routes", "routes", "the same as `route list`, or `route get SERVICE`")
+    _add_show(commands, "instances", "instances", "the same as `instance list`")
     commands.add_parser("version", help="print the version").set_defaults(run=_print_version)
     return parser
+
+
+def _add_show(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    kind: str,
+    text: str,
+    *,
+    is_service_required: bool = False,
+) -> None:
+    command = commands.add_parser(name, help=text)
+    command.add_argument("service", nargs=None if is_service_required else "?")
+    url = os.environ.get("LITE_REGISTRY_URL", _DEFAULT_URL)
+    command.add_argument("--url", default=url, help=f"the server's address ({_DEFAULT_URL})")
+    # Without a default of its own, which would overwrite a --json before the command.
+    command.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print the JSON document"
+    )
+    command.set_defaults(run=_run_show, kind=kind)
 
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
@@ -233,7 +254,7 @@ async def _run_check(options: argparse.Namespace) -> int:
 async def _run_show(options: argparse.Namespace) -> int:
     from .show import fetch_lines
 
-    lines = await fetch_lines(options.url, options.command, options.service, as_json=options.json)
+    lines = await fetch_lines(options.url, options.kind, options.service, as_json=options.json)
     print("\n".join(lines))  # noqa: T201
     return 0
 
