@@ -310,3 +310,68 @@ async def test_a_limit_by_key_is_a_policy_that_takes_the_key_from_the_arguments(
     clock.advance(1)
     with pytest.raises(TypeError, match="arun"):
         one_for_all.run(asyncio.sleep, 1)  # type: ignore[unused-coroutine]
+
+
+def test_a_raised_limit_lets_every_key_pass_at_once(clock: Any) -> None:
+    hourly, quick = LimitConfig(rate=10, per_seconds=3600), LimitConfig(rate=100)
+    limiter = KeyedRateLimiter(hourly, overrides={"vip": hourly}, clock=clock)
+    for key in ("u", "vip", "other"):
+        limiter.try_acquire(key, 10)
+    limiter.reconfigure(quick, overrides={"vip": LimitConfig(rate=20)})
+    assert limiter.try_acquire("u").remaining == 89
+    assert limiter.try_acquire("vip").remaining == 9
+    limiter.reconfigure(hourly)
+    assert not limiter.try_acquire("u").allowed
+    assert limiter.try_acquire("other").retry_after == pytest.approx(360)
+
+
+def test_a_window_can_be_changed_up_and_down(clock: Any) -> None:
+    limiter = SlidingWindowLimiter(LimitConfig(rate=4, per_seconds=10), clock=clock)
+    for _ in range(4):
+        limiter.try_acquire()
+        clock.advance(1)
+    limiter.reconfigure(LimitConfig(rate=6, per_seconds=10))
+    assert limiter.try_acquire().remaining == 1
+    limiter.reconfigure(LimitConfig(rate=2, per_seconds=10))
+    refused = limiter.try_acquire()
+    assert (refused.allowed, refused.remaining, refused.retry_after) == (False, 0, 9)
+    clock.advance(refused.retry_after)
+    assert limiter.try_acquire().allowed
+    with pytest.raises(InvalidValueError, match="rate"):
+        limiter.reconfigure(LimitConfig(rate=10_001))
+
+
+KEYS: st.SearchStrategy[Any] = st.recursive(
+    st.text(st.characters(), max_size=8) | st.integers() | st.binary(max_size=8),
+    lambda parts: st.lists(parts, max_size=3).map(tuple),
+    max_leaves=6,
+)
+
+
+@given(one=KEYS, other=KEYS)
+def test_keys_share_a_limit_only_if_they_are_equal(one: Any, other: Any) -> None:
+    limiter = KeyedRateLimiter(LimitConfig(rate=1, per_seconds=60), clock=lambda: 1.0)
+    assert limiter.try_acquire(one).allowed
+    assert not limiter.try_acquire(one).allowed
+    assert limiter.try_acquire(other).allowed == (one != other)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "\ud800", 10**5000, -1, "k" * 10_000, (), ("a", (1, b"x"))],
+    ids=["empty", "surrogate", "large", "negative", "long", "no parts", "nested"],
+)
+def test_a_key_may_be_odd(key: Any) -> None:
+    limiter = KeyedRateLimiter(
+        LimitConfig(rate=1), overrides={key: LimitConfig(rate=5)}, clock=lambda: 1.0
+    )
+    assert limiter.try_acquire(key).remaining == 4
+
+
+@pytest.mark.parametrize("key", [None, 1.5, ("a", None), [1], ((((((((("deep",),),),),),),),),)])
+def test_what_is_no_key_is_refused(key: Any) -> None:
+    limiter = KeyedRateLimiter(LimitConfig(rate=1))
+    with pytest.raises(InvalidValueError, match="key must be a str, int or bytes"):
+        limiter.try_acquire(key)
+    with pytest.raises(InvalidValueError, match="cost must be a whole number"):
+        limiter.try_acquire("u", 0.5)  # type: ignore[arg-type]
