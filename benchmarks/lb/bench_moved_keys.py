@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout, for benchmarks.*
 from benchmarks.report import Report, arguments
 
-from microservice_lb import create
+from microservice_lb import Balancer, create
 
 ENDPOINTS = 20
 EQUAL = [1.0] * ENDPOINTS
@@ -41,7 +41,7 @@ class Host:
 
 def homes(name: str, weights: list[float], keys: list[str]) -> list[str]:
     """The endpoint of each key."""
-    balancer = create(name)
+    balancer: Balancer[Host] = create(name)
     balancer.update([Host(f"10.0.0.{n}:80", weight) for n, weight in enumerate(weights)])
     return [balancer.pick(key).instance_id for key in keys]
 

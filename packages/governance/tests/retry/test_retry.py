@@ -220,7 +220,7 @@ async def test_wrong_kinds_of_function_are_refused(clock: Any) -> None:
     flaky = Flaky(0)
     with pytest.raises(TypeError, match="use arun"):
         Retry(config()).run(flaky.later)  # type: ignore[unused-coroutine] # the mistake
-    with pytest.raises(TypeError, match="as `sleep`"):
+    with pytest.raises(TypeError, match="or `sleep`"):
         Retry(config(), sleep=_async_sleep).run(Flaky(1))
 
 

@@ -13,11 +13,11 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from types import CoroutineType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pybreaker
 
+from microservice_governance.deferred_results import FINAL_TYPES, is_deferred, refuse_deferred
 from microservice_governance.errors import (
     CircuitOpenError,
     DeadlineExceededError,
@@ -25,7 +25,7 @@ from microservice_governance.errors import (
     RejectedError,
 )
 from microservice_governance.events import StateChanged
-from microservice_governance.policy import Policy, is_usage_error, refuse_coroutine
+from microservice_governance.policy import Policy, is_usage_error
 
 from .config import BreakerConfig, BreakerState
 from .notifications import NotificationQueue
@@ -190,7 +190,7 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
 
         Raises:
             CircuitOpenError: the circuit refused the call.
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         phase = self._fast_phase
         if phase is None:
@@ -201,7 +201,7 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         except BaseException as error:
             self._settle_exception(phase, error, started)
             raise
-        if phase is not self._fast_phase or isinstance(result, CoroutineType):
+        if phase is not self._fast_phase or type(result) not in FINAL_TYPES:
             self._settle_sync_result(phase, result, started)
         else:
             self._record_success(phase, started)
@@ -245,7 +245,7 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
             except BaseException as error:
                 self._settle_exception(phase, error, started)
                 raise
-            if phase is not self._fast_phase or isinstance(result, CoroutineType):
+            if phase is not self._fast_phase or type(result) not in FINAL_TYPES:
                 self._settle_sync_result(phase, result, started)
             else:
                 self._record_success(phase, started)
@@ -412,9 +412,9 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
             phase.return_permit()
 
     def _settle_sync_result(self, phase: Phase, result: object, started: float) -> None:
-        if isinstance(result, CoroutineType):
+        if is_deferred(result):
             self._return_permit(phase)
-            refuse_coroutine(result)
+            refuse_deferred(result)
         self._settle_result(phase, result, started)
 
     def _settle_result(self, phase: Phase, result: object, started: float) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from types import CoroutineType
 from typing import ParamSpec, TypeVar
 
 from microservice_core import InvalidValueError
+from microservice_governance.deferred_results import is_deferred, refuse_deferred
 from microservice_governance.errors import LimitReachedError
 from microservice_governance.events import LimitChanged
 from microservice_governance.exception_types import ExceptionTypes, validate_exception_types
-from microservice_governance.policy import Policy, refuse_coroutine
+from microservice_governance.policy import Policy
 
 from .estimators import ALGORITHMS, AlgorithmName
 
@@ -20,6 +20,8 @@ __all__ = ("AdaptiveLimit", "AlgorithmName")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_NO_OUTCOME = BaseException("the call did nothing yet")
 
 
 class AdaptiveLimit(Policy):
@@ -89,16 +91,17 @@ class AdaptiveLimit(Policy):
 
         Raises:
             LimitReachedError: it does not.
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         started = self._admit()
         try:
             result = fn(*args, **kwargs)
-            if isinstance(result, CoroutineType):
-                refuse_coroutine(result)
         except BaseException as error:
             self._record(started, error)
             raise
+        if is_deferred(result):
+            self._record(started, _NO_OUTCOME)
+            refuse_deferred(result)
         self._record(started, None)
         return result
 

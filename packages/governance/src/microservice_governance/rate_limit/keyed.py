@@ -6,12 +6,12 @@ import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import CoroutineType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from microservice_governance.bounded_map import BoundedMap
+from microservice_governance.deferred_results import FINAL_TYPES, refuse_deferred
 from microservice_governance.errors import RateLimitedError
-from microservice_governance.policy import Policy, is_async, refuse_coroutine
+from microservice_governance.policy import Policy, is_async
 
 from .config import Decision, LimitConfig
 from .gcra import Gcra, nanoseconds
@@ -175,11 +175,12 @@ class KeyedLimit(Policy):
         """
         decision = self._limiter.try_acquire(self._key_of(*args, **kwargs))
         if not isinstance(decision, Decision):
-            refuse_coroutine(decision)
+            refuse_deferred(decision)
+            raise TypeError(f"limiter {self.name!r} must return a Decision; give another limiter")
         self._raise_if_refused(decision)
         result = fn(*args, **kwargs)
-        if isinstance(result, CoroutineType):
-            refuse_coroutine(result)
+        if type(result) not in FINAL_TYPES:
+            refuse_deferred(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:

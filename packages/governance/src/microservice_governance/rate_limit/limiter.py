@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
-from types import CoroutineType
 from typing import ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from microservice_core import InvalidValueError
+from microservice_governance.deferred_results import FINAL_TYPES, refuse_deferred
 from microservice_governance.errors import RateLimitedError
-from microservice_governance.policy import Policy, refuse_coroutine
+from microservice_governance.policy import Policy
 from microservice_governance.testing_mode import async_sleep, is_testing
 from microservice_governance.timeouts.deadline import deadline
 
@@ -128,12 +128,12 @@ class RateLimiter(Policy):
 
         Raises:
             RateLimitedError: none is free.
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         self._take_one()
         result = fn(*args, **kwargs)
-        if isinstance(result, CoroutineType):
-            refuse_coroutine(result)
+        if type(result) not in FINAL_TYPES:
+            refuse_deferred(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
