@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import cycle
 from typing import TYPE_CHECKING, Unpack
 
+from microservice_core import call_after_fork
+
 from .balancer import CommonOptions, Key, SelectingBalancer
 from .node import E, Node
 from .schedule import EarliestDeadline, short_cycle, whole_weights
@@ -45,6 +47,8 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
         self._deadline_order: tuple[list[Node[E]], EarliestDeadline] = ([], EarliestDeadline([]))
         self._next_node: Callable[[], Node[E]] = self._raise_unavailable
         super().__init__(**common)
+        if random_start:
+            call_after_fork(self._start_anywhere)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:
@@ -74,6 +78,12 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
             return
         self._deadline_order = nodes, EarliestDeadline(weights, start)
         self._next_node = self._make_chunk()
+
+    def _start_anywhere(self) -> None:
+        """Forked children would otherwise all go on with the same endpoint."""
+        nodes = [node for node, _ in self._schedule]
+        if nodes:
+            self._start_period(nodes)
 
     def _random_turn(self, period: int) -> int:
         """A turn of the period, which may be beyond all floats."""

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar, cast
 
-from microservice_core import InvalidValueError
+from microservice_core import InvalidValueError, call_after_fork
 from microservice_governance import _steps
 from microservice_governance._redis import REDIS_FAILURES, describe_failure, is_encodable
 from microservice_governance.events import PolicyEvent, StateChanged
@@ -82,6 +82,7 @@ class SharedOpenings(ABC, Generic[ClientT]):
         self._reachable = True
         self._failure: str | None = None
         self._unsubscribes: list[Callable[[], None]] = []
+        call_after_fork(self._become_another_process)
 
     def attach(self) -> None:
         """Collect the openings of the breakers from now on.
@@ -109,6 +110,11 @@ class SharedOpenings(ABC, Generic[ClientT]):
         """Stop collecting openings; closing does this, too."""
         for unsubscribe in self._unsubscribes:
             unsubscribe()
+
+    def _become_another_process(self) -> None:
+        """A forked child reports its own openings, not those of its parent, and under its own id."""
+        self._process_id = uuid.uuid4().hex
+        self._pending_reports = {}
 
     def _on_event(self, event: PolicyEvent) -> None:
         opened = isinstance(event, StateChanged) and event.new == BreakerState.OPEN

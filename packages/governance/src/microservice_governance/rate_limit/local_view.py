@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Literal
 
-from microservice_core import InvalidValueError
+from microservice_core import InvalidValueError, call_after_fork
 from microservice_governance.bounded_map import BoundedMap
 from microservice_governance.breaker.circuit_breaker import CircuitBreaker
 from microservice_governance.breaker.config import BreakerConfig
@@ -93,6 +93,7 @@ class LocalView:
         self._breaker = CircuitBreaker(f"redis of {name}", _REDIS_BREAKER, clock=clock)
         self._breaker.subscribe(self._log_state_change)
         self._failure: str | None = None
+        call_after_fork(self._forget_leases)
 
     @property
     def is_shared(self) -> bool:
@@ -212,6 +213,10 @@ class LocalView:
         remaining = lease[0] - cost
         self._leases.set(key, (remaining, lease[1]))
         return Decision(True, remaining, -1.0, self.limits.emission_seconds * remaining)
+
+    def _forget_leases(self) -> None:
+        """The units that are held are the parent's: each forked child would spend them once more."""
+        self._leases = BoundedMap(self._leases.max_keys)
 
     def _lease_end(self) -> float:
         # Units that were held longer than Redis needs to emit them again would pass on top of the
