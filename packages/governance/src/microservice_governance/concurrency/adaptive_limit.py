@@ -58,11 +58,7 @@ class AdaptiveLimit(Policy):
         name: str = "adaptive limit",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if algorithm not in ALGORITHMS:
-            raise InvalidValueError("algorithm", algorithm, f"one of {', '.join(ALGORITHMS)}")
-        if not 1 <= min_limit <= initial <= max_limit <= 100_000:
-            rule = "in the order 1 <= min_limit <= initial <= max_limit <= 100000"
-            raise InvalidValueError("limits", (min_limit, initial, max_limit), rule)
+        _validate(algorithm, min_limit, initial, max_limit)
         self.name = name
         self.algorithm = algorithm
         self._estimate = ALGORITHMS[algorithm](initial, min_limit, max_limit)
@@ -70,6 +66,22 @@ class AdaptiveLimit(Policy):
         self._clock = clock
         self._in_flight = 0
         self._lock = threading.Lock()
+
+    def reconfigure(self, algorithm: AlgorithmName, *, min_limit: int, max_limit: int) -> None:
+        """Use other settings; the limit stays, as far as they allow, and so do calls in flight.
+
+        Another algorithm begins with the present limit; what it learns from is new.
+
+        Raises:
+            InvalidValueError: as for the constructor; nothing has changed.
+        """
+        _validate(algorithm, min_limit, min_limit, max_limit)
+        with self._lock:
+            if algorithm != self.algorithm:
+                limit = min(max_limit, max(min_limit, self.limit))
+                self._estimate = ALGORITHMS[algorithm](limit, min_limit, max_limit)
+                self.algorithm = algorithm
+            self._estimate.set_bounds(min_limit, max_limit)
 
     @property
     def limit(self) -> int:
@@ -155,3 +167,11 @@ class AdaptiveLimit(Policy):
             after = self.limit
         if after != before and self._subscribers:
             self._notify(LimitChanged(self.kind, self.name, before, after))
+
+
+def _validate(algorithm: str, min_limit: int, initial: int, max_limit: int) -> None:
+    if algorithm not in ALGORITHMS:
+        raise InvalidValueError("algorithm", algorithm, f"one of {', '.join(ALGORITHMS)}")
+    if not 1 <= min_limit <= initial <= max_limit <= 100_000:
+        rule = "in the order 1 <= min_limit <= initial <= max_limit <= 100000"
+        raise InvalidValueError("limits", (min_limit, initial, max_limit), rule)
