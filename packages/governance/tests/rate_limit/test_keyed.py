@@ -1,6 +1,7 @@
 """Breakers and limits by key: bounded, forgetting what is idle."""
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
@@ -375,3 +376,54 @@ def test_what_is_no_key_is_refused(key: Any) -> None:
         limiter.try_acquire(key)
     with pytest.raises(InvalidValueError, match="cost must be a whole number"):
         limiter.try_acquire("u", 0.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", ["forced-open", "disabled", "metrics-only"])
+def test_what_an_operator_has_set_is_never_forgotten(clock: Any, state: str) -> None:
+    breakers = KeyedCircuitBreakers(ONE_FAILURE, max_keys=3, idle_seconds=60, clock=clock)
+    breakers.get("a").transition_to(state)
+    for number in range(20):
+        clock.advance(100)
+        breakers.get(number)
+    assert breakers.get("a").current_state == state
+    for key in ("b", "c"):
+        breakers.get(key).transition_to(state)
+    stranger = breakers.get("d")
+    assert breakers.get("d") is not stranger  # there is no room for it
+    assert {breaker.name for breaker in breakers} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("error", [None, OSError("down")], ids=["successes", "failures"])
+def test_a_breaker_that_a_decorator_holds_is_in_use_while_it_is_called(
+    clock: Any, error: Exception | None
+) -> None:
+    config = BreakerConfig(consecutive_failures=1000, failure_rate_threshold=None)
+    breakers = KeyedCircuitBreakers(config, idle_seconds=60, clock=clock)
+
+    @breakers.get("orders")
+    def call() -> None:
+        if error is not None:
+            raise error
+
+    for _ in range(100):
+        clock.advance(20)
+        breakers.get("other")
+        with contextlib.suppress(OSError):
+            call()
+    assert {breaker.name for breaker in breakers} == {"orders", "other"}
+    for _ in range(3):
+        clock.advance(61)
+        breakers.get("other")
+    assert {breaker.name for breaker in breakers} == {"other"}
+
+
+def test_a_breaker_that_opens_and_tries_again_is_in_use(clock: Any) -> None:
+    config = BreakerConfig(consecutive_failures=1, open_seconds=30)
+    breakers = KeyedCircuitBreakers(config, idle_seconds=60, clock=clock)
+    breaker = breakers.get("orders")
+    for _ in range(100):
+        clock.advance(20)
+        breakers.get("other")
+        with contextlib.suppress(CircuitOpenError, OSError), breaker.calling():
+            raise OSError("down")
+    assert breaker in list(breakers)

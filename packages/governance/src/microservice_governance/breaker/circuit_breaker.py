@@ -332,6 +332,14 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
                 self._phase.until = min(old.until, self._phase.until)
             self._refresh_fast_path()
 
+    def activity(self) -> tuple[object, int]:
+        """A value that is another one after every outcome and every change of state.
+
+        For who asks whether the breaker has been used in the meantime.
+        """
+        with self._phase_lock:
+            return self._phase, self._phase.outcomes()
+
     def snapshot(self) -> dict[str, object]:
         """The state and the counts of the present phase."""
         with self._phase_lock:
@@ -448,13 +456,24 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
             self._notify_outcome(error if failed else None)
 
     def _is_failure(self, error: BaseException) -> bool:
+        """Whether the error counts as a failure; of a group, whether one in it does."""
+        if isinstance(error, BaseExceptionGroup):
+            return any(
+                not self._is_neutral(inner) and self._is_failure(inner)
+                for inner in error.exceptions
+            )
         accepts = self.config.record_exception
         return isinstance(error, self.config.record_exceptions) and (
             accepts is None or accepts(error)
         )
 
     def _is_neutral(self, error: BaseException) -> bool:
-        """Whether the error says nothing about the service: cancelled, refused, or ignored."""
+        """Whether the error says nothing about the service: cancelled, refused, or ignored.
+
+        A group is neutral if all errors in it are.
+        """
+        if isinstance(error, ExceptionGroup) and all(map(self._is_neutral, error.exceptions)):
+            return True
         return (
             not isinstance(error, Exception)
             or isinstance(
