@@ -87,9 +87,10 @@ async def test_in_a_cluster_the_limits_of_a_key_share_a_slot(cluster: OwnRedis) 
         plain = RedisRateLimiter(client, limits, name="t")
         assert [plain.try_acquire(f"u{number}").remaining for number in range(30)] == [9] * 30
         assert plain.snapshot()["shared"] is True
-    async with AsyncRedisRateLimiter(
-        redis.asyncio.RedisCluster.from_url(cluster.url), limits, name="t", timeout_seconds=5
-    ) as limiter:
+    async with (
+        redis.asyncio.RedisCluster.from_url(cluster.url) as client,
+        AsyncRedisRateLimiter(client, limits, name="t", timeout_seconds=5) as limiter,
+    ):
         # One node after the other is met first: redis-py's cold start is not for many at once.
         assert [(await limiter.try_acquire(f"u{n}")).remaining for n in range(30)] == [8] * 30
         together = await asyncio.gather(*(limiter.try_acquire(f"u{n}") for n in range(30)))

@@ -87,3 +87,25 @@ def test_it_tells_of_the_error_it_answers_for() -> None:
 def test_what_it_answers_for_is_checked(on: Any) -> None:
     with pytest.raises(InvalidValueError, match="on must be one or more subclasses of Exception"):
         Fallback(None, on=on)
+
+
+async def test_each_caller_has_a_substitute_of_its_own() -> None:
+    nested = {"items": [1], "tags": {"a"}, "raw": bytearray(b"x"), "pair": ([], 1)}
+    policy = Fallback(nested, on=OSError)
+
+    def down() -> Any:
+        raise OSError
+
+    async def down_later() -> Any:
+        raise OSError
+
+    for _ in range(2):
+        for result in (policy.run(down), await policy.arun(down_later)):
+            assert result == {"items": [1], "tags": {"a"}, "raw": bytearray(b"x"), "pair": ([], 1)}
+            result["items"].append(2)
+            result["tags"].add("b")
+            result["raw"].extend(b"y")
+            result["pair"][0].append(3)
+            result["more"] = 1
+    marker = object()
+    assert Fallback(marker, on=OSError).run(down) is marker

@@ -9,6 +9,7 @@ import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -470,3 +471,53 @@ def test_only_hash_balancers_take_a_bound() -> None:
 def test_hashes_go_by_name_and_each_spreads_the_keys(fleet: Fleet, name: str) -> None:
     counts = Counter(homes(build(Maglev, fleet(4), hash=name)).values())
     assert all(800 < count < 1200 for count in counts.values())
+
+
+EQUAL, MIXED = [1.0] * 20, [1.0 + number % 3 for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (EQUAL, [0, *EQUAL[1:]]),
+        (EQUAL, [2, *EQUAL[1:]]),
+        (EQUAL, [10, *EQUAL[1:]]),
+        (EQUAL, [0.1, *EQUAL[1:]]),
+        (MIXED, [0, *MIXED[1:]]),
+        ([3, *MIXED], [0, *MIXED]),
+        ([100 * weight for weight in MIXED], [150, *(100 * weight for weight in MIXED[1:])]),
+    ],
+    ids=["drained", "doubled", "tenfold", "slow start", "light gone", "heavy gone", "hundreds"],
+)
+@pytest.mark.parametrize("make", [RingHash, Rendezvous], ids=["ring", "rendezvous"])
+def test_a_change_of_one_weight_moves_no_key_between_the_others(
+    make: Make, fleet: Fleet, before: list[float], after: list[float]
+) -> None:
+    balancer = make()
+    keys = [f"user:{number}" for number in range(5000)]
+    balancer.update(fleet(before))
+    old = [balancer.pick(key).instance_id for key in keys]
+    balancer.update(fleet(after))
+    new = [balancer.pick(key).instance_id for key in keys]
+    assert all(was == now for was, now in zip(old, new, strict=True) if "a" not in {was, now})
+
+
+@dataclass
+class Weighted:
+    instance_id: str
+    weight: float
+
+
+@given(
+    weights=st.lists(st.floats(1, 8, exclude_max=True), min_size=1, max_size=9),
+    scale=st.sampled_from([8**-5, 1 / 8, 1, 8, 8**9]),
+)
+def test_points_depend_on_the_weights_proportions_only(weights: list[float], scale: float) -> None:
+    one, other = RingHash[Any](), RingHash[Any]()
+    hosts = [Weighted(f"h{number}", weight) for number, weight in enumerate(weights)]
+    one.update(hosts)
+    other.update(hosts, weights=[weight * scale for weight in weights])
+    assert one.points == other.points
+    counts = Counter(host.instance_id for _, host in one.points)
+    for host in hosts:
+        assert abs(counts[host.instance_id] - 160 * host.weight) <= 2

@@ -5,6 +5,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -240,3 +241,66 @@ def test_picks_go_on_while_endpoints_come_and_go(balancer: Balancer[Host]) -> No
         "a": 0,
         "b": 0,
     }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_calls_in_the_middle_of_an_update_that_drains_go_on(name: str) -> None:
+    """What another thread sees between two steps of `update`, in each of its steps."""
+    balancer: Any = create(name, rng=random.Random(7), **OPTIONS.get(name, {}))
+    hosts = [Host("a", 1), Host("b", 2), Host("c", 3)]
+    balancer.update(hosts)
+
+    class Interrupted(type(balancer)):  # type: ignore[misc]
+        __slots__ = ()
+
+        def _rebuild(self, nodes: Any) -> None:
+            call()
+            super()._rebuild(nodes)
+            call()
+
+    def call() -> None:
+        for number in range(60):
+            with balancer.acquire(f"user:{number}"):
+                assert balancer.pick(f"user:{number}", {"a"}).instance_id != "a"
+        held.pop().release()
+
+    held = [balancer.acquire() for _ in range(40)]
+    balancer.__class__ = Interrupted
+    for drained in ("a", "b", "ab"):
+        balancer.update([Host(h.instance_id, 0 if h.instance_id in drained else 9) for h in hosts])
+        balancer.update(hosts)
+    assert balancer.weights() == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [[1e308, 1e308, 1.0], [1e308] * 3, [5e-324, 1e308, 1.0], [5e-324] * 3],
+    ids=["two large", "large", "far apart", "small"],
+)
+def test_any_weights_above_0_can_be_balanced(
+    balancer: Balancer[Host], weights: list[float]
+) -> None:
+    balancer.update([Host(name, weight) for name, weight in zip("abc", weights, strict=True)])
+    assert collect_picks(balancer) <= set("abc")
+    with balancer.acquire():
+        assert collect_picks(balancer, frozenset("ab")) == {"c"}
+
+
+def test_one_id_is_no_collection_of_ids(balancer: Balancer[Host]) -> None:
+    balancer.update([Host("a"), Host("ab"), Host("abc")])
+    with pytest.raises(InvalidValueError, match="exclude must be a collection of instance ids"):
+        balancer.pick("user:1", "abc")
+    with pytest.raises(InvalidValueError, match="exclude must be a collection of instance ids"):
+        balancer.acquire("user:1", "abc")
+
+
+def test_a_key_with_a_lone_surrogate_is_a_key(balancer: Balancer[Host]) -> None:
+    balancer.update([Host("a"), Host("b")])
+    assert balancer.pick("\ud800").instance_id in {"a", "b"}
+
+
+def test_an_id_that_cannot_be_encoded_changes_nothing(balancer: Balancer[Host]) -> None:
+    balancer.update([Host("a")])
+    with pytest.raises(InvalidValueError, match="instance_id must be"):
+        balancer.update([Host("a", 0), Host("\ud800")])
+    assert collect_picks(balancer) == {"a"}

@@ -283,3 +283,19 @@ def test_threads_may_report_while_others_update() -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         OutlierConfig(**settings)
+
+
+def test_calls_that_fail_after_the_ejection_do_not_count_after_the_return() -> None:
+    fleet = Fleet(base_ejection_seconds=30)
+    leases = [fleet.stage.acquire() for _ in range(200)]
+    hung = [lease for lease in leases if lease.endpoint.instance_id == "h3"]
+    for lease in hung:
+        lease.release(TimeoutError())
+    assert len(hung) == 20
+    assert fleet.stage.ejected_ids == {"h3"}
+    fleet.clock.now += 31
+    assert "h3" in fleet.collect_picks()
+    fleet.report(3, bad=4)
+    assert fleet.stage.ejected_ids == frozenset()
+    fleet.report(3, bad=1)
+    assert fleet.stage.ejected_ids == {"h3"}

@@ -59,6 +59,7 @@ from .policy import Policy
 from .rate_limit.config import Decision, LimitConfig
 from .rate_limit.headers import rate_limit_headers, retry_after_seconds
 from .rate_limit.keyed import KeyedLimit, KeyedRateLimiter
+from .rate_limit.keys import LimitKey
 from .rate_limit.limiter import RateLimiter
 from .rate_limit.paced import PacedLimiter
 from .rate_limit.sliding_window import SlidingWindowLimiter
@@ -119,6 +120,7 @@ __all__ = (
     "LatencyPercentile",
     "LimitChanged",
     "LimitConfig",
+    "LimitKey",
     "LimitReachedError",
     "LoadShedError",
     "LoadShedding",

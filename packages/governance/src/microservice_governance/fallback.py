@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from types import CoroutineType
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
+from .deferred_results import FINAL_TYPES, refuse_deferred
 from .events import FallbackUsed
 from .exception_types import ExceptionTypes, validate_exception_types
-from .policy import Policy, is_async, refuse_coroutine
+from .policy import Policy, is_async
 
 __all__ = ("Fallback",)
 
@@ -22,7 +22,9 @@ class Fallback(Policy):
 
     Args:
         answer: the substitute: a value, or a function of the error that returns one. The function
-            may be async if the guarded function is.
+            may be async if the guarded function is. A list, dict, set or bytearray, also one inside
+            another, is copied for each caller, so that none sees what another has put in; for any
+            other mutable object give a function that makes it.
         on: exception types. There is no default: a fallback that hides a bug does harm.
         name: for messages and events.
 
@@ -59,8 +61,8 @@ class Fallback(Policy):
             result = fn(*args, **kwargs)
         except self.on as error:
             result = cast("R", self._substitute_for(error))
-        if isinstance(result, CoroutineType):
-            refuse_coroutine(result)
+        if type(result) not in FINAL_TYPES:
+            refuse_deferred(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -79,4 +81,14 @@ class Fallback(Policy):
     def _substitute_for(self, error: Exception) -> object:
         if self._subscribers:
             self._notify(FallbackUsed(self.kind, self.name, error))
-        return self._substitute(error) if callable(self._substitute) else self._substitute
+        return self._substitute(error) if callable(self._substitute) else _fresh(self._substitute)
+
+
+def _fresh(value: Any) -> Any:
+    """A copy of a built-in container, with copies of those inside; any other value as it is."""
+    kind = type(value)
+    if kind is dict:
+        return {key: _fresh(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return kind(map(_fresh, value))
+    return value.copy() if kind is set or kind is bytearray else value

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from types import CoroutineType
 from typing import Annotated, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .deferred_results import FINAL_TYPES, refuse_deferred
 from .errors import InjectedFaultError
 from .events import FaultInjected
-from .policy import Policy, is_async, refuse_coroutine
+from .policy import Policy, is_async
 from .testing_mode import async_sleep
 from .testing_mode import rng as default_rng
 from .testing_mode import sleep as default_sleep
@@ -93,15 +93,15 @@ class FaultInjection(Policy):
 
         Raises:
             InjectedFaultError: the call was chosen to fail, and no other `error` is configured.
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         if self._may_affect(*args, **kwargs):
             if self._draw_fault(self.config.delay_rate, "delay"):
-                self._sleep(self.config.delay_seconds)
+                refuse_deferred(self._sleep(self.config.delay_seconds))
             self._fail_if_drawn()
         result = fn(*args, **kwargs)
-        if isinstance(result, CoroutineType):
-            refuse_coroutine(result)
+        if type(result) not in FINAL_TYPES:
+            refuse_deferred(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 from abc import ABC, abstractmethod
-from types import CoroutineType
-from typing import TYPE_CHECKING, ClassVar, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar, cast
 
+from .deferred_results import is_context_manager_function
 from .events import CallRejected, Listener, PolicyEvent, notify
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .errors import RejectedError
 
-__all__ = ("Policy", "is_async", "is_usage_error", "refuse_coroutine")
+__all__ = ("Policy", "is_async", "is_usage_error")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,14 +53,20 @@ class Policy(ABC):
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Decorate a plain or an async function.
 
+        A `staticmethod` or `classmethod` stays one. A plain function must not return an awaitable, a
+        generator or the like: its work would be done after the call, so such a result is a
+        `TypeError` of the call and counts as no outcome.
+
         Raises:
-            TypeError: `fn` is a generator function, whose body does not run inside the call, or
-                the policy cannot guard this kind of function.
+            TypeError: `fn` is a generator function or a `contextmanager`, whose body does not run
+                inside the call, or the policy cannot guard this kind of function.
         """
-        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        if isinstance(fn, staticmethod | classmethod):
+            return cast("Callable[P, R]", type(fn)(self(fn.__func__)))
+        if _is_generator_function(fn) or is_context_manager_function(fn):
             raise TypeError(
-                f"{_qualified_name(fn)} is a generator function, whose body runs after the call; "
-                "guard the calls inside it instead"
+                f"{_qualified_name(fn)} is a generator function or a context manager, whose body runs "
+                "after the call; guard the calls inside it instead"
             )
         if is_async(fn):
             return cast("Callable[P, R]", self.guard_async(cast("Callable[P, Awaitable[R]]", fn)))
@@ -135,16 +141,11 @@ def is_usage_error(error: BaseException) -> bool:
     return isinstance(error, TypeError) and trace is not None and trace.tb_next is None
 
 
-def refuse_coroutine(result: object) -> NoReturn:
-    """Raise for a result that is a coroutine: nothing has run yet, so it must not count as success.
-
-    Raises:
-        TypeError: always.
-    """
-    if isinstance(result, CoroutineType):
-        result.close()
-    raise TypeError(
-        "run() got a coroutine function (as the function to call, or as `sleep`); use arun()"
+def _is_generator_function(fn: Callable[..., object]) -> bool:
+    """Whether calling `fn` returns a generator; true for objects with such a `__call__` too."""
+    functions = [fn] if inspect.isclass(fn) else [fn, type(fn).__call__]
+    return any(map(inspect.isgeneratorfunction, functions)) or any(
+        map(inspect.isasyncgenfunction, functions)
     )
 
 

@@ -8,10 +8,13 @@ import time
 from types import TracebackType
 from typing import Self, cast
 
+from microservice_core import call_after_fork
+
 __all__ = ("async_sleep", "is_testing", "rng", "sleep", "testing")
 
 rng = random.Random()
-"""Default source of jitter and injected faults, for policies without an `rng` argument."""
+"""Default source of jitter and injected faults, for policies without an `rng` argument. Seeded again in a
+forked child, outside a `testing` block; a policy's own `rng` is left to its owner."""
 
 _open_blocks: list[testing] = []
 
@@ -44,7 +47,24 @@ class testing:  # noqa: N801 - reads as a statement: `with testing():`
         tb: TracebackType | None,
     ) -> None:
         _open_blocks.remove(self)
-        rng.setstate(cast("tuple[object, ...]", self._saved_state))
+        if self._saved_state is None:  # this is a child, forked inside the block
+            rng.seed()
+        else:
+            rng.setstate(cast("tuple[object, ...]", self._saved_state))
+
+    def _forget_saved_state(self) -> None:
+        """Seed from the system at the end of the block: the saved state is the parent's."""
+        self._saved_state = None
+
+
+def _reseed() -> None:
+    for block in _open_blocks:
+        block._forget_saved_state()  # noqa: SLF001 - this module's own
+    if not _open_blocks:
+        rng.seed()
+
+
+call_after_fork(_reseed)
 
 
 def is_testing() -> bool:

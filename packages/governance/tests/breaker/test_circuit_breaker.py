@@ -13,6 +13,7 @@ from microservice_governance import (
     BreakerState,
     CircuitBreaker,
     CircuitOpenError,
+    DeadlineExceededError,
     GovernanceError,
     IllegalTransitionError,
     RejectedError,
@@ -584,3 +585,57 @@ def in_threads(count: int, work: Callable[[], None]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("errors", "outcome"),
+    [
+        ([KeyError("ignored")], None),
+        ([KeyError("a"), ExceptionGroup("inner", [KeyError("b")])], None),
+        ([CircuitOpenError("inner", "open", 1.0), KeyError("a")], None),
+        ([DeadlineExceededError("late")], None),
+        ([KeyError("ignored"), OSError("down")], 1),
+        ([ExceptionGroup("inner", [OSError("down")])], 1),
+        ([ValueError("not recorded"), KeyError("ignored")], 0),
+    ],
+    ids=["ignored", "nested", "refused", "late", "one failed", "nested failure", "not recorded"],
+)
+def test_a_group_is_judged_by_the_errors_in_it(
+    clock: Any, errors: list[Exception], outcome: int | None
+) -> None:
+    """`outcome` is the number of failures among the calls counted; None if none was counted."""
+    config = BreakerConfig(record_exceptions=(OSError,), ignore_exceptions=(KeyError,))
+    breaker = CircuitBreaker("b", config, clock=clock)
+
+    def fail() -> None:
+        raise ExceptionGroup("several", errors)
+
+    with pytest.raises(ExceptionGroup):
+        breaker.run(fail)
+    snapshot = breaker.snapshot()
+    assert snapshot["calls"] == (0 if outcome is None else 1)
+    assert snapshot["failures"] == (outcome or 0)
+
+
+def test_a_predicate_sees_the_errors_of_a_group(clock: Any) -> None:
+    config = BreakerConfig(record_exception=lambda error: "down" in str(error))
+    breaker = CircuitBreaker("b", config, clock=clock)
+    breaker.note(ExceptionGroup("down", [OSError("up")]))
+    breaker.note(ExceptionGroup("several", [OSError("up"), OSError("down")]))
+    assert (breaker.snapshot()["calls"], breaker.snapshot()["failures"]) == (2, 1)
+
+
+async def test_a_task_group_that_a_policy_inside_refused_is_no_failure(clock: Any) -> None:
+    breaker = CircuitBreaker("b", BreakerConfig(consecutive_failures=1), clock=clock)
+
+    async def refused() -> None:
+        raise CircuitOpenError("inner", "open", 1.0)
+
+    @breaker
+    async def call() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(refused())
+
+    with pytest.raises(ExceptionGroup):
+        await call()
+    assert breaker.current_state == "closed"

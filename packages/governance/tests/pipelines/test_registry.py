@@ -1,7 +1,7 @@
 import asyncio
 import json
 import pickle
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
@@ -16,6 +16,7 @@ from microservice_governance import (
     FaultInjection,
     Hedge,
     InvalidSettingsError,
+    LimitReachedError,
     PipelineConfig,
     PolicyEvent,
     RateLimitedError,
@@ -146,7 +147,7 @@ async def test_pipelines_in_use_follow_an_update_and_keep_what_they_know() -> No
     assert kinds(pipeline) == []
 
 
-def test_every_policy_is_changed_in_place_or_made_anew() -> None:
+def test_every_policy_is_changed_in_place() -> None:
     registry = Registry({"services": {"orders": EVERYTHING}})
     pipeline = registry.get("orders")
     before = dict(zip(PipelineConfig.ORDER, pipeline.policies, strict=True))
@@ -165,8 +166,8 @@ def test_every_policy_is_changed_in_place_or_made_anew() -> None:
     }
     registry.update({"services": {"orders": changed}})
     after: dict[str, Any] = dict(zip(PipelineConfig.ORDER, pipeline.policies, strict=True))
-    same = {part for part in before if before[part] is after[part]}
-    assert same == set(PipelineConfig.ORDER) - {"adaptive_limit", "hedge"}
+    assert after == before
+    assert after["adaptive_limit"].algorithm == "vegas"
     assert (after["timeout"].seconds, after["bulkhead"].limit) == (20, 7)
     assert (after["retry"].config.attempts, after["retry"].budget.ratio) == (5, 0.1)
     assert (after["hedge"].delay_seconds, after["circuit_breaker"].config.consecutive_failures) == (
@@ -311,3 +312,82 @@ def test_a_config_can_be_written_by_hand_too() -> None:
     assert config.disabled == {"timeout"}
     with pytest.raises(ValidationError):
         PipelineConfig.model_validate("timeout")
+
+
+def update(registry: Registry, **parts: Any) -> None:
+    registry.update({"services": {"a": parts}})
+
+
+async def test_calls_in_flight_keep_their_places_in_an_adaptive_limit() -> None:
+    registry = Registry({"services": {"a": {"adaptive_limit": {"initial": 3, "max_limit": 3}}}})
+    pipeline, end = registry.get("a"), asyncio.Event()
+    calls = [asyncio.create_task(pipeline.arun(end.wait)) for _ in range(3)]
+    await asyncio.sleep(0)
+    update(registry, adaptive_limit={"initial": 3, "max_limit": 3, "min_limit": 2})
+    with pytest.raises(LimitReachedError):
+        await pipeline.arun(end.wait)
+    end.set()
+    await asyncio.gather(*calls)
+    await pipeline.arun(end.wait)
+
+
+@pytest.mark.parametrize("algorithm", ["aimd", "vegas"])
+def test_an_adaptive_limit_keeps_what_it_has_learned(algorithm: str) -> None:
+    registry = Registry({"services": {"a": {"adaptive_limit": {"algorithm": "aimd"}}}})
+    pipeline = registry.get("a")
+    limit: Any = pipeline.policies[0]
+    for _ in range(10):
+        with pytest.raises(TimeoutError):
+            pipeline.run(raises, TimeoutError())
+    assert limit.limit == 6
+    update(registry, adaptive_limit={"algorithm": algorithm, "max_limit": 50})
+    assert (limit.limit, limit.algorithm) == (6, algorithm)
+    update(registry, adaptive_limit={"algorithm": algorithm, "min_limit": 8})
+    assert limit.limit == 8
+    update(registry, adaptive_limit={"algorithm": algorithm, "initial": 5, "max_limit": 5})
+    assert limit.limit == 5
+
+
+def raises(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"ratio": 0, "min_per_second": 1}, {"ratio": 0.1, "min_per_second": 1.1}),
+        ({"ratio": 0, "min_per_second": 1}, {"min_per_second": 0.5, "window_seconds": 20}),
+    ],
+    ids=["more", "another window"],
+)
+def test_a_retry_budget_that_is_spent_stays_spent(before: Any, after: Any, clock: Any) -> None:
+    retry = {"on": "OSError", "attempts": 2, "backoff": {"kind": "fixed", "seconds": 0}}
+    registry = Registry({"services": {"a": {"retry": retry, "retry_budget": before}}}, clock=clock)
+    pipeline = registry.get("a")
+    budget: Any = cast("Any", pipeline.policies[0]).budget
+    while budget.try_spend():
+        pass
+    update(registry, retry=retry, retry_budget=after)
+    assert cast("Any", pipeline.policies[0]).budget is budget
+    assert budget.available <= 1.1
+    clock.advance(40)
+    assert budget.available == pytest.approx(
+        after["min_per_second"] * after.get("window_seconds", 10)
+    )
+    update(registry, retry=retry)
+    assert cast("Any", pipeline.policies[0]).budget is None
+
+
+async def test_a_hedge_keeps_the_delay_it_has_learned() -> None:
+    registry = Registry({"services": {"a": {"hedge": {"delay_percentile": 0.5}}}})
+    hedge: Any = registry.get("a").policies[0]
+    for number in range(20):
+        hedge.delay.record(number / 10)
+    assert hedge.delay_seconds == 0.9
+    update(registry, hedge={"delay_percentile": 0.95, "on": "OSError", "budget_ratio": 0.2})
+    assert hedge.delay_seconds == 1.8
+    assert (hedge.on, hedge.budget.ratio) == ((OSError,), 0.2)
+    update(registry, hedge={"delay_seconds": 0.1})
+    assert hedge.delay_seconds == 0.1
+    update(registry, hedge={"delay_percentile": 0.95})
+    assert hedge.delay_seconds is None

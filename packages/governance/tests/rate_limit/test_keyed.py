@@ -1,6 +1,7 @@
 """Breakers and limits by key: bounded, forgetting what is idle."""
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
@@ -310,3 +311,119 @@ async def test_a_limit_by_key_is_a_policy_that_takes_the_key_from_the_arguments(
     clock.advance(1)
     with pytest.raises(TypeError, match="arun"):
         one_for_all.run(asyncio.sleep, 1)  # type: ignore[unused-coroutine]
+
+
+def test_a_raised_limit_lets_every_key_pass_at_once(clock: Any) -> None:
+    hourly, quick = LimitConfig(rate=10, per_seconds=3600), LimitConfig(rate=100)
+    limiter = KeyedRateLimiter(hourly, overrides={"vip": hourly}, clock=clock)
+    for key in ("u", "vip", "other"):
+        limiter.try_acquire(key, 10)
+    limiter.reconfigure(quick, overrides={"vip": LimitConfig(rate=20)})
+    assert limiter.try_acquire("u").remaining == 89
+    assert limiter.try_acquire("vip").remaining == 9
+    limiter.reconfigure(hourly)
+    assert not limiter.try_acquire("u").allowed
+    assert limiter.try_acquire("other").retry_after == pytest.approx(360)
+
+
+def test_a_window_can_be_changed_up_and_down(clock: Any) -> None:
+    limiter = SlidingWindowLimiter(LimitConfig(rate=4, per_seconds=10), clock=clock)
+    for _ in range(4):
+        limiter.try_acquire()
+        clock.advance(1)
+    limiter.reconfigure(LimitConfig(rate=6, per_seconds=10))
+    assert limiter.try_acquire().remaining == 1
+    limiter.reconfigure(LimitConfig(rate=2, per_seconds=10))
+    refused = limiter.try_acquire()
+    assert (refused.allowed, refused.remaining, refused.retry_after) == (False, 0, 9)
+    clock.advance(refused.retry_after)
+    assert limiter.try_acquire().allowed
+    with pytest.raises(InvalidValueError, match="rate"):
+        limiter.reconfigure(LimitConfig(rate=10_001))
+
+
+KEYS: st.SearchStrategy[Any] = st.recursive(
+    st.text(st.characters(), max_size=8) | st.integers() | st.binary(max_size=8),
+    lambda parts: st.lists(parts, max_size=3).map(tuple),
+    max_leaves=6,
+)
+
+
+@given(one=KEYS, other=KEYS)
+def test_keys_share_a_limit_only_if_they_are_equal(one: Any, other: Any) -> None:
+    limiter = KeyedRateLimiter(LimitConfig(rate=1, per_seconds=60), clock=lambda: 1.0)
+    assert limiter.try_acquire(one).allowed
+    assert not limiter.try_acquire(one).allowed
+    assert limiter.try_acquire(other).allowed == (one != other)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "\ud800", 10**5000, -1, "k" * 10_000, (), ("a", (1, b"x"))],
+    ids=["empty", "surrogate", "large", "negative", "long", "no parts", "nested"],
+)
+def test_a_key_may_be_odd(key: Any) -> None:
+    limiter = KeyedRateLimiter(
+        LimitConfig(rate=1), overrides={key: LimitConfig(rate=5)}, clock=lambda: 1.0
+    )
+    assert limiter.try_acquire(key).remaining == 4
+
+
+@pytest.mark.parametrize("key", [None, 1.5, ("a", None), [1], ((((((((("deep",),),),),),),),),)])
+def test_what_is_no_key_is_refused(key: Any) -> None:
+    limiter = KeyedRateLimiter(LimitConfig(rate=1))
+    with pytest.raises(InvalidValueError, match="key must be a str, int or bytes"):
+        limiter.try_acquire(key)
+    with pytest.raises(InvalidValueError, match="cost must be a whole number"):
+        limiter.try_acquire("u", 0.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", ["forced-open", "disabled", "metrics-only"])
+def test_what_an_operator_has_set_is_never_forgotten(clock: Any, state: str) -> None:
+    breakers = KeyedCircuitBreakers(ONE_FAILURE, max_keys=3, idle_seconds=60, clock=clock)
+    breakers.get("a").transition_to(state)
+    for number in range(20):
+        clock.advance(100)
+        breakers.get(number)
+    assert breakers.get("a").current_state == state
+    for key in ("b", "c"):
+        breakers.get(key).transition_to(state)
+    stranger = breakers.get("d")
+    assert breakers.get("d") is not stranger  # there is no room for it
+    assert {breaker.name for breaker in breakers} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("error", [None, OSError("down")], ids=["successes", "failures"])
+def test_a_breaker_that_a_decorator_holds_is_in_use_while_it_is_called(
+    clock: Any, error: Exception | None
+) -> None:
+    config = BreakerConfig(consecutive_failures=1000, failure_rate_threshold=None)
+    breakers = KeyedCircuitBreakers(config, idle_seconds=60, clock=clock)
+
+    @breakers.get("orders")
+    def call() -> None:
+        if error is not None:
+            raise error
+
+    for _ in range(100):
+        clock.advance(20)
+        breakers.get("other")
+        with contextlib.suppress(OSError):
+            call()
+    assert {breaker.name for breaker in breakers} == {"orders", "other"}
+    for _ in range(3):
+        clock.advance(61)
+        breakers.get("other")
+    assert {breaker.name for breaker in breakers} == {"other"}
+
+
+def test_a_breaker_that_opens_and_tries_again_is_in_use(clock: Any) -> None:
+    config = BreakerConfig(consecutive_failures=1, open_seconds=30)
+    breakers = KeyedCircuitBreakers(config, idle_seconds=60, clock=clock)
+    breaker = breakers.get("orders")
+    for _ in range(100):
+        clock.advance(20)
+        breakers.get("other")
+        with contextlib.suppress(CircuitOpenError, OSError), breaker.calling():
+            raise OSError("down")
+    assert breaker in list(breakers)

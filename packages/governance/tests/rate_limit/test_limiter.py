@@ -234,3 +234,84 @@ def test_another_limit_holds_at_once_and_what_passed_still_counts(clock: Any) ->
     assert limiter.try_acquire().retry_after == pytest.approx(0.5)
     snapshot = limiter.snapshot()
     assert (snapshot["rate"], snapshot["remaining"]) == (2, 0)
+
+
+HOURLY, QUICK = LimitConfig(rate=10, per_seconds=3600), LimitConfig(rate=100)
+
+
+def test_a_raised_limit_lets_calls_pass_at_once(clock: Any) -> None:
+    limiter = RateLimiter(HOURLY, clock=clock)
+    limiter.try_acquire(10)
+    limiter.reconfigure(QUICK)
+    assert limiter.try_acquire().remaining == 89
+
+
+@given(
+    old=st.builds(LimitConfig, rate=st.integers(1, 100), per_seconds=st.floats(0.1, 3600)),
+    new=st.builds(LimitConfig, rate=st.integers(1, 100), per_seconds=st.floats(0.1, 3600)),
+    cost=st.integers(0, 100),
+)
+def test_after_a_change_one_burst_of_the_new_limit_is_the_longest_wait(
+    old: LimitConfig, new: LimitConfig, cost: int
+) -> None:
+    now = 50.0
+    limiter = RateLimiter(old, clock=lambda: now)
+    limiter.try_acquire(min(cost, old.rate))
+    limiter.reconfigure(new)
+    decision = limiter.try_acquire(0)
+    assert decision.remaining == pytest.approx(max(0, new.rate - min(cost, old.rate)), abs=1)
+    assert decision.reset_after <= new.capacity * new.per_seconds / new.rate * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("first", "second", "passed_at"), [(60, 1, 2.475), (1, 60, 30.5)])
+def test_a_waiting_caller_hears_of_another_limit(
+    in_virtual_time: Any, first: float, second: float, passed_at: float
+) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        limiter = RateLimiter(LimitConfig(rate=1, per_seconds=first), clock=loop.time)
+        limiter.try_acquire()
+        waiting = asyncio.create_task(limiter.acquire())
+        await asyncio.sleep(0.5 * min(first, 3))
+        limiter.reconfigure(LimitConfig(rate=1, per_seconds=second))
+        await waiting
+        assert loop.time() == pytest.approx(passed_at)
+
+    in_virtual_time(scenario())
+
+
+def test_a_wait_for_more_than_the_new_burst_is_refused_at_once(in_virtual_time: Any) -> None:
+    async def scenario() -> None:
+        limiter = waiting_limiter()
+        limiter.try_acquire(5)
+        waiting = asyncio.create_task(limiter.acquire(4))
+        await asyncio.sleep(0.5)
+        limiter.reconfigure(LimitConfig(rate=3))
+        with pytest.raises(RateLimitedError, match="request fewer units"):
+            await waiting
+        assert asyncio.get_running_loop().time() == 0.5
+
+    in_virtual_time(scenario())
+
+
+def test_an_error_of_the_sleep_comes_out(in_virtual_time: Any) -> None:
+    async def broken(_: float) -> None:
+        raise OSError("no timer")
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        limiter = RateLimiter(FIVE, clock=loop.time, sleep=broken)
+        limiter.try_acquire(5)
+        with pytest.raises(OSError, match="no timer"):
+            await limiter.acquire()
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize("cost", [0.5, "1", None])
+async def test_a_cost_that_is_no_whole_number_is_refused(clock: Any, cost: Any) -> None:
+    limiter = RateLimiter(FIVE, clock=clock)
+    with pytest.raises(InvalidValueError, match="cost must be a whole number"):
+        limiter.try_acquire(cost)
+    with pytest.raises(InvalidValueError, match="cost must be a whole number"):
+        await limiter.acquire(cost)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from microservice_core import InvalidValueError
-from microservice_governance import LimitConfig, PacedLimiter, RateLimitedError, deadline
+from microservice_governance import LimitConfig, PacedLimiter, RateLimitedError, deadline, testing
 
 
 def now() -> float:
@@ -80,9 +80,9 @@ async def test_each_event_loop_paces_its_own_calls() -> None:
         await limiter.acquire(timeout=1)
 
 
-@pytest.mark.parametrize("cost", [0, 2])
+@pytest.mark.parametrize("cost", [0, 2, 0.5])
 async def test_a_cost_that_can_never_pass_is_refused(cost: int) -> None:
-    with pytest.raises(InvalidValueError, match="cost must be from 1 to the burst, 1"):
+    with pytest.raises(InvalidValueError, match="cost must be"):
         await PacedLimiter(LimitConfig(rate=1)).acquire(cost)
 
 
@@ -104,3 +104,53 @@ def test_a_wait_that_is_too_long_is_told_before_waiting(in_virtual_time: Any) ->
         assert limiter.snapshot()["burst"] == 1
 
     in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize(("first", "second"), [(60, 2), (2, 60)])
+def test_another_pace_holds_for_those_who_wait(
+    in_virtual_time: Any, first: float, second: float
+) -> None:
+    async def scenario() -> None:
+        limiter = PacedLimiter(LimitConfig(rate=1, per_seconds=first))
+        await limiter.acquire()
+        waiting = [asyncio.create_task(limiter.acquire()) for _ in range(2)]
+        await asyncio.sleep(first / 2)
+        limiter.reconfigure(LimitConfig(rate=1, per_seconds=second))
+        await waiting[0]
+        assert now() == pytest.approx(first / 2 + second / 2)  # half of the first unit was left
+        await waiting[1]
+        assert now() == pytest.approx(first / 2 + second * 1.5)
+
+    in_virtual_time(scenario())
+
+
+def test_a_pace_whose_burst_is_too_small_refuses_those_who_wait(in_virtual_time: Any) -> None:
+    async def scenario() -> None:
+        limiter = PacedLimiter(LimitConfig(rate=1, burst=3))
+        await limiter.acquire(3)
+        waiting = asyncio.create_task(limiter.acquire(3))
+        await asyncio.sleep(0.5)
+        limiter.reconfigure(LimitConfig(rate=1, burst=2))
+        with pytest.raises(RateLimitedError, match="request fewer units"):
+            await waiting
+        assert now() == 0.5
+        await limiter.acquire(1)
+
+    in_virtual_time(scenario())
+
+
+async def test_a_pace_changed_from_another_loop_holds_in_each() -> None:
+    limiter = PacedLimiter(LimitConfig(rate=1, per_seconds=3600))
+    await asyncio.to_thread(lambda: asyncio.run(limiter.acquire()))  # its loop is closed by now
+    await limiter.acquire()
+    limiter.reconfigure(LimitConfig(rate=1000))
+    await asyncio.sleep(0)
+    await limiter.acquire(timeout=5)
+    assert limiter.snapshot()["rate"] == 1000
+
+
+async def test_in_a_testing_block_nobody_waits() -> None:
+    limiter = PacedLimiter(LimitConfig(rate=1, per_seconds=3600))
+    with testing():
+        for _ in range(3):
+            await limiter.acquire()

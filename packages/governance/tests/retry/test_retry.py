@@ -220,7 +220,7 @@ async def test_wrong_kinds_of_function_are_refused(clock: Any) -> None:
     flaky = Flaky(0)
     with pytest.raises(TypeError, match="use arun"):
         Retry(config()).run(flaky.later)  # type: ignore[unused-coroutine] # the mistake
-    with pytest.raises(TypeError, match="as `sleep`"):
+    with pytest.raises(TypeError, match="or `sleep`"):
         Retry(config(), sleep=_async_sleep).run(Flaky(1))
 
 
@@ -284,3 +284,21 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
 def test_arguments_out_of_range_are_refused(build: Any, message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         build()
+
+
+def test_a_group_is_retried_only_if_it_is_named() -> None:
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise ExceptionGroup("several", [ConnectionError("down")])
+
+    def attempts_on(*kinds: type[Exception]) -> int:
+        calls.clear()
+        retry = Retry(RetryConfig(on=kinds, attempts=3, backoff=FixedBackoff(0)))
+        with pytest.raises(ExceptionGroup):
+            retry.run(fail)
+        return len(calls)
+
+    assert attempts_on(ConnectionError) == 1
+    assert attempts_on(ConnectionError, ExceptionGroup) == 3

@@ -61,6 +61,8 @@ class Balancer(ABC, Generic[E]):
 
         Raises:
             NoInstanceAvailableError: no endpoint remains.
+            InvalidValueError: `exclude` is one id, not a collection; a hash balancer also raises it
+                for a key of another type.
         """
 
     @abstractmethod
@@ -142,12 +144,16 @@ class NodeBalancer(Balancer[E], Generic[E, N]):
             weights_in_use = [1.0] * len(listed)
         with self._lock:
             nodes = {e.instance_id: self._reuse_node(e) for e in listed}
+            eligible: list[N] = []
             for node, endpoint, weight in zip(nodes.values(), listed, weights_in_use, strict=True):
-                node.endpoint, node.weight = endpoint, weight
+                node.endpoint = endpoint
+                if weight > 0:
+                    node.weight = weight
+                    eligible.append(node)
             self._remember_busy(self._nodes.keys() - nodes.keys())
             self._nodes = nodes
-            self._eligible = [node for node in nodes.values() if node.weight > 0]
-            self._rebuild(self._eligible)
+            self._eligible = eligible
+            self._rebuild(eligible)
 
     def acquire(self, key: Key = None, exclude: Collection[str] = ()) -> Lease[E]:
         return self.lease(self.pick(key, exclude))
@@ -222,6 +228,7 @@ class NodeBalancer(Balancer[E], Generic[E, N]):
 
         While few endpoints are excluded, this is much cheaper than filtering all of them.
         """
+        check_exclude(exclude)
         for _ in range(_MAX_DRAWS if exclude and self._eligible else 0):
             endpoint = self.pick()
             if endpoint.instance_id not in exclude:
@@ -261,6 +268,16 @@ class SelectingBalancer(NodeBalancer[E, Node[E]]):
         return Node(endpoint)
 
 
+def check_exclude(exclude: Collection[str]) -> None:
+    """Check that `exclude` is no single id: `in` would look for parts of it.
+
+    Raises:
+        InvalidValueError: it is one.
+    """
+    if isinstance(exclude, str | bytes):
+        raise InvalidValueError("exclude", exclude, "a collection of instance ids, as a set")
+
+
 def validate_weights(
     endpoints: Sequence[Endpoint], weights: Sequence[float] | None = None
 ) -> list[float]:
@@ -271,10 +288,11 @@ def validate_weights(
     """
     endpoint_ids: set[str] = set()
     for endpoint in endpoints:
-        if not endpoint.instance_id or endpoint.instance_id in endpoint_ids:
-            rule = "a non-empty id, given to one endpoint only"
-            raise InvalidValueError("instance_id", endpoint.instance_id, rule)
-        endpoint_ids.add(endpoint.instance_id)
+        instance_id = endpoint.instance_id
+        if not instance_id or instance_id in endpoint_ids or not _is_encodable(instance_id):
+            rule = "a non-empty id that UTF-8 can encode, given to one endpoint only"
+            raise InvalidValueError("instance_id", instance_id, rule)
+        endpoint_ids.add(instance_id)
     if weights is None:
         weights = [endpoint.weight for endpoint in endpoints]
     elif len(weights) != len(endpoints):
@@ -283,6 +301,13 @@ def validate_weights(
         _validate_weight(endpoint.instance_id, weight)
         for endpoint, weight in zip(endpoints, weights, strict=True)
     ]
+
+
+def _is_encodable(instance_id: str) -> bool:
+    try:
+        return instance_id.isascii() or bool(instance_id.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _validate_weight(instance_id: str, weight: object) -> float:

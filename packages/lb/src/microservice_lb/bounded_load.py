@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from microservice_core import InvalidValueError
 
-from .balancer import Balancer, Key
+from .balancer import Balancer, Key, check_exclude
 from .explanation import Explanation
 from .lease import Lease, ObservedLease
 from .node import E
@@ -51,6 +51,7 @@ class BoundedLoad(Balancer[E]):
         self._refresh_weights()
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
+        check_exclude(exclude)
         weights, total_weight = self._weights
         room = self.factor * (self._active_total + 1) / total_weight
         for endpoint in self._inner.candidates(key):
@@ -69,7 +70,7 @@ class BoundedLoad(Balancer[E]):
 
     def explain(self, key: Key = None, exclude: Collection[str] = ()) -> Explanation[E]:
         endpoint = self.pick(key, exclude)
-        preferred = next(self._inner.candidates(key))
+        preferred = next(self._inner.candidates(key), endpoint)
         weights, total_weight = self._weights
         room = self.factor * (self._active_total + 1) / total_weight
         reason = (
@@ -92,6 +93,8 @@ class BoundedLoad(Balancer[E]):
 
     def _refresh_weights(self) -> None:
         weights = self._inner.weights()
+        largest = max(weights.values(), default=1.0)  # first, so that the sum cannot overflow
+        weights = {instance_id: weight / largest for instance_id, weight in weights.items()}
         self._weights = weights, sum(weights.values()) or 1.0
 
     def _count_release(self, endpoint: E, error: BaseException | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from microservice_core import InvalidValueError
 
-from .balancer import Key, SelectingBalancer
+from .balancer import Key, SelectingBalancer, check_exclude
 from .node import E, Node
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ __all__ = ("ConsistentHash",)
 class ConsistentHash(SelectingBalancer[E]):
     """The same key goes to the same endpoint, in every process that has the same endpoints.
 
-    When endpoints are added or removed, few keys move. Keys are `str` (hashed as UTF-8) or `bytes`; without a
-    key the pick is random.
+    When endpoints are added or removed, few keys move. Keys are `str` (hashed as UTF-8; a
+    lone surrogate is a character as any other) or `bytes`; without a key the pick is random.
     """
 
     __slots__ = ("_bits", "_hash", "_hash_choice")
@@ -43,7 +43,8 @@ class ConsistentHash(SelectingBalancer[E]):
 
     def _position(self, key: Key) -> int:
         if isinstance(key, str):
-            return self._hash(key.encode())
+            # As UTF-8; a lone surrogate, which JSON can contain, has bytes of its own.
+            return self._hash(key.encode("utf-8", "surrogatepass"))
         if key is None:
             return int(self._random() * (1 << self._bits))
         if not isinstance(key, bytes | bytearray | memoryview):
@@ -52,6 +53,7 @@ class ConsistentHash(SelectingBalancer[E]):
 
     def _pick_in_order(self, key: Key, exclude: Collection[str]) -> E:
         """Pick for every case but the fast one, a `str` key and nothing excluded."""
+        check_exclude(exclude)
         first: Node[E] | None = None
         for node in self._preference_order(self._position(key)):
             if node.endpoint.instance_id not in exclude:

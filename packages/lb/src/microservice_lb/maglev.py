@@ -77,8 +77,8 @@ class Maglev(ConsistentHash[E]):
         try:
             return self._table[self._hash(key.encode()) % self.table_size]  # type: ignore[union-attr] # see except
         # Cheaper than asking for the type first: None and bytes have no `encode`; an empty table
-        # has no index.
-        except (AttributeError, IndexError):
+        # has no index; a lone surrogate has no UTF-8.
+        except (AttributeError, IndexError, UnicodeEncodeError):
             return self._pick_in_order(key, exclude)
 
     def update(self, endpoints: Iterable[E], *, weights: Sequence[float] | None = None) -> None:

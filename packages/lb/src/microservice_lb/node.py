@@ -16,7 +16,8 @@ class Node(Generic[E]):
 
     Attributes:
         endpoint: the object of the last `update`.
-        weight: above 0 while the node can be picked.
+        weight: always above 0; a node that is drained keeps the weight it had, because calls that
+            began before still compare it.
         active: leases not yet released.
     """
 
@@ -24,5 +25,5 @@ class Node(Generic[E]):
 
     def __init__(self, endpoint: E) -> None:
         self.endpoint = endpoint
-        self.weight = float(endpoint.weight)
+        self.weight = float(endpoint.weight) or 1.0
         self.active = 0

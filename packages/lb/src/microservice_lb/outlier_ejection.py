@@ -107,7 +107,8 @@ class _EndpointRecord:
 class OutlierEjection(NarrowingStage[E]):
     """Leave out endpoints whose calls fail, for a time that grows with each ejection.
 
-    Counts calls made through `acquire`, or reported to `on_outcome`. Use either this or a breaker
+    Counts calls made through `acquire`, or reported to `on_outcome`; not those that end while their
+    endpoint is ejected, so after its return it begins without errors. Use either this or a breaker
     per endpoint, not both: each would hide failures from the other.
 
     Source: gRPC proposal A50; Envoy, "Outlier detection".
@@ -196,6 +197,8 @@ class OutlierEjection(NarrowingStage[E]):
         record = self._records.get(endpoint.instance_id)
         if record is None or (error is not None and not isinstance(error, Exception)):
             return
+        if record.ejected_until is not None:
+            return  # of a call that began before the ejection, which is why there is one
         if error is None or not self._is_failure(error):
             record.successes += 1
             record.consecutive = 0
@@ -203,7 +206,7 @@ class OutlierEjection(NarrowingStage[E]):
             record.failures += 1
             record.consecutive += 1
             limit = self.config.consecutive_errors
-            if limit and record.consecutive >= limit and record.ejected_until is None:
+            if limit and record.consecutive >= limit:
                 self._eject_all([(endpoint.instance_id, "consecutive_errors")])
         if self._clock() >= self._next_evaluation:
             self._evaluate_interval()
@@ -274,7 +277,7 @@ class OutlierEjection(NarrowingStage[E]):
         if count + 1 >= len(self._records):  # a failing endpoint is better than none
             return False
         record.ejections += 1
-        record.consecutive = 0
+        record.consecutive = record.successes = record.failures = 0
         seconds = min(config.base_ejection_seconds * record.ejections, config.max_ejection_seconds)
         record.ejected_until = self._clock() + seconds
         return True

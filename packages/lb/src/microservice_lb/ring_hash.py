@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
+from collections import Counter
 from itertools import chain
+from math import frexp, ldexp
 from struct import unpack
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ("RingHash",)
 
 _POINTS_PER_DIGEST = 4
+_MAX_DIGESTS = 25_000
 _MAX_SPLICES = 16  # for more nodes, building the whole ring is as quick
 
 
@@ -30,15 +33,18 @@ class RingHash(ConsistentHash[E]):
     """Consistent hashing on a ring; a key belongs to the first point at or after its hash.
 
     Points by `compatible`:
-        None: as ketama, but every endpoint has at least one digest; keys by CRC-32.
+        None: as ketama, but the digests of an endpoint depend on its own weight only, so that other
+            endpoints keep their keys when it changes; at least one each. Keys by CRC-32.
         "ketama": MD5 of `id-i` gives four little-endian 32-bit points, floor(share x n x replicas
-            / 4) digests each; keys by MD5. As libketama and uhashring.
+            / 4) digests each; keys by MD5. As libketama, and as uhashring with
+            `hash_fn="ketama"`.
         "envoy": XXH64 of `id_i`, as Envoy's ring hash and gRPC's; keys by XXH64. Needs the extra
             `xxhash`.
 
     Args:
-        replicas: points of an endpoint of average weight, up to 100000; a multiple of 4 unless
-            Envoy-compatible.
+        replicas: points of an endpoint of weight 1, or of average weight if `compatible`; up to
+            100000, and a multiple of 4 unless Envoy-compatible. Where the most common weight is not
+            from 1 to 8, the weights are divided by that power of eight that makes it so.
         hash: hash of the keys; a name or a callable, see `key_hash` and `keyed_hash`.
 
     Raises:
@@ -90,8 +96,8 @@ class RingHash(ConsistentHash[E]):
             place = bisect_left(positions, position, starts[bucket], starts[bucket + 1])
             return owners[place].endpoint
         # Cheaper than asking for the type first: None and bytes have no `encode`; an empty ring
-        # has no owners.
-        except (AttributeError, IndexError):
+        # has no owners; a lone surrogate has no UTF-8.
+        except (AttributeError, IndexError, UnicodeEncodeError):
             return self._pick_in_order(key, exclude)
 
     def _reason(self, node: Node[E], key: Key) -> str:
@@ -153,15 +159,30 @@ class RingHash(ConsistentHash[E]):
     def _point_counts(self, nodes: list[Node[E]]) -> list[int]:
         if not nodes:
             return []
+        if self.compatible is None:
+            return _own_counts([node.weight for node in nodes], self.replicas)
         weights = whole_weights([node.weight for node in nodes])
         total = sum(weights)
         if self.compatible == "envoy":
             return _envoy_counts(weights, len(nodes) * self.replicas)
-        digests = [
-            self.replicas // _POINTS_PER_DIGEST * len(nodes) * weight // total for weight in weights
-        ]
-        minimum = 0 if self.compatible == "ketama" else 1
-        return [_POINTS_PER_DIGEST * max(minimum, count) for count in digests]
+        digests = self.replicas // _POINTS_PER_DIGEST * len(nodes)
+        return [_POINTS_PER_DIGEST * (digests * weight // total) for weight in weights]
+
+
+def _own_counts(weights: list[float], replicas: int) -> list[int]:
+    """Return the points per node by its weight alone, so that no other node's change moves them.
+
+    The unit of the weights is a power of eight near the most common one (of several, the largest),
+    which changes rarely: a share of the total would change with each node.
+    """
+    most_common = Counter(sorted(weights, reverse=True)).most_common(1)[0][0]
+    _, exponent = frexp(most_common)
+    unit = ldexp(1.0, (exponent - 1) // 3 * 3)
+    digests = replicas // _POINTS_PER_DIGEST
+    return [
+        _POINTS_PER_DIGEST * max(1, round(min(_MAX_DIGESTS, digests * (weight / unit))))
+        for weight in weights
+    ]
 
 
 def _ketama_points(instance_id: str, count: int) -> list[int]:

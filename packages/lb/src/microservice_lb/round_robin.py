@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import cycle
 from typing import TYPE_CHECKING, Unpack
 
+from microservice_core import call_after_fork
+
 from .balancer import CommonOptions, Key, SelectingBalancer
 from .node import E, Node
 
@@ -30,6 +32,7 @@ class RoundRobin(SelectingBalancer[E]):
         self._next_node: Callable[[], Node[E]] = self._raise_unavailable
         self._length = 0
         super().__init__(**common)
+        call_after_fork(self._start_anywhere)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:
@@ -43,6 +46,13 @@ class RoundRobin(SelectingBalancer[E]):
         start = self._find_resume_place(nodes)
         self._next_node = cycle(nodes[start:] + nodes[:start]).__next__
         self._length = len(nodes)
+
+    def _start_anywhere(self) -> None:
+        """Forked children would otherwise all go on with the same endpoint."""
+        nodes = self._eligible
+        if nodes:
+            start = int(self._random() * len(nodes))
+            self._next_node = cycle(nodes[start:] + nodes[:start]).__next__
 
     def _find_resume_place(self, nodes: Sequence[Node[E]]) -> int:
         """The place in `nodes` of the endpoint whose turn is next, or of its first survivor."""

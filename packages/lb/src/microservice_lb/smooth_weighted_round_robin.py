@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import cycle
 from typing import TYPE_CHECKING, Unpack
 
+from microservice_core import call_after_fork
+
 from .balancer import CommonOptions, Key, SelectingBalancer
 from .node import E, Node
 from .schedule import EarliestDeadline, short_cycle, whole_weights
@@ -17,6 +19,7 @@ __all__ = ("SmoothWeightedRoundRobin",)
 
 _MAX_STEPS = 100_000  # about 10 ms of work in an update
 _CHUNK = 256
+_MAX_FLOAT_PERIOD = 1 << 53
 
 
 class SmoothWeightedRoundRobin(SelectingBalancer[E]):
@@ -44,6 +47,8 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
         self._deadline_order: tuple[list[Node[E]], EarliestDeadline] = ([], EarliestDeadline([]))
         self._next_node: Callable[[], Node[E]] = self._raise_unavailable
         super().__init__(**common)
+        if random_start:
+            call_after_fork(self._start_anywhere)
 
     def pick(self, key: Key = None, exclude: Collection[str] = ()) -> E:
         if exclude:
@@ -66,13 +71,25 @@ class SmoothWeightedRoundRobin(SelectingBalancer[E]):
 
     def _start_period(self, nodes: list[Node[E]]) -> None:
         weights = whole_weights([node.weight for node in nodes])
-        start = int(self._random() * sum(weights)) if self.random_start else 0
+        start = self._random_turn(sum(weights)) if self.random_start else 0
         turns = short_cycle(weights, max_steps=_MAX_STEPS)
         if turns is not None:
             self._next_node = cycle([nodes[i] for i in turns[start:] + turns[:start]]).__next__
             return
         self._deadline_order = nodes, EarliestDeadline(weights, start)
         self._next_node = self._make_chunk()
+
+    def _start_anywhere(self) -> None:
+        """Forked children would otherwise all go on with the same endpoint."""
+        nodes = [node for node, _ in self._schedule]
+        if nodes:
+            self._start_period(nodes)
+
+    def _random_turn(self, period: int) -> int:
+        """A turn of the period, which may be beyond all floats."""
+        if period < _MAX_FLOAT_PERIOD:
+            return int(self._random() * period)
+        return int(self._random() * _MAX_FLOAT_PERIOD) * period // _MAX_FLOAT_PERIOD
 
     def _start_new_chunk(self) -> Node[E]:
         # An update or another thread holds the lock: a pick by weight is better than a wait.

@@ -47,6 +47,7 @@ from .registry import (
 from .selection import Endpoint, InstanceFilter, OutcomeObserver, RequestContext
 
 if TYPE_CHECKING:
+    from ._after_fork import call_after_fork, reseed_after_fork, run_after_fork
     from ._backoff import Jitter, backoff_seconds, jittered
     from ._loop_wind_up import cancel_all_tasks
     from ._retry_after import parse_retry_after
@@ -112,6 +113,7 @@ __all__ = (
     "Unsubscribe",
     "Watchers",
     "backoff_seconds",
+    "call_after_fork",
     "cancel_all_tasks",
     "content_type_of",
     "find_provider",
@@ -121,10 +123,15 @@ __all__ = (
     "open_service_registry",
     "parse_retry_after",
     "refuse_unknown_settings",
+    "reseed_after_fork",
+    "run_after_fork",
 )
 
 # Loaded when first used: importing the ports costs a reader nothing but the ports.
 _LAZY = {
+    "call_after_fork": "._after_fork",
+    "reseed_after_fork": "._after_fork",
+    "run_after_fork": "._after_fork",
     "Jitter": "._backoff",
     "backoff_seconds": "._backoff",
     "jittered": "._backoff",

@@ -13,11 +13,11 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from types import CoroutineType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pybreaker
 
+from microservice_governance.deferred_results import FINAL_TYPES, is_deferred, refuse_deferred
 from microservice_governance.errors import (
     CircuitOpenError,
     DeadlineExceededError,
@@ -25,7 +25,7 @@ from microservice_governance.errors import (
     RejectedError,
 )
 from microservice_governance.events import StateChanged
-from microservice_governance.policy import Policy, is_usage_error, refuse_coroutine
+from microservice_governance.policy import Policy, is_usage_error
 
 from .config import BreakerConfig, BreakerState
 from .notifications import NotificationQueue
@@ -190,7 +190,7 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
 
         Raises:
             CircuitOpenError: the circuit refused the call.
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         phase = self._fast_phase
         if phase is None:
@@ -201,7 +201,7 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         except BaseException as error:
             self._settle_exception(phase, error, started)
             raise
-        if phase is not self._fast_phase or isinstance(result, CoroutineType):
+        if phase is not self._fast_phase or type(result) not in FINAL_TYPES:
             self._settle_sync_result(phase, result, started)
         else:
             self._record_success(phase, started)
@@ -245,7 +245,7 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
             except BaseException as error:
                 self._settle_exception(phase, error, started)
                 raise
-            if phase is not self._fast_phase or isinstance(result, CoroutineType):
+            if phase is not self._fast_phase or type(result) not in FINAL_TYPES:
                 self._settle_sync_result(phase, result, started)
             else:
                 self._record_success(phase, started)
@@ -332,6 +332,14 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
                 self._phase.until = min(old.until, self._phase.until)
             self._refresh_fast_path()
 
+    def activity(self) -> tuple[object, int]:
+        """A value that is another one after every outcome and every change of state.
+
+        For who asks whether the breaker has been used in the meantime.
+        """
+        with self._phase_lock:
+            return self._phase, self._phase.outcomes()
+
     def snapshot(self) -> dict[str, object]:
         """The state and the counts of the present phase."""
         with self._phase_lock:
@@ -412,9 +420,9 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
             phase.return_permit()
 
     def _settle_sync_result(self, phase: Phase, result: object, started: float) -> None:
-        if isinstance(result, CoroutineType):
+        if is_deferred(result):
             self._return_permit(phase)
-            refuse_coroutine(result)
+            refuse_deferred(result)
         self._settle_result(phase, result, started)
 
     def _settle_result(self, phase: Phase, result: object, started: float) -> None:
@@ -448,13 +456,24 @@ class CircuitBreaker(Policy, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
             self._notify_outcome(error if failed else None)
 
     def _is_failure(self, error: BaseException) -> bool:
+        """Whether the error counts as a failure; of a group, whether one in it does."""
+        if isinstance(error, BaseExceptionGroup):
+            return any(
+                not self._is_neutral(inner) and self._is_failure(inner)
+                for inner in error.exceptions
+            )
         accepts = self.config.record_exception
         return isinstance(error, self.config.record_exceptions) and (
             accepts is None or accepts(error)
         )
 
     def _is_neutral(self, error: BaseException) -> bool:
-        """Whether the error says nothing about the service: cancelled, refused, or ignored."""
+        """Whether the error says nothing about the service: cancelled, refused, or ignored.
+
+        A group is neutral if all errors in it are.
+        """
+        if isinstance(error, ExceptionGroup) and all(map(self._is_neutral, error.exceptions)):
+            return True
         return (
             not isinstance(error, Exception)
             or isinstance(

@@ -48,7 +48,8 @@ class BreakerConfig(BaseModel):
         max_half_open_seconds: trial calls that have not ended after this time are given up and
             new ones admitted; None means `open_seconds`.
         record_exceptions: exceptions that count as a failure; all others count as success.
-        ignore_exceptions: exceptions that are not counted at all.
+        ignore_exceptions: exceptions that are not counted at all. An `ExceptionGroup` is judged by the
+            errors in it: a failure if one of them is, nothing if all of them are ignored.
         record_exception: predicate on a recorded exception; false makes it count as success.
         record_result: predicate on a returned value; true makes the call count as a failure.
     """

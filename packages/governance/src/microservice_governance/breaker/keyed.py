@@ -18,13 +18,19 @@ from .config import BreakerConfig, BreakerState
 __all__ = ("KeyedCircuitBreakers",)
 
 _EVICTION_CANDIDATES = 8
+_STATES_BY_HAND = {BreakerState.FORCED_OPEN, BreakerState.DISABLED, BreakerState.METRICS_ONLY}
 
 
 class KeyedCircuitBreakers:
     """Creates a breaker when its key is first used, and drops it when the key is idle.
 
+    Idle is a key whose breaker was not asked for and has counted no outcome for `idle_seconds`; a
+    breaker that a decorator holds is in use as long as it is called. One that was moved to
+    forced-open, disabled or metrics-only by hand is never dropped.
+
     At most `max_keys` breakers exist. When there would be more, one of the least recently used is
-    evicted: a closed one if possible, because it loses the least. Also an `OutcomeObserver`: an
+    evicted: a closed one if possible, because it loses the least. Where all of them were moved by
+    hand, a further key's breaker works but is not kept. Also an `OutcomeObserver`: an
     outcome is counted by the breaker whose key is the endpoint's `instance_id`.
 
     Args:
@@ -52,7 +58,7 @@ class KeyedCircuitBreakers:
         self.name = name
         self._idle_seconds = idle_seconds
         self._clock = clock
-        self._breakers: BoundedMap[Hashable, tuple[CircuitBreaker, float]] = BoundedMap(max_keys)
+        self._breakers: BoundedMap[Hashable, _Entry] = BoundedMap(max_keys)
         self._listeners: tuple[Listener, ...] = ()
         self._lock = threading.Lock()
 
@@ -61,7 +67,7 @@ class KeyedCircuitBreakers:
 
     def __iter__(self) -> Iterator[CircuitBreaker]:
         with self._lock:
-            breakers = [breaker for breaker, _ in self._breakers.values()]
+            breakers = [entry.breaker for entry in self._breakers.values()]
         return iter(breakers)
 
     def get(self, key: Hashable) -> CircuitBreaker:
@@ -69,10 +75,14 @@ class KeyedCircuitBreakers:
         now = self._clock()
         with self._lock:
             entry = self._breakers.get(key)
-            breaker = self._create(key) if entry is None else entry[0]
-            self._breakers.set(key, (breaker, now))
+            if entry is None:
+                entry = _Entry(self._create(key), now)
+                if len(self._breakers) >= self._breakers.max_keys and not self._make_room():
+                    return entry.breaker
+            entry.used_at = now
+            self._breakers.set(key, entry)
             self._drop_idle(now)
-        return breaker
+        return entry.breaker
 
     def forget(self, key: Hashable) -> None:
         """Drop the breaker of a key that will not be used any more."""
@@ -92,16 +102,16 @@ class KeyedCircuitBreakers:
         """
         with self._lock:
             self._listeners = (*self._listeners, listener)
-            for breaker, _ in self._breakers.values():
-                breaker.subscribe(listener)
+            for entry in self._breakers.values():
+                entry.breaker.subscribe(listener)
         return functools.partial(self.unsubscribe, listener)
 
     def unsubscribe(self, listener: Listener) -> None:
         """Stop calling `listener`."""
         with self._lock:
             self._listeners = tuple(other for other in self._listeners if other != listener)
-            for breaker, _ in self._breakers.values():
-                breaker.unsubscribe(listener)
+            for entry in self._breakers.values():
+                entry.breaker.unsubscribe(listener)
 
     def snapshot(self) -> dict[str, object]:
         """The number of breakers, and the snapshots of those that are not closed."""
@@ -117,25 +127,53 @@ class KeyedCircuitBreakers:
         }
 
     def _create(self, key: Hashable) -> CircuitBreaker:
-        if len(self._breakers) >= self._breakers.max_keys:
-            self._evict_closed()
         breaker = CircuitBreaker(f"{self.name} {key}".strip(), self.config, clock=self._clock)
         for listener in self._listeners:
             breaker.subscribe(listener)
         return breaker
 
-    def _evict_closed(self) -> None:
-        """Make room by dropping a closed breaker, if one of the oldest few is closed."""
-        for key in list(islice(self._breakers, _EVICTION_CANDIDATES)):
-            entry = self._breakers.peek(key)
-            if entry is not None and entry[0].current_state is BreakerState.CLOSED:
-                self._breakers.pop(key)
-                return
+    def _make_room(self) -> bool:
+        """Drop a closed breaker of the oldest few, else the oldest; false if none may be dropped."""
+        droppable = (key for key in self._breakers if not self._is_kept(key))
+        oldest = list(islice(droppable, _EVICTION_CANDIDATES))
+        closed = [key for key in oldest if self._state_of(key) is BreakerState.CLOSED]
+        for key in (closed or oldest)[:1]:
+            self._breakers.pop(key)
+        return bool(oldest)
+
+    def _state_of(self, key: Hashable) -> BreakerState | None:
+        entry = self._breakers.peek(key)
+        return None if entry is None else entry.breaker.current_state
+
+    def _is_kept(self, key: Hashable) -> bool:
+        """Whether the breaker was moved by hand to a state that only a hand ends."""
+        return self._state_of(key) in _STATES_BY_HAND
 
     def _drop_idle(self, now: float) -> None:
         """Drop up to two idle breakers: enough to keep up, as a call adds one at most."""
         for _ in range(2):
             oldest = self._breakers.oldest()
-            if oldest is None or now - oldest[1][1] < self._idle_seconds:
+            if oldest is None or now - oldest[1].used_at < self._idle_seconds:
                 return
-            self._breakers.pop(oldest[0])
+            key, entry = oldest
+            if entry.was_used() or self._is_kept(key):
+                entry.used_at = now
+                self._breakers.set(key, entry)
+            else:
+                self._breakers.pop(key)
+
+
+class _Entry:
+    """A breaker, when it was last asked for, and what it had counted when that was looked at last."""
+
+    __slots__ = ("_activity", "breaker", "used_at")
+
+    def __init__(self, breaker: CircuitBreaker, used_at: float) -> None:
+        self.breaker = breaker
+        self.used_at = used_at
+        self._activity = breaker.activity()
+
+    def was_used(self) -> bool:
+        """Whether the breaker has counted anything since the last time."""
+        before, self._activity = self._activity, self.breaker.activity()
+        return self._activity != before

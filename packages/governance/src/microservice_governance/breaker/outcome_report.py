@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from types import CoroutineType
 from typing import ParamSpec, TypeVar
 
 from microservice_core import Endpoint, OutcomeObserver
+from microservice_governance.deferred_results import FINAL_TYPES, refuse_deferred
 from microservice_governance.errors import DeadlineExceededError, RejectedError
-from microservice_governance.policy import Policy, refuse_coroutine
+from microservice_governance.policy import Policy
 
 __all__ = ("OutcomeReport",)
 
@@ -51,7 +51,7 @@ class OutcomeReport(Policy):
         """Call `fn` and report the outcome.
 
         Raises:
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         endpoint, started = self._endpoint_for(*args, **kwargs), self._clock()
         try:
@@ -59,8 +59,8 @@ class OutcomeReport(Policy):
         except Exception as error:
             self._notify_observers(endpoint, started, error)
             raise
-        if isinstance(result, CoroutineType):
-            refuse_coroutine(result)
+        if type(result) not in FINAL_TYPES:
+            refuse_deferred(result)
         self._notify_observers(endpoint, started, None)
         return result
 

@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar, cast
 
-from microservice_core import InvalidValueError
+from microservice_core import InvalidValueError, call_after_fork
 from microservice_governance import _steps
-from microservice_governance._redis import REDIS_FAILURES
+from microservice_governance._redis import REDIS_FAILURES, describe_failure, is_encodable
 from microservice_governance.events import PolicyEvent, StateChanged
 
 from .circuit_breaker import CircuitBreaker
@@ -80,7 +80,9 @@ class SharedOpenings(ABC, Generic[ClientT]):
         self._lock = threading.Lock()
         self._applying = threading.local()
         self._reachable = True
+        self._failure: str | None = None
         self._unsubscribes: list[Callable[[], None]] = []
+        call_after_fork(self._become_another_process)
 
     def attach(self) -> None:
         """Collect the openings of the breakers from now on.
@@ -93,13 +95,14 @@ class SharedOpenings(ABC, Generic[ClientT]):
             self._unsubscribes = [breaker.subscribe(self._on_event) for breaker in self._breakers]
 
     def snapshot(self) -> dict[str, object]:
-        """Whether Redis is reachable, and which openings are still to be reported."""
+        """Whether Redis can be used, why not, and which openings are still to be reported."""
         with self._lock:
             pending = sorted(self._pending_reports)
         return {
             "policy": "breaker_sharing",
             "name": self._group,
             "shared": self._reachable,
+            "failure": self._failure,
             "pending_reports": pending,
         }
 
@@ -107,6 +110,11 @@ class SharedOpenings(ABC, Generic[ClientT]):
         """Stop collecting openings; closing does this, too."""
         for unsubscribe in self._unsubscribes:
             unsubscribe()
+
+    def _become_another_process(self) -> None:
+        """A forked child reports its own openings, not those of its parent, and under its own id."""
+        self._process_id = uuid.uuid4().hex
+        self._pending_reports = {}
 
     def _on_event(self, event: PolicyEvent) -> None:
         opened = isinstance(event, StateChanged) and event.new == BreakerState.OPEN
@@ -131,11 +139,11 @@ class SharedOpenings(ABC, Generic[ClientT]):
                 epochs = yield ("MGET", *map(self._key, batch))
                 self._apply(batch, cast("Sequence[str | bytes | None]", epochs))
             self._set_reachable(True)
-        except REDIS_FAILURES:
+        except REDIS_FAILURES as error:
             self._keep_reports([name for name, _ in reports])
-            self._set_reachable(False)
+            self._set_reachable(False, describe_failure(error))
 
-    def _take_reports(self) -> list[tuple[str, list[str | int]]]:
+    def _take_reports(self) -> list[tuple[str, list[str | bytes | int]]]:
         """The reports to send, as breaker name and script arguments; old ones are dropped."""
         with self._lock:
             reports, self._pending_reports = self._pending_reports, {}
@@ -153,14 +161,16 @@ class SharedOpenings(ABC, Generic[ClientT]):
             for name in names:
                 self._pending_reports.setdefault(name, self._clock())
 
-    def _report_arguments(self, breaker: CircuitBreaker) -> list[str | int]:
+    def _report_arguments(self, breaker: CircuitBreaker) -> list[str | bytes | int]:
         key = self._key(breaker)
         open_seconds = breaker.retry_after or breaker.config.open_seconds
         times = [int(self._window_seconds * 1000), self._quorum, max(1, int(open_seconds * 1000))]
-        return [3, f"{key}:by", key, f"{key}:epoch", self._process_id, *times]
+        return [3, key + b":by", key, key + b":epoch", self._process_id, *times]
 
-    def _key(self, breaker: CircuitBreaker) -> str:
-        return f"cb:{{{self._group}}}:{str(breaker.name).translate(_ESCAPES)}"
+    def _key(self, breaker: CircuitBreaker) -> bytes:
+        # A name may end in a key that a caller chose, so it may hold a lone surrogate.
+        key = f"cb:{{{self._group}}}:{str(breaker.name).translate(_ESCAPES)}"
+        return key.encode("utf-8", "surrogatepass")
 
     def _batches(self) -> list[list[CircuitBreaker]]:
         breakers = list(self._breakers)
@@ -194,8 +204,9 @@ class SharedOpenings(ABC, Generic[ClientT]):
         if breaker.current_state is BreakerState.CLOSED:
             breaker.open()
 
-    def _set_reachable(self, reachable: bool) -> None:
+    def _set_reachable(self, reachable: bool, failure: str | None = None) -> None:
         """Log one line per change."""
+        self._failure = failure
         if reachable == self._reachable:
             return
         self._reachable = reachable
@@ -203,14 +214,15 @@ class SharedOpenings(ABC, Generic[ClientT]):
             logger.info("breakers of %r are shared through Redis again", self._group)
         else:
             logger.warning(
-                "breakers of %r cannot reach Redis; each process decides alone until it responds",
+                "breakers of %r cannot use Redis (%s); each process decides alone until it can",
                 self._group,
+                failure,
             )
 
 
 def _validate(group: str, quorum: int, window_seconds: float, every_seconds: float) -> None:
-    if not group or set(group) & set("{}"):
-        raise InvalidValueError("group", group, "a text without braces")
+    if not group or set(group) & set("{}") or not is_encodable(group):
+        raise InvalidValueError("group", group, "a text that UTF-8 can encode, without braces")
     if not 1 <= quorum <= 10_000:
         raise InvalidValueError("quorum", quorum, "a whole number from 1 to 10000")
     if not 0.1 <= window_seconds <= 3600:

@@ -75,6 +75,10 @@ class Phase:
     def return_permit(self) -> None:
         """Take back the permit of an admitted call that ended without an outcome."""
 
+    def outcomes(self) -> int:
+        """How many outcomes this phase has counted; called with the breaker's lock held."""
+        return 0
+
     def counts(self, now: float) -> dict[str, object]:
         """The numbers of this phase, for a snapshot."""
         return {}
@@ -94,7 +98,7 @@ class MetricsOnly(Phase):
     it, or a bad call is recorded: so successes need no lock.
     """
 
-    __slots__ = ("_consecutive", "_credited", "window")
+    __slots__ = ("_consecutive", "_credited", "_outcomes", "window")
     state = BreakerState.METRICS_ONLY
 
     def __init__(self, name: str, config: BreakerConfig, now: float) -> None:
@@ -110,9 +114,11 @@ class MetricsOnly(Phase):
         self.count_success = count(1).__next__
         self._credited = 0
         self._consecutive = 0
+        self._outcomes = 0
 
     def record(self, failed: bool, duration: float, now: float) -> BreakerState | None:
         self._credit_successes()
+        self._outcomes += 1
         self._consecutive = self._consecutive + 1 if failed else 0
         self.window.record(failed, duration >= self.slow_after, now)
         self.bucket_ends_at = self.window.bucket_ends_at
@@ -136,6 +142,10 @@ class MetricsOnly(Phase):
             "failures_in_a_row": self._consecutive,
         }
 
+    def outcomes(self) -> int:
+        self._credit_successes()
+        return self._outcomes
+
     def _credit_successes(self) -> None:
         """Move the successes counted since the last time into the window."""
         # An `itertools.count` cannot be read without advancing it, so this read takes a number
@@ -147,6 +157,7 @@ class MetricsOnly(Phase):
         self._credited = reading
         if successes:
             self._consecutive = 0
+            self._outcomes += successes
             self.window.record_successes(successes)
 
 
@@ -247,6 +258,9 @@ class HalfOpen(Phase):
         # The trials are lost. A new phase replaces this one, so that they do not count any more
         # if they come back after all.
         return HalfOpen(self.name, self.config, self.openings, now)
+
+    def outcomes(self) -> int:
+        return self._trials_done
 
     def return_permit(self) -> None:
         self._permits_left += 1

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from types import CoroutineType
 from typing import ParamSpec, TypeVar
 
 from microservice_core import InvalidValueError
+from microservice_governance.deferred_results import is_deferred, refuse_deferred
 from microservice_governance.errors import LimitReachedError
 from microservice_governance.events import LimitChanged
 from microservice_governance.exception_types import ExceptionTypes, validate_exception_types
-from microservice_governance.policy import Policy, refuse_coroutine
+from microservice_governance.policy import Policy
 
 from .estimators import ALGORITHMS, AlgorithmName
 
@@ -20,6 +20,8 @@ __all__ = ("AdaptiveLimit", "AlgorithmName")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_NO_OUTCOME = BaseException("the call did nothing yet")
 
 
 class AdaptiveLimit(Policy):
@@ -56,11 +58,7 @@ class AdaptiveLimit(Policy):
         name: str = "adaptive limit",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if algorithm not in ALGORITHMS:
-            raise InvalidValueError("algorithm", algorithm, f"one of {', '.join(ALGORITHMS)}")
-        if not 1 <= min_limit <= initial <= max_limit <= 100_000:
-            rule = "in the order 1 <= min_limit <= initial <= max_limit <= 100000"
-            raise InvalidValueError("limits", (min_limit, initial, max_limit), rule)
+        _validate(algorithm, min_limit, initial, max_limit)
         self.name = name
         self.algorithm = algorithm
         self._estimate = ALGORITHMS[algorithm](initial, min_limit, max_limit)
@@ -68,6 +66,22 @@ class AdaptiveLimit(Policy):
         self._clock = clock
         self._in_flight = 0
         self._lock = threading.Lock()
+
+    def reconfigure(self, algorithm: AlgorithmName, *, min_limit: int, max_limit: int) -> None:
+        """Use other settings; the limit stays, as far as they allow, and so do calls in flight.
+
+        Another algorithm begins with the present limit; what it learns from is new.
+
+        Raises:
+            InvalidValueError: as for the constructor; nothing has changed.
+        """
+        _validate(algorithm, min_limit, min_limit, max_limit)
+        with self._lock:
+            if algorithm != self.algorithm:
+                limit = min(max_limit, max(min_limit, self.limit))
+                self._estimate = ALGORITHMS[algorithm](limit, min_limit, max_limit)
+                self.algorithm = algorithm
+            self._estimate.set_bounds(min_limit, max_limit)
 
     @property
     def limit(self) -> int:
@@ -89,16 +103,17 @@ class AdaptiveLimit(Policy):
 
         Raises:
             LimitReachedError: it does not.
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         started = self._admit()
         try:
             result = fn(*args, **kwargs)
-            if isinstance(result, CoroutineType):
-                refuse_coroutine(result)
         except BaseException as error:
             self._record(started, error)
             raise
+        if is_deferred(result):
+            self._record(started, _NO_OUTCOME)
+            refuse_deferred(result)
         self._record(started, None)
         return result
 
@@ -152,3 +167,11 @@ class AdaptiveLimit(Policy):
             after = self.limit
         if after != before and self._subscribers:
             self._notify(LimitChanged(self.kind, self.name, before, after))
+
+
+def _validate(algorithm: str, min_limit: int, initial: int, max_limit: int) -> None:
+    if algorithm not in ALGORITHMS:
+        raise InvalidValueError("algorithm", algorithm, f"one of {', '.join(ALGORITHMS)}")
+    if not 1 <= min_limit <= initial <= max_limit <= 100_000:
+        rule = "in the order 1 <= min_limit <= initial <= max_limit <= 100000"
+        raise InvalidValueError("limits", (min_limit, initial, max_limit), rule)

@@ -14,14 +14,15 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from types import CoroutineType, TracebackType
+from types import TracebackType
 from typing import Annotated, ParamSpec, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from microservice_core import InvalidValueError
+from microservice_governance.deferred_results import FINAL_TYPES, refuse_deferred
 from microservice_governance.errors import BulkheadFullError
-from microservice_governance.policy import Policy, refuse_coroutine
+from microservice_governance.policy import Policy
 from microservice_governance.timeouts.deadline import deadline
 
 from .waiters import TaskWaiter, ThreadWaiter, Waiter
@@ -115,12 +116,12 @@ class Bulkhead(Policy):
 
         Raises:
             BulkheadFullError: there is none, and the queue is full or the longest wait is over.
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         with self:
             result = fn(*args, **kwargs)
-        if isinstance(result, CoroutineType):
-            refuse_coroutine(result)
+        if type(result) not in FINAL_TYPES:
+            refuse_deferred(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:

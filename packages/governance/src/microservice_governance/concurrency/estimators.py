@@ -28,6 +28,11 @@ class LimitEstimator(ABC):
         self._min_limit = min_limit
         self._max_limit = max_limit
 
+    def set_bounds(self, min_limit: int, max_limit: int) -> None:
+        """Use other bounds; the limit stays, as far as they allow."""
+        self._min_limit, self._max_limit = min_limit, max_limit
+        self.limit = min(float(max_limit), max(float(min_limit), self.limit))
+
     def learn(self, seconds: float, in_flight: int, dropped: bool) -> None:
         """Update the limit after a call.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar, Token
 from enum import StrEnum
-from types import CoroutineType, TracebackType
+from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
 from microservice_core import InvalidValueError
+from microservice_governance.deferred_results import FINAL_TYPES, refuse_deferred
 from microservice_governance.errors import LoadShedError
-from microservice_governance.policy import Policy, refuse_coroutine
+from microservice_governance.policy import Policy
 
 __all__ = ("LoadShedding", "Priority", "priority")
 
@@ -97,12 +98,12 @@ class LoadShedding(Policy):
 
         Raises:
             LoadShedError: it is.
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         self._refuse_if_overloaded()
         result = fn(*args, **kwargs)
-        if isinstance(result, CoroutineType):
-            refuse_coroutine(result)
+        if type(result) not in FINAL_TYPES:
+            refuse_deferred(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:

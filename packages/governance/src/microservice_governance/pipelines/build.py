@@ -83,12 +83,14 @@ class ConfiguredPipeline(Pipeline):
                 self._parts.pop(part, None)
                 continue
             policy = self._parts.get(part)
-            if policy is None or not _reconfigure(policy, settings, getattr(before, part)):
+            if policy is None:
                 policy = self._parts[part] = self._build(settings)
+            elif settings != getattr(before, part):
+                _reconfigure(policy, settings)
             policy.enabled = part not in config.disabled
         retry = self._parts.get("retry")
         if isinstance(retry, Retry) and config.retry_budget != before.retry_budget:
-            retry.budget = _build_budget(config.retry_budget, self._clock)
+            retry.budget = _changed_budget(retry.budget, config.retry_budget, self._clock)
 
     def _build(self, settings: BaseModel) -> Policy:
         policy = _build_policy(settings, self._name, self._clock)
@@ -129,10 +131,8 @@ def _build_policy(  # noqa: PLR0911 - one for each kind of policy
     raise TypeError(f"no policy is made from {settings!r}")
 
 
-def _reconfigure(policy: Policy, settings: BaseModel, before: object) -> bool:
-    """Change a policy in place; False if it has to be built again."""
-    if settings == before:
-        return True
+def _reconfigure(policy: Policy, settings: BaseModel) -> None:
+    """Change a policy in place, so that it keeps its state."""
     match policy, settings:
         case Timeout(), TimeoutConfig(seconds=seconds):
             policy.reconfigure(seconds)
@@ -146,9 +146,23 @@ def _reconfigure(policy: Policy, settings: BaseModel, before: object) -> bool:
             policy.reconfigure(settings)
         case FaultInjection(), FaultInjectionConfig():
             policy.reconfigure(settings)
-        case _:
-            return False
-    return True
+        case AdaptiveLimit(), AdaptiveLimitConfig(min_limit=least, max_limit=most):
+            policy.reconfigure(settings.algorithm, min_limit=least, max_limit=most)
+        case Hedge(), HedgeConfig():
+            _reconfigure_hedge(policy, settings)
+
+
+def _reconfigure_hedge(hedge: Hedge, settings: HedgeConfig) -> None:
+    """Change a hedge; the delay it has learned and its budget stay."""
+    delay, share = hedge.delay, settings.delay_percentile
+    if share is None:
+        delay = settings.delay_seconds or 0.0
+    elif isinstance(delay, LatencyPercentile):
+        delay.reconfigure(share)
+    else:
+        delay = LatencyPercentile(share)
+    hedge.reconfigure(delay=delay, attempts=settings.attempts, on=settings.on)
+    hedge.budget.reconfigure(settings.budget_ratio, min_per_second=1.0)
 
 
 def _build_hedge(settings: HedgeConfig, name: str, clock: Callable[[], float]) -> Hedge:
@@ -166,6 +180,20 @@ def _build_hedge(settings: HedgeConfig, name: str, clock: Callable[[], float]) -
         name=name,
         clock=clock,
     )
+
+
+def _changed_budget(
+    budget: RetryBudget | None, settings: RetryBudgetConfig | None, clock: Callable[[], float]
+) -> RetryBudget | None:
+    """The budget with other settings; what was spent stays spent."""
+    if budget is None or settings is None:
+        return _build_budget(settings, clock)
+    budget.reconfigure(
+        settings.ratio,
+        min_per_second=settings.min_per_second,
+        window_seconds=settings.window_seconds,
+    )
+    return budget
 
 
 def _build_budget(

@@ -7,33 +7,35 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 from microservice_core import InvalidValueError
 from microservice_governance import _steps
-from microservice_governance._redis import AsyncClient, AsyncRedis, AsyncRedisCluster
+from microservice_governance._redis import AsyncClient, describe_failure, make_async_client
 from microservice_governance.testing_mode import async_sleep, is_testing
 
+from .async_commands import AsyncCommands
 from .config import Decision, LimitConfig
+from .keys import LimitKey, encode_key
 from .local_view import FailurePolicy
 from .shared_limit import SharedLimit
 
 __all__ = ("AsyncRedisRateLimiter",)
 
-_MAX_BATCH = 128
-
-_QueuedCommand = tuple[_steps.Command, "asyncio.Future[object]"]
-
 
 class AsyncRedisRateLimiter(SharedLimit):
     """As `RedisRateLimiter`, for an asyncio client; simultaneous decisions share a round trip.
 
-    Belongs to the event loop of its client.
+    Belongs to the event loop of its client. A stalled event loop is no failure of Redis: the time in
+    which it did not run does not count.
 
     Args:
         client: of `redis.asyncio`, for one server or a cluster; RESP 2 or 3, with
-            `decode_responses` or without.
+            `decode_responses` or without. It stays open. Make it with
+            `retry=Retry(NoBackoff(), 0)`, or use `from_url`.
         timeout_seconds: how long Redis may take to respond.
+        connect_timeout_seconds: how long connecting may take. A call waits `timeout_seconds` for it
+            at most, and is decided without Redis then.
         sleep: waits that many seconds.
     """
 
@@ -44,6 +46,7 @@ class AsyncRedisRateLimiter(SharedLimit):
         *,
         name: str,
         timeout_seconds: float = 0.05,
+        connect_timeout_seconds: float = 1.0,
         on_failure: FailurePolicy = "local",
         replicas: int = 1,
         lease: int = 1,
@@ -62,17 +65,19 @@ class AsyncRedisRateLimiter(SharedLimit):
             clock=clock,
             server_time=server_time,
         )
-        if not 0 < timeout_seconds <= 60:
-            raise InvalidValueError("timeout_seconds", timeout_seconds, "above 0, at most 60")
+        _validate_seconds("timeout_seconds", timeout_seconds)
+        _validate_seconds("connect_timeout_seconds", connect_timeout_seconds)
         self._client = client
-        self._timeout_seconds = timeout_seconds
+        self._owns_client = False
         self._sleep = sleep
-        # A pipeline of a cluster client cannot carry scripts.
-        self._can_batch = not isinstance(client, AsyncRedisCluster)
-        self._unbatched = 0
-        self._queue: list[_QueuedCommand] = []
-        self._batches: set[asyncio.Task[None]] = set()
+        self._commands = AsyncCommands(
+            client,
+            timeout_seconds=timeout_seconds,
+            connect_timeout_seconds=connect_timeout_seconds,
+            on_failure=lambda error: self._local.record_failure(None, describe_failure(error)),
+        )
         self._waiting_lines: dict[str, _WaitingLine] = {}
+        self._warn_of_retries(client)
 
     @classmethod
     def from_url(
@@ -82,36 +87,42 @@ class AsyncRedisRateLimiter(SharedLimit):
         *,
         name: str,
         timeout_seconds: float = 0.05,
+        connect_timeout_seconds: float = 1.0,
         on_failure: FailurePolicy = "local",
         replicas: int = 1,
         lease: int = 1,
     ) -> Self:
         """A limiter that owns its client; `aclose` closes it."""
-        return cls(
-            AsyncRedis.from_url(url),
+        limiter = cls(
+            make_async_client(url),
             limits,
             name=name,
             timeout_seconds=timeout_seconds,
+            connect_timeout_seconds=connect_timeout_seconds,
             on_failure=on_failure,
             replicas=replicas,
             lease=lease,
         )
+        limiter._owns_client = True
+        return limiter
 
-    async def try_acquire(self, key: str, cost: int = 1) -> Decision:
+    async def try_acquire(self, key: LimitKey, cost: int = 1) -> Decision:
         """Take `cost` units of the key's limits if they are free now.
 
         Args:
+            key: a text, a whole number, bytes, or a tuple of these.
             cost: units; 0 only looks.
 
         Raises:
-            InvalidValueError: `cost` is negative.
+            InvalidValueError: `cost` is negative or not a whole number, or `key` of another type.
         """
-        decision = self._local.decide(key, cost)
+        name = encode_key(key)
+        decision = self._local.decide(name, cost)
         if decision is not None:
             return decision
-        return await _steps.run_async(self._decide_by_redis(key, cost), self._send)
+        return await _steps.run_async(self._decide_by_redis(name, cost), self._commands.send)
 
-    async def acquire(self, key: str, cost: int = 1, *, timeout: float | None = None) -> None:
+    async def acquire(self, key: LimitKey, cost: int = 1, *, timeout: float | None = None) -> None:
         """Wait until `cost` units are free and take them.
 
         Callers of this process that wait for the same key are served first come, first served.
@@ -121,23 +132,25 @@ class AsyncRedisRateLimiter(SharedLimit):
 
         Raises:
             RateLimitedError: the wait would be too long; raised at once, without waiting.
-            InvalidValueError: `cost` is negative, or above the burst and so never free.
+            InvalidValueError: as of `try_acquire`, or `cost` is above the burst and so never free.
         """
         ends_at = self._wait_until(cost, timeout)
-        async with self._wait_in_line(key, ends_at):
+        async with self._wait_in_line(encode_key(key), ends_at):
             while not (decision := await self.try_acquire(key, cost)).allowed and not is_testing():
                 await self._sleep(self._seconds_to_retry(decision, ends_at))
 
     def snapshot(self) -> dict[str, object]:
-        """The limits, whether Redis is reachable, and the number of keys that callers wait for."""
-        return {**super().snapshot(), "waiting_keys": len(self._waiting_lines)}
+        """As of `RedisRateLimiter`, and the number of keys that callers wait for."""
+        snapshot = super().snapshot()
+        if self._commands.is_connecting:
+            snapshot["shared"] = False
+        return {**snapshot, "waiting_keys": len(self._waiting_lines)}
 
     async def aclose(self) -> None:
-        """Cancel the commands under way and close the client."""
-        for batch in self._batches:
-            batch.cancel()
-        await asyncio.gather(*self._batches, return_exceptions=True)
-        await self._client.aclose()
+        """Cancel the commands under way; close the client that `from_url` made."""
+        await self._commands.aclose()
+        if self._owns_client:
+            await self._client.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -175,54 +188,6 @@ class AsyncRedisRateLimiter(SharedLimit):
             if not line.callers:
                 self._waiting_lines.pop(key, None)
 
-    async def _send(self, command: _steps.Command) -> object:
-        """Send one command: alone if no other is under way, in a batch otherwise."""
-        if self._unbatched and self._can_batch:
-            return await self._enqueue(command)
-        self._unbatched += 1
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return cast("object", await self._client.execute_command(*command))
-        finally:
-            self._unbatched -= 1
-
-    def _enqueue(self, command: _steps.Command) -> asyncio.Future[object]:
-        """Queue a command; those of the same iteration of the event loop go out together."""
-        loop = asyncio.get_running_loop()
-        response: asyncio.Future[object] = loop.create_future()
-        if not self._queue:
-            loop.call_soon(self._send_queue)
-        self._queue.append((command, response))
-        return response
-
-    def _send_queue(self) -> None:
-        queue, self._queue = self._queue, []
-        for start in range(0, len(queue), _MAX_BATCH):
-            # Not supervised: a batch ends by itself, and its failure goes to its callers.
-            batch = asyncio.ensure_future(self._send_batch(queue[start : start + _MAX_BATCH]))
-            self._batches.add(batch)
-            batch.add_done_callback(self._batches.discard)
-
-    async def _send_batch(self, batch: list[_QueuedCommand]) -> None:
-        try:
-            responses = await self._execute_pipeline([command for command, _ in batch])
-        except BaseException as error:
-            for _, future in batch:
-                _complete(future, _error_for_callers(error))
-            if not isinstance(error, Exception):
-                raise
-            return
-        for (_, future), response in zip(batch, responses, strict=True):
-            _complete(future, response)
-
-    async def _execute_pipeline(self, commands: Sequence[_steps.Command]) -> list[object]:
-        client = cast("AsyncRedis", self._client)
-        async with asyncio.timeout(self._timeout_seconds):
-            pipe = client.pipeline(transaction=False)
-            for command in commands:
-                pipe.execute_command(*command)
-            return list(await pipe.execute(raise_on_error=False))
-
 
 class _WaitingLine:
     """The callers that wait for one key; asyncio's lock is first come, first served."""
@@ -234,17 +199,6 @@ class _WaitingLine:
         self.callers = 0
 
 
-def _error_for_callers(error: BaseException) -> BaseException:
-    """The error of a batch as its callers see it: a cancelled batch does not cancel them."""
-    if isinstance(error, asyncio.CancelledError):
-        return TimeoutError("the limiter was closed")
-    return error
-
-
-def _complete(future: asyncio.Future[object], response: object) -> None:
-    if future.done():  # its caller was cancelled
-        return
-    if isinstance(response, BaseException):
-        future.set_exception(response)
-    else:
-        future.set_result(response)
+def _validate_seconds(field: str, seconds: float) -> None:
+    if not 0 < seconds <= 60:
+        raise InvalidValueError(field, seconds, "above 0, at most 60")

@@ -61,6 +61,14 @@ class Gcra:
         new_arrival = (arrival if arrival > now else now) + self.emission  # noqa: FURB136 - as above
         return new_arrival if new_arrival - self.tolerance <= now else 0
 
+    def adopt(self, arrival: int, now: int, previous: Gcra) -> int:
+        """The arrival time under this rule of what was taken under `previous`.
+
+        The units taken before count as units, at the pace of this rule, and as one burst at most.
+        """
+        used = max(0, arrival - now) / previous.emission
+        return now + min(self.tolerance, round(used * self.emission))
+
     def wait_seconds(self, arrival: int, now: int, cost: int) -> float:
         """Seconds until `cost` units would pass if no other units were taken."""
         early = max(arrival, now) + cost * self.emission - self.tolerance - now

@@ -5,17 +5,17 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from types import CoroutineType
-from typing import ParamSpec, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar
 
-from microservice_core import InvalidValueError
 from microservice_governance.bounded_map import BoundedMap
+from microservice_governance.deferred_results import FINAL_TYPES, refuse_deferred
 from microservice_governance.errors import RateLimitedError
-from microservice_governance.policy import Policy, is_async, refuse_coroutine
+from microservice_governance.policy import Policy, is_async
 
 from .config import Decision, LimitConfig
 from .gcra import Gcra, nanoseconds
+from .keys import LimitKey, check_cost, encode_key
 
 __all__ = ("KeyedLimit", "KeyedRateLimiter", "LimiterByKey")
 
@@ -31,20 +31,20 @@ class KeyedRateLimiter:
 
     Args:
         config: the limit of each key.
-        overrides: other limits for some keys.
+        overrides: other limits for some keys (`LimitKey`).
         max_keys: number of keys that are remembered.
         name: for messages.
         clock: monotonic seconds.
 
     Raises:
-        InvalidValueError: `max_keys` is below 1.
+        InvalidValueError: `max_keys` is below 1, or a key of `overrides` is none.
     """
 
     def __init__(
         self,
         config: LimitConfig,
         *,
-        overrides: Mapping[Hashable, LimitConfig] | None = None,
+        overrides: Mapping[Any, LimitConfig] | None = None,
         max_keys: int = 10_000,
         name: str = "keyed rate limit",
         clock: Callable[[], float] = time.monotonic,
@@ -52,8 +52,8 @@ class KeyedRateLimiter:
         self.config = config
         self.name = name
         self._rule = Gcra(config)
-        self._override_rules = {key: Gcra(limit) for key, limit in (overrides or {}).items()}
-        self._arrivals: BoundedMap[Hashable, int] = BoundedMap(max_keys)
+        self._override_rules = _rules(overrides)
+        self._arrivals: BoundedMap[str, int] = BoundedMap(max_keys)
         self._now = nanoseconds(clock)
         self._lock = threading.Lock()
 
@@ -66,32 +66,42 @@ class KeyedRateLimiter:
         """The number of keys that are remembered now."""
         return len(self._arrivals)
 
-    def try_acquire(self, key: Hashable, cost: int = 1) -> Decision:
+    def try_acquire(self, key: LimitKey, cost: int = 1) -> Decision:
         """Take `cost` units of the key's limit if they are free now.
 
         Args:
+            key: a text, a whole number, bytes, or a tuple of these.
             cost: units; 0 only looks.
 
         Raises:
-            InvalidValueError: `cost` is negative.
+            InvalidValueError: `cost` is negative or not a whole number, or `key` of another type.
         """
-        if cost < 0:
-            raise InvalidValueError("cost", cost, "at least 0")
-        rule = self._override_rules.get(key, self._rule)
+        if type(cost) is not int or cost < 0:
+            check_cost(cost)
+        name = encode_key(key)
         now = self._now()
         with self._lock:
-            arrival, decision = rule.decide(self._arrivals.get(key) or 0, now, cost)
+            rule = self._override_rules.get(name, self._rule)
+            arrival, decision = rule.decide(self._arrivals.get(name) or 0, now, cost)
             if arrival > now:
-                self._arrivals.set(key, arrival)
+                self._arrivals.set(name, arrival)
             self._forget_unused(now)
         return decision
 
     def reconfigure(
-        self, config: LimitConfig, overrides: Mapping[Hashable, LimitConfig] | None = None
+        self, config: LimitConfig, overrides: Mapping[Any, LimitConfig] | None = None
     ) -> None:
-        """Use other limits; units taken before still count, as the time they took to emit."""
-        self.config, self._rule = config, Gcra(config)
-        self._override_rules = {key: Gcra(limit) for key, limit in (overrides or {}).items()}
+        """Use other limits at once.
+
+        Units taken before still count, as one burst of the key's new limit at most.
+        """
+        rule, override_rules, now = Gcra(config), _rules(overrides), self._now()
+        with self._lock:
+            for name in list(self._arrivals):  # in their order, which storing keeps
+                new = override_rules.get(name, rule)
+                old = self._override_rules.get(name, self._rule)
+                self._arrivals.set(name, new.adopt(self._arrivals.peek(name) or 0, now, old))
+            self.config, self._rule, self._override_rules = config, rule, override_rules
 
     def snapshot(self) -> dict[str, object]:
         """The limit, and the number of keys that are remembered."""
@@ -124,7 +134,7 @@ class LimiterByKey(Protocol):
         ...
 
     @property
-    def try_acquire(self) -> Callable[[str], Decision | Awaitable[Decision]]:
+    def try_acquire(self) -> Callable[[LimitKey], Decision | Awaitable[Decision]]:
         """Take one unit of the key's limit if it is free now."""
         ...
 
@@ -139,7 +149,7 @@ class KeyedLimit(Policy):
 
     kind = "rate_limiter"
 
-    def __init__(self, limiter: LimiterByKey, *, key: str | Callable[..., str]) -> None:
+    def __init__(self, limiter: LimiterByKey, *, key: LimitKey | Callable[..., LimitKey]) -> None:
         self.name = limiter.name
         self._limiter = limiter
         self._key = key
@@ -165,11 +175,12 @@ class KeyedLimit(Policy):
         """
         decision = self._limiter.try_acquire(self._key_of(*args, **kwargs))
         if not isinstance(decision, Decision):
-            refuse_coroutine(decision)
+            refuse_deferred(decision)
+            raise TypeError(f"limiter {self.name!r} must return a Decision; give another limiter")
         self._raise_if_refused(decision)
         result = fn(*args, **kwargs)
-        if isinstance(result, CoroutineType):
-            refuse_coroutine(result)
+        if type(result) not in FINAL_TYPES:
+            refuse_deferred(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -182,8 +193,8 @@ class KeyedLimit(Policy):
         self._raise_if_refused(await decision if inspect.isawaitable(decision) else decision)
         return await fn(*args, **kwargs)
 
-    def _key_of(self, *args: object, **kwargs: object) -> str:
-        return self._key if isinstance(self._key, str) else self._key(*args, **kwargs)
+    def _key_of(self, *args: object, **kwargs: object) -> LimitKey:
+        return self._key(*args, **kwargs) if callable(self._key) else self._key
 
     def _raise_if_refused(self, decision: Decision) -> None:
         if decision.allowed:
@@ -192,3 +203,7 @@ class KeyedLimit(Policy):
         raise self._notify_rejection(
             RateLimitedError(self.name, limit.rate, limit.per_seconds, decision.retry_after)
         )
+
+
+def _rules(overrides: Mapping[Any, LimitConfig] | None) -> dict[str, Gcra]:
+    return {encode_key(key): Gcra(limit) for key, limit in (overrides or {}).items()}

@@ -7,18 +7,20 @@ import functools
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from types import CoroutineType
+from contextlib import nullcontext, suppress
 from typing import ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from microservice_core import InvalidValueError
+from microservice_governance.deferred_results import FINAL_TYPES, refuse_deferred
 from microservice_governance.errors import RateLimitedError
-from microservice_governance.policy import Policy, refuse_coroutine
+from microservice_governance.policy import Policy
 from microservice_governance.testing_mode import async_sleep, is_testing
 from microservice_governance.timeouts.deadline import deadline
 
 from .config import Decision, LimitConfig
 from .gcra import Gcra, nanoseconds
+from .keys import check_cost
 
 __all__ = ("RateLimiter",)
 
@@ -70,10 +72,10 @@ class RateLimiter(Policy):
             cost: units; 0 only looks.
 
         Raises:
-            InvalidValueError: `cost` is negative.
+            InvalidValueError: `cost` is negative or not a whole number.
         """
-        if cost < 0:
-            raise InvalidValueError("cost", cost, "at least 0")
+        if type(cost) is not int or cost < 0:
+            check_cost(cost)
         now = self._now()
         if self._lock is None:
             self._arrival, decision = self._gcra.decide(self._arrival, now, cost)
@@ -86,8 +88,15 @@ class RateLimiter(Policy):
         return decision
 
     def reconfigure(self, config: LimitConfig) -> None:
-        """Use another limit; units taken before still count, as the time they took to emit."""
-        self.config, self._gcra = config, Gcra(config)
+        """Use another limit at once, for callers that wait as well.
+
+        Units taken before still count, as one burst of the new limit at most.
+        """
+        with self._lock or nullcontext():
+            previous, self.config, self._gcra = self._gcra, config, Gcra(config)
+            self._arrival = self._gcra.adopt(self._arrival, self._now(), previous)
+        for line in list(self._waiting_lines.values()):
+            line.wake()
 
     async def acquire(self, cost: int = 1, *, timeout: float | None = None) -> None:
         """Wait until `cost` units are free and take them; first come, first served.
@@ -97,8 +106,9 @@ class RateLimiter(Policy):
 
         Raises:
             RateLimitedError: the wait would be too long; raised at once, without waiting.
-            InvalidValueError: `cost` is negative, or above the burst and so never free.
+            InvalidValueError: `cost` is no number of units, or above the burst and so never free.
         """
+        check_cost(cost)
         if cost > self.config.capacity:
             raise InvalidValueError("cost", cost, f"at most the burst, {self.config.capacity}")
         line = self._waiting_line()
@@ -109,7 +119,7 @@ class RateLimiter(Policy):
             async with line.turn:
                 while not (decision := self.try_acquire(cost)).allowed and not is_testing():
                     self._check_wait(decision.retry_after, ends_at)
-                    await self._sleep(decision.retry_after)
+                    await line.sleep(self._sleep(decision.retry_after))
         finally:
             line.waiting_cost -= cost
 
@@ -118,12 +128,12 @@ class RateLimiter(Policy):
 
         Raises:
             RateLimitedError: none is free.
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         self._take_one()
         result = fn(*args, **kwargs)
-        if isinstance(result, CoroutineType):
-            refuse_coroutine(result)
+        if type(result) not in FINAL_TYPES:
+            refuse_deferred(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -177,7 +187,7 @@ class RateLimiter(Policy):
         raise self._notify_rejection(self._rate_limited(wait))
 
     def _check_wait(self, wait: float, ends_at: float) -> None:
-        if self._clock() + wait > ends_at:
+        if wait < 0 or self._clock() + wait > ends_at:  # below 0: the burst was made too small
             raise self._notify_rejection(self._rate_limited(wait))
 
     def _rate_limited(self, retry_after: float) -> RateLimitedError:
@@ -197,11 +207,30 @@ class RateLimiter(Policy):
 class _WaitingLine:
     """The waiting callers of one event loop; asyncio's lock is first come, first served."""
 
-    __slots__ = ("__weakref__", "turn", "waiting_cost")
+    __slots__ = ("__weakref__", "_nap", "turn", "waiting_cost")
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
         self.waiting_cost = 0
+        self._nap: asyncio.Future[None] | None = None
+
+    async def sleep(self, sleeping: Awaitable[None]) -> None:
+        """Wait for `sleeping`, or until `wake` is called."""
+        nap = self._nap = asyncio.ensure_future(sleeping)
+        try:
+            await asyncio.wait({nap})
+            if not nap.cancelled():
+                nap.result()
+        finally:
+            self._nap = None
+            nap.cancel()
+
+    def wake(self) -> None:
+        """End the wait under way; may be called in any thread."""
+        nap = self._nap
+        if nap is not None:
+            with suppress(RuntimeError):  # its loop is closed
+                nap.get_loop().call_soon_threadsafe(nap.cancel)
 
 
 def _max_wait_seconds(timeout: float | None, clock: Callable[[], float]) -> float:

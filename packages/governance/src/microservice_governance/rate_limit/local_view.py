@@ -6,12 +6,13 @@ while Redis does not respond, a limit of this process takes its place.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
 from typing import Literal
 
-from microservice_core import InvalidValueError
+from microservice_core import InvalidValueError, call_after_fork
 from microservice_governance.bounded_map import BoundedMap
 from microservice_governance.breaker.circuit_breaker import CircuitBreaker
 from microservice_governance.breaker.config import BreakerConfig
@@ -21,6 +22,7 @@ from microservice_governance.events import PolicyEvent, StateChanged
 
 from .config import Decision, LimitConfig
 from .keyed import KeyedRateLimiter
+from .keys import check_cost
 from .redis_script import Grant, RedisLimits
 
 __all__ = ("FailurePolicy", "LocalView")
@@ -38,6 +40,8 @@ _REDIS_BREAKER = BreakerConfig(
     max_open_seconds=5.0,
     permitted_half_open_calls=1,
 )
+
+_MAX_PERIOD_SECONDS = 31_536_000.0
 
 _WITHOUT_REDIS = {
     "open": "all calls pass",
@@ -88,20 +92,27 @@ class LocalView:
         ]
         self._breaker = CircuitBreaker(f"redis of {name}", _REDIS_BREAKER, clock=clock)
         self._breaker.subscribe(self._log_state_change)
+        self._failure: str | None = None
+        call_after_fork(self._forget_leases)
 
     @property
     def is_shared(self) -> bool:
         """Whether Redis decides; false while it does not respond."""
         return self._breaker.current_state == "closed"
 
+    @property
+    def failure(self) -> str | None:
+        """Why the last request to Redis failed; None if it succeeded."""
+        return self._failure
+
     def decide(self, key: str, cost: int) -> Decision | None:
         """The decision, if it needs no round trip to Redis; None otherwise.
 
         Raises:
-            InvalidValueError: `cost` is negative.
+            InvalidValueError: `cost` is not a whole number, or negative.
         """
-        if cost < 0:
-            raise InvalidValueError("cost", cost, "at least 0")
+        if type(cost) is not int or cost < 0:
+            check_cost(cost)
         with self._lock:
             return self._repeat_denial(key, cost) or self._take_leased(key, cost)
 
@@ -116,8 +127,10 @@ class LocalView:
             self._leases.set(key, (0, self._lease_end()))
         return max(cost, self._lease) if in_demand else cost
 
-    def record_grant(self, key: str, cost: int, grant: Grant) -> Decision:
+    def record_grant(self, permit: Permit, key: str, cost: int, grant: Grant) -> Decision:
         """Remember what Redis granted or denied; the decision for the caller."""
+        self._failure = None
+        permit.release()
         decision, units = grant
         with self._lock:
             if units:
@@ -136,13 +149,33 @@ class LocalView:
         except CircuitOpenError:
             return None
 
+    def record_failure(self, permit: Permit | None, cause: str) -> None:
+        """Count a request that failed; without a permit for one that no caller waited for."""
+        self._failure = cause
+        error = ConnectionError(cause)
+        if permit is None:
+            self._breaker.note(error)
+        else:
+            permit.release(error)
+
+    def return_permit(self, permit: Permit) -> None:
+        """Return a permit whose request says nothing about Redis."""
+        permit.release(asyncio.CancelledError())
+
     def decide_without_redis(self, key: str, cost: int) -> Decision:
         """The decision while Redis does not respond, according to `on_failure`."""
         if self._on_failure == "open":
             return Decision(True, self.limits.capacity, -1.0, 0.0)
+        next_request = max(self._breaker.retry_after or 0.0, _REDIS_BREAKER.open_seconds)
         if self._on_failure == "closed":
-            wait = self._breaker.retry_after or 0.0
-            return Decision(False, 0, max(wait, _REDIS_BREAKER.open_seconds), wait)
+            return Decision(False, 0, next_request, self._breaker.retry_after or 0.0)
+        decision = self._decide_by_substitutes(key, cost)
+        if not decision.allowed and decision.retry_after < 0 and cost <= self.limits.capacity:
+            # More than this process's part: only Redis can let it pass, when it is back.
+            return decision._replace(retry_after=next_request)
+        return decision
+
+    def _decide_by_substitutes(self, key: str, cost: int) -> Decision:
         # If one limit refuses, nothing may be taken from the others: so only it decides then.
         refusing = [
             limiter for limiter in self._substitutes if limiter.try_acquire(key, 0).remaining < cost
@@ -181,6 +214,10 @@ class LocalView:
         self._leases.set(key, (remaining, lease[1]))
         return Decision(True, remaining, -1.0, self.limits.emission_seconds * remaining)
 
+    def _forget_leases(self) -> None:
+        """The units that are held are the parent's: each forked child would spend them once more."""
+        self._leases = BoundedMap(self._leases.max_keys)
+
     def _lease_end(self) -> float:
         # Units that were held longer than Redis needs to emit them again would pass on top of the
         # limit.
@@ -192,8 +229,9 @@ class LocalView:
             return
         if (event.old, event.new) == ("closed", "open"):
             logger.warning(
-                "rate limit %r cannot reach Redis; %s until it responds",
+                "rate limit %r cannot use Redis (%s); %s until it can",
                 self.name,
+                self._failure,
                 _WITHOUT_REDIS[self._on_failure],
             )
         elif event.new == "closed":
@@ -201,11 +239,13 @@ class LocalView:
 
 
 def _share_per_replica(limit: LimitConfig, replicas: int) -> LimitConfig:
+    """The part of one process: below one unit per period the period is longer instead."""
     rate = max(1, limit.rate // replicas)
     burst = max(1, limit.capacity // replicas)
+    seconds = min(_MAX_PERIOD_SECONDS, limit.per_seconds * max(1.0, replicas / limit.rate))
     if limit.hard and rate > 1:
         burst = min(burst, rate - 1)
-    return LimitConfig(rate=rate, per_seconds=limit.per_seconds, burst=burst, hard=limit.hard)
+    return LimitConfig(rate=rate, per_seconds=seconds, burst=burst, hard=limit.hard)
 
 
 def _validate(on_failure: str, replicas: int, lease: int) -> None:

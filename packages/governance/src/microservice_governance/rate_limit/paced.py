@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 from weakref import WeakKeyDictionary
@@ -16,6 +17,7 @@ from microservice_governance.timeouts.deadline import deadline
 
 from .config import NANOSECONDS, LimitConfig
 from .gcra import Gcra
+from .keys import check_cost
 
 __all__ = ("PacedLimiter",)
 
@@ -33,11 +35,19 @@ class PacedLimiter:
     """
 
     def __init__(self, config: LimitConfig, *, name: str = "paced limit") -> None:
-        self.config = config
         self.name = name
-        self._burst = config.burst or 1
-        self._rule = Gcra(config.model_copy(update={"burst": self._burst}))
+        self._use(config)
         self._pacers: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopPacer] = WeakKeyDictionary()
+
+    def reconfigure(self, config: LimitConfig) -> None:
+        """Use another pace at once, for callers that wait as well.
+
+        Units that have passed still count, as one burst of the new limit at most.
+        """
+        self._use(config)
+        for loop, pacer in list(self._pacers.items()):
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(pacer.reconfigure, self._rule)
 
     async def acquire(self, cost: int = 1, *, timeout: float | None = None) -> None:
         """Wait for the caller's turn.
@@ -48,8 +58,9 @@ class PacedLimiter:
 
         Raises:
             RateLimitedError: the turn did not come in time; no units were taken.
-            InvalidValueError: `cost` is below 1 or above the burst.
+            InvalidValueError: `cost` is not a whole number from 1 to the burst.
         """
+        check_cost(cost)
         if not 1 <= cost <= self._burst:
             raise InvalidValueError("cost", cost, f"from 1 to the burst, {self._burst}")
         if is_testing():
@@ -62,9 +73,11 @@ class PacedLimiter:
             raise self._rate_limited(wait)
         try:
             async with asyncio.timeout(max_wait):
-                await pacer.acquire(cost)
+                has_passed = await pacer.acquire(cost)
         except TimeoutError:
             raise self._rate_limited(pacer.predicted_wait(cost)) from None
+        if not has_passed:
+            raise self._rate_limited(-1.0)
 
     def snapshot(self) -> dict[str, object]:
         """The configured pace."""
@@ -95,11 +108,13 @@ class PacedLimiter:
         loop = asyncio.get_running_loop()
         pacer = self._pacers.get(loop)
         if pacer is None:
-            # AsyncLimiter(size, period) lets `size` units per `period` pass, and `size` at once.
-            # With the period of one burst that is a burst of `size` at the configured rate.
-            seconds = self._burst * self.config.per_seconds / self.config.rate
-            pacer = self._pacers[loop] = _LoopPacer(AsyncLimiter(self._burst, seconds), self._rule)
+            pacer = self._pacers[loop] = _LoopPacer(self._rule)
         return pacer
+
+    def _use(self, config: LimitConfig) -> None:
+        self.config = config
+        self._burst = config.burst or 1
+        self._rule = Gcra(config.model_copy(update={"burst": self._burst}))
 
 
 class _LoopPacer:
@@ -108,28 +123,79 @@ class _LoopPacer:
     The bucket cannot predict a wait. A GCRA arrival time that is advanced alongside it can.
     """
 
-    __slots__ = ("__weakref__", "_arrival", "_bucket", "_rule", "_turn", "_waiting_cost")
+    __slots__ = (
+        "__weakref__",
+        "_arrival",
+        "_bucket",
+        "_is_bucket_new",
+        "_rule",
+        "_turn",
+        "_waiting",
+        "_waiting_cost",
+    )
 
-    def __init__(self, bucket: AsyncLimiter, rule: Gcra) -> None:
-        self._bucket = bucket
+    def __init__(self, rule: Gcra) -> None:
         self._rule = rule
+        self._bucket = _make_bucket(rule)
+        self._is_bucket_new = False
         self._turn = asyncio.Lock()
         self._arrival = 0
+        self._waiting: asyncio.Future[None] | None = None
         self._waiting_cost = 0
 
     def predicted_wait(self, cost: int) -> float:
         """Seconds until the turn of a caller that arrives now."""
         return self._rule.wait_seconds(self._arrival, self._now(), self._waiting_cost + cost)
 
-    async def acquire(self, cost: int) -> None:
+    def reconfigure(self, rule: Gcra) -> None:
+        """Use another rule, for the caller that waits as well; called in the loop."""
+        self._arrival = rule.adopt(self._arrival, self._now(), self._rule)
+        self._rule, self._bucket, self._is_bucket_new = rule, _make_bucket(rule), True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def acquire(self, cost: int) -> bool:
+        """Wait for the caller's turn; false if the burst became too small for it."""
         self._waiting_cost += cost
         try:
             async with self._turn:
-                await self._bucket.acquire(cost)
+                while not await self._pass_bucket(cost):
+                    if cost > self._bucket.max_rate:
+                        return False
                 now = self._now()
                 self._arrival = max(self._arrival, now) + cost * self._rule.emission
+                return True
         finally:
             self._waiting_cost -= cost
 
+    async def _pass_bucket(self, cost: int) -> bool:
+        """Wait until the bucket has room; false if another has taken its place meanwhile."""
+        bucket = self._bucket
+        if self._is_bucket_new:  # it begins empty: fill in what has passed already
+            self._is_bucket_new = False
+            used = max(0, self._arrival - self._now()) / self._rule.emission
+            await bucket.acquire(min(used, bucket.max_rate))
+        if cost > bucket.max_rate:
+            return False
+        if bucket.has_capacity(cost):
+            await bucket.acquire(cost)
+            return True
+        waiting = self._waiting = asyncio.ensure_future(bucket.acquire(cost))
+        try:
+            await asyncio.wait({waiting})
+            return not waiting.cancelled()
+        finally:
+            self._waiting = None
+            waiting.cancel()
+
     def _now(self) -> int:
         return int(asyncio.get_running_loop().time() * NANOSECONDS)
+
+
+def _make_bucket(rule: Gcra) -> AsyncLimiter:
+    """A bucket of the rule's burst and pace.
+
+    AsyncLimiter(size, period) lets `size` units per `period` pass, and `size` at once. With the
+    period of one burst that is a burst of `size` at the configured rate.
+    """
+    return AsyncLimiter(rule.tolerance // rule.emission, rule.tolerance / NANOSECONDS)

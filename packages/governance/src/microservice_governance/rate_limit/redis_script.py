@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from microservice_core import InvalidValueError
+from microservice_governance._redis import is_encodable
 
 from .config import Decision, LimitConfig
 
 __all__ = ("Grant", "RedisLimits", "read_grant")
 
 _MICROSECONDS = 1_000_000
-
-_MAX_KEY_LENGTH = 200
-_ESCAPES = str.maketrans({"{": "%7B", "}": "%7D", "%": "%25"})
 
 # Both scripts return one line of four numbers: the units taken; the units that are still free; the
 # time until the minimum would pass (-1: it has passed, -2: it never can); the time until every burst
@@ -122,8 +120,8 @@ class RedisLimits:
         for limit in limits:
             if limit.rate > limit.per_seconds * _MICROSECONDS:
                 raise InvalidValueError("rate", limit.rate, "at most 1000000 per second in Redis")
-        if not name or set(name) & set("{}"):
-            raise InvalidValueError("name", name, "a text without braces")
+        if not name or set(name) & set("{}") or not is_encodable(name):
+            raise InvalidValueError("name", name, "a text that UTF-8 can encode, without braces")
         self.limits = tuple(limits)
         self._name = name
         rules: list[int] = []
@@ -139,33 +137,27 @@ class RedisLimits:
         self.script = _ONE_LIMIT if len(limits) == 1 else _SEVERAL_LIMITS
         self.sha = hashlib.sha1(self.script.encode(), usedforsecurity=False).hexdigest().encode()
 
-    def keys(self, key: str) -> list[str]:
+    def keys(self, key: str) -> list[bytes]:
         """The keys in Redis. The part in braces is the hash tag, so that all limits share a slot.
 
-        Braces in `key` are escaped: they would end the tag early.
+        Args:
+            key: as `encode_key` returns it; a brace would end the tag early.
         """
-        tag = f"rl:{{{self._name}:{_shorten(key.translate(_ESCAPES))}}}"
+        tag = f"rl:{{{self._name}:{key}}}".encode("utf-8", "surrogatepass")
         if len(self.limits) == 1:
             return [tag]
-        return [f"{tag}{number}" for number in range(len(self.limits))]
+        return [b"%b%d" % (tag, number) for number in range(len(self.limits))]
 
-    def arguments(self, key: str, minimum: int, maximum: int, now: int | None) -> list[bytes | str]:
+    def arguments(self, key: str, minimum: int, maximum: int, now: int | None) -> list[bytes]:
         """What follows the script in EVALSHA: the number of keys, the keys, the arguments."""
         units = b"%d" % minimum
         time = b"" if now is None else b"%d" % now
         if self.script is _SEVERAL_LIMITS:
             return [self._count, *self.keys(key), units, b"%d" % maximum, time, *self._rules]
-        arguments: list[bytes | str] = [b"1", *self.keys(key), units, *self._rules]
+        arguments = [b"1", *self.keys(key), units, *self._rules]
         if maximum > minimum or time:
             arguments += [b"%d" % maximum, time]
         return arguments
-
-
-def _shorten(key: str) -> str:
-    """Callers choose the key and its length; the length of what is stored is bounded."""
-    if len(key) <= _MAX_KEY_LENGTH:
-        return key
-    return key[:32] + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_grant(response: object) -> Grant:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 from microservice_core import InvalidValueError
 from microservice_governance import _steps
-from microservice_governance._redis import REDIS_FAILURES, NoScriptError
+from microservice_governance._redis import (
+    REDIS_FAILURES,
+    CountedFailureError,
+    NoScriptError,
+    describe_failure,
+    own_retries,
+)
 from microservice_governance.errors import RateLimitedError
 from microservice_governance.timeouts.deadline import deadline
 
 from .config import Decision, LimitConfig
+from .keys import check_cost
 from .local_view import FailurePolicy, LocalView
 from .redis_script import Grant, RedisLimits, read_grant
 
 __all__ = ("SharedLimit",)
+
+
+logger = logging.getLogger(__name__)
 
 
 class SharedLimit:
@@ -49,30 +60,46 @@ class SharedLimit:
         self._server_time = server_time
 
     def snapshot(self) -> dict[str, object]:
-        """The limits, and whether Redis is reachable."""
+        """The limits, whether Redis decides now, and why it does not (`failure`; None if it does)."""
         return {
             "policy": "redis_rate_limiter",
             "name": self.name,
             "limits": [limit.model_dump() for limit in self.limits],
             "shared": self._local.is_shared,
+            "failure": self._local.failure,
         }
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {len(self.limits)} limits)"
+
+    def _warn_of_retries(self, client: object) -> None:
+        """Log once if the client repeats commands: that takes its callers' time, and units twice."""
+        retries = own_retries(client)
+        if retries:
+            logger.warning(
+                "the Redis client of rate limit %r repeats a failed command %d times by itself; make it "
+                "with retry=Retry(NoBackoff(), 0), or use from_url",
+                self.name,
+                retries,
+            )
 
     def _decide_by_redis(self, key: str, cost: int) -> _steps.Operation[Decision]:
         """Decide a call that the local view could not decide."""
         permit = self._local.acquire_permit()
         if permit is None:
             return self._local.decide_without_redis(key, cost)
-        # The permit's block sees a cancellation, too: it then counts as no outcome.
-        with permit:
-            try:
-                grant = yield from self._request_grant(key, cost)
-            except REDIS_FAILURES as error:
-                permit.release(error)
-                return self._local.decide_without_redis(key, cost)
-        return self._local.record_grant(key, cost, grant)
+        try:
+            grant = yield from self._request_grant(key, cost)
+        except CountedFailureError:
+            self._local.return_permit(permit)
+            return self._local.decide_without_redis(key, cost)
+        except REDIS_FAILURES as error:
+            self._local.record_failure(permit, describe_failure(error))
+            return self._local.decide_without_redis(key, cost)
+        except BaseException:  # a cancellation, or a mistake in the program: no outcome
+            self._local.return_permit(permit)
+            raise
+        return self._local.record_grant(permit, key, cost, grant)
 
     def _request_grant(self, key: str, cost: int) -> _steps.Operation[Grant]:
         limits = self._redis_limits
@@ -89,8 +116,10 @@ class SharedLimit:
         """The time at which a wait for `cost` units has to end; infinity if there is no limit.
 
         Raises:
-            InvalidValueError: `cost` is above the burst, so the wait would never end.
+            InvalidValueError: `cost` is no number of units, or above the burst, so that the wait
+                would never end.
         """
+        check_cost(cost)
         capacity = self._redis_limits.capacity
         if cost > capacity:
             raise InvalidValueError("cost", cost, f"at most the burst, {capacity}")

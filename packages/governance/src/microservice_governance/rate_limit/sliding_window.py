@@ -10,6 +10,7 @@ from collections.abc import Callable
 from microservice_core import InvalidValueError
 
 from .config import Decision, LimitConfig
+from .keys import check_cost
 
 __all__ = ("SlidingWindowLimiter",)
 
@@ -38,10 +39,7 @@ class SlidingWindowLimiter:
         name: str = "sliding window",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if config.rate > _MAX_RATE:
-            raise InvalidValueError("rate", config.rate, f"at most {_MAX_RATE}; use a RateLimiter")
-        if config.burst is not None:
-            raise InvalidValueError("burst", config.burst, "left out: the window bounds it")
+        _validate(config)
         self.config = config
         self.name = name
         self._clock = clock
@@ -55,26 +53,36 @@ class SlidingWindowLimiter:
             cost: units; 0 only looks.
 
         Raises:
-            InvalidValueError: `cost` is negative.
+            InvalidValueError: `cost` is negative or not a whole number.
         """
-        if cost < 0:
-            raise InvalidValueError("cost", cost, "at least 0")
+        if type(cost) is not int or cost < 0:
+            check_cost(cost)
         now = self._clock()
         with self._lock:
             times, period = self._times, self.config.per_seconds
             while times and times[0] + period <= now:
                 times.popleft()
-            room = self.config.rate - len(times)
+            room = max(0, self.config.rate - len(times))
             allowed = cost <= room
             if allowed:
                 times.extend([now] * cost)
                 room -= cost
             retry = -1.0
             if not allowed and cost <= self.config.rate:
-                # as many units must leave the window as there is room missing
-                retry = times[cost - room - 1] + period - now
+                # so many units must leave the window that there is room for these
+                retry = times[cost + len(times) - self.config.rate - 1] + period - now
             reset = times[-1] + period - now if times else 0.0
         return Decision(allowed, room, retry, reset)
+
+    def reconfigure(self, config: LimitConfig) -> None:
+        """Use another limit at once; the units of the last period, old or new, still count.
+
+        Raises:
+            InvalidValueError: as of the constructor.
+        """
+        _validate(config)
+        with self._lock:
+            self.config = config
 
     def snapshot(self) -> dict[str, object]:
         """The limit, and the units that are free now."""
@@ -86,3 +94,10 @@ class SlidingWindowLimiter:
             "per_seconds": self.config.per_seconds,
             "remaining": now.remaining,
         }
+
+
+def _validate(config: LimitConfig) -> None:
+    if config.rate > _MAX_RATE:
+        raise InvalidValueError("rate", config.rate, f"at most {_MAX_RATE}; use a RateLimiter")
+    if config.burst is not None:
+        raise InvalidValueError("burst", config.burst, "left out: the window bounds it")

@@ -56,24 +56,31 @@ class RetryBudget:
         window_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not 0 <= ratio <= 1000:
-            raise InvalidValueError("ratio", ratio, "a number from 0 to 1000")
-        if not 0 <= min_per_second <= 1_000_000:
-            raise InvalidValueError("min_per_second", min_per_second, "a number from 0 to 1000000")
-        if not 1 <= window_seconds <= 3600:
-            raise InvalidValueError("window_seconds", window_seconds, "a number from 1 to 3600")
+        _validate(ratio, min_per_second, window_seconds)
         self.ratio = ratio
         self.reserve = min_per_second * window_seconds
         self._clock = clock
-        self._slot_seconds = window_seconds / _SLOTS
-        self._slots = [0.0] * _SLOTS
-        self._slot = int(clock() / self._slot_seconds)
-        self._slot_ends = (self._slot + 1) * self._slot_seconds
-        self._balance = 0.0
+        self._start_slots(window_seconds, 0.0)
         # One atomic step (a C function), so that threads need no lock for a call.
         self._count_call = count(1).__next__
         self._credited = 0
         self._lock = threading.Lock()
+
+    def reconfigure(
+        self, ratio: float, *, min_per_second: float = 10.0, window_seconds: float = 10.0
+    ) -> None:
+        """Use other settings; what was earned and spent stays, for one more window if that changes.
+
+        Raises:
+            InvalidValueError: as for the constructor; nothing has changed.
+        """
+        _validate(ratio, min_per_second, window_seconds)
+        with self._lock:
+            self._advance()
+            self.ratio = ratio
+            self.reserve = min_per_second * window_seconds
+            if self._slot_seconds != window_seconds / _SLOTS:
+                self._start_slots(window_seconds, self._balance)
 
     @property
     def available(self) -> float:
@@ -99,6 +106,14 @@ class RetryBudget:
             self._add(-1.0)
             return True
 
+    def _start_slots(self, window_seconds: float, balance: float) -> None:
+        self._slot_seconds = window_seconds / _SLOTS
+        self._slots = [0.0] * _SLOTS
+        self._slot = int(self._clock() / self._slot_seconds)
+        self._slot_ends = (self._slot + 1) * self._slot_seconds
+        self._balance = 0.0
+        self._add(balance)
+
     def _add(self, amount: float) -> None:
         self._slots[self._slot % _SLOTS] += amount
         self._balance += amount
@@ -117,3 +132,12 @@ class RetryBudget:
             self._slot = now
             self._slot_ends = (now + 1) * self._slot_seconds
             self._balance = sum(self._slots)
+
+
+def _validate(ratio: float, min_per_second: float, window_seconds: float) -> None:
+    if not 0 <= ratio <= 1000:
+        raise InvalidValueError("ratio", ratio, "a number from 0 to 1000")
+    if not 0 <= min_per_second <= 1_000_000:
+        raise InvalidValueError("min_per_second", min_per_second, "a number from 0 to 1000000")
+    if not 1 <= window_seconds <= 3600:
+        raise InvalidValueError("window_seconds", window_seconds, "a number from 1 to 3600")

@@ -26,7 +26,7 @@ class RetryConfig(BaseModel):
 
     Attributes:
         on: exception types to retry, or their names. There is no default: only the caller knows
-            what is safe to repeat.
+            what is safe to repeat. An `ExceptionGroup` is retried only if it is named itself.
         attempts: number of attempts, the first included.
         backoff: a function from the number of failures to seconds; or a mapping with its `kind`
             (`fixed`, `exponential`, `decorrelated`) and its arguments.

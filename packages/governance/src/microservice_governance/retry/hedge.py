@@ -111,13 +111,23 @@ class Hedge(Policy):
             "budget": self.budget.available,
         }
 
-    def reconfigure(self, *, delay: float | LatencyPercentile, attempts: int) -> None:
-        """Use other settings for calls that begin from now on.
+    def reconfigure(
+        self,
+        *,
+        delay: float | LatencyPercentile,
+        attempts: int,
+        on: ExceptionTypes | None = None,
+    ) -> None:
+        """Use other settings for calls that begin from now on; the budget stays.
+
+        Args:
+            on: None leaves the failures as they are.
 
         Raises:
             InvalidValueError: as for the constructor; nothing has changed.
         """
         _validate(delay, attempts)
+        self.on = self.on if on is None else validate_exception_types(on)
         self.delay, self.attempts = delay, attempts
 
     @property

@@ -27,8 +27,7 @@ class LatencyPercentile:
     __slots__ = ("_durations", "_recorded", "_value", "minimum_calls", "share")
 
     def __init__(self, share: float, *, window: int = 200, minimum_calls: int = 20) -> None:
-        if not 0 < share < 1:
-            raise InvalidValueError("share", share, "a number above 0 and below 1")
+        _validate_share(share)
         if not 1 <= window <= 100_000:
             raise InvalidValueError("window", window, "a whole number from 1 to 100000")
         if not 1 <= minimum_calls <= window:
@@ -48,9 +47,26 @@ class LatencyPercentile:
         """Add the duration of a call."""
         self._durations.append(seconds)
         self._recorded += 1
+        if self._value is None or self._recorded % _CALLS_PER_UPDATE == 0:
+            self._update()
+
+    def reconfigure(self, share: float) -> None:
+        """Use another share of the same calls.
+
+        Raises:
+            InvalidValueError: as for the constructor; nothing has changed.
+        """
+        _validate_share(share)
+        self.share = share
+        self._update()
+
+    def _update(self) -> None:
         calls = len(self._durations)
-        if calls >= self.minimum_calls and (
-            self._value is None or self._recorded % _CALLS_PER_UPDATE == 0
-        ):
+        if calls >= self.minimum_calls:
             # Nearest rank: the shortest duration that this share of the calls did not exceed.
             self._value = sorted(self._durations)[math.ceil(self.share * calls) - 1]
+
+
+def _validate_share(share: float) -> None:
+    if not 0 < share < 1:
+        raise InvalidValueError("share", share, "a number above 0 and below 1")

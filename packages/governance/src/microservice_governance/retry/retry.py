@@ -6,11 +6,12 @@ import functools
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from types import CoroutineType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Generic, ParamSpec, Self, TypeVar, cast
 
+from microservice_governance.deferred_results import FINAL_TYPES, refuse_deferred
 from microservice_governance.events import CallRetried
-from microservice_governance.policy import Policy, is_async, refuse_coroutine
+from microservice_governance.policy import Policy, is_async
 from microservice_governance.testing_mode import async_sleep
 from microservice_governance.testing_mode import rng as default_rng
 from microservice_governance.testing_mode import sleep as default_sleep
@@ -87,7 +88,7 @@ class Retry(Policy):
         """Call `fn` until it succeeds or may not be retried any more.
 
         Raises:
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         if self.budget is not None:
             self.budget.record_call()
@@ -142,8 +143,8 @@ class Retry(Policy):
             except config.on as error:
                 call: _Call[R] = _Call(self, args, kwargs, error)
             else:
-                if isinstance(result, CoroutineType):
-                    refuse_coroutine(result)
+                if type(result) not in FINAL_TYPES:
+                    refuse_deferred(result)
                 if config.retry_result is None:
                     return result
                 call = _Call(self, args, kwargs, None, result)
@@ -208,8 +209,8 @@ class Retry(Policy):
     def pause(self, seconds: float) -> None:
         """Wait in a plain function."""
         result = self._sleep(seconds)
-        if isinstance(result, CoroutineType):
-            refuse_coroutine(result)
+        if type(result) not in FINAL_TYPES:
+            refuse_deferred(result)
 
     async def async_pause(self, seconds: float) -> None:
         """Wait in an async function."""
@@ -238,8 +239,8 @@ class Retry(Policy):
             call.result = fn(*call.args, **call.kwargs)
         except call.config.on as error:
             call.error = error
-        if isinstance(call.result, CoroutineType):
-            refuse_coroutine(call.result)
+        if type(call.result) not in FINAL_TYPES:
+            refuse_deferred(call.result)
 
     async def _retry_async(self, fn: Callable[..., Awaitable[R]], call: _Call[R]) -> R:
         """Make the attempts that follow the first."""

@@ -9,13 +9,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
-from types import CoroutineType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from microservice_core import InvalidValueError
+from microservice_governance.deferred_results import FINAL_TYPES, refuse_deferred
 from microservice_governance.errors import DeadlineExceededError, TimeoutExceededError
 from microservice_governance.events import CallTimedOut
-from microservice_governance.policy import Policy, refuse_coroutine
+from microservice_governance.policy import Policy
 
 from .deadline import current_deadline, deadline
 
@@ -76,13 +76,13 @@ class Timeout(Policy):
 
         Raises:
             DeadlineExceededError: the deadline has passed already; `fn` was not called.
-            TypeError: `fn` is a coroutine function; use `arun`.
+            TypeError: the result of `fn` is to be awaited or iterated; use `arun`.
         """
         deadline.check(self._clock)
         with deadline(self.seconds, clock=self._clock):
             result = fn(*args, **kwargs)
-        if isinstance(result, CoroutineType):
-            refuse_coroutine(result)
+        if type(result) not in FINAL_TYPES:
+            refuse_deferred(result)
         return result
 
     async def arun(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:

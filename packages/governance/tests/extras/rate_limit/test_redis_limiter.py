@@ -73,6 +73,22 @@ def clock() -> Clock:
     return Clock()
 
 
+ODD_KEYS: list[Any] = [
+    "",
+    "42",
+    42,
+    -42,
+    10**5000,
+    b"42",
+    b"\xff{}",
+    ("42",),
+    ("orders", ("10.0.0.7:8080", 7)),
+    "%i42",
+    "\ud800",
+    "k" * 10_000,
+]
+
+
 class RedisLimiterContract:
     """Needs the fixtures `client`, `sync_client` and `prefix`, a text to begin names with."""
 
@@ -311,6 +327,59 @@ class RedisLimiterContract:
         assert (await limiter.try_acquire("k" * 100_000)).remaining == 3
         keys = [key async for key in client.scan_iter(f"rl:{{{prefix}five:*")]
         assert [len(key) < 200 for key in keys] == [True, True]
+
+    async def test_every_kind_of_key_has_its_own_limit_in_both_faces(
+        self, limiter: AsyncRedisRateLimiter, sync_client: redis.Redis, prefix: str, clock: Clock
+    ) -> None:
+        plain = RedisRateLimiter(
+            sync_client, FIVE, name=f"{prefix}five", clock=clock, server_time=clock.server
+        )
+        for key in ODD_KEYS:
+            assert (await limiter.try_acquire(key)).remaining == 4
+            assert plain.try_acquire(key).remaining == 3
+        assert limiter.snapshot()["shared"] is True
+        assert plain.snapshot()["shared"] is True
+
+    async def test_a_bad_key_is_refused_and_harms_no_other(
+        self, limiter: AsyncRedisRateLimiter, sync_client: redis.Redis, prefix: str, clock: Clock
+    ) -> None:
+        keys: list[Any] = ["a", None, "\ud800", "b", 1.5, "c"]
+        results = await asyncio.gather(
+            *(limiter.try_acquire(key) for key in keys), return_exceptions=True
+        )
+        for key, result in zip(keys, results, strict=True):
+            if isinstance(key, str):
+                assert isinstance(result, Decision)
+                assert result.remaining == 4
+            else:
+                assert isinstance(result, InvalidValueError)
+        plain = RedisRateLimiter(
+            sync_client, FIVE, name=f"{prefix}five", clock=clock, server_time=clock.server
+        )
+        for _ in range(4):
+            with pytest.raises(InvalidValueError, match="key must be"):
+                plain.try_acquire(None)  # type: ignore[arg-type]
+        assert plain.try_acquire("a").remaining == 3
+        assert limiter.snapshot()["shared"] is True
+
+    async def test_a_limiter_with_another_limit_waits_one_burst_at_most(
+        self, limiter: AsyncRedisRateLimiter, client: redis.asyncio.Redis, prefix: str, clock: Clock
+    ) -> None:
+        """As after a deployment that raised or lowered the limit."""
+        name = f"{prefix}changed"
+        settings: dict[str, Any] = {
+            "timeout_seconds": 5,
+            "clock": clock,
+            "server_time": clock.server,
+        }
+        hourly = LimitConfig(rate=10, per_seconds=3600)
+        old = AsyncRedisRateLimiter(client, hourly, name=name, **settings)
+        await old.try_acquire("u", 10)
+        new = AsyncRedisRateLimiter(client, LimitConfig(rate=100), name=name, **settings)
+        assert (await new.try_acquire("u")).reset_after <= 1
+        clock.advance(1)
+        assert (await new.try_acquire("u", 100)).allowed
+        assert (await old.try_acquire("u", 0)).reset_after <= 3600
 
 
 class OverAWire(fakeredis.FakeAsyncRedis):
