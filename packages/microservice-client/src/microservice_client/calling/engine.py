@@ -21,6 +21,7 @@ from microservice_client.errors import (
     CallFailedError,
     CallStatusError,
     CallTimeoutError,
+    NoFreeConnectionError,
     NoInstanceCallError,
     ServiceCallError,
 )
@@ -228,6 +229,8 @@ class CallEngine:
         except TimeoutError as error:
             if isinstance(error, ServiceCallError):
                 raise
+            if call.connection_wait is not None:
+                raise call.no_connection_error(call.connection_wait, self._clock()) from error
             raise CallTimeoutError(call.service_name, total, call.attempts) from error
         if response.status_code >= raised_from:
             raise CallStatusError(call.service_name, response, call.attempts)
@@ -270,12 +273,12 @@ class CallEngine:
         retry = service.retry if policy is service.policy else service.find_retry(policy)
         try:
             return await retry.arun(attempt, service, call)
-        except (RetryableAttemptError, NoInstanceCallError) as error:
+        except (RetryableAttemptError, NoInstanceCallError, NoFreeConnectionError) as error:
             if call.last_response is not None:
                 # No attempt was better than this one, so its error status is the response.
                 response, call.last_response = call.last_response, None
                 return response
-            if isinstance(error, NoInstanceCallError):
+            if not isinstance(error, RetryableAttemptError):
                 raise
             raise CallFailedError(call.service_name, call.attempts) from error.__cause__
         finally:

@@ -164,7 +164,7 @@ def address_request(
     if timeout:
         timeout = _combine_timeouts(timeout, connect, attempt)
     else:
-        timeout = {"connect": connect, "pool": connect, "read": attempt, "write": attempt}
+        timeout = {"connect": connect, "pool": attempt, "read": attempt, "write": attempt}
     extensions = {**request.extensions, "timeout": timeout}
     if secure and (server_name := policy.tls.server_name or name):
         extensions["sni_hostname"] = server_name
@@ -179,7 +179,7 @@ def _combine_timeouts(
     """The time-outs of a request that came from an httpx client, with the policy's for None."""
     return {
         "connect": min(timeout.get("connect") or connect, connect),
-        "pool": timeout.get("pool") or connect,
+        "pool": timeout.get("pool") or attempt,
         "read": timeout.get("read") or attempt,
         "write": timeout.get("write") or attempt,
     }
