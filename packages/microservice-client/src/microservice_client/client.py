@@ -24,7 +24,8 @@ from .calling.recent_calls import CallRecord, RecentCalls
 from .calling.service import make_balancer
 from .calling.stats import ServiceStats
 from .discovery.addresses import StaticAddresses
-from .discovery.instance_cache import InstanceCache, InstanceSource
+from .discovery.instance_cache import InstanceCache
+from .discovery.instance_source import InstanceSource
 from .errors import ClientClosedError
 from .http.connections import Connections, choose_pool_factory
 from .http.event_streams import ServerSentEvent, aiter_events, aiter_json_lines
@@ -360,6 +361,7 @@ def open_engine(source: InstanceSource, options: ClientOptions) -> CallEngine:
         options.get("query", InstanceQuery()),
         refresh_seconds=options.get("refresh_seconds", 30.0),
         forget_seconds=options.get("forget_seconds", 900.0),
+        hold_empty_seconds=options.get("hold_empty_seconds", 15.0),
         changed=lambda name, instances: engine.apply_instances(name, instances),  # noqa: PLW0108
         clock=clock,
     )

@@ -34,6 +34,8 @@ class ClientOptions(TypedDict, total=False):
         make_balancer: makes the balancer of a service, in place of the policy's `balancer`.
         query: which instances of a service are used, e.g. those of a group.
         refresh_seconds: age at which the instances of a service are queried again.
+        hold_empty_seconds: how long the last instances of a service are kept when the registry
+            returns none; a registry that has just restarted returns none as well.
         forget_seconds: time after which the instances of a service without calls are dropped.
         connection_layer: httpx's own connections or aiohttp's (extra `fast`); `auto` uses aiohttp's
             when it is installed.
@@ -55,6 +57,7 @@ class ClientOptions(TypedDict, total=False):
     query: InstanceQuery
     refresh_seconds: float
     forget_seconds: float
+    hold_empty_seconds: float
     connection_layer: ConnectionLayer
     transport: httpx.AsyncBaseTransport | None
     keep_calls: int

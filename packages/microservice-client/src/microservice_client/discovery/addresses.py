@@ -16,7 +16,7 @@ from microservice_core import (
     Unsubscribe,
 )
 
-from .instance_cache import InstanceSource
+from .instance_source import InstanceSource
 
 __all__ = ("DnsAddresses", "FirstSource", "StaticAddresses")
 
@@ -35,7 +35,12 @@ class StaticAddresses:
 
     Raises:
         InvalidValueError: an address is no such URL.
+
+    Attributes:
+        confirms_empty_lists: an empty list is true at once, as the addresses never change.
     """
+
+    confirms_empty_lists = True
 
     def __init__(self, addresses: Mapping[str, Sequence[str]]) -> None:
         self._instances = {
@@ -120,6 +125,11 @@ class FirstSource:
 
     def __init__(self, *sources: InstanceSource) -> None:
         self._sources = sources
+
+    @property
+    def confirms_empty_lists(self) -> bool:
+        """Whether an empty list is true at once: every source says so of its own."""
+        return all(getattr(source, "confirms_empty_lists", False) for source in self._sources)
 
     async def get_instances(
         self, service_name: str, query: InstanceQuery = _ANY, /
