@@ -27,6 +27,7 @@ from .discovery.addresses import StaticAddresses
 from .discovery.instance_cache import InstanceCache
 from .discovery.instance_source import InstanceSource
 from .errors import ClientClosedError
+from .http.auth import send_with_auth
 from .http.connections import Connections, choose_pool_factory
 from .http.event_streams import ServerSentEvent, aiter_events, aiter_json_lines
 from .http.requests import (
@@ -36,7 +37,7 @@ from .http.requests import (
     default_headers,
     websocket_url,
 )
-from .options import ClientOptions
+from .options import ClientOptions, require_known_options
 from .policies import Policies, watch_policies
 from .policy import ServicePolicy
 from .telemetry.instance_metrics import InstanceMetrics
@@ -46,6 +47,7 @@ from .telemetry.tracing import Tracing
 
 __all__ = ("AsyncServiceClient", "Source")
 
+_SENT_OPTIONS = frozenset({"auth", "cookies", "json", "content", "data", "files"})
 Source = InstanceSource | AbstractAsyncContextManager[InstanceSource]
 
 
@@ -62,9 +64,11 @@ class AsyncServiceClient:
 
     Raises:
         MissingDependencyError: the requested connection layer is not installed.
+        TypeError: an option is unknown.
     """
 
     def __init__(self, source: Source, **options: Unpack[ClientOptions]) -> None:
+        require_known_options(type(self).__name__, options)
         if options.get("transport") is None:
             choose_pool_factory(options.get("connection_layer", "auto"))  # or it raises
         self._source = source
@@ -143,10 +147,10 @@ class AsyncServiceClient:
 
         Raises:
             ServiceCallError: the call failed; the error lists the attempts.
+            TypeError: an option is unknown, or not of its type.
         """
-        engine = self._engine or self._raise_closed()
         request = build_request(method, service, path, options, self._headers)
-        return await engine.send(service, request, reading=True)
+        return await self._send(service, request, reading=True)
 
     @asynccontextmanager
     async def stream(
@@ -160,9 +164,8 @@ class AsyncServiceClient:
             ServiceCallError: the call failed; also raised inside the block, when the body breaks
                 off.
         """
-        engine = self._engine or self._raise_closed()
         request = build_request(method, service, path, options, self._headers)
-        response = await engine.send(service, request)
+        response = await self._send(service, request)
         try:
             yield response
         finally:
@@ -214,7 +217,11 @@ class AsyncServiceClient:
 
         Raises:
             NoInstanceCallError: no instance can be called.
+            TypeError: an option is unknown, or would be sent: your WebSocket library sends all.
         """
+        if sent := _SENT_OPTIONS & options.keys():
+            problem = f"websocket_url sends nothing, so it has no use for {min(sent)!r}"
+            raise TypeError(f"{problem}; pass it to your WebSocket library")
         engine = self._engine or self._raise_closed()
         request = build_request("GET", service, path, options, self._headers)
         async with engine.reserve(service, request) as instance:
@@ -272,8 +279,7 @@ class AsyncServiceClient:
         Raises:
             ServiceCallError: the call failed; the error lists the attempts.
         """
-        engine = self._engine or self._raise_closed()
-        return await engine.send(service, request)
+        return await self._send(service, request)
 
     async def warm_up(self, services: Iterable[str]) -> None:
         """Look up the instances of these services now, so that their first calls need not wait.
@@ -341,6 +347,15 @@ class AsyncServiceClient:
         strict: RequestOptions = {"raise_on": "errors", **options}
         async with self.stream(method, service, path, **strict) as response:
             yield response
+
+    async def _send(
+        self, service: str, request: httpx.Request, *, reading: bool = False
+    ) -> httpx.Response:
+        engine = self._engine or self._raise_closed()
+        auth: httpx.Auth | None = request.extensions.get("auth")
+        if auth is None:
+            return await engine.send(service, request, reading=reading)
+        return await send_with_auth(auth, request, partial(engine.send, service, reading=reading))
 
     def _raise_closed(self) -> CallEngine:
         raise ClientClosedError

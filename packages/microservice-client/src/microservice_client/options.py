@@ -15,9 +15,10 @@ from .call_options import FallbackResponse
 from .calling.service import BalancerFactory
 from .http.connections import ConnectionLayer
 from .interceptors.chain import Interceptor, RequestInterceptor
+from .option_names import unknown_argument_error
 from .policy import ServicePolicy
 
-__all__ = ("ClientOptions",)
+__all__ = ("ClientOptions", "require_known_options")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -65,3 +66,16 @@ class ClientOptions(TypedDict, total=False):
     meter_provider: MeterProvider | None
     instance_metrics: bool
     clock: Callable[[], float]
+
+
+_NAMES = frozenset(ClientOptions.__annotations__)
+
+
+def require_known_options(client: str, options: ClientOptions) -> None:
+    """Refuse options that no client has.
+
+    Raises:
+        TypeError: an option is unknown.
+    """
+    if not options.keys() <= _NAMES:
+        raise unknown_argument_error(client, options, _NAMES, {})

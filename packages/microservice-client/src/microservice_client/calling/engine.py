@@ -42,7 +42,7 @@ from microservice_governance import BulkheadFullError, Fallback, LimitReachedErr
 
 from .attempts import AttemptRunner, build_rejected_error
 from .call import Call
-from .fallbacks import ResponseCache, build_fallback
+from .fallbacks import ResponseCache, build_fallback, require_response
 from .instance_selector import InstanceSelector
 from .recent_calls import RecentCalls
 from .reservation import ReservedBody, read_response
@@ -188,7 +188,7 @@ class CallEngine:
             fallback = self._fallbacks.get(call.service_name)
         if fallback is None:
             return await self._with_deadline(call)
-        response = await fallback.arun(self._with_deadline, call)
+        response = require_response(await fallback.arun(self._with_deadline, call))
         response.request = call.request
         return response
 
