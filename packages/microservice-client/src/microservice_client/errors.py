@@ -168,10 +168,14 @@ class NoFreeConnectionError(ServiceCallError, httpx.PoolTimeout, TimeoutError):
 class CallFailedError(ServiceCallError):
     """Every attempt failed, or one failed and the call may not be repeated."""
 
-    def __init__(self, service: str, attempts: Sequence[Attempt]) -> None:
-        super().__init__(
-            service, "every attempt failed", attempts, "check the instances that were called"
-        )
+    def __init__(
+        self,
+        service: str,
+        attempts: Sequence[Attempt],
+        *,
+        suggestion: str = "check the instances that were called",
+    ) -> None:
+        super().__init__(service, "every attempt failed", attempts, suggestion)
 
 
 class CallRejectedError(ServiceCallError):

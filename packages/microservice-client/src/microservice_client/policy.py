@@ -59,7 +59,8 @@ class ServicePolicy(BaseModel):
         connect_timeout_seconds: time limit to open a connection; the wait for a free one does not
             count.
         attempt_timeout_seconds: time limit of one attempt until the response's headers arrive, then
-            for each wait for more of the body.
+            for each wait for more of the body. The default is shortened to
+            `total_timeout_seconds`; a value that is set above that is refused.
         total_timeout_seconds: time limit of the call with all its attempts.
         attempts: most attempts per call, each on another instance while there is one.
         retry_statuses: response statuses after which another instance is tried.
@@ -151,11 +152,15 @@ class ServicePolicy(BaseModel):
 
     @model_validator(mode="after")
     def _require_time_for_an_attempt(self) -> Self:
-        if self.attempt_timeout_seconds > self.total_timeout_seconds:
+        if self.attempt_timeout_seconds <= self.total_timeout_seconds:
+            return self
+        if "attempt_timeout_seconds" in self.model_fields_set:
             raise ValueError(
                 "attempt_timeout_seconds must not be above total_timeout_seconds "
                 f"({self.attempt_timeout_seconds:g} > {self.total_timeout_seconds:g})"
             )
+        # Frozen for others; here the model is still being made.
+        object.__setattr__(self, "attempt_timeout_seconds", self.total_timeout_seconds)
         return self
 
 

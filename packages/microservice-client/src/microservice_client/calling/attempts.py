@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import httpx
@@ -31,6 +32,12 @@ from .service import Service
 
 __all__ = ("AttemptRunner", "build_rejected_error")
 
+logger = logging.getLogger(__name__)
+
+_NOT_REPLAYABLE = (
+    "its body cannot be sent a second time; send bytes, or files that can be rewound, to have it "
+    "tried elsewhere"
+)
 _NOT_SENT = NeutralOutcome("the attempt was not made")
 
 
@@ -305,7 +312,10 @@ class AttemptRunner:
         if retry_after:
             seconds = min(retry_after, call.policy.breaker_open_seconds)
             service.cool_down(reservation.lease.endpoint.instance_id, seconds)
-        if not (is_replayable(call.request) and is_idempotent(call.request, call.options)):
+        if not is_idempotent(call.request, call.options):
+            return
+        if not is_replayable(call.request):
+            logger.info("%s: no further attempt, as %s", call.service_name, _NOT_REPLAYABLE)
             return
         await call.replace_last_response(response)
         if not retry_after or self._selector.has_alternative(service, call):
@@ -314,10 +324,10 @@ class AttemptRunner:
 
     def _retry_or_fail(self, call: Call, error: Exception) -> Exception:
         """The error to raise after an attempt without a response."""
-        if is_replayable(call.request) and (
-            was_never_sent(error) or is_idempotent(call.request, call.options)
-        ):
-            return RetryableAttemptError()
+        if was_never_sent(error) or is_idempotent(call.request, call.options):
+            if is_replayable(call.request):
+                return RetryableAttemptError()
+            return CallFailedError(call.service_name, call.attempts, suggestion=_NOT_REPLAYABLE)
         return CallFailedError(call.service_name, call.attempts)
 
 

@@ -46,7 +46,7 @@ from .fallbacks import ResponseCache, build_fallback, require_response
 from .instance_selector import InstanceSelector
 from .recent_calls import RecentCalls
 from .reservation import ReservedBody, read_response
-from .retryable import RetryableAttemptError, UploadStream, is_idempotent, is_replayable
+from .retryable import RetryableAttemptError, UploadStream, is_idempotent
 from .service import BalancerFactory, Service
 from .stats import ServiceStats
 
@@ -267,7 +267,7 @@ class CallEngine:
         if (
             policy.hedge_after_seconds is not None
             and is_idempotent(call.request, call.options)
-            and is_replayable(call.request)
+            and isinstance(call.request.stream, httpx.ByteStream)  # read by two at the same time
         ):
             attempt = self._attempts.run_hedged
         retry = service.retry if policy is service.policy else service.find_retry(policy)
