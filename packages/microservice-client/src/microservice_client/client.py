@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -76,6 +77,7 @@ class AsyncServiceClient:
         self._stack: AsyncExitStack | None = None
         self._engine: CallEngine | None = None
         self._headers: RawHeaders = ()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
     def from_addresses(
@@ -112,6 +114,7 @@ class AsyncServiceClient:
         engine = open_engine(source, self._options)
         stack.push_async_callback(engine.aclose)
         self._headers = default_headers()
+        self._loop = asyncio.get_running_loop()
         self._engine = engine
         self._stack = stack.pop_all()
 
@@ -126,7 +129,8 @@ class AsyncServiceClient:
     async def aclose(self) -> None:
         """Close the connections and watches; closing twice is fine."""
         stack, self._stack, self._engine = self._stack, None, None
-        if stack is not None:
+        # With its loop, all that the client had open has ended.
+        if stack is not None and not self._has_lost_its_loop():
             await stack.aclose()
 
     @property
@@ -352,10 +356,18 @@ class AsyncServiceClient:
         self, service: str, request: httpx.Request, *, reading: bool = False
     ) -> httpx.Response:
         engine = self._engine or self._raise_closed()
+        if self._has_lost_its_loop():
+            raise ClientClosedError(
+                "the event loop in which this client was opened has ended; open the client in the "
+                "loop that uses it, or use ServiceClient"
+            )
         auth: httpx.Auth | None = request.extensions.get("auth")
         if auth is None:
             return await engine.send(service, request, reading=reading)
         return await send_with_auth(auth, request, partial(engine.send, service, reading=reading))
+
+    def _has_lost_its_loop(self) -> bool:
+        return self._loop is not None and self._loop.is_closed()
 
     def _raise_closed(self) -> CallEngine:
         raise ClientClosedError

@@ -250,10 +250,12 @@ class ResponseFormatError(ServiceCallError, ValueError):
 
 
 class ClientClosedError(MicroserviceError, RuntimeError):
-    """The client has not been opened, or is closed."""
+    """The client has not been opened, or is closed, or its event loop has ended."""
 
-    def __init__(self) -> None:
-        super().__init__("this client is not open; use it in an `async with` block")
+    def __init__(
+        self, problem: str = "this client is not open; use it in an `async with` block"
+    ) -> None:
+        super().__init__(problem)
 
 
 class DeclarationError(MicroserviceError, TypeError):

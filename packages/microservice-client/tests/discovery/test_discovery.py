@@ -7,6 +7,7 @@ import pytest
 
 from microservice_client import (
     AsyncServiceClient,
+    ClientClosedError,
     DnsAddresses,
     FirstSource,
     InstanceCache,
@@ -456,9 +457,50 @@ async def test_the_first_source_that_has_instances_answers() -> None:
     await registry.close()
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_service_that_is_loaded_as_the_cache_closes_leaves_no_watch(turns: int) -> None:
+    registry = Registry([ORDERS])
+    cache = InstanceCache(registry, EVERYTHING)
+    cache.start()
+    loading = asyncio.create_task(cache.load("orders"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await cache.aclose()
+    await asyncio.wait([loading])
+    assert registry.listeners == []
+    with pytest.raises(ClientClosedError):
+        await cache.load("orders")
+    loading.cancelled() or loading.exception()
+    assert registry.listeners == []
+
+
+async def test_a_source_that_cannot_be_watched_ends_the_watches_before_it() -> None:
+    class Unwatched(Registry):
+        def watch_instances(
+            self,
+            service_name: str,
+            listener: InstancesListener,
+            query: InstanceQuery = EVERYTHING,
+            /,
+        ) -> Unsubscribe:
+            raise DOWN
+
+    first = Registry([ORDERS])
+    with pytest.raises(ServiceRegistryUnavailableError):
+        FirstSource(first, Unwatched([])).watch_instances("orders", lambda _: None)
+    assert first.listeners == []
+    end = FirstSource(first, first).watch_instances("orders", lambda _: None)
+    assert len(first.listeners) == 2
+    end()
+    end()
+    assert first.listeners == []
+
+
 def test_a_port_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="address of 'orders'"):
         StaticAddresses({"orders": ["http://10.0.0.1:99999"]})
+    with pytest.raises(InvalidValueError, match=r"a list of addresses.*not 'http://10.0.0.1'"):
+        StaticAddresses({"orders": "http://10.0.0.1"})
 
 
 class SlowRegistry:

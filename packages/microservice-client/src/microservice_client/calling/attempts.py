@@ -109,7 +109,7 @@ class AttemptRunner:
                 raise
             raise failure from error
         self._record_response(call, reservation, span, response.status_code)
-        response.request = call.request
+        _link_response(response, request, call)
         response.stream = ReservedBody(response, reservation, call=call, clock=self._clock)
         if response.status_code in call.policy.retry_statuses:
             await self._handle_retry_status(service, call, reservation, response)
@@ -329,6 +329,13 @@ class AttemptRunner:
                 return RetryableAttemptError()
             return CallFailedError(call.service_name, call.attempts, suggestion=_NOT_REPLAYABLE)
         return CallFailedError(call.service_name, call.attempts)
+
+
+def _link_response(response: httpx.Response, sent: httpx.Request, call: Call) -> None:
+    """Link the response to the caller's request, and a redirect also to the host that was called."""
+    response.request = call.request
+    if 300 <= response.status_code < 400:
+        response.extensions["instance_host"] = sent.headers["host"]
 
 
 def build_rejected_error(

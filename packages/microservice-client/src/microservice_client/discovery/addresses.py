@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 from microservice_core import (
@@ -44,7 +45,7 @@ class StaticAddresses:
 
     def __init__(self, addresses: Mapping[str, Sequence[str]]) -> None:
         self._instances = {
-            service: tuple(_parse_instance(service, url) for url in urls)
+            service: tuple(_parse_instance(service, url) for url in _require_list(service, urls))
             for service, urls in addresses.items()
         }
 
@@ -150,13 +151,17 @@ class FirstSource:
             if result is not None:
                 await result
 
-        watches = [source.watch_instances(service_name, notify, query) for source in self._sources]
+        with ExitStack() as watches:
+            for source in self._sources:
+                watches.callback(source.watch_instances(service_name, notify, query))
+            return watches.pop_all().close  # only now: one that fails ends those before it
 
-        def unsubscribe() -> None:
-            for end_watch in watches:
-                end_watch()
 
-        return unsubscribe
+def _require_list(service: str, urls: Sequence[str]) -> Sequence[str]:
+    if isinstance(urls, str | bytes):
+        rule = "a list of addresses, even of one: [...]"
+        raise InvalidValueError(f"addresses of {service!r}", urls, rule)
+    return urls
 
 
 def _parse_instance(service: str, url: str) -> ServiceInstance:

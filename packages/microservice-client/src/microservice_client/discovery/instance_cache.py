@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from microservice_client.errors import ClientClosedError
 from microservice_core import (
     InstanceQuery,
     ServiceInstance,
@@ -103,6 +104,7 @@ class InstanceCache:
         self._entries: dict[str, _Entry] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._tasks: TaskSupervisor | None = None
+        self._closed = False
 
     def find(self, service: str) -> tuple[ServiceInstance, ...] | None:
         """Return the instances in the cache and mark them as used; None for a service not loaded."""
@@ -133,6 +135,7 @@ class InstanceCache:
         Raises:
             ServiceRegistryError: the service is not in the cache and the registry cannot be
                 queried; the next call tries again.
+            ClientClosedError: the service is not in the cache, which is closed.
         """
         # A loop, because the entry may be dropped before a waiter gets its turn.
         while (instances := self.find(service)) is None:
@@ -177,6 +180,7 @@ class InstanceCache:
 
     async def aclose(self) -> None:
         """Cancel every watch, load and hold; closing twice is fine."""
+        self._closed = True
         tasks, self._tasks = self._tasks, None
         if tasks is not None:
             await tasks.aclose()
@@ -196,6 +200,8 @@ class InstanceCache:
 
     async def _share_load(self, service: str) -> None:
         """Load the service, in one task for all callers that wait for it."""
+        if self._closed:
+            raise ClientClosedError  # it would begin a watch that nothing ends
         task = self._loading.get(service)
         if task is None:
             # Not supervised: it ends with the load, and its error is raised to those that wait.
