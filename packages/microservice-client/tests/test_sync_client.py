@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 from collections.abc import AsyncIterator, Iterator
 
@@ -7,6 +8,7 @@ import pytest
 from microservice_client import (
     AsyncServiceClient,
     AsyncServiceTransport,
+    ClientClosedError,
     NoInstanceCallError,
     ServiceClient,
     ServiceTransport,
@@ -231,3 +233,41 @@ def test_a_sync_request_with_an_async_body_is_sent_too(
     sync_client.put("orders", "/", content=body())
     with sync_client.stream("PUT", "orders", "/", content=body()):
         assert [request.content for request in sync_mesh.requests] == [b"ab", b"ab"]
+
+
+def test_a_sync_redirect_that_names_the_instance_leads_to_its_service() -> None:
+    mesh = FakeMesh()
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/items/":
+            return httpx.Response(200)
+        return httpx.Response(307, headers={"location": "http://10.0.0.1/items/"})
+
+    mesh.serve_at("10.0.0.1:80", respond)
+    with (
+        ServiceClient.from_addresses(ADDRESSES, transport=mesh) as client,
+        httpx.Client(transport=ServiceTransport(client), follow_redirects=True) as http,
+    ):
+        assert str(http.get("http://orders/items").url) == "http://orders/items/"
+
+
+def test_a_client_whose_loop_has_ended_says_so() -> None:
+    client = AsyncServiceClient.from_addresses(ADDRESSES, transport=FakeMesh())
+
+    async def open_it() -> None:
+        client.open()
+
+    async def use_it() -> None:
+        with pytest.raises(
+            ClientClosedError, match=r"the event loop .* has ended; open the client"
+        ):
+            await client.get("orders", "/")
+        with pytest.raises(ClientClosedError, match="has ended"):
+            async with client.stream("GET", "orders", "/"):
+                pass
+        await client.aclose()
+        with pytest.raises(ClientClosedError, match="not open"):
+            await client.get("orders", "/")
+
+    asyncio.run(open_it())
+    asyncio.run(use_it())

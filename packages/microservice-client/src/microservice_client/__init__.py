@@ -10,7 +10,8 @@ from .declarative.decorators import service_call, service_client
 from .declarative.parameters import Body, Header, Path, Query
 from .discovery.addresses import DnsAddresses, FirstSource, StaticAddresses
 from .discovery.filters import keep_enabled, match_labels, match_version
-from .discovery.instance_cache import InstanceCache, InstanceSource
+from .discovery.instance_cache import InstanceCache
+from .discovery.instance_source import InstanceSource
 from .errors import (
     Attempt,
     BodyBrokenError,
@@ -20,6 +21,7 @@ from .errors import (
     CallTimeoutError,
     ClientClosedError,
     DeclarationError,
+    NoFreeConnectionError,
     NoInstanceCallError,
     ResponseFormatError,
     ServiceCallError,
@@ -71,6 +73,7 @@ __all__ = (
     "InstanceSource",
     "Interceptor",
     "MessageTooLongError",
+    "NoFreeConnectionError",
     "NoInstanceCallError",
     "Path",
     "Policies",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -24,8 +25,10 @@ from .calling.recent_calls import CallRecord, RecentCalls
 from .calling.service import make_balancer
 from .calling.stats import ServiceStats
 from .discovery.addresses import StaticAddresses
-from .discovery.instance_cache import InstanceCache, InstanceSource
+from .discovery.instance_cache import InstanceCache
+from .discovery.instance_source import InstanceSource
 from .errors import ClientClosedError
+from .http.auth import send_with_auth
 from .http.connections import Connections, choose_pool_factory
 from .http.event_streams import ServerSentEvent, aiter_events, aiter_json_lines
 from .http.requests import (
@@ -35,7 +38,7 @@ from .http.requests import (
     default_headers,
     websocket_url,
 )
-from .options import ClientOptions
+from .options import ClientOptions, require_known_options
 from .policies import Policies, watch_policies
 from .policy import ServicePolicy
 from .telemetry.instance_metrics import InstanceMetrics
@@ -45,6 +48,7 @@ from .telemetry.tracing import Tracing
 
 __all__ = ("AsyncServiceClient", "Source")
 
+_SENT_OPTIONS = frozenset({"auth", "cookies", "json", "content", "data", "files"})
 Source = InstanceSource | AbstractAsyncContextManager[InstanceSource]
 
 
@@ -61,9 +65,11 @@ class AsyncServiceClient:
 
     Raises:
         MissingDependencyError: the requested connection layer is not installed.
+        TypeError: an option is unknown.
     """
 
     def __init__(self, source: Source, **options: Unpack[ClientOptions]) -> None:
+        require_known_options(type(self).__name__, options)
         if options.get("transport") is None:
             choose_pool_factory(options.get("connection_layer", "auto"))  # or it raises
         self._source = source
@@ -71,6 +77,7 @@ class AsyncServiceClient:
         self._stack: AsyncExitStack | None = None
         self._engine: CallEngine | None = None
         self._headers: RawHeaders = ()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
     def from_addresses(
@@ -107,6 +114,7 @@ class AsyncServiceClient:
         engine = open_engine(source, self._options)
         stack.push_async_callback(engine.aclose)
         self._headers = default_headers()
+        self._loop = asyncio.get_running_loop()
         self._engine = engine
         self._stack = stack.pop_all()
 
@@ -121,7 +129,8 @@ class AsyncServiceClient:
     async def aclose(self) -> None:
         """Close the connections and watches; closing twice is fine."""
         stack, self._stack, self._engine = self._stack, None, None
-        if stack is not None:
+        # With its loop, all that the client had open has ended.
+        if stack is not None and not self._has_lost_its_loop():
             await stack.aclose()
 
     @property
@@ -142,10 +151,10 @@ class AsyncServiceClient:
 
         Raises:
             ServiceCallError: the call failed; the error lists the attempts.
+            TypeError: an option is unknown, or not of its type.
         """
-        engine = self._engine or self._raise_closed()
         request = build_request(method, service, path, options, self._headers)
-        return await engine.send(service, request, reading=True)
+        return await self._send(service, request, reading=True)
 
     @asynccontextmanager
     async def stream(
@@ -159,9 +168,8 @@ class AsyncServiceClient:
             ServiceCallError: the call failed; also raised inside the block, when the body breaks
                 off.
         """
-        engine = self._engine or self._raise_closed()
         request = build_request(method, service, path, options, self._headers)
-        response = await engine.send(service, request)
+        response = await self._send(service, request)
         try:
             yield response
         finally:
@@ -213,7 +221,11 @@ class AsyncServiceClient:
 
         Raises:
             NoInstanceCallError: no instance can be called.
+            TypeError: an option is unknown, or would be sent: your WebSocket library sends all.
         """
+        if sent := _SENT_OPTIONS & options.keys():
+            problem = f"websocket_url sends nothing, so it has no use for {min(sent)!r}"
+            raise TypeError(f"{problem}; pass it to your WebSocket library")
         engine = self._engine or self._raise_closed()
         request = build_request("GET", service, path, options, self._headers)
         async with engine.reserve(service, request) as instance:
@@ -271,8 +283,7 @@ class AsyncServiceClient:
         Raises:
             ServiceCallError: the call failed; the error lists the attempts.
         """
-        engine = self._engine or self._raise_closed()
-        return await engine.send(service, request)
+        return await self._send(service, request)
 
     async def warm_up(self, services: Iterable[str]) -> None:
         """Look up the instances of these services now, so that their first calls need not wait.
@@ -341,6 +352,23 @@ class AsyncServiceClient:
         async with self.stream(method, service, path, **strict) as response:
             yield response
 
+    async def _send(
+        self, service: str, request: httpx.Request, *, reading: bool = False
+    ) -> httpx.Response:
+        engine = self._engine or self._raise_closed()
+        if self._has_lost_its_loop():
+            raise ClientClosedError(
+                "the event loop in which this client was opened has ended; open the client in the "
+                "loop that uses it, or use ServiceClient"
+            )
+        auth: httpx.Auth | None = request.extensions.get("auth")
+        if auth is None:
+            return await engine.send(service, request, reading=reading)
+        return await send_with_auth(auth, request, partial(engine.send, service, reading=reading))
+
+    def _has_lost_its_loop(self) -> bool:
+        return self._loop is not None and self._loop.is_closed()
+
     def _raise_closed(self) -> CallEngine:
         raise ClientClosedError
 
@@ -360,6 +388,7 @@ def open_engine(source: InstanceSource, options: ClientOptions) -> CallEngine:
         options.get("query", InstanceQuery()),
         refresh_seconds=options.get("refresh_seconds", 30.0),
         forget_seconds=options.get("forget_seconds", 900.0),
+        hold_empty_seconds=options.get("hold_empty_seconds", 15.0),
         changed=lambda name, instances: engine.apply_instances(name, instances),  # noqa: PLW0108
         clock=clock,
     )

@@ -4,6 +4,7 @@
 ServiceCallError (MicroserviceError, httpx.TransportError)
 ├── NoInstanceCallError (NoInstanceAvailableError)   no instance can be called
 ├── CallTimeoutError (httpx.TimeoutException)         the time for the call is over
+├── NoFreeConnectionError (httpx.PoolTimeout)         all connections to the instance are in use
 ├── CallFailedError                                   every attempt failed
 ├── CallRejectedError                                 a policy of this client refused the call
 ├── CallStatusError (httpx.HTTPStatusError)           an HTTP error that the policy raises
@@ -35,6 +36,7 @@ __all__ = (
     "CallTimeoutError",
     "ClientClosedError",
     "DeclarationError",
+    "NoFreeConnectionError",
     "NoInstanceCallError",
     "ResponseFormatError",
     "ServiceCallError",
@@ -130,13 +132,50 @@ class CallTimeoutError(ServiceCallError, httpx.TimeoutException, TimeoutError):
         )
 
 
+class NoFreeConnectionError(ServiceCallError, httpx.PoolTimeout, TimeoutError):
+    """No connection to the instance became free in time; the request was not sent.
+
+    It is a state of this client, not of the instance: the instance's circuit breaker does not count
+    it.
+
+    Attributes:
+        limit: most connections to the instance, `max_connections_per_instance`; None if the
+            connections belong to a `transport` that was passed to the client.
+        waited_seconds: how long the call waited for a connection.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        instance_id: str,
+        *,
+        limit: int | None,
+        waited_seconds: float,
+        attempts: Sequence[Attempt] = (),
+    ) -> None:
+        in_use = "" if limit is None else f" ({limit} in use, `max_connections_per_instance`)"
+        super().__init__(
+            service,
+            f"no free connection{in_use} to {instance_id} within {waited_seconds:g} s",
+            attempts,
+            "make fewer calls at once, or raise the limit",
+        )
+        self.instance = instance_id
+        self.limit = limit
+        self.waited_seconds = waited_seconds
+
+
 class CallFailedError(ServiceCallError):
     """Every attempt failed, or one failed and the call may not be repeated."""
 
-    def __init__(self, service: str, attempts: Sequence[Attempt]) -> None:
-        super().__init__(
-            service, "every attempt failed", attempts, "check the instances that were called"
-        )
+    def __init__(
+        self,
+        service: str,
+        attempts: Sequence[Attempt],
+        *,
+        suggestion: str = "check the instances that were called",
+    ) -> None:
+        super().__init__(service, "every attempt failed", attempts, suggestion)
 
 
 class CallRejectedError(ServiceCallError):
@@ -211,10 +250,12 @@ class ResponseFormatError(ServiceCallError, ValueError):
 
 
 class ClientClosedError(MicroserviceError, RuntimeError):
-    """The client has not been opened, or is closed."""
+    """The client has not been opened, or is closed, or its event loop has ended."""
 
-    def __init__(self) -> None:
-        super().__init__("this client is not open; use it in an `async with` block")
+    def __init__(
+        self, problem: str = "this client is not open; use it in an `async with` block"
+    ) -> None:
+        super().__init__(problem)
 
 
 class DeclarationError(MicroserviceError, TypeError):

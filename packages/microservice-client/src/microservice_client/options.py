@@ -15,9 +15,10 @@ from .call_options import FallbackResponse
 from .calling.service import BalancerFactory
 from .http.connections import ConnectionLayer
 from .interceptors.chain import Interceptor, RequestInterceptor
+from .option_names import unknown_argument_error
 from .policy import ServicePolicy
 
-__all__ = ("ClientOptions",)
+__all__ = ("ClientOptions", "require_known_options")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -34,6 +35,8 @@ class ClientOptions(TypedDict, total=False):
         make_balancer: makes the balancer of a service, in place of the policy's `balancer`.
         query: which instances of a service are used, e.g. those of a group.
         refresh_seconds: age at which the instances of a service are queried again.
+        hold_empty_seconds: how long the last instances of a service are kept when the registry
+            returns none; a registry that has just restarted returns none as well.
         forget_seconds: time after which the instances of a service without calls are dropped.
         connection_layer: httpx's own connections or aiohttp's (extra `fast`); `auto` uses aiohttp's
             when it is installed.
@@ -55,6 +58,7 @@ class ClientOptions(TypedDict, total=False):
     query: InstanceQuery
     refresh_seconds: float
     forget_seconds: float
+    hold_empty_seconds: float
     connection_layer: ConnectionLayer
     transport: httpx.AsyncBaseTransport | None
     keep_calls: int
@@ -62,3 +66,16 @@ class ClientOptions(TypedDict, total=False):
     meter_provider: MeterProvider | None
     instance_metrics: bool
     clock: Callable[[], float]
+
+
+_NAMES = frozenset(ClientOptions.__annotations__)
+
+
+def require_known_options(client: str, options: ClientOptions) -> None:
+    """Refuse options that no client has.
+
+    Raises:
+        TypeError: an option is unknown.
+    """
+    if not options.keys() <= _NAMES:
+        raise unknown_argument_error(client, options, _NAMES, {})

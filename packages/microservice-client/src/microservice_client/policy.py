@@ -56,9 +56,11 @@ class ServicePolicy(BaseModel):
     """The settings for calls to one service; every field has a sane default.
 
     Attributes:
-        connect_timeout_seconds: time limit to open a connection.
+        connect_timeout_seconds: time limit to open a connection; the wait for a free one does not
+            count.
         attempt_timeout_seconds: time limit of one attempt until the response's headers arrive, then
-            for each wait for more of the body.
+            for each wait for more of the body. The default is shortened to
+            `total_timeout_seconds`; a value that is set above that is refused.
         total_timeout_seconds: time limit of the call with all its attempts.
         attempts: most attempts per call, each on another instance while there is one.
         retry_statuses: response statuses after which another instance is tried.
@@ -86,7 +88,8 @@ class ServicePolicy(BaseModel):
         labels: use only instances whose metadata has each of these pairs.
         raise_on: HTTP error statuses raised as `CallStatusError`: none, 500 and above, or 400 and
             above.
-        max_connections_per_instance: most connections to one instance.
+        max_connections_per_instance: most connections to one instance; further calls wait for one
+            in order of arrival.
         max_idle_connections_per_instance: most unused connections kept to one instance.
         idle_connection_seconds: time after which an unused connection is closed.
         http2: use HTTP/2 where the instance supports it; needs the extra `http2`.
@@ -120,7 +123,7 @@ class ServicePolicy(BaseModel):
     version: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     raise_on: RaiseOn = "never"
-    max_connections_per_instance: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_connections_per_instance: Annotated[int, Field(ge=1, le=100_000)] = 400
     max_idle_connections_per_instance: Annotated[int, Field(ge=0, le=100_000)] = 20
     idle_connection_seconds: Seconds = 5.0
     http2: bool = False
@@ -149,11 +152,15 @@ class ServicePolicy(BaseModel):
 
     @model_validator(mode="after")
     def _require_time_for_an_attempt(self) -> Self:
-        if self.attempt_timeout_seconds > self.total_timeout_seconds:
+        if self.attempt_timeout_seconds <= self.total_timeout_seconds:
+            return self
+        if "attempt_timeout_seconds" in self.model_fields_set:
             raise ValueError(
                 "attempt_timeout_seconds must not be above total_timeout_seconds "
                 f"({self.attempt_timeout_seconds:g} > {self.total_timeout_seconds:g})"
             )
+        # Frozen for others; here the model is still being made.
+        object.__setattr__(self, "attempt_timeout_seconds", self.total_timeout_seconds)
         return self
 
 

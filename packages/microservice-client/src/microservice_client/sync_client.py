@@ -26,7 +26,7 @@ from .client import AsyncServiceClient, Source
 from .discovery.addresses import StaticAddresses
 from .http.event_streams import ServerSentEvent
 from .http.requests import RequestOptions, build_request
-from .options import ClientOptions
+from .options import ClientOptions, require_known_options
 from .policies import Policies
 
 __all__ = ("ServiceClient",)
@@ -54,6 +54,7 @@ class ServiceClient:
     """
 
     def __init__(self, source: Source, **options: Unpack[ClientOptions]) -> None:
+        require_known_options(type(self).__name__, options)
         self._client = AsyncServiceClient(source, **options)
         self._loop = LoopThread(name="microservice-client")
         self._owns_client = True

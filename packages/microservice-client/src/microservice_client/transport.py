@@ -13,7 +13,8 @@ __all__ = ("AsyncServiceTransport", "ServiceTransport")
 class AsyncServiceTransport(httpx.AsyncBaseTransport):
     """`httpx.AsyncClient(transport=AsyncServiceTransport(client))`: the host is a service's name.
 
-    Base URLs, auth, hooks and `raise_for_status` work as usual. httpx lower-cases hosts, so the
+    Base URLs, auth, hooks, redirects and `raise_for_status` work as usual; a redirect that names the
+    instance leads to its service. httpx lower-cases hosts, so the
     service's name has to be lower case. Closing the httpx client does not close `client`.
     """
 
@@ -26,7 +27,9 @@ class AsyncServiceTransport(httpx.AsyncBaseTransport):
         Raises:
             ServiceCallError: the call failed; it is an `httpx.TransportError`, too.
         """
-        return await self._client.call(_service_name(request), request)
+        response = await self._client.call(_service_name(request), request)
+        _name_service_in_redirect(request, response)
+        return response
 
 
 class ServiceTransport(httpx.BaseTransport):
@@ -41,8 +44,28 @@ class ServiceTransport(httpx.BaseTransport):
         Raises:
             ServiceCallError: the call failed; it is an `httpx.TransportError`, too.
         """
-        return self._client.call(_service_name(request), request)
+        response = self._client.call(_service_name(request), request)
+        _name_service_in_redirect(request, response)
+        return response
 
 
 def _service_name(request: httpx.Request) -> str:
     return str(request.extensions.get("service_name") or request.url.host)
+
+
+def _name_service_in_redirect(request: httpx.Request, response: httpx.Response) -> None:
+    """Put the service in place of the instance in `Location`: an instance knows no other name.
+
+    Frameworks redirect to the host that they were called by, e.g. for a slash at the end.
+    """
+    host, location = response.extensions.get("instance_host"), response.headers.get("location")
+    if not host or not location:
+        return
+    try:
+        target = httpx.URL(location)
+    except httpx.InvalidURL:
+        return  # httpx says so when it follows the redirect
+    if target.netloc.decode("ascii") == host:
+        url = request.url
+        target = target.copy_with(scheme=url.scheme, host=url.host, port=url.port)
+        response.headers["location"] = str(target)

@@ -11,6 +11,7 @@ from microservice_client import (
     NoInstanceCallError,
     ServiceCallError,
     ServicePolicy,
+    parse_policies,
 )
 from microservice_client.testing import FakeMesh
 from microservice_core import (
@@ -417,6 +418,17 @@ async def test_closing_twice_is_fine_and_a_closed_client_says_so(mesh: FakeMesh)
 def test_a_policy_whose_attempt_outlasts_the_call_is_refused() -> None:
     with pytest.raises(ValueError, match="must not be above total_timeout_seconds"):
         ServicePolicy(attempt_timeout_seconds=11)
+    with pytest.raises(ValueError, match=r"\(5 > 3\)"):
+        ServicePolicy(attempt_timeout_seconds=5, total_timeout_seconds=3)
+
+
+def test_the_default_time_of_an_attempt_fits_into_that_of_the_call() -> None:
+    assert ServicePolicy(attempts=3, total_timeout_seconds=2).attempt_timeout_seconds == 2
+    assert ServicePolicy(total_timeout_seconds=60).attempt_timeout_seconds == 5
+    services = {"orders": {"total_timeout_seconds": 3}}
+    policy = parse_policies({"default": {"attempts": 2}, "services": services}).get("orders")
+    assert (policy.attempts, policy.attempt_timeout_seconds) == (2, 3)
+    assert ServicePolicy.model_validate(policy.model_dump()) == policy
 
 
 def test_every_error_hangs_on_one_root() -> None:

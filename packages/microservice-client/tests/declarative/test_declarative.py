@@ -418,3 +418,35 @@ async def test_a_declared_call_has_policy_filters_and_interceptors_of_its_own(
     async with AsyncServiceClient(service.mesh.registry, transport=service.mesh) as client:
         await api_class(client).m(7)
     assert service.last.headers["x-signed"] == "yes"
+
+
+@service_client("orders", fallback=httpx.Response(200, json={"order_id": 0}))
+class OrdersWithFallback:
+    client: AsyncServiceClient
+
+    @service_call("GET", "/orders/{order_id}")
+    async def order(self, order_id: int) -> Order: ...
+
+    @service_call(
+        "GET", "/orders", fallback=lambda error: httpx.Response(200, text=type(error).__name__)
+    )
+    async def list_orders(self) -> str: ...
+
+
+async def test_a_fallback_may_be_declared_for_a_class_and_for_a_method() -> None:
+    mesh = FakeMesh()
+    await mesh.start("orders", A, lambda _: httpx.Response(404))
+    async with AsyncServiceClient(mesh.registry, transport=mesh) as client:
+        api = OrdersWithFallback(client)
+        assert (await api.order(7)).order_id == 0
+        assert (await api.order(8)).order_id == 0
+        assert await api.list_orders() == "CallStatusError"
+
+
+def test_a_declared_fallback_is_a_response_or_a_function() -> None:
+    class Api:
+        @service_call("GET", "/", fallback=[])  # type: ignore[arg-type]
+        async def call(self) -> None: ...
+
+    with pytest.raises(DeclarationError, match=r"Api.call: its fallback is a list"):
+        service_client("orders")(Api)

@@ -7,6 +7,7 @@ import pytest
 
 from microservice_client import (
     AsyncServiceClient,
+    ClientClosedError,
     DnsAddresses,
     FirstSource,
     InstanceCache,
@@ -23,7 +24,7 @@ from microservice_core import (
     ServiceRegistryUnavailableError,
     Unsubscribe,
 )
-from microservice_core.testing import ManualClock
+from microservice_core.testing import ManualClock, settle
 
 ORDERS = ServiceInstance("orders", "10.0.0.1", 80)
 EVERYTHING = InstanceQuery()
@@ -36,6 +37,7 @@ class Registry:
         self.answers = list(answers)
         self.queries = 0
         self.listeners: list[InstancesListener] = []
+        self.confirms_empty_lists = False
 
     async def get_instances(
         self, service_name: str, query: InstanceQuery = EVERYTHING, /
@@ -53,7 +55,7 @@ class Registry:
         return lambda: self.listeners.remove(listener) if listener in self.listeners else None
 
     async def notify(self, *instances: ServiceInstance) -> None:
-        for listener in self.listeners:
+        for listener in list(self.listeners):
             told = listener(instances)
             if told is not None:
                 await told
@@ -110,15 +112,177 @@ async def test_what_is_fresh_is_not_asked_for_again() -> None:
     await cache.aclose()
 
 
-async def test_an_empty_answer_is_believed_when_confirmed() -> None:
-    registry = Registry([ORDERS], [ORDERS], [])
-    cache = InstanceCache(registry, EVERYTHING)
+def open_cache(registry: Registry, clock: ManualClock) -> InstanceCache:
+    return InstanceCache(registry, EVERYTHING, refresh_seconds=10, clock=clock, sleep=clock.sleep)
+
+
+async def test_an_empty_list_is_believed_when_it_stays_empty() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], [])
+    cache = open_cache(registry, clock)
     await cache.load("orders")
     await registry.notify()
+    await clock.run(14.9)
+    assert (cache.find("orders"), registry.queries) == ((ORDERS,), 1)
+    await clock.run(0.1)
+    assert (cache.find("orders"), registry.queries) == ((), 2)
+    assert cache.age("orders") == 0.0
+    await cache.aclose()
+    assert clock.sleepers == 0
+
+
+async def test_a_restarted_registry_that_has_forgotten_an_instance_for_a_while_loses_none() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], [], [], [ORDERS])
+    changes: list[int] = []
+    cache = InstanceCache(
+        registry,
+        EVERYTHING,
+        refresh_seconds=10,
+        clock=clock,
+        sleep=clock.sleep,
+        changed=lambda _, instances: changes.append(len(instances)),
+    )
+    await cache.load("orders")
+    await registry.notify(ORDERS)  # the watch holds the last good list, and reports nothing more
+    clock.advance(10)
+    for _ in range(5):
+        await cache.maintain()
+    assert registry.queries == 2  # not asked a second time without a pause
+    await clock.run(60)
     assert cache.find("orders") == (ORDERS,)
+    assert changes == [1]
+    assert registry.queries == 4
+    await cache.aclose()
+
+
+async def test_a_query_never_overrules_a_watch_that_knows_instances() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], [])
+    cache = open_cache(registry, clock)
+    await cache.load("orders")
+    await registry.notify(ORDERS)
+    clock.advance(10)
+    await cache.maintain()
+    for _ in range(3):
+        await clock.run(15)
+        await registry.notify(ORDERS)  # as every new watch, it begins with what it knows
+        await cache.maintain()
+        assert cache.find("orders") == (ORDERS,)
+        assert len(registry.listeners) == 1
     await registry.notify()
+    await clock.run(15)
     assert cache.find("orders") == ()
     await cache.aclose()
+
+
+async def test_a_watch_that_has_fallen_silent_does_not_keep_what_is_gone() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], [])
+    cache = open_cache(registry, clock)
+    await cache.load("orders")
+    await registry.notify(ORDERS)
+    clock.advance(10)
+    await cache.maintain()
+    await clock.run(30)
+    assert cache.find("orders") == ()
+    await cache.aclose()
+
+
+async def test_a_failing_query_confirms_no_empty_list() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], [], DOWN, DOWN, [])
+    cache = open_cache(registry, clock)
+    await cache.load("orders")
+    clock.advance(10)
+    await cache.maintain()
+    await clock.run(40)
+    assert cache.find("orders") == (ORDERS,)
+    await clock.run(5)
+    assert cache.find("orders") == ()
+    await cache.aclose()
+
+
+async def test_instances_that_come_back_end_the_hold() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], [])
+    cache = open_cache(registry, clock)
+    await cache.load("orders")
+    await registry.notify()
+    await clock.run(1)
+    await registry.notify(OTHER)
+    await clock.run(20)
+    assert (cache.find("orders"), registry.queries) == ((OTHER,), 1)
+    assert clock.sleepers == 0
+    await cache.aclose()
+
+
+async def test_a_hold_ends_with_the_service_and_with_the_cache() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], [])
+    cache = InstanceCache(registry, EVERYTHING, forget_seconds=10, clock=clock, sleep=clock.sleep)
+    for end in (cache.maintain, cache.aclose):
+        registry.answers = [[ORDERS]]
+        await cache.load("orders")
+        await cache.maintain()
+        await registry.notify()
+        await settle()
+        assert clock.sleepers == 1
+        clock.advance(10)
+        await end()
+        await settle()
+        assert clock.sleepers == 0
+    assert cache.find("orders") is None
+
+
+async def test_the_cache_and_the_watch_come_to_agree() -> None:
+    clock = ManualClock()
+    registry = Registry([ORDERS], [OTHER], [OTHER], [ORDERS])
+    cache = open_cache(registry, clock)
+    await cache.load("orders")
+    await registry.notify(ORDERS)
+    [first] = registry.listeners
+    clock.advance(10)
+    await cache.maintain()
+    assert cache.find("orders") == (OTHER,)
+    assert registry.listeners == [first]  # it may be about to report the same
+    await cache.maintain()
+    assert registry.listeners != [first]
+    await registry.notify(ORDERS)
+    assert cache.find("orders") == (ORDERS,)
+    await cache.aclose()
+
+
+@pytest.mark.parametrize("hold", [0.0, 15.0])
+async def test_a_registry_may_say_that_its_empty_lists_are_true(hold: float) -> None:
+    registry = Registry([ORDERS], [])
+    registry.confirms_empty_lists = hold > 0
+    cache = InstanceCache(registry, EVERYTHING, hold_empty_seconds=hold)
+    await cache.load("orders")
+    await registry.notify()
+    assert (cache.find("orders"), registry.queries) == ((), 1)
+    await cache.aclose()
+
+
+def test_several_sources_confirm_what_each_of_them_confirms() -> None:
+    memory, other = InMemoryServiceRegistry(), Registry([])
+    assert FirstSource(StaticAddresses({}), memory).confirms_empty_lists
+    assert not FirstSource(memory, other).confirms_empty_lists
+
+
+async def test_no_call_fails_while_a_restarted_registry_knows_no_instance() -> None:
+    mesh = FakeMesh()
+    await mesh.start("orders", "10.0.0.1:80", lambda _: httpx.Response(200))
+    registry = Registry([ORDERS], [])
+    async with AsyncServiceClient(registry, transport=mesh) as client:
+        for _ in range(3):
+            assert (await client.get("orders", "/")).status_code == 200
+            await registry.notify()
+            await settle()
+    async with AsyncServiceClient(
+        Registry([ORDERS], []), transport=mesh, hold_empty_seconds=0
+    ) as client:
+        await client.get("orders", "/")
 
 
 async def test_a_service_nobody_calls_is_forgotten_with_its_watch() -> None:
@@ -179,9 +343,7 @@ async def test_news_of_a_service_that_was_forgotten_meanwhile_changes_nothing() 
     await cache.load("orders")
     (listener,) = registry.listeners
     await cache.aclose()
-    told = listener((OTHER,))
-    assert told is not None
-    await told
+    listener((OTHER,))
     assert cache.find("orders") is None
     assert changes == ["orders: 1", "orders: 0"]
 
@@ -295,9 +457,50 @@ async def test_the_first_source_that_has_instances_answers() -> None:
     await registry.close()
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_service_that_is_loaded_as_the_cache_closes_leaves_no_watch(turns: int) -> None:
+    registry = Registry([ORDERS])
+    cache = InstanceCache(registry, EVERYTHING)
+    cache.start()
+    loading = asyncio.create_task(cache.load("orders"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await cache.aclose()
+    await asyncio.wait([loading])
+    assert registry.listeners == []
+    with pytest.raises(ClientClosedError):
+        await cache.load("orders")
+    loading.cancelled() or loading.exception()
+    assert registry.listeners == []
+
+
+async def test_a_source_that_cannot_be_watched_ends_the_watches_before_it() -> None:
+    class Unwatched(Registry):
+        def watch_instances(
+            self,
+            service_name: str,
+            listener: InstancesListener,
+            query: InstanceQuery = EVERYTHING,
+            /,
+        ) -> Unsubscribe:
+            raise DOWN
+
+    first = Registry([ORDERS])
+    with pytest.raises(ServiceRegistryUnavailableError):
+        FirstSource(first, Unwatched([])).watch_instances("orders", lambda _: None)
+    assert first.listeners == []
+    end = FirstSource(first, first).watch_instances("orders", lambda _: None)
+    assert len(first.listeners) == 2
+    end()
+    end()
+    assert first.listeners == []
+
+
 def test_a_port_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="address of 'orders'"):
         StaticAddresses({"orders": ["http://10.0.0.1:99999"]})
+    with pytest.raises(InvalidValueError, match=r"a list of addresses.*not 'http://10.0.0.1'"):
+        StaticAddresses({"orders": "http://10.0.0.1"})
 
 
 class SlowRegistry:

@@ -221,7 +221,7 @@ def test_timeouts_are_those_of_the_policy_and_of_the_caller() -> None:
     request = httpx.Request("GET", "http://orders/")
     assert address_request(request, ORDERS, POLICY, 1.0).extensions["timeout"] == {
         "connect": 1.0,
-        "pool": 1.0,
+        "pool": 5.0,
         "read": 5.0,
         "write": 5.0,
     }

@@ -15,6 +15,10 @@ def answer(request: httpx.Request) -> httpx.Response:
     match request.url.path:
         case "/redirect":
             return httpx.Response(302, headers={"location": "/target"})
+        case "/items" | "/strange":
+            rest = "/items/" if request.url.path == "/items" else ":port/"
+            location = f"http://{request.headers['host']}{rest}"
+            return httpx.Response(307, headers={"location": location})
         case "/away":
             return httpx.Response(307, headers={"location": "http://stock/target"})
         case "/cookie":
@@ -137,3 +141,15 @@ async def test_the_own_client_gives_httpx_responses(mesh: FakeMesh) -> None:
         assert response.request.headers["x-a"] == "1"
         assert response.request.headers["host"] == "orders"
         assert response.url == "http://orders/v1"
+
+
+async def test_a_redirect_that_names_the_instance_leads_to_its_service(
+    http: httpx.AsyncClient,
+) -> None:
+    response = await http.get("/items")
+    assert response.headers["location"] == "http://orders/items/"
+    followed = await http.get("/items", follow_redirects=True)
+    assert followed.json()["path"] == "/items/"
+    assert (await http.get("/away")).headers["location"] == "http://stock/target"
+    with pytest.raises(httpx.RemoteProtocolError, match="Invalid URL"):
+        await http.get("/strange")

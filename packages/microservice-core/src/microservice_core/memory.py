@@ -59,7 +59,12 @@ class InMemoryServiceRegistry:
         ttl_seconds: how long a lease lasts without a renewal.
         clock: monotonic seconds.
         sleep: waits that many seconds of `clock`.
+
+    Attributes:
+        confirms_empty_lists: an empty list is true at once: no restart makes it forget instances.
     """
+
+    confirms_empty_lists = True
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import httpx
@@ -23,7 +24,7 @@ from microservice_core import ProviderError, ServiceInstance, parse_retry_after
 from microservice_governance import RateLimitedError, RateLimiter, RejectedError, deadline
 from microservice_lb import NeutralOutcome
 
-from .call import Call
+from .call import Call, ConnectionWait
 from .instance_selector import InstanceSelector
 from .reservation import Reservation, ReservedBody
 from .retryable import RetryableAttemptError, is_idempotent, is_replayable, was_never_sent
@@ -31,6 +32,12 @@ from .service import Service
 
 __all__ = ("AttemptRunner", "build_rejected_error")
 
+logger = logging.getLogger(__name__)
+
+_NOT_REPLAYABLE = (
+    "its body cannot be sent a second time; send bytes, or files that can be rewound, to have it "
+    "tried elsewhere"
+)
 _NOT_SENT = NeutralOutcome("the attempt was not made")
 
 
@@ -71,9 +78,10 @@ class AttemptRunner:
             ServiceCallError: the attempt failed, and no other may follow.
         """
         reservation = await self.reserve(service, call)
+        if not reservation.try_take_place():
+            reservation = await self._wait_for_place(service, call, reservation)
         # After the selection, so that a call without an instance takes nothing from the limit.
-        if service.rate_limiter is not None:
-            self._acquire_rate_limit(service.rate_limiter, call, reservation)
+        self._acquire_rate_limit(service.rate_limiter, call, reservation)
         span: AttemptSpan | None = None
         try:
             # Asked once per attempt: the deadline header and the timer use the same number.
@@ -96,12 +104,12 @@ class AttemptRunner:
                 async with asyncio.timeout(seconds):
                     response = await send(request)
         except BaseException as error:
-            self._record_error(call, reservation, span, error)
-            if isinstance(error, httpx.TransportError | TimeoutError):
-                raise self._retry_or_fail(call, error) from error
-            raise
+            failure = self._record_failure(call, reservation, span, error)
+            if failure is None:
+                raise
+            raise failure from error
         self._record_response(call, reservation, span, response.status_code)
-        response.request = call.request
+        _link_response(response, request, call)
         response.stream = ReservedBody(response, reservation, call=call, clock=self._clock)
         if response.status_code in call.policy.retry_statuses:
             await self._handle_retry_status(service, call, reservation, response)
@@ -149,6 +157,52 @@ class AttemptRunner:
         pool = self._connections.find_pool(service.policy, instance)
         return Reservation(lease, permit, pool, self._clock())
 
+    async def _wait_for_place(
+        self, service: Service, call: Call, reservation: Reservation
+    ) -> Reservation:
+        """Wait until the instance may get one more request, or another instance may.
+
+        Returns:
+            The reservation of the instance, which has a place.
+
+        Raises:
+            NoFreeConnectionError: no place became free in time.
+            NoInstanceCallError: no other instance can be called.
+        """
+        while True:
+            others = self._selector.has_alternative(service, call)
+            wait = call.connection_wait = reservation.begin_wait(self._clock())
+            if await self._take_place_in_time(call, reservation, others=others):
+                call.connection_wait = None
+                return reservation
+            if not others:
+                raise call.no_connection_error(wait, self._clock())
+            reservation = await self.reserve(service, call)
+
+    async def _take_place_in_time(
+        self, call: Call, reservation: Reservation, *, others: bool
+    ) -> bool:
+        """Wait for a place; without one the reservation is released.
+
+        The wait is as long as an attempt if other instances may have a place, or else as long as
+        the call, unless the caller's httpx client has a time limit for it.
+        """
+        timeout: dict[str, float | None] | None = call.request.extensions.get("timeout")
+        seconds = timeout.get("pool") if timeout else None
+        if others:
+            attempt_seconds = call.policy.attempt_timeout_seconds
+            seconds = attempt_seconds if seconds is None else min(seconds, attempt_seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                await reservation.take_place(self._clock)
+        except TimeoutError:
+            reservation.release(_NOT_SENT)
+            return False
+        except BaseException:
+            reservation.release(_NOT_SENT)
+            raise
+        return True
+
     async def load_instances(self, service_name: str) -> tuple[ServiceInstance, ...]:
         """Return the instances of the service, from the registry if they are not in the cache.
 
@@ -170,8 +224,10 @@ class AttemptRunner:
             service.update_instances(instances)
 
     def _acquire_rate_limit(
-        self, limiter: RateLimiter, call: Call, reservation: Reservation
+        self, limiter: RateLimiter | None, call: Call, reservation: Reservation
     ) -> None:
+        if limiter is None:
+            return
         decision = limiter.try_acquire()
         if decision.allowed:
             return
@@ -190,6 +246,27 @@ class AttemptRunner:
             span.end_with_status(status)
         if call.measured:
             self._record_metrics(call, status)
+
+    def _record_failure(
+        self,
+        call: Call,
+        reservation: Reservation,
+        span: AttemptSpan | None,
+        error: BaseException,
+    ) -> Exception | None:
+        """Record an attempt without a response; return the error to raise in place of `error`."""
+        if isinstance(error, httpx.PoolTimeout):  # of a pool that counts by itself
+            reservation.release(_NOT_SENT)
+            if span is not None:
+                span.end_with_error(error)
+            limit = call.policy.max_connections_per_instance if call.policy.http2 else None
+            instance_id = reservation.lease.endpoint.instance_id
+            wait = ConnectionWait(instance_id, limit, reservation.started_at)
+            return call.no_connection_error(wait, self._clock())
+        self._record_error(call, reservation, span, error)
+        if isinstance(error, httpx.TransportError | TimeoutError):
+            return self._retry_or_fail(call, error)
+        return None
 
     def _record_error(
         self,
@@ -235,7 +312,10 @@ class AttemptRunner:
         if retry_after:
             seconds = min(retry_after, call.policy.breaker_open_seconds)
             service.cool_down(reservation.lease.endpoint.instance_id, seconds)
-        if not (is_replayable(call.request) and is_idempotent(call.request, call.options)):
+        if not is_idempotent(call.request, call.options):
+            return
+        if not is_replayable(call.request):
+            logger.info("%s: no further attempt, as %s", call.service_name, _NOT_REPLAYABLE)
             return
         await call.replace_last_response(response)
         if not retry_after or self._selector.has_alternative(service, call):
@@ -244,11 +324,18 @@ class AttemptRunner:
 
     def _retry_or_fail(self, call: Call, error: Exception) -> Exception:
         """The error to raise after an attempt without a response."""
-        if is_replayable(call.request) and (
-            was_never_sent(error) or is_idempotent(call.request, call.options)
-        ):
-            return RetryableAttemptError()
+        if was_never_sent(error) or is_idempotent(call.request, call.options):
+            if is_replayable(call.request):
+                return RetryableAttemptError()
+            return CallFailedError(call.service_name, call.attempts, suggestion=_NOT_REPLAYABLE)
         return CallFailedError(call.service_name, call.attempts)
+
+
+def _link_response(response: httpx.Response, sent: httpx.Request, call: Call) -> None:
+    """Link the response to the caller's request, and a redirect also to the host that was called."""
+    response.request = call.request
+    if 300 <= response.status_code < 400:
+        response.extensions["instance_host"] = sent.headers["host"]
 
 
 def build_rejected_error(

@@ -9,10 +9,25 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from microservice_client.call_options import CallOptions
-from microservice_client.errors import Attempt
+from microservice_client.errors import Attempt, NoFreeConnectionError
 from microservice_client.policy import ServicePolicy
 
-__all__ = ("Call",)
+__all__ = ("Call", "ConnectionWait")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionWait:
+    """A call's wait for a free connection to an instance.
+
+    Attributes:
+        instance_id: the instance.
+        limit: most connections to it; None if the transport does not say.
+        started_at: clock time at which the wait began.
+    """
+
+    instance_id: str
+    limit: int | None
+    started_at: float
 
 
 @dataclass(slots=True)
@@ -31,6 +46,7 @@ class Call:
         tried: the ids of instances not to choose again while there are others.
         last_response: the response of an attempt that a further one may replace.
         timer: ends the call when its time is over.
+        connection_wait: the wait for a free connection, while there is one.
     """
 
     service_name: str
@@ -44,15 +60,33 @@ class Call:
     tried: set[str] = field(default_factory=set)
     last_response: httpx.Response | None = None
     timer: asyncio.Timeout | None = None
+    connection_wait: ConnectionWait | None = None
 
     def restart(self, request: httpx.Request) -> Call:
         """Return the call as at its start, with that request; it shares the list of attempts."""
-        return replace(self, request=request, tried=set(), last_response=None, timer=None)
+        return replace(
+            self,
+            request=request,
+            tried=set(),
+            last_response=None,
+            timer=None,
+            connection_wait=None,
+        )
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The request's headers."""
         return self.request.headers
+
+    def no_connection_error(self, wait: ConnectionWait, now: float) -> NoFreeConnectionError:
+        """The error of a wait for a connection that has ended without one."""
+        return NoFreeConnectionError(
+            self.service_name,
+            wait.instance_id,
+            limit=wait.limit,
+            waited_seconds=now - wait.started_at,
+            attempts=self.attempts,
+        )
 
     def has_timed_out(self) -> bool:
         """Whether the present cancellation comes from the call's own time limit."""

@@ -21,6 +21,7 @@ from microservice_client.errors import (
     CallFailedError,
     CallStatusError,
     CallTimeoutError,
+    NoFreeConnectionError,
     NoInstanceCallError,
     ServiceCallError,
 )
@@ -41,11 +42,11 @@ from microservice_governance import BulkheadFullError, Fallback, LimitReachedErr
 
 from .attempts import AttemptRunner, build_rejected_error
 from .call import Call
-from .fallbacks import ResponseCache, build_fallback
+from .fallbacks import ResponseCache, build_fallback, require_response
 from .instance_selector import InstanceSelector
 from .recent_calls import RecentCalls
 from .reservation import ReservedBody, read_response
-from .retryable import RetryableAttemptError, UploadStream, is_idempotent, is_replayable
+from .retryable import RetryableAttemptError, UploadStream, is_idempotent
 from .service import BalancerFactory, Service
 from .stats import ServiceStats
 
@@ -187,7 +188,7 @@ class CallEngine:
             fallback = self._fallbacks.get(call.service_name)
         if fallback is None:
             return await self._with_deadline(call)
-        response = await fallback.arun(self._with_deadline, call)
+        response = require_response(await fallback.arun(self._with_deadline, call))
         response.request = call.request
         return response
 
@@ -228,6 +229,8 @@ class CallEngine:
         except TimeoutError as error:
             if isinstance(error, ServiceCallError):
                 raise
+            if call.connection_wait is not None:
+                raise call.no_connection_error(call.connection_wait, self._clock()) from error
             raise CallTimeoutError(call.service_name, total, call.attempts) from error
         if response.status_code >= raised_from:
             raise CallStatusError(call.service_name, response, call.attempts)
@@ -264,18 +267,18 @@ class CallEngine:
         if (
             policy.hedge_after_seconds is not None
             and is_idempotent(call.request, call.options)
-            and is_replayable(call.request)
+            and isinstance(call.request.stream, httpx.ByteStream)  # read by two at the same time
         ):
             attempt = self._attempts.run_hedged
         retry = service.retry if policy is service.policy else service.find_retry(policy)
         try:
             return await retry.arun(attempt, service, call)
-        except (RetryableAttemptError, NoInstanceCallError) as error:
+        except (RetryableAttemptError, NoInstanceCallError, NoFreeConnectionError) as error:
             if call.last_response is not None:
                 # No attempt was better than this one, so its error status is the response.
                 response, call.last_response = call.last_response, None
                 return response
-            if isinstance(error, NoInstanceCallError):
+            if not isinstance(error, RetryableAttemptError):
                 raise
             raise CallFailedError(call.service_name, call.attempts) from error.__cause__
         finally:

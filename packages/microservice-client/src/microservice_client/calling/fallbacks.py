@@ -11,10 +11,12 @@ import httpx
 
 from microservice_client.call_options import FallbackResponse
 from microservice_client.errors import ServiceCallError
+from microservice_core import InvalidValueError
 from microservice_governance import Fallback
 
-__all__ = ("ResponseCache", "build_fallback")
+__all__ = ("ResponseCache", "build_fallback", "require_response")
 
+_RULE = "an httpx.Response, or a function that returns one for the error"
 _MAX_RESPONSES = 256
 _MAX_BODY_BYTES = 65_536
 # Headers that differ from call to call without changing what is requested, or by whom.
@@ -25,12 +27,31 @@ _Key = tuple[str, str, frozenset[tuple[str, str]]]
 
 
 def build_fallback(response: FallbackResponse) -> Fallback:
-    """Return the policy that replaces a `ServiceCallError` by the response."""
+    """Return the policy that replaces a `ServiceCallError` by the response.
+
+    Raises:
+        InvalidValueError: it is neither a response nor a function.
+    """
     if isinstance(response, httpx.Response):
         # Each caller gets its own copy to read, close and change.
         response.read()
         return Fallback(lambda _: copy_response(response), on=ServiceCallError)
+    if not callable(response):
+        raise InvalidValueError("fallback", type(response).__name__, _RULE)
     return Fallback(response, on=ServiceCallError)
+
+
+def require_response(result: object) -> httpx.Response:
+    """Return what a fallback has returned, if it is a response.
+
+    Raises:
+        InvalidValueError: it is none.
+    """
+    if not isinstance(result, httpx.Response):
+        raise InvalidValueError(
+            "result of the fallback", type(result).__name__, "an httpx.Response"
+        )
+    return result
 
 
 def copy_response(response: httpx.Response) -> httpx.Response:

@@ -10,14 +10,14 @@ from typing import cast
 
 import httpx
 
-from microservice_client.errors import BodyBrokenError, ResponseFormatError
+from microservice_client.errors import BodyBrokenError, ClientClosedError, ResponseFormatError
 from microservice_client.http.cancel_safe import CancelSafeStream
 from microservice_client.http.connections import Pool
 from microservice_core import ServiceInstance
 from microservice_governance import Permit
 from microservice_lb import Lease, NeutralOutcome
 
-from .call import Call
+from .call import Call, ConnectionWait
 from .retryable import LOWEST_FAILURE_STATUS, PRESSURE_STATUS, FailedStatusError
 
 __all__ = ("Reservation", "ReservedBody", "read_response")
@@ -32,9 +32,21 @@ class Reservation:
         started_at: clock time at which the attempt began.
         status: of the response; 0 before it.
         held: until `release`.
+        has_place: whether one of the pool's places is held.
+        has_waited: whether the attempt waited for it; its duration then says nothing about the
+            instance.
     """
 
-    __slots__ = ("held", "lease", "permit", "pool", "started_at", "status")
+    __slots__ = (
+        "has_place",
+        "has_waited",
+        "held",
+        "lease",
+        "permit",
+        "pool",
+        "started_at",
+        "status",
+    )
 
     def __init__(
         self, lease: Lease[ServiceInstance], permit: Permit, pool: Pool, started_at: float
@@ -45,7 +57,38 @@ class Reservation:
         self.started_at = started_at
         self.status = 0
         self.held = True
+        self.has_place = False
+        self.has_waited = False
         pool.active += 1
+
+    def try_take_place(self) -> bool:
+        """Take a place for the connection without a wait; return whether the request may be sent."""
+        places = self.pool.places
+        if places is None:
+            return True
+        self.has_place = places.try_take()
+        return self.has_place
+
+    def begin_wait(self, now: float) -> ConnectionWait:
+        """Describe the wait for a place that begins now."""
+        places = self.pool.places
+        limit = None if places is None else places.limit
+        return ConnectionWait(self.lease.endpoint.instance_id, limit, now)
+
+    async def take_place(self, clock: Callable[[], float]) -> None:
+        """Wait for a place; the attempt begins with it.
+
+        Raises:
+            ClientClosedError: the client was closed.
+        """
+        places = self.pool.places
+        if places is None:
+            return
+        self.has_waited = True
+        if not await places.take():
+            raise ClientClosedError
+        self.has_place = True
+        self.started_at = clock()
 
     def record_status(self, status: int) -> None:
         """Record the status; what it means to the breaker need not wait for the body."""
@@ -66,13 +109,15 @@ class Reservation:
         if not self.held:
             return
         self.held = False
+        if self.has_place and self.pool.places is not None:
+            self.pool.places.give_back()
         self.pool.end_call()
         self.permit.release(error)
         status = self.status
         # Pressure is no failure for the breaker, but the balancer sends such an instance less.
         if error is None and (status >= LOWEST_FAILURE_STATUS or status == PRESSURE_STATUS):
             error = FailedStatusError(status)
-        if error is None and not measured:
+        if error is None and (self.has_waited or not measured):
             self.lease.cancel()
         else:
             self.lease.release(error)

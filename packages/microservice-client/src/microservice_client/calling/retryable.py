@@ -50,10 +50,17 @@ class FailedStatusError(Exception):
 
 
 class UploadStream(httpx.AsyncByteStream):
-    """A request's body that arrives in pieces; it can be sent as long as no piece was taken."""
+    """A request's body that is sent in pieces.
+
+    Attributes:
+        replayable: whether it can be sent more than once: it is multipart, of bytes and of files
+            that can be rewound.
+        started: whether a piece was taken; any other body cannot be sent from then on.
+    """
 
     def __init__(self, stream: httpx.AsyncByteStream) -> None:
         self._stream = stream
+        self.replayable = _is_rewindable_multipart(stream)
         self.started = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -70,8 +77,25 @@ def is_replayable(request: httpx.Request) -> bool:
     """Whether the request's body can be sent, or sent once more."""
     stream = request.stream
     return isinstance(stream, httpx.ByteStream) or (
-        isinstance(stream, UploadStream) and not stream.started
+        isinstance(stream, UploadStream) and (stream.replayable or not stream.started)
     )
+
+
+def _is_rewindable_multipart(stream: httpx.AsyncByteStream) -> bool:
+    # httpx keeps the parts in `fields`, and rewinds each file to its beginning before it reads it.
+    fields = getattr(stream, "fields", None)
+    return isinstance(fields, list) and all(
+        _is_rewindable(getattr(field, "file", b"")) for field in fields
+    )
+
+
+def _is_rewindable(file: object) -> bool:
+    if isinstance(file, str | bytes):
+        return True
+    try:
+        return bool(getattr(file, "seekable", bool)())
+    except ValueError:  # a closed file
+        return False
 
 
 def is_idempotent(request: httpx.Request, options: CallOptions) -> bool:

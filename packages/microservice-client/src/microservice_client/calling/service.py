@@ -11,7 +11,11 @@ from microservice_client.discovery.filters import (
     match_labels,
     match_version,
 )
-from microservice_client.errors import CallFailedError, NoInstanceCallError
+from microservice_client.errors import (
+    CallFailedError,
+    NoFreeConnectionError,
+    NoInstanceCallError,
+)
 from microservice_client.policy import (
     BALANCER_FIELDS,
     BREAKER_FIELDS,
@@ -145,7 +149,7 @@ class Service:
             hedge = self._hedges[key] = Hedge(
                 delay=policy.hedge_after_seconds,
                 attempts=policy.hedge_attempts,
-                on=(RetryableAttemptError, NoInstanceCallError),
+                on=(RetryableAttemptError, NoInstanceCallError, NoFreeConnectionError),
                 name=self.name,
             )
         return hedge

@@ -23,6 +23,7 @@ from typing import ParamSpec, TypeVar, cast, dataclass_transform
 
 import httpx
 
+from microservice_client.call_options import FallbackResponse
 from microservice_client.client import AsyncServiceClient
 from microservice_client.errors import DeclarationError
 from microservice_client.http.requests import RequestOptions
@@ -61,6 +62,7 @@ def service_call(
     interceptors: Sequence[Interceptor | RequestInterceptor] = (),
     filters: Sequence[InstanceFilter] = (),
     idempotent: bool | None = None,
+    fallback: FallbackResponse | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a method of a `service_client` class as a call.
 
@@ -79,6 +81,7 @@ def service_call(
         policy: replaces the service's policy.
         interceptors, filters: for these calls.
         idempotent: whether a call may be sent more than once; by default its HTTP method decides.
+        fallback: replaces the response of a failed call, and is decoded like it.
     """
     options: RequestOptions = {"headers": dict(headers or {})}
     if timeout is not None:
@@ -91,6 +94,8 @@ def service_call(
         options["filters"] = filters
     if idempotent is not None:
         options["idempotent"] = idempotent
+    if fallback is not None:
+        options["fallback"] = fallback
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
         setattr(function, _MARK, _DeclaredCall(method, path, options, function))
@@ -101,7 +106,11 @@ def service_call(
 
 @dataclass_transform()
 def service_client(
-    service: str, *, path: str = "", headers: Mapping[str, str] | None = None
+    service: str,
+    *,
+    path: str = "",
+    headers: Mapping[str, str] | None = None,
+    fallback: FallbackResponse | None = None,
 ) -> Callable[[type[ClassT]], type[ClassT]]:
     """Implement a class's `service_call` methods; its constructor then takes a client.
 
@@ -111,6 +120,8 @@ def service_client(
         service: the service's name.
         path: prefix of each method's path.
         headers: sent with each call.
+        fallback: replaces the response of a failed call, and is decoded like it; a method may have
+            its own.
 
     Raises:
         DeclarationError: a method breaks a rule; raised when the class is defined.
@@ -128,12 +139,15 @@ def service_client(
         for name, call in declared.items():
             where = f"{cls.__qualname__}.{name}"
             plan = build_plan(where, service, call.function, call.method, path + call.path)
+            if fallback is not None:
+                plan.options["fallback"] = fallback
             merged = {**plan.options.get("headers", {}), **(headers or {})}
             plan.options = {
                 **plan.options,
                 **call.options,
                 "headers": {**merged, **call.options.get("headers", {})},
             }
+            _require_fallback(where, plan.options.get("fallback"))
             method, kind = _build_method(service, plan, call.function)
             kinds.add(kind)
             setattr(method, _MARK, call)  # so that a subclass may be decorated as well
@@ -146,6 +160,12 @@ def service_client(
         return cls
 
     return decorate
+
+
+def _require_fallback(where: str, fallback: object) -> None:
+    if fallback is not None and not (isinstance(fallback, httpx.Response) or callable(fallback)):
+        problem = f"its fallback is a {type(fallback).__name__}; give a response or a function"
+        raise DeclarationError(where, problem)
 
 
 def _find_declared_calls(cls: type) -> dict[str, _DeclaredCall]:

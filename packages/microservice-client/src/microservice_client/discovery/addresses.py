@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 from microservice_core import (
@@ -16,7 +17,7 @@ from microservice_core import (
     Unsubscribe,
 )
 
-from .instance_cache import InstanceSource
+from .instance_source import InstanceSource
 
 __all__ = ("DnsAddresses", "FirstSource", "StaticAddresses")
 
@@ -35,11 +36,16 @@ class StaticAddresses:
 
     Raises:
         InvalidValueError: an address is no such URL.
+
+    Attributes:
+        confirms_empty_lists: an empty list is true at once, as the addresses never change.
     """
+
+    confirms_empty_lists = True
 
     def __init__(self, addresses: Mapping[str, Sequence[str]]) -> None:
         self._instances = {
-            service: tuple(_parse_instance(service, url) for url in urls)
+            service: tuple(_parse_instance(service, url) for url in _require_list(service, urls))
             for service, urls in addresses.items()
         }
 
@@ -121,6 +127,11 @@ class FirstSource:
     def __init__(self, *sources: InstanceSource) -> None:
         self._sources = sources
 
+    @property
+    def confirms_empty_lists(self) -> bool:
+        """Whether an empty list is true at once: every source says so of its own."""
+        return all(getattr(source, "confirms_empty_lists", False) for source in self._sources)
+
     async def get_instances(
         self, service_name: str, query: InstanceQuery = _ANY, /
     ) -> Sequence[ServiceInstance]:
@@ -140,13 +151,17 @@ class FirstSource:
             if result is not None:
                 await result
 
-        watches = [source.watch_instances(service_name, notify, query) for source in self._sources]
+        with ExitStack() as watches:
+            for source in self._sources:
+                watches.callback(source.watch_instances(service_name, notify, query))
+            return watches.pop_all().close  # only now: one that fails ends those before it
 
-        def unsubscribe() -> None:
-            for end_watch in watches:
-                end_watch()
 
-        return unsubscribe
+def _require_list(service: str, urls: Sequence[str]) -> Sequence[str]:
+    if isinstance(urls, str | bytes):
+        rule = "a list of addresses, even of one: [...]"
+        raise InvalidValueError(f"addresses of {service!r}", urls, rule)
+    return urls
 
 
 def _parse_instance(service: str, url: str) -> ServiceInstance:

@@ -6,15 +6,21 @@ sent as `ConnectTimeout`, which means "never sent" and would let a call be repea
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from typing import cast
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from microservice_client.policy import ServicePolicy
+
+from .connection_places import ConnectionPlaces
+from .paced_connects import MAX_CONNECTS
 
 __all__ = ("AiohttpTransport",)
 
@@ -40,7 +46,10 @@ _HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = 
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """The connections to one instance, by an aiohttp session that the first request opens."""
+    """The connections to one instance, by an aiohttp session that the first request opens.
+
+    Their number has no limit here: see `ConnectionPlaces`.
+    """
 
     def __init__(self, policy: ServicePolicy, tls: ssl.SSLContext) -> None:
         self._policy = policy
@@ -64,7 +73,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 data=_request_body(request),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
-                    connect=timeout.get("pool"),
                     sock_connect=timeout.get("connect"),
                     sock_read=timeout.get("read"),
                 ),
@@ -91,8 +99,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def _open_session(self) -> aiohttp.ClientSession:
         policy = self._policy
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=policy.max_connections_per_instance,
+            connector=_PacedConnector(
+                limit=0,
                 keepalive_timeout=policy.idle_connection_seconds,
                 ssl=self._tls,
             ),
@@ -101,6 +109,30 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             skip_auto_headers=_SKIPPED_HEADERS,
         )
         return self._session
+
+
+class _PacedConnector(aiohttp.TCPConnector):
+    """Opens not more than some connections at the same time; see `paced_connects` for the reason."""
+
+    def __init__(self, *, limit: int, keepalive_timeout: float, ssl: ssl.SSLContext) -> None:
+        super().__init__(limit=limit, keepalive_timeout=keepalive_timeout, ssl=ssl)
+        self._turns = ConnectionPlaces(MAX_CONNECTS)
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        turns = self._turns
+        if not await turns.take():
+            raise aiohttp.ClientConnectionError("the connections are closed")
+        try:
+            async with asyncio.timeout(timeout.sock_connect):
+                return await super()._create_connection(req, traces, timeout)
+        except TimeoutError as error:
+            if isinstance(error, aiohttp.ClientError):
+                raise
+            raise aiohttp.ConnectionTimeoutError("no connection in time") from error
+        finally:
+            turns.give_back()
 
 
 class _ResponseStream(httpx.AsyncByteStream):

@@ -16,7 +16,7 @@ __all__ = ("CancelSafeStream", "CancelSafeTransport")
 class CancelSafeTransport(httpx.AsyncBaseTransport):
     """Sends with `transport`, which loses no connection when a caller is cancelled."""
 
-    def __init__(self, transport: httpx.AsyncHTTPTransport) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

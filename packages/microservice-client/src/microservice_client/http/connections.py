@@ -10,10 +10,13 @@ from typing import Literal
 
 import httpx
 
+from microservice_client.errors import ClientClosedError
 from microservice_client.policy import ServicePolicy, TlsConfig
 from microservice_core import MissingDependencyError, ServiceInstance
 
 from .cancel_safe import CancelSafeTransport
+from .connection_places import ConnectionPlaces
+from .paced_connects import PacedConnects
 
 __all__ = ("ConnectionLayer", "Connections", "Pool", "PoolFactory")
 
@@ -28,14 +31,21 @@ class Pool:
 
     Attributes:
         transport: sends requests over them.
+        places: how many requests are sent at the same time; None if the transport decides.
         active: calls in flight; whoever starts a call adds 1, and calls `end_call` at its end.
         retired: no new call is made, and the pool is closed after the last call.
     """
 
-    __slots__ = ("_close", "active", "retired", "transport")
+    __slots__ = ("_close", "active", "places", "retired", "transport")
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, close: Callable[[Pool], None]) -> None:
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        close: Callable[[Pool], None],
+        places: ConnectionPlaces | None = None,
+    ) -> None:
         self.transport = transport
+        self.places = places
         self.active = 0
         self.retired = False
         self._close = close
@@ -77,19 +87,34 @@ class Connections:
         self._tls_contexts: dict[TlsConfig, ssl.SSLContext] = {}
         # For instances without TLS; making a real context for each pool would load all authorities.
         self._plain_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # Retired ones with calls in flight.
+        self._draining: set[Pool] = set()
         self._closings: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def find_pool(self, policy: ServicePolicy, instance: ServiceInstance) -> Pool:
-        """Return the pool of the instance; a new one if there is none."""
+        """Return the pool of the instance; a new one if there is none.
+
+        Raises:
+            ClientClosedError: the connections are closed.
+        """
         if self._shared is not None:
             return self._shared
         key = (instance.service_name, instance.base_url)
         pool = self._pools.get(key)
         if pool is None:
-            tls = self._tls_context(policy.tls) if instance.secure else self._plain_context
-            make_pool = make_httpx_pool if policy.http2 else self._make_pool
-            pool = self._pools[key] = Pool(make_pool(policy, tls), self._start_closing)
+            pool = self._pools[key] = self._open_pool(policy, instance)
         return pool
+
+    def _open_pool(self, policy: ServicePolicy, instance: ServiceInstance) -> Pool:
+        if self._closed:
+            raise ClientClosedError
+        tls = self._tls_context(policy.tls) if instance.secure else self._plain_context
+        if policy.http2:
+            # One connection carries many requests, so the layer has to count by itself.
+            return Pool(make_httpx_pool(policy, tls), self._start_closing)
+        places = ConnectionPlaces(policy.max_connections_per_instance)
+        return Pool(self._make_pool(policy, tls), self._start_closing, places)
 
     def pooled_urls(self, service: str) -> tuple[str, ...]:
         """The base URL of each instance of the service that has a pool."""
@@ -98,17 +123,23 @@ class Connections:
     def keep_only(self, service: str, base_urls: Collection[str]) -> None:
         """Retire the pools of the service's instances that have none of these base URLs."""
         for key in [key for key in self._pools if key[0] == service and key[1] not in base_urls]:
-            self._pools.pop(key).close_when_idle()
+            pool = self._pools.pop(key)
+            self._draining.add(pool)
+            pool.close_when_idle()
 
     async def aclose(self) -> None:
         """Close every connection, including those of calls in flight."""
-        pools = list(self._pools.values())
+        self._closed = True
+        pools = [*self._pools.values(), *self._draining]
         self._pools.clear()
+        self._draining.clear()
         if self._shared is not None:
             pools.append(self._shared)
         for task in list(self._closings):
             await task
         for pool in pools:
+            if pool.places is not None:
+                pool.places.close()
             await pool.transport.aclose()
 
     def _tls_context(self, tls: TlsConfig) -> ssl.SSLContext:
@@ -118,6 +149,9 @@ class Connections:
         return context
 
     def _start_closing(self, pool: Pool) -> None:
+        self._draining.discard(pool)
+        if self._closed:
+            return
         # Not supervised: it ends by itself. The set keeps it from being collected, and asyncio logs
         # an error of it.
         task = asyncio.get_running_loop().create_task(pool.transport.aclose())
@@ -157,9 +191,8 @@ def make_httpx_pool(policy: ServicePolicy, tls: ssl.SSLContext) -> httpx.AsyncBa
         max_keepalive_connections=policy.max_idle_connections_per_instance,
         keepalive_expiry=policy.idle_connection_seconds,
     )
-    return CancelSafeTransport(
-        httpx.AsyncHTTPTransport(verify=tls, http2=policy.http2, limits=limits)
-    )
+    transport = httpx.AsyncHTTPTransport(verify=tls, http2=policy.http2, limits=limits)
+    return CancelSafeTransport(PacedConnects(transport))
 
 
 def make_tls_context(tls: TlsConfig) -> ssl.SSLContext:

@@ -9,10 +9,12 @@ import httpx
 
 from microservice_client.call_options import CallOptions, FallbackResponse
 from microservice_client.interceptors.chain import Interceptor, RequestInterceptor
+from microservice_client.option_names import unknown_argument_error
 from microservice_client.policy import RaiseOn, ServicePolicy
 from microservice_core import InstanceFilter, ServiceInstance
 from microservice_governance import deadline
 
+from .auth import Auth, make_auth
 from .urls import replace_address, service_url
 
 __all__ = (
@@ -32,7 +34,7 @@ class RequestOptions(TypedDict, total=False):
     """The options of a request: first those of httpx, then those of a call by name.
 
     Attributes:
-        params, headers, json, content, data, files: as in httpx.
+        params, headers, cookies, json, content, data, files, auth: as in httpx.
         timeout: time limit in seconds for the whole call with all its attempts.
         policy: replaces the service's policy for this call.
         filters: narrow the instances further for this call.
@@ -45,10 +47,12 @@ class RequestOptions(TypedDict, total=False):
 
     params: Mapping[str, Scalar | Sequence[Scalar]]
     headers: Mapping[str, str]
+    cookies: Mapping[str, str]
     json: object
     content: str | bytes | AsyncIterable[bytes]
     data: Mapping[str, str]
     files: Mapping[str, IO[bytes] | bytes | tuple[str, IO[bytes] | bytes]]
+    auth: Auth
     timeout: float
     policy: ServicePolicy
     filters: Sequence[InstanceFilter]
@@ -59,6 +63,12 @@ class RequestOptions(TypedDict, total=False):
     fallback: FallbackResponse
 
 
+_REQUEST_OPTIONS = frozenset(RequestOptions.__annotations__)
+_HTTPX_CLIENT = "call it through httpx.AsyncClient(transport=AsyncServiceTransport(client))"
+_ADVICE = {
+    "follow_redirects": f"{_HTTPX_CLIENT}, which follows redirects",
+    "extensions": f"{_HTTPX_CLIENT}, which takes extensions",
+}
 _CALL_OPTIONS = frozenset(
     {
         "timeout",
@@ -102,10 +112,18 @@ def build_request(
         path: with or without a leading `/`.
         options: of httpx and of the call.
         defaults: headers that `options` may override.
+
+    Raises:
+        TypeError: an option is unknown, or not of its type.
     """
+    if not options.keys() <= _REQUEST_OPTIONS:
+        function = f"{method} of {service}"
+        raise unknown_argument_error(function, options, _REQUEST_OPTIONS, _ADVICE)
     extensions: dict[str, object] = {"service_name": service}
     if not _CALL_OPTIONS.isdisjoint(options):
         extensions["call_options"] = build_call_options(options)
+    if (auth := options.get("auth")) is not None:
+        extensions["auth"] = make_auth(auth)
     headers = httpx.Headers(defaults)
     if caller_headers := options.get("headers"):
         headers.update(caller_headers)
@@ -114,6 +132,7 @@ def build_request(
         service_url(service, path),
         params=options.get("params"),
         headers=headers,
+        cookies=dict(cookies) if (cookies := options.get("cookies")) else None,
         json=options.get("json"),
         content=options.get("content"),
         data=options.get("data"),
@@ -123,10 +142,20 @@ def build_request(
 
 
 def build_call_options(options: RequestOptions) -> CallOptions:
-    """Return the options that are for the call and not for httpx."""
+    """Return the options that are for the call and not for httpx.
+
+    Raises:
+        TypeError: `timeout` is no number.
+    """
+    timeout = options.get("timeout")
+    if timeout is not None and not isinstance(timeout, int | float):
+        raise TypeError(
+            f"timeout must be the seconds of the whole call, not {type(timeout).__name__}; the "
+            "times of a connection and of an attempt are those of policy=ServicePolicy(...)"
+        )
     return CallOptions(
         policy=options.get("policy"),
-        total_timeout_seconds=options.get("timeout"),
+        total_timeout_seconds=timeout,
         filters=options.get("filters", ()),
         interceptors=options.get("interceptors", ()),
         key=options.get("key"),
@@ -164,7 +193,7 @@ def address_request(
     if timeout:
         timeout = _combine_timeouts(timeout, connect, attempt)
     else:
-        timeout = {"connect": connect, "pool": connect, "read": attempt, "write": attempt}
+        timeout = {"connect": connect, "pool": attempt, "read": attempt, "write": attempt}
     extensions = {**request.extensions, "timeout": timeout}
     if secure and (server_name := policy.tls.server_name or name):
         extensions["sni_hostname"] = server_name
@@ -179,7 +208,7 @@ def _combine_timeouts(
     """The time-outs of a request that came from an httpx client, with the policy's for None."""
     return {
         "connect": min(timeout.get("connect") or connect, connect),
-        "pool": timeout.get("pool") or connect,
+        "pool": timeout.get("pool") or attempt,
         "read": timeout.get("read") or attempt,
         "write": timeout.get("write") or attempt,
     }

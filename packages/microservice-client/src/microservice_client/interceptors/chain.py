@@ -124,12 +124,18 @@ async def send_through(
         outcome = await _intercept_response(first, request, response)
         if not isinstance(outcome, ResendRequest):
             return outcome
-        if round_number == _MAX_ROUNDS or not isinstance(request.stream, httpx.ByteStream):
+        if round_number == _MAX_ROUNDS or not _is_replayable(request):
             return response
         await response.aclose()
         if outcome.after_seconds > 0:
             await asyncio.sleep(outcome.after_seconds)
     raise AssertionError("the last round returns")  # pragma: no cover
+
+
+def _is_replayable(request: httpx.Request) -> bool:
+    return isinstance(request.stream, httpx.ByteStream) or getattr(
+        request.stream, "replayable", False
+    )
 
 
 async def _intercept_response(
