@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .config.service import ConfigService
 from .config.versions import ConfigChange, ConfigVersion, KeyChange
-from .context.current import current_module
+from .context.current import current_module, use_module
 from .errors import ConfigRestoreError, InvalidConfigError, NotEnabledError
 from .health.checks import Health
 from .module import MicroserviceModule
@@ -68,6 +68,7 @@ __all__ = (
     "retry",
     "service_registry",
     "setup_telemetry",
+    "use_module",
 )
 
 # Imported when first used: an application pays only for what it uses.
