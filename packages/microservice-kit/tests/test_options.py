@@ -4,7 +4,17 @@ from microservice_core import InMemoryServiceRegistry, InvalidValueError
 from microservice_kit import Microservice, MicroserviceModule, MicroserviceSettings
 from microservice_kit.options import ModuleOptions
 
-CODE_OPTIONS = {"settings_file", "lanes", "policies", "register", "config_keys"}
+CODE_OPTIONS = {
+    "settings_file",
+    "lanes",
+    "policies",
+    "default_policy",
+    "fallbacks",
+    "interceptors",
+    "transport",
+    "register",
+    "config_keys",
+}
 
 
 def test_every_setting_is_an_option_that_editors_know() -> None:

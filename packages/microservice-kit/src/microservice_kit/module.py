@@ -30,6 +30,7 @@ from .config.service import ConfigService
 from .context.current import enter_module, exit_module, notify_module_listeners
 from .context.values import declared_documents
 from .graceful_stop import GracefulStop
+from .lazy_container import LazyContainer
 from .open_module import ModuleParts, OpenModule
 from .options import ModuleOptions
 from .registration.declared_services import declared_services, describe_own_service
@@ -39,7 +40,10 @@ from .settings import MicroserviceSettings, read_settings
 from .sync_open_module import SyncOpenModule
 
 if TYPE_CHECKING:
-    from microservice_client import ClientOptions, RequestInterceptor
+    from microservice_client import ClientOptions, Interceptor, RequestInterceptor
+
+    from .calls.lazy_client import Transport
+    from .container import MicroserviceContainer
 
 __all__ = ("AnyConfig", "MicroserviceModule")
 
@@ -47,7 +51,18 @@ _RECENT_CALLS = 100
 _RECENT_CALLS_ON_STATUS_PAGE = 200
 
 # The options that are no settings, and those that are settings only as a provider's name.
-_CODE_OPTIONS = frozenset({"lanes", "policies", "register", "config_keys"})
+_CODE_OPTIONS = frozenset(
+    {
+        "config_keys",
+        "default_policy",
+        "fallbacks",
+        "interceptors",
+        "lanes",
+        "policies",
+        "register",
+        "transport",
+    }
+)
 _PROVIDERS = frozenset({"config_center", "service_registry"})
 
 PortT = TypeVar("PortT")
@@ -92,20 +107,31 @@ class MicroserviceModule(Generic[ModelT]):
         self._service_registry = None if isinstance(registry, str) else registry
         self._model = cast(type[ModelT], config or AnyConfig)
         self._lanes = options.get("lanes")
-        self._policies = options.get("policies")
+        self._calls = options
         self._register = options.get("register", True)
         keys = options.get("config_keys")
         self._encryption = ConfigEncryption(keys) if keys else ConfigEncryption()
+        self._container = LazyContainer()
+        self._container.readers["transport"] = lambda: options.get("transport")
         self._stack: AsyncExitStack | None = None
         self._loop: LoopThread | None = None
         self._graceful_stop: GracefulStop | None = None
+
+    @property
+    def container(self) -> MicroserviceContainer:
+        """The dependency-injector container of the module's parts, also before it opens.
+
+        What is overridden before is what the module opens with: in a test, an in-memory
+        configuration center, registry or transport in place of the real one.
+        """
+        return self._container.get()
 
     async def __aenter__(self) -> OpenModule[ModelT]:
         async with AsyncExitStack() as stack:
             center = await self._open_config_center(stack)
             module = OpenModule(
-                config=await self._open_config(stack, center),
-                parts=ModuleParts(config_center=center),
+                own_config=await self._open_config(stack, center),
+                parts=ModuleParts(config_center=center, container=self._container),
                 leave_seconds=self.settings.leave_seconds,
             )
             stack.push_async_callback(module.health.aclose)
@@ -117,7 +143,7 @@ class MicroserviceModule(Generic[ModelT]):
             await self._start_registration(module, tasks)
             watch_health(
                 module.health,
-                module.config,
+                module.own_config,
                 module.parts.registrar,
                 tasks,
                 every_seconds=self.settings.health_seconds,
@@ -172,6 +198,9 @@ class MicroserviceModule(Generic[ModelT]):
     # opening
 
     async def _open_config_center(self, stack: AsyncExitStack) -> ConfigCenter | None:
+        override = self._container.find_override("config_center")
+        if override is not None:
+            return cast(ConfigCenter, override)
         name = self.settings.config_center
         if self._config_center is not None or not name:
             return self._config_center
@@ -224,7 +253,7 @@ class MicroserviceModule(Generic[ModelT]):
             return
         settings, parts = self.settings, module.parts
         parts.service_registry = registry
-        client = LazyServiceClient(registry, module.config, self._client_options())
+        client = LazyServiceClient(registry, module.own_config, self._client_options())
         stack.push_async_callback(client.aclose)
         parts.service_client = client
         registrar = Registrar(
@@ -237,6 +266,9 @@ class MicroserviceModule(Generic[ModelT]):
         parts.registrar = registrar
 
     async def _open_service_registry(self, stack: AsyncExitStack) -> ServiceRegistry | None:
+        override = self._container.find_override("service_registry")
+        if override is not None:
+            return cast(ServiceRegistry, override)
         name = self.settings.service_registry
         if self._service_registry is not None or not name:
             return self._service_registry
@@ -247,13 +279,18 @@ class MicroserviceModule(Generic[ModelT]):
         settings = self.settings
         has_page = settings.status_page
         filters: list[InstanceFilter] = []
-        interceptors: list[RequestInterceptor] = []
+        interceptors: list[Interceptor | RequestInterceptor] = []
         if self._lanes is not None:
-            filters, interceptors = create_lane_parts(self._lanes, label_calls=has_page)
+            filters, lane_interceptors = create_lane_parts(self._lanes, label_calls=has_page)
+            interceptors += lane_interceptors
+        transport = self._container.find_override("transport") or self._calls.get("transport")
         return {
-            "policies": self._policies,
+            "policies": self._calls.get("policies"),
+            "default_policy": self._calls.get("default_policy"),
+            "fallbacks": self._calls.get("fallbacks", {}),
             "filters": filters,
-            "interceptors": interceptors,
+            "interceptors": [*interceptors, *self._calls.get("interceptors", ())],
+            "transport": cast("Transport | None", transport),
             "keep_calls": _RECENT_CALLS_ON_STATUS_PAGE if has_page else _RECENT_CALLS,
             "instance_metrics": settings.instance_metrics,
             "query": InstanceQuery(
@@ -298,7 +335,7 @@ def _select_settings(options: ModuleOptions) -> dict[str, object]:
 
 
 def _make_current(stack: AsyncExitStack, module: OpenModule[BaseModel]) -> None:
-    stack.callback(module.config.follow(notify_module_listeners))
+    stack.callback(module.own_config.follow(notify_module_listeners))
     enter_module(module)
     stack.callback(exit_module, module)
 
@@ -307,7 +344,7 @@ async def _load_declared_documents(module: OpenModule[BaseModel]) -> None:
     """Read the documents of every `ConfigCenterValue` before the application uses one."""
     if module.parts.config_center is not None:
         for document_id in declared_documents():
-            await module.config.load(document_id)
+            await module.own_config.load(document_id)
 
 
 def _prepare_client(client: LazyServiceClient | None, tasks: TaskSupervisor) -> None:

@@ -26,18 +26,20 @@ class CallPolicies:
     the key the policies of the code apply; invalid settings are logged and ignored.
 
     Args:
-        code_policies: the policies by service name that the application was built with.
+        by_service, default: the policies that the application was built with.
     """
 
     def __init__(
         self,
         client: AsyncServiceClient,
         config: ConfigReader[BaseModel],
-        code_policies: Mapping[str, ServicePolicy] | None,
+        *,
+        by_service: Mapping[str, ServicePolicy] | None = None,
+        default: ServicePolicy | None = None,
     ) -> None:
         self._client = client
         self._config = config
-        self._code_policies = Policies(by_service=dict(code_policies or {}))
+        self._code_policies = Policies(default or ServicePolicy(), dict(by_service or {}))
         self._last_value: object = MISSING
 
     def refresh(self) -> None:

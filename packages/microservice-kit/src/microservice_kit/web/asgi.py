@@ -116,6 +116,11 @@ class Microservice(MicroserviceModule[ModelT]):
             await (self._layer or self._app)(scope, receive, send)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the application runs."""
+        return self._module is not None
+
+    @property
     def module(self) -> OpenModule[ModelT]:
         """The open module.
 
