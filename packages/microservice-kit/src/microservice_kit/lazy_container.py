@@ -18,11 +18,13 @@ class LazyContainer:
 
     Attributes:
         readers: for each part that is open, a function that returns it.
+        made: whether it was ever asked for; without it nothing can be overridden.
     """
 
     def __init__(self) -> None:
         self._container: MicroserviceContainer | None = None
         self.readers: dict[str, Callable[[], object]] = {}
+        self.made = False
 
     def get(self) -> MicroserviceContainer:
         """Return the container, the same at each call."""
@@ -30,6 +32,7 @@ class LazyContainer:
             from .container import build_container
 
             self._container = build_container(self._read)
+            self.made = True
         return self._container
 
     def find_override(self, name: PartName) -> object:

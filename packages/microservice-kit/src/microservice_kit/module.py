@@ -30,7 +30,7 @@ from .config.service import ConfigService
 from .context.current import enter_module, exit_module, notify_module_listeners
 from .context.values import declared_documents
 from .graceful_stop import GracefulStop
-from .lazy_container import LazyContainer
+from .lazy_container import LazyContainer, PartName
 from .open_module import ModuleParts, OpenModule
 from .options import ModuleOptions
 from .registration.declared_services import declared_services, describe_own_service
@@ -134,6 +134,7 @@ class MicroserviceModule(Generic[ModelT]):
                 parts=ModuleParts(config_center=center, container=self._container),
                 leave_seconds=self.settings.leave_seconds,
             )
+            self._provide_parts(module)
             stack.push_async_callback(module.health.aclose)
             _make_current(stack, module)
             await _load_declared_documents(module)
@@ -197,8 +198,25 @@ class MicroserviceModule(Generic[ModelT]):
 
     # opening
 
+    def _find_override(self, name: PartName) -> object:
+        return self._container.find_override(name) if self._container.made else None
+
+    def _provide_parts(self, module: OpenModule[ModelT]) -> None:
+        """Let the container return the parts of the open module."""
+        parts = module.parts
+
+        def get_client() -> object:
+            return parts.service_client.get() if parts.service_client is not None else None
+
+        self._container.readers |= {
+            "config": lambda: module.own_config,
+            "config_center": lambda: parts.config_center,
+            "service_registry": lambda: parts.service_registry,
+            "service_client": get_client,
+        }
+
     async def _open_config_center(self, stack: AsyncExitStack) -> ConfigCenter | None:
-        override = self._container.find_override("config_center")
+        override = self._find_override("config_center")
         if override is not None:
             return cast(ConfigCenter, override)
         name = self.settings.config_center
@@ -266,7 +284,7 @@ class MicroserviceModule(Generic[ModelT]):
         parts.registrar = registrar
 
     async def _open_service_registry(self, stack: AsyncExitStack) -> ServiceRegistry | None:
-        override = self._container.find_override("service_registry")
+        override = self._find_override("service_registry")
         if override is not None:
             return cast(ServiceRegistry, override)
         name = self.settings.service_registry
@@ -283,7 +301,7 @@ class MicroserviceModule(Generic[ModelT]):
         if self._lanes is not None:
             filters, lane_interceptors = create_lane_parts(self._lanes, label_calls=has_page)
             interceptors += lane_interceptors
-        transport = self._container.find_override("transport") or self._calls.get("transport")
+        transport = self._find_override("transport") or self._calls.get("transport")
         return {
             "policies": self._calls.get("policies"),
             "default_policy": self._calls.get("default_policy"),

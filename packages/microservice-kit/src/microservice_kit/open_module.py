@@ -60,14 +60,6 @@ class OpenModule(Generic[ModelT_co]):
     parts: ModuleParts = field(default_factory=ModuleParts)
     leave_seconds: float = 0.0
 
-    def __post_init__(self) -> None:
-        self.parts.container.readers.update(
-            config=lambda: self.own_config,
-            config_center=lambda: self.parts.config_center,
-            service_registry=lambda: self.parts.service_registry,
-            service_client=self._get_own_client,
-        )
-
     @property
     def config(self) -> ConfigService[ModelT_co]:
         """The configuration; `module.config.current` is the validated model."""
@@ -130,10 +122,6 @@ class OpenModule(Generic[ModelT_co]):
     def _find(self, name: PartName, part: PartT | None) -> PartT:
         override = self.parts.container.find_override(name)
         return _require(name, part if override is None else cast("PartT", override))
-
-    def _get_own_client(self) -> AsyncServiceClient | None:
-        client = self.parts.service_client
-        return client.get() if client is not None else None
 
 
 def _require(name: str, part: PartT | None, option: str = "") -> PartT:
