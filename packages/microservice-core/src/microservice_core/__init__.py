@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         open_service_registry,
         refuse_unknown_settings,
     )
+    from .spelling import find_nearest_name, warn_about_unknown_variables
 
 __all__ = (
     "ConfigCenter",
@@ -114,6 +115,7 @@ __all__ = (
     "backoff_seconds",
     "cancel_all_tasks",
     "content_type_of",
+    "find_nearest_name",
     "find_provider",
     "jittered",
     "md5_of",
@@ -121,6 +123,7 @@ __all__ = (
     "open_service_registry",
     "parse_retry_after",
     "refuse_unknown_settings",
+    "warn_about_unknown_variables",
 )
 
 # Loaded when first used: importing the ports costs a reader nothing but the ports.
@@ -144,6 +147,8 @@ _LAZY = {
     "open_config_center": ".providers",
     "open_service_registry": ".providers",
     "refuse_unknown_settings": ".providers",
+    "find_nearest_name": ".spelling",
+    "warn_about_unknown_variables": ".spelling",
 }
 
 

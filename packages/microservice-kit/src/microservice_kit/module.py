@@ -14,6 +14,7 @@ from microservice_core import (
     ConfigCenter,
     InstanceFilter,
     InstanceQuery,
+    InvalidValueError,
     LoopThread,
     MissingDependencyError,
     ServiceRegistry,
@@ -36,7 +37,7 @@ from .options import ModuleOptions
 from .registration.declared_services import declared_services, describe_own_service
 from .registration.health_watch import watch_health
 from .registration.registrar import Registrar
-from .settings import MicroserviceSettings, read_settings
+from .settings import MicroserviceSettings, read_settings, refuse_unknown_options
 from .sync_open_module import SyncOpenModule
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ _CODE_OPTIONS = frozenset(
         "transport",
     }
 )
+# Those of `Microservice` as well, so that a misspelt one is recognized.
+_ALL_OPTIONS = _CODE_OPTIONS | {"app", "config", "error_responses", "management", "telemetry"}
 _PROVIDERS = frozenset({"config_center", "service_registry"})
 
 PortT = TypeVar("PortT")
@@ -101,6 +104,9 @@ class MicroserviceModule(Generic[ModelT]):
     def __init__(
         self, *, config: type[ModelT] | None = None, **options: Unpack[ModuleOptions]
     ) -> None:
+        refuse_unknown_options(options, _ALL_OPTIONS)
+        if config is not None and not _is_model(config):
+            raise InvalidValueError("config", config, "a class that is a pydantic BaseModel")
         self.settings = read_settings(_select_settings(options))
         center, registry = options.get("config_center"), options.get("service_registry")
         self._config_center = None if isinstance(center, str) else center
@@ -341,6 +347,10 @@ class MicroserviceModule(Generic[ModelT]):
             if service is own_service:
                 module.instance = instance
             await registrar.add(instance, patient=patient)
+
+
+def _is_model(config: object) -> bool:
+    return isinstance(config, type) and issubclass(config, BaseModel)
 
 
 def _select_settings(options: ModuleOptions) -> dict[str, object]:
