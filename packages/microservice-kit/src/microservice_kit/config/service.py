@@ -102,6 +102,7 @@ class ConfigService(ConfigReader[ModelT_co]):
         self._unsubscribes: list[Unsubscribe] = []
         self._watchers: Watchers[str, ConfigVersion[ModelT_co]] = Watchers()
         self._followers: list[Callable[[], None]] = []
+        self._section_problems: dict[str, InvalidConfigError] = {}
 
     async def open(self) -> None:
         """Read every document, then watch for changes.
@@ -135,9 +136,20 @@ class ConfigService(ConfigReader[ModelT_co]):
 
     @property
     def problem(self) -> InvalidConfigError | None:
-        """Why the newest documents were refused, or None."""
+        """Why the newest documents, or a section of them such as `calls`, were refused, or None."""
         included = self._included.problems if self._included is not None else {}
-        return next(iter((self._layers.problems | included).values()), None)
+        documents = self._layers.problems | included
+        return next(iter([*documents.values(), *self._section_problems.values()]), None)
+
+    def report_section(self, key: str, problem: str | None) -> None:
+        """Report what is wrong with the section at a key, for `problem`; None = it is right.
+
+        For those that read a section for themselves. The message must not contain a value.
+        """
+        if problem is None:
+            self._section_problems.pop(key, None)
+        else:
+            self._section_problems[key] = InvalidConfigError(key, problem)
 
     @property
     def degraded(self) -> bool:
