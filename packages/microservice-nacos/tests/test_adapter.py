@@ -40,6 +40,7 @@ async def test_both_providers_open_by_name(settings: dict[str, object]) -> None:
         assert str(settings["server_addr"]) in registry.server_address
         assert isinstance(center, NacosConfigCenter)
         assert isinstance(center, ConfigPublisher)
+        assert str(settings["server_addr"]) in center.server_address
 
 
 async def test_settings_that_are_missing_come_from_the_environment(

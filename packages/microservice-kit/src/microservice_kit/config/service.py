@@ -156,6 +156,17 @@ class ConfigService(ConfigReader[ModelT_co]):
         """Whether a document could not be read at start-up and has not been read since."""
         return bool(self._unread)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The merged documents that do not exist in the configuration center, by data id."""
+        return tuple(
+            document_id.data_id
+            for document_id in self._document_ids
+            if self._center is not None
+            and isinstance(self._states.get(document_id), ConfigDeleted)
+            and document_id not in self._unread
+        )
+
     def include(self, document_id: DocumentId) -> None:
         """Watch a document besides those that are merged; `document` returns it once it was read."""
         document_id = self._qualify(document_id)
