@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from .context.service_discovery import ServiceDiscovery
     from .context.settings_source import config_center_source
+    from .context.shared_limits import RequestLimitedError, redis_rate_limited
     from .context.values import ConfigCenterValue, NacosValue
     from .telemetry.json_logs import JsonFormatter, json_logs
     from .telemetry.setup import Telemetry, setup_telemetry
@@ -53,6 +54,7 @@ __all__ = (
     "NacosValue",
     "NotEnabledError",
     "OpenModule",
+    "RequestLimitedError",
     "ServiceDiscovery",
     "ServiceRegistryModule",
     "SyncOpenModule",
@@ -65,6 +67,7 @@ __all__ = (
     "governed",
     "json_logs",
     "rate_limited",
+    "redis_rate_limited",
     "retry",
     "service_registry",
     "setup_telemetry",
@@ -78,6 +81,7 @@ _LAZY = {
     "DecryptionError": ".config.encryption",
     "JsonFormatter": ".telemetry.json_logs",
     "NacosValue": ".context.values",
+    "RequestLimitedError": ".context.shared_limits",
     "ServiceDiscovery": ".context.service_discovery",
     "Telemetry": ".telemetry.setup",
     "TracingMiddleware": ".telemetry.tracing",
@@ -87,6 +91,7 @@ _LAZY = {
     "governed": ".context.decorators",
     "json_logs": ".telemetry.json_logs",
     "rate_limited": ".context.decorators",
+    "redis_rate_limited": ".context.shared_limits",
     "retry": ".context.decorators",
     "setup_telemetry": ".telemetry.setup",
 }

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from .calls.lazy_client import Transport
     from .container import MicroserviceContainer
+    from .log_levels import LogLevels
 
 __all__ = ("AnyConfig", "MicroserviceModule")
 
@@ -143,8 +144,9 @@ class MicroserviceModule(Generic[ModelT]):
             self._provide_parts(module)
             stack.push_async_callback(module.health.aclose)
             _make_current(stack, module)
+            _follow_log_levels(stack, module.own_config)
             await _load_declared_documents(module)
-            await self._add_redis_check(stack, module)
+            await self._open_redis(stack, module)
             await self._open_registry_parts(stack, module)
             tasks = await stack.enter_async_context(TaskSupervisor("microservice-kit"))
             await self._start_registration(module, tasks)
@@ -261,10 +263,11 @@ class MicroserviceModule(Generic[ModelT]):
         await service.open()
         return service
 
-    async def _add_redis_check(self, stack: AsyncExitStack, module: OpenModule[ModelT]) -> None:
+    async def _open_redis(self, stack: AsyncExitStack, module: OpenModule[ModelT]) -> None:
         if url := self.settings.redis_url.get_secret_value():
-            from .health.redis_check import redis_check
+            from .health.redis_check import open_redis, redis_check
 
+            module.parts.redis = await stack.enter_async_context(open_redis(url))
             check = await stack.enter_async_context(redis_check(url))
             # Every replica loses the same Redis at the same moment: taking them all out of rotation
             # would turn a degraded service into none.
@@ -366,6 +369,25 @@ def _make_current(stack: AsyncExitStack, module: OpenModule[BaseModel]) -> None:
     stack.callback(module.own_config.follow(notify_module_listeners))
     enter_module(module)
     stack.callback(exit_module, module)
+
+
+def _follow_log_levels(stack: AsyncExitStack, config: ConfigService[BaseModel]) -> None:
+    """Apply `logging.level`; nothing is imported for it before there is such a key."""
+    levels: LogLevels | None = None
+
+    def refresh() -> None:
+        nonlocal levels
+        data = config.version.data
+        if levels is None and any(key.partition(".")[0] == "logging" for key in data):
+            from .log_levels import LogLevels
+
+            levels = LogLevels(config)
+        if levels is not None:
+            levels.refresh()
+
+    stack.callback(lambda: levels.restore() if levels is not None else None)
+    stack.callback(config.follow(refresh))
+    refresh()
 
 
 async def _load_declared_documents(module: OpenModule[BaseModel]) -> None:

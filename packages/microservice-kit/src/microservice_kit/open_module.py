@@ -37,6 +37,8 @@ class ModuleParts:
     service_registry: ServiceRegistry | None = None
     service_client: LazyServiceClient | None = None
     registrar: Registrar | None = None
+    redis: object = None
+    limiters: dict[str, object] = field(default_factory=dict)
     container: LazyContainer = field(default_factory=LazyContainer)
 
 
@@ -82,6 +84,13 @@ class OpenModule(Generic[ModelT_co]):
         if override is not None:
             return cast("AsyncServiceClient", override)
         return _require("service_client", self.parts.service_client, "service_registry").get()
+
+    @property
+    def redis(self) -> object:
+        """The `redis.asyncio.Redis` of `redis_url`, for the application's own use."""
+        if self.parts.redis is None:
+            raise NotEnabledError("redis", 'open the module with redis_url="redis://..."')
+        return self.parts.redis
 
     async def register(self, instance: ServiceInstance, *, patient: bool = False) -> Registration:
         """Register a further instance of this process; it is deregistered with the others.

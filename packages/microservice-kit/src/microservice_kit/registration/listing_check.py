@@ -27,7 +27,11 @@ async def warn_if_listed_otherwise(registry: ServiceRegistry, expected: ServiceI
         group_name=expected.group_name, namespace_id=expected.namespace_id, clusters=clusters
     )
     listed = await registry.get_instances(expected.service_name, query)
-    own = [one for one in listed if (one.ip, one.port) == (expected.ip, expected.port)]
+    own = [
+        instance
+        for instance in listed
+        if (instance.ip, instance.port) == (expected.ip, expected.port)
+    ]
     differences = _describe_differences(expected, own[0]) if own else ""
     if differences:
         logger.warning(

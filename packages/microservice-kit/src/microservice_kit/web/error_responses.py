@@ -82,7 +82,7 @@ class ErrorResponses:
             if reply is None or started:
                 raise
             self._log(error, reply.status)
-            await _send_problem(send, reply, _find_retry_after(error, reply.status))
+            await _send_problem(send, reply, _find_headers(error, reply.status))
 
     def _log(self, error: MicroserviceError, status: int) -> None:
         name = type(error).__name__
@@ -135,8 +135,17 @@ def _find_retry_after(error: MicroserviceError, status: int) -> int | None:
     return max(1, math.ceil(min(seconds, _MAX_RETRY_AFTER_SECONDS)))
 
 
-async def _send_problem(send: Send, reply: _Reply, retry_after: int | None) -> None:
+def _find_headers(error: MicroserviceError, status: int) -> Mapping[str, str]:
+    """Return those that the error brings along, else `Retry-After` where there is one."""
+    headers = getattr(error, "headers", None)
+    if isinstance(headers, Mapping):
+        return headers
+    retry_after = _find_retry_after(error, status)
+    return {} if retry_after is None else {"retry-after": str(retry_after)}
+
+
+async def _send_problem(send: Send, reply: _Reply, headers: Mapping[str, str]) -> None:
     title = HTTPStatus(reply.status).phrase
     body = {"title": title, "status": reply.status, "detail": reply.detail}
-    headers = [(b"retry-after", str(retry_after).encode())] if retry_after is not None else []
-    await send_json(send, reply.status, body, b"application/problem+json", headers)
+    raw_headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send_json(send, reply.status, body, b"application/problem+json", raw_headers)
