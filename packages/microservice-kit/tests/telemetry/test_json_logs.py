@@ -72,11 +72,13 @@ def test_a_server_s_own_lines_become_json_as_well() -> None:
     server_logger = logging.getLogger("uvicorn.access")
     server_logger.addHandler(logging.StreamHandler(plain := io.StringIO()))
     server_logger.propagate = False
-    handler = json_logs(stream=stream)
+    root = logging.getLogger()
+    handler = json_logs(level_before := root.level, stream=stream)
     try:
         server_logger.warning("%s - %d", "GET /", 200, extra={"color_message": "[1mGET"})
     finally:
-        logging.getLogger().removeHandler(handler)
+        root.removeHandler(handler)
+    assert root.level == level_before
     line = json.loads(stream.getvalue())
     assert (line["logger"], line["message"]) == ("uvicorn.access", "GET / - 200")
     assert "color_message" not in line

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families
 
 from microservice_kit import setup_telemetry
 
@@ -56,9 +56,8 @@ def read_families(text: str) -> dict[str, set[float]]:
     names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert len(names) == len(set(names)), names
     families = {}
-    for family in text_string_to_metric_families(  # type: ignore[no-untyped-call]
-        f"{text.strip()}\n# EOF\n"
-    ):
+    for family in text_string_to_metric_families(text):
+        assert family.type != "unknown", f"samples of {family.name} are announced by no family"
         families[family.name] = {
             float(sample.labels["le"]) for sample in family.samples if "le" in sample.labels
         }
