@@ -52,3 +52,26 @@ def test_a_wrong_field_of_the_file_is_named_with_its_rule(tmp_path: Path) -> Non
 def test_the_token_is_never_shown() -> None:
     settings = read_settings({"management_token": "hunter2"})
     assert "hunter2" not in repr(settings)
+
+
+def test_an_unknown_field_of_the_file_is_named_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("service_nam = 'orders'")
+    with pytest.raises(
+        InvalidValueError, match=r"service_nam must be .*did you mean 'service_name'"
+    ):
+        read_settings({"settings_file": tmp_path / "s.toml"})
+
+
+def test_a_misspelt_variable_of_the_environment_is_warned_about(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MICROSERVICE_CONFIG_CENTRE", "nacos")
+    monkeypatch.setenv("MICROSERVICE_CONFIG_KEY_OLD", "x")
+    monkeypatch.setenv("MICROSERVICE_METADATA__TEAM", "x")
+    for _ in range(2):
+        read_settings({})
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "environment variable MICROSERVICE_CONFIG_CENTRE is not read; "
+        "did you mean MICROSERVICE_CONFIG_CENTER?"
+    )

@@ -40,6 +40,7 @@ async def test_both_providers_open_by_name(settings: dict[str, object]) -> None:
         assert str(settings["server_addr"]) in registry.server_address
         assert isinstance(center, NacosConfigCenter)
         assert isinstance(center, ConfigPublisher)
+        assert str(settings["server_addr"]) in center.server_address
 
 
 async def test_settings_that_are_missing_come_from_the_environment(
@@ -50,6 +51,22 @@ async def test_settings_that_are_missing_come_from_the_environment(
     async with open_config_center("nacos") as center:
         with pytest.raises(ConfigNotFoundError):
             await center.get_config("app.yaml")
+
+
+async def test_a_misspelt_variable_of_the_environment_is_warned_about_once(
+    settings: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("NACOS_NAMESPACE_ID", "dev")
+    monkeypatch.setenv("NACOS_CIPHER_KEYS", "")
+    for _ in range(2):
+        async with open_config_center("nacos", settings):
+            pass
+    (line,) = [record.getMessage() for record in caplog.records if "NACOS_" in record.getMessage()]
+    assert line == (
+        "environment variable NACOS_NAMESPACE_ID is not read; did you mean NACOS_NAMESPACE?"
+    )
 
 
 async def test_leaving_the_registry_deregisters(

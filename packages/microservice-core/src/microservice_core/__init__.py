@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         open_service_registry,
         refuse_unknown_settings,
     )
+    from .spelling import find_nearest_name, warn_about_unknown_variables
 
 __all__ = (
     "ConfigCenter",
@@ -116,6 +117,7 @@ __all__ = (
     "call_after_fork",
     "cancel_all_tasks",
     "content_type_of",
+    "find_nearest_name",
     "find_provider",
     "jittered",
     "md5_of",
@@ -125,6 +127,7 @@ __all__ = (
     "refuse_unknown_settings",
     "reseed_after_fork",
     "run_after_fork",
+    "warn_about_unknown_variables",
 )
 
 # Loaded when first used: importing the ports costs a reader nothing but the ports.
@@ -151,6 +154,8 @@ _LAZY = {
     "open_config_center": ".providers",
     "open_service_registry": ".providers",
     "refuse_unknown_settings": ".providers",
+    "find_nearest_name": ".spelling",
+    "warn_about_unknown_variables": ".spelling",
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .config.service import ConfigService
 from .config.versions import ConfigChange, ConfigVersion, KeyChange
-from .context.current import current_module
+from .context.current import current_module, use_module
 from .errors import ConfigRestoreError, InvalidConfigError, NotEnabledError
 from .health.checks import Health
 from .module import MicroserviceModule
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from .context.service_discovery import ServiceDiscovery
     from .context.settings_source import config_center_source
+    from .context.shared_limits import RequestLimitedError, redis_rate_limited
     from .context.values import ConfigCenterValue, NacosValue
     from .telemetry.json_logs import JsonFormatter, json_logs
     from .telemetry.setup import Telemetry, setup_telemetry
@@ -53,6 +54,7 @@ __all__ = (
     "NacosValue",
     "NotEnabledError",
     "OpenModule",
+    "RequestLimitedError",
     "ServiceDiscovery",
     "ServiceRegistryModule",
     "SyncOpenModule",
@@ -65,9 +67,11 @@ __all__ = (
     "governed",
     "json_logs",
     "rate_limited",
+    "redis_rate_limited",
     "retry",
     "service_registry",
     "setup_telemetry",
+    "use_module",
 )
 
 # Imported when first used: an application pays only for what it uses.
@@ -77,6 +81,7 @@ _LAZY = {
     "DecryptionError": ".config.encryption",
     "JsonFormatter": ".telemetry.json_logs",
     "NacosValue": ".context.values",
+    "RequestLimitedError": ".context.shared_limits",
     "ServiceDiscovery": ".context.service_discovery",
     "Telemetry": ".telemetry.setup",
     "TracingMiddleware": ".telemetry.tracing",
@@ -86,6 +91,7 @@ _LAZY = {
     "governed": ".context.decorators",
     "json_logs": ".telemetry.json_logs",
     "rate_limited": ".context.decorators",
+    "redis_rate_limited": ".context.shared_limits",
     "retry": ".context.decorators",
     "setup_telemetry": ".telemetry.setup",
 }

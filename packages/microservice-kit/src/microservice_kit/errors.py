@@ -11,14 +11,13 @@ class InvalidConfigError(MicroserviceError, ValueError):
     """A document cannot be parsed, or its content does not fit the application's model.
 
     Attributes:
-        document: the data id, or the names of all documents that were merged.
+        document: the data id, or the names of all documents that were merged; `environment` when
+            only variables are wrong.
         problem: what is wrong and where; never a value, which may be a secret.
     """
 
-    def __init__(self, document: str, problem: str) -> None:
-        super().__init__(
-            f"configuration {document!r} is invalid: {problem}; correct and publish it"
-        )
+    def __init__(self, document: str, problem: str, advice: str = "correct and publish it") -> None:
+        super().__init__(f"configuration {document!r} is invalid: {problem}; {advice}")
         self.document = document
         self.problem = problem
 

@@ -14,6 +14,7 @@ from microservice_core import (
     ConfigCenter,
     InstanceFilter,
     InstanceQuery,
+    InvalidValueError,
     LoopThread,
     MissingDependencyError,
     ServiceRegistry,
@@ -30,16 +31,21 @@ from .config.service import ConfigService
 from .context.current import enter_module, exit_module, notify_module_listeners
 from .context.values import declared_documents
 from .graceful_stop import GracefulStop
+from .lazy_container import LazyContainer, PartName
 from .open_module import ModuleParts, OpenModule
 from .options import ModuleOptions
 from .registration.declared_services import declared_services, describe_own_service
 from .registration.health_watch import watch_health
 from .registration.registrar import Registrar
-from .settings import MicroserviceSettings, read_settings
+from .settings import MicroserviceSettings, read_settings, refuse_unknown_options
 from .sync_open_module import SyncOpenModule
 
 if TYPE_CHECKING:
-    from microservice_client import ClientOptions, RequestInterceptor
+    from microservice_client import ClientOptions, Interceptor, RequestInterceptor
+
+    from .calls.lazy_client import Transport
+    from .container import MicroserviceContainer
+    from .log_levels import LogLevels
 
 __all__ = ("AnyConfig", "MicroserviceModule")
 
@@ -47,7 +53,20 @@ _RECENT_CALLS = 100
 _RECENT_CALLS_ON_STATUS_PAGE = 200
 
 # The options that are no settings, and those that are settings only as a provider's name.
-_CODE_OPTIONS = frozenset({"lanes", "policies", "register", "config_keys"})
+_CODE_OPTIONS = frozenset(
+    {
+        "config_keys",
+        "default_policy",
+        "fallbacks",
+        "interceptors",
+        "lanes",
+        "policies",
+        "register",
+        "transport",
+    }
+)
+# Those of `Microservice` as well, so that a misspelt one is recognized.
+_ALL_OPTIONS = _CODE_OPTIONS | {"app", "config", "error_responses", "management", "telemetry"}
 _PROVIDERS = frozenset({"config_center", "service_registry"})
 
 PortT = TypeVar("PortT")
@@ -86,38 +105,54 @@ class MicroserviceModule(Generic[ModelT]):
     def __init__(
         self, *, config: type[ModelT] | None = None, **options: Unpack[ModuleOptions]
     ) -> None:
+        refuse_unknown_options(options, _ALL_OPTIONS)
+        if config is not None and not _is_model(config):
+            raise InvalidValueError("config", config, "a class that is a pydantic BaseModel")
         self.settings = read_settings(_select_settings(options))
         center, registry = options.get("config_center"), options.get("service_registry")
         self._config_center = None if isinstance(center, str) else center
         self._service_registry = None if isinstance(registry, str) else registry
         self._model = cast(type[ModelT], config or AnyConfig)
         self._lanes = options.get("lanes")
-        self._policies = options.get("policies")
+        self._calls = options
         self._register = options.get("register", True)
         keys = options.get("config_keys")
         self._encryption = ConfigEncryption(keys) if keys else ConfigEncryption()
+        self._container = LazyContainer()
+        self._container.readers["transport"] = lambda: options.get("transport")
         self._stack: AsyncExitStack | None = None
         self._loop: LoopThread | None = None
         self._graceful_stop: GracefulStop | None = None
+
+    @property
+    def container(self) -> MicroserviceContainer:
+        """The dependency-injector container of the module's parts, also before it opens.
+
+        What is overridden before is what the module opens with: in a test, an in-memory
+        configuration center, registry or transport in place of the real one.
+        """
+        return self._container.get()
 
     async def __aenter__(self) -> OpenModule[ModelT]:
         async with AsyncExitStack() as stack:
             center = await self._open_config_center(stack)
             module = OpenModule(
-                config=await self._open_config(stack, center),
-                parts=ModuleParts(config_center=center),
+                own_config=await self._open_config(stack, center),
+                parts=ModuleParts(config_center=center, container=self._container),
                 leave_seconds=self.settings.leave_seconds,
             )
+            self._provide_parts(module)
             stack.push_async_callback(module.health.aclose)
             _make_current(stack, module)
+            _follow_log_levels(stack, module.own_config)
             await _load_declared_documents(module)
-            await self._add_redis_check(stack, module)
+            await self._open_redis(stack, module)
             await self._open_registry_parts(stack, module)
             tasks = await stack.enter_async_context(TaskSupervisor("microservice-kit"))
             await self._start_registration(module, tasks)
             watch_health(
                 module.health,
-                module.config,
+                module.own_config,
                 module.parts.registrar,
                 tasks,
                 every_seconds=self.settings.health_seconds,
@@ -171,7 +206,27 @@ class MicroserviceModule(Generic[ModelT]):
 
     # opening
 
+    def _find_override(self, name: PartName) -> object:
+        return self._container.find_override(name) if self._container.made else None
+
+    def _provide_parts(self, module: OpenModule[ModelT]) -> None:
+        """Let the container return the parts of the open module."""
+        parts = module.parts
+
+        def get_client() -> object:
+            return parts.service_client.get() if parts.service_client is not None else None
+
+        self._container.readers |= {
+            "config": lambda: module.own_config,
+            "config_center": lambda: parts.config_center,
+            "service_registry": lambda: parts.service_registry,
+            "service_client": get_client,
+        }
+
     async def _open_config_center(self, stack: AsyncExitStack) -> ConfigCenter | None:
+        override = self._find_override("config_center")
+        if override is not None:
+            return cast(ConfigCenter, override)
         name = self.settings.config_center
         if self._config_center is not None or not name:
             return self._config_center
@@ -208,10 +263,11 @@ class MicroserviceModule(Generic[ModelT]):
         await service.open()
         return service
 
-    async def _add_redis_check(self, stack: AsyncExitStack, module: OpenModule[ModelT]) -> None:
+    async def _open_redis(self, stack: AsyncExitStack, module: OpenModule[ModelT]) -> None:
         if url := self.settings.redis_url.get_secret_value():
-            from .health.redis_check import redis_check
+            from .health.redis_check import open_redis, redis_check
 
+            module.parts.redis = await stack.enter_async_context(open_redis(url))
             check = await stack.enter_async_context(redis_check(url))
             # Every replica loses the same Redis at the same moment: taking them all out of rotation
             # would turn a degraded service into none.
@@ -224,7 +280,7 @@ class MicroserviceModule(Generic[ModelT]):
             return
         settings, parts = self.settings, module.parts
         parts.service_registry = registry
-        client = LazyServiceClient(registry, module.config, self._client_options())
+        client = LazyServiceClient(registry, module.own_config, self._client_options())
         stack.push_async_callback(client.aclose)
         parts.service_client = client
         registrar = Registrar(
@@ -237,6 +293,9 @@ class MicroserviceModule(Generic[ModelT]):
         parts.registrar = registrar
 
     async def _open_service_registry(self, stack: AsyncExitStack) -> ServiceRegistry | None:
+        override = self._find_override("service_registry")
+        if override is not None:
+            return cast(ServiceRegistry, override)
         name = self.settings.service_registry
         if self._service_registry is not None or not name:
             return self._service_registry
@@ -247,13 +306,18 @@ class MicroserviceModule(Generic[ModelT]):
         settings = self.settings
         has_page = settings.status_page
         filters: list[InstanceFilter] = []
-        interceptors: list[RequestInterceptor] = []
+        interceptors: list[Interceptor | RequestInterceptor] = []
         if self._lanes is not None:
-            filters, interceptors = create_lane_parts(self._lanes, label_calls=has_page)
+            filters, lane_interceptors = create_lane_parts(self._lanes, label_calls=has_page)
+            interceptors += lane_interceptors
+        transport = self._find_override("transport") or self._calls.get("transport")
         return {
-            "policies": self._policies,
+            "policies": self._calls.get("policies"),
+            "default_policy": self._calls.get("default_policy"),
+            "fallbacks": self._calls.get("fallbacks", {}),
             "filters": filters,
-            "interceptors": interceptors,
+            "interceptors": [*interceptors, *self._calls.get("interceptors", ())],
+            "transport": cast("Transport | None", transport),
             "keep_calls": _RECENT_CALLS_ON_STATUS_PAGE if has_page else _RECENT_CALLS,
             "instance_metrics": settings.instance_metrics,
             "query": InstanceQuery(
@@ -288,6 +352,10 @@ class MicroserviceModule(Generic[ModelT]):
             await registrar.add(instance, patient=patient)
 
 
+def _is_model(config: object) -> bool:
+    return isinstance(config, type) and issubclass(config, BaseModel)
+
+
 def _select_settings(options: ModuleOptions) -> dict[str, object]:
     """Return the options that are settings; a provider that is an object is none."""
     return {
@@ -298,16 +366,35 @@ def _select_settings(options: ModuleOptions) -> dict[str, object]:
 
 
 def _make_current(stack: AsyncExitStack, module: OpenModule[BaseModel]) -> None:
-    stack.callback(module.config.follow(notify_module_listeners))
+    stack.callback(module.own_config.follow(notify_module_listeners))
     enter_module(module)
     stack.callback(exit_module, module)
+
+
+def _follow_log_levels(stack: AsyncExitStack, config: ConfigService[BaseModel]) -> None:
+    """Apply `logging.level`; nothing is imported for it before there is such a key."""
+    levels: LogLevels | None = None
+
+    def refresh() -> None:
+        nonlocal levels
+        data = config.version.data
+        if levels is None and any(key.partition(".")[0] == "logging" for key in data):
+            from .log_levels import LogLevels
+
+            levels = LogLevels(config)
+        if levels is not None:
+            levels.refresh()
+
+    stack.callback(lambda: levels.restore() if levels is not None else None)
+    stack.callback(config.follow(refresh))
+    refresh()
 
 
 async def _load_declared_documents(module: OpenModule[BaseModel]) -> None:
     """Read the documents of every `ConfigCenterValue` before the application uses one."""
     if module.parts.config_center is not None:
         for document_id in declared_documents():
-            await module.config.load(document_id)
+            await module.own_config.load(document_id)
 
 
 def _prepare_client(client: LazyServiceClient | None, tasks: TaskSupervisor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, cast
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar
@@ -14,6 +14,7 @@ from .calls.lazy_client import LazyServiceClient
 from .config.service import ConfigService
 from .errors import NotEnabledError
 from .health.checks import Health
+from .lazy_container import LazyContainer, PartName
 from .registration.registrar import Registrar, Registration
 from .stop_order import leave_registry
 
@@ -36,40 +37,60 @@ class ModuleParts:
     service_registry: ServiceRegistry | None = None
     service_client: LazyServiceClient | None = None
     registrar: Registrar | None = None
+    redis: object = None
+    limiters: dict[str, object] = field(default_factory=dict)
+    container: LazyContainer = field(default_factory=LazyContainer)
 
 
 @dataclass(slots=True, kw_only=True)
 class OpenModule(Generic[ModelT_co]):
     """The open parts of a module; a part that is not enabled raises `NotEnabledError`.
 
+    A part that is overridden in the `container` is the override.
+
     Attributes:
-        config: the configuration; `module.config.current` is the validated model.
+        own_config: the configuration that the module opened.
         health: the health checks of this process; add your own.
         instance: the instance that was registered under the module's own name, or None.
         parts: the same parts, None where not enabled.
         leave_seconds: how long `leave` gives callers to notice.
     """
 
-    config: ConfigService[ModelT_co]
+    own_config: ConfigService[ModelT_co]
     health: Health = field(default_factory=Health)
     instance: ServiceInstance | None = None
     parts: ModuleParts = field(default_factory=ModuleParts)
     leave_seconds: float = 0.0
 
     @property
+    def config(self) -> ConfigService[ModelT_co]:
+        """The configuration; `module.config.current` is the validated model."""
+        return self._find("config", self.own_config)
+
+    @property
     def config_center(self) -> ConfigCenter:
         """The configuration center."""
-        return _require("config_center", self.parts.config_center)
+        return self._find("config_center", self.parts.config_center)
 
     @property
     def service_registry(self) -> ServiceRegistry:
         """The service registry."""
-        return _require("service_registry", self.parts.service_registry)
+        return self._find("service_registry", self.parts.service_registry)
 
     @property
     def service_client(self) -> AsyncServiceClient:
         """Calls services by name; opened soon after the start, or when first used."""
+        override = self.parts.container.find_override("service_client")
+        if override is not None:
+            return cast("AsyncServiceClient", override)
         return _require("service_client", self.parts.service_client, "service_registry").get()
+
+    @property
+    def redis(self) -> object:
+        """The `redis.asyncio.Redis` of `redis_url`, for the application's own use."""
+        if self.parts.redis is None:
+            raise NotEnabledError("redis", 'open the module with redis_url="redis://..."')
+        return self.parts.redis
 
     async def register(self, instance: ServiceInstance, *, patient: bool = False) -> Registration:
         """Register a further instance of this process; it is deregistered with the others.
@@ -104,16 +125,12 @@ class OpenModule(Generic[ModelT_co]):
 
     @property
     def container(self) -> MicroserviceContainer:
-        """A dependency-injector container of the same objects, to extend or override."""
-        from .container import build_container
+        """The module's dependency-injector container of the same parts, to extend or override."""
+        return self.parts.container.get()
 
-        client = self.parts.service_client
-        return build_container(
-            config_center=self.parts.config_center,
-            service_registry=self.parts.service_registry,
-            service_client=client.get() if client is not None else None,
-            config=self.config,
-        )
+    def _find(self, name: PartName, part: PartT | None) -> PartT:
+        override = self.parts.container.find_override(name)
+        return _require(name, part if override is None else cast("PartT", override))
 
 
 def _require(name: str, part: PartT | None, option: str = "") -> PartT:

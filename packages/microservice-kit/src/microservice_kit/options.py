@@ -15,7 +15,14 @@ from .config.encryption import KeyProvider
 from .outages import OnUnavailable
 
 if TYPE_CHECKING:
-    from microservice_client import ServicePolicy
+    from microservice_client import (
+        FallbackResponse,
+        Interceptor,
+        RequestInterceptor,
+        ServicePolicy,
+    )
+
+    from .calls.lazy_client import Transport
 
 __all__ = ("ModuleOptions", "RegistryOptions", "SettingsOptions")
 
@@ -63,12 +70,20 @@ class RegistryOptions(SettingsOptions, total=False):
     Attributes:
         lanes: select instances of the current lane, `permissive` or `strict`; needs the extra
             `lanes`. None ignores lanes.
-        policies: behaviour of calls by service name.
+        policies: behaviour of calls by service name, while the configuration has no `calls`.
+        default_policy: that of all other services.
+        fallbacks: replace the response of a failed call, by service name.
+        interceptors: run around each call, in order, inside those of lanes.
+        transport: carries every call in place of connections; a `FakeMesh` in a test.
         register: False keeps a service with a name and a port unregistered.
     """
 
     lanes: LaneMode | None
     policies: Mapping[str, ServicePolicy] | None
+    default_policy: ServicePolicy | None
+    fallbacks: Mapping[str, FallbackResponse]
+    interceptors: Sequence[Interceptor | RequestInterceptor]
+    transport: Transport | None
     register: bool
 
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from microservice_core import ConfigResult, InvalidValueError, content_type_of
+from microservice_core import (
+    ConfigResult,
+    InvalidValueError,
+    content_type_of,
+    find_nearest_name,
+    warn_about_unknown_variables,
+)
 
 from .config.data import deep_merge
 from .config.parsing import parse
 from .outages import OnUnavailable
 
-__all__ = ("MicroserviceSettings", "read_settings")
+__all__ = ("MicroserviceSettings", "read_settings", "refuse_unknown_options")
 
 _FILE_VARIABLE = "MICROSERVICE_SETTINGS_FILE"
 
@@ -103,6 +109,11 @@ class MicroserviceSettings(BaseSettings):
         return weight
 
 
+_NAMES = frozenset({"settings_file", *MicroserviceSettings.model_fields})
+_KEY_VARIABLE = "MICROSERVICE_CONFIG_KEY"
+_VARIABLES = frozenset({_KEY_VARIABLE, *(f"MICROSERVICE_{name.upper()}" for name in _NAMES)})
+
+
 def read_settings(arguments: Mapping[str, object]) -> MicroserviceSettings:
     """Merge arguments, the environment, and the file that `settings_file` names.
 
@@ -115,15 +126,40 @@ def read_settings(arguments: Mapping[str, object]) -> MicroserviceSettings:
     values = {name: value for name, value in arguments.items() if value is not None}
     file = values.pop("settings_file", None) or os.environ.get(_FILE_VARIABLE)
     file_values = _read_file(Path(str(file))) if file else {}
+    warn_about_unknown_variables("MICROSERVICE_", _VARIABLES, known_prefixes=[f"{_KEY_VARIABLE}_"])
     try:
         environment = EnvSettingsSource(MicroserviceSettings)()
         merged = deep_merge(deep_merge(file_values, environment), values)
         return MicroserviceSettings(**merged)  # type: ignore[arg-type] # pydantic validates them
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+            raise _unknown_name(str(first["loc"][0]), _NAMES) from None
         field = ".".join(str(part) for part in first["loc"]) or "settings"
         rule = first["msg"][:1].lower() + first["msg"][1:]
         raise InvalidValueError(field, first.get("input"), f"valid ({rule})") from None
+
+
+def refuse_unknown_options(options: Mapping[str, object], names: Collection[str]) -> None:
+    """Check the names of keyword arguments.
+
+    Args:
+        names: those that are options but no settings.
+
+    Raises:
+        InvalidValueError: an argument is none of them; it names the nearest one.
+    """
+    known_names = {*_NAMES, *names}
+    for name in options:
+        if name not in known_names:
+            raise _unknown_name(name, known_names)
+
+
+def _unknown_name(name: str, known_names: Collection[str]) -> InvalidValueError:
+    nearest = find_nearest_name(name, known_names)
+    advice = f"; did you mean {nearest!r}?" if nearest else ""
+    # Not the value: the name may be that of a secret.
+    return InvalidValueError(name, "***", f"valid (there is no such setting{advice})")
 
 
 def _read_file(path: Path) -> Mapping[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, cast
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar
@@ -45,10 +45,18 @@ class SyncOpenModule(Generic[ModelT_co]):
 
     @property
     def service_client(self) -> ServiceClient:
-        """Calls services by name, and blocks until the response is there."""
-        if self._client is None:
-            from microservice_client import ServiceClient
+        """Calls services by name, and blocks until the response is there.
 
+        An override in the `container` is returned as it is, unless it is an `AsyncServiceClient`.
+        """
+        from microservice_client import AsyncServiceClient, ServiceClient
+
+        override = self._module.parts.container.find_override("service_client")
+        if isinstance(override, AsyncServiceClient):
+            return ServiceClient.from_async(override, self._loop)
+        if override is not None:
+            return cast("ServiceClient", override)
+        if self._client is None:
             self._client = ServiceClient.from_async(self._module.service_client, self._loop)
         return self._client
 
@@ -59,7 +67,7 @@ class SyncOpenModule(Generic[ModelT_co]):
 
     @property
     def container(self) -> MicroserviceContainer:
-        """A dependency-injector container of the opened objects, to extend or override."""
+        """The dependency-injector container of the module's parts, to extend or override."""
         return self._module.container
 
     def register(self, instance: ServiceInstance) -> Registration:

@@ -261,3 +261,47 @@ async def test_a_module_takes_profiles_and_policy_from_its_settings(tmp_path: Pa
         DocumentId("app.json"),
         DocumentId("app-dev.json"),
     }
+
+
+class AddressedCenter(InMemoryConfigCenter):
+    server_address = "10.0.0.1:8848"
+
+
+@pytest.mark.parametrize(
+    ("center", "document_id", "place"),
+    [
+        (
+            AddressedCenter(),
+            DocumentId("a.yaml", "orders", "dev"),
+            "(group orders, namespace dev, server 10.0.0.1:8848)",
+        ),
+        (
+            InMemoryConfigCenter(),
+            DocumentId("a.yaml"),
+            "(group the default, namespace the default)",
+        ),
+    ],
+)
+async def test_an_absent_document_is_logged_with_the_place_it_was_looked_for(
+    center: InMemoryConfigCenter,
+    document_id: DocumentId,
+    place: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await DocumentReader(center).read(document_id)
+    (record,) = caplog.records
+    assert record.getMessage().endswith(f"'a.yaml' does not exist yet; using defaults {place}")
+
+
+async def test_health_names_the_documents_that_are_absent_until_they_come() -> None:
+    center = InMemoryConfigCenter()
+    async with MicroserviceModule(config_center=center, documents=["a.json", "b.json"]) as module:
+        module.health.cache_seconds = 0
+        assert (await module.health.check())["config"].detail == "version 1; absent: a.json, b.json"
+        await center.publish_config("a.json", '{"a": 1}')
+        await center.publish_config("b.json", "{}")
+        await settle()
+        assert module.config.missing == ()
+        assert (await module.health.check())["config"].detail == "version 2"
+    async with MicroserviceModule() as module:
+        assert module.config.missing == ()

@@ -19,6 +19,7 @@ from microservice_governance import (
 from microservice_kit import (
     MicroserviceModule,
     circuit_breaker,
+    current_module,
     governed,
     rate_limited,
     retry,
@@ -137,3 +138,10 @@ async def test_wrong_settings_change_nothing_and_say_where(
     assert "open_seconds" in caplog.text
     assert "keeping the previous policies" in caplog.text
     assert breaker.config is TWICE
+    problem = str(current_module().config.problem)
+    assert "configuration 'governance' is invalid" in problem
+    assert "open_seconds" in problem
+    await publish(center, governing(name, '{"circuit_breaker": {"open_seconds": 1}}'))
+    assert current_module().config.problem is None
+    await publish(center, '{"governance": {"services": 1, "mistake": 2}}')
+    assert "mistake" in str(current_module().config.problem)

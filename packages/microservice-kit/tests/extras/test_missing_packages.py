@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from microservice_core import ConfigResult, MissingDependencyError
-from microservice_kit import MicroserviceModule
+from microservice_kit import MicroserviceModule, setup_telemetry
 from microservice_kit.calls.lanes import create_lane_parts
 from microservice_kit.config.parsing import parse
 
@@ -43,3 +43,27 @@ async def test_a_redis_to_watch_without_redis_py(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MissingDependencyError, match=r'pip install "microservice-kit\[redis\]"'):
         async with MicroserviceModule(redis_url="redis://127.0.0.1"):
             pytest.fail("it must not open")
+
+
+@pytest.mark.parametrize(
+    ("missing", "endpoint", "extras"),
+    [
+        (["opentelemetry.sdk"], "", "otel"),
+        (["opentelemetry.sdk", "opentelemetry.exporter.prometheus"], "", "prometheus"),
+        (["opentelemetry.exporter.prometheus"], "", "prometheus"),
+        (
+            ["opentelemetry.exporter.otlp.proto.http", "opentelemetry.exporter.prometheus"],
+            "http://127.0.0.1:9",
+            "otel,prometheus",
+        ),
+    ],
+)
+def test_telemetry_names_every_missing_extra_at_once(
+    missing: list[str], endpoint: str, extras: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    for module in missing:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError) as caught:
+        setup_telemetry("orders", prometheus=True, install=False)
+    assert caught.value.install == f"microservice-kit[{extras}]"

@@ -107,3 +107,23 @@ def test_checks_are_bounded_and_their_time_is_positive() -> None:
     health.add("0", lambda: None)
     with pytest.raises(InvalidValueError, match="at most 64"):
         health.add("one more", lambda: None)
+
+
+async def test_the_log_names_the_check_and_good_news_is_no_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    health, well = Health(cache_seconds=0), False
+
+    def check() -> None:
+        if not well:
+            raise TooSmallError
+
+    health.add("disk", check)
+    await health.check()
+    well = True
+    await health.check()
+    assert [(record.levelname, record.getMessage()[:29]) for record in caplog.records] == [
+        ("WARNING", "health check 'disk' is down n"),
+        ("INFO", "health check 'disk' is up now"),
+    ]

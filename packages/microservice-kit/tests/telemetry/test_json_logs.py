@@ -65,3 +65,21 @@ def test_the_root_logger_is_set_up_and_can_be_undone(level: str | int) -> None:
     assert root.level == logging.INFO
     root.removeHandler(handler)
     root.setLevel(before)
+
+
+def test_a_server_s_own_lines_become_json_as_well() -> None:
+    stream = io.StringIO()
+    server_logger = logging.getLogger("uvicorn.access")
+    server_logger.addHandler(logging.StreamHandler(plain := io.StringIO()))
+    server_logger.propagate = False
+    root = logging.getLogger()
+    handler = json_logs(level_before := root.level, stream=stream)
+    try:
+        server_logger.warning("%s - %d", "GET /", 200, extra={"color_message": "[1mGET"})
+    finally:
+        root.removeHandler(handler)
+    assert root.level == level_before
+    line = json.loads(stream.getvalue())
+    assert (line["logger"], line["message"]) == ("uvicorn.access", "GET / - 200")
+    assert "color_message" not in line
+    assert plain.getvalue() == ""

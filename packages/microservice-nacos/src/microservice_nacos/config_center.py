@@ -32,6 +32,11 @@ class NacosConfigCenter:
         self._client = client
         self._watchers: Watchers[DocumentKey, DocumentState] = Watchers()
 
+    @property
+    def server_address(self) -> str:
+        """The server in use."""
+        return self._client.server_in_use
+
     async def get_config(
         self, data_id: str, group_name: str = "", namespace_id: str = ""
     ) -> ConfigResult:

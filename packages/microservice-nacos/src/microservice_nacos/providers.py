@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import cast
 
-from microservice_core import refuse_unknown_settings
+from microservice_core import refuse_unknown_settings, warn_about_unknown_variables
 from nacos_client import AsyncNacosClient, ClientOptions, Settings
 
 from .config_center import NacosConfigCenter
@@ -16,6 +16,7 @@ from .service_registry import NacosServiceRegistry
 __all__ = ("config_center", "service_registry")
 
 _SETTING_NAMES = tuple(sorted(Settings.model_fields))
+_VARIABLES = frozenset({"NACOS_CIPHER_KEYS", *(f"NACOS_{name.upper()}" for name in _SETTING_NAMES)})
 
 
 @asynccontextmanager
@@ -53,6 +54,7 @@ async def service_registry(settings: Mapping[str, object]) -> AsyncIterator[Naco
 
 def _create_client(settings: Mapping[str, object]) -> AsyncNacosClient:
     refuse_unknown_settings("nacos", settings, _SETTING_NAMES)
+    warn_about_unknown_variables("NACOS_", _VARIABLES)
     options = dict(settings)
     server_addr = options.pop("server_addr", None)
     with translate_invalid_values():

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from microservice_client import AsyncServiceClient, Policies, ServicePolicy, parse_policies
 from microservice_core import InvalidValueError
 from microservice_kit.config.data import MISSING, look_up
-from microservice_kit.config.reader import ConfigReader
+from microservice_kit.config.service import ConfigService
 
 __all__ = ("CallPolicies",)
 
@@ -23,21 +23,24 @@ class CallPolicies:
     """Gives a client the policies that the configuration has under `calls`, at each change.
 
     The form is that of `parse_policies`: `{"default": {...}, "services": {"orders": {...}}}`. Without
-    the key the policies of the code apply; invalid settings are logged and ignored.
+    the key the policies of the code apply. Invalid settings change nothing: they are logged, and the
+    configuration's `problem` until they are corrected.
 
     Args:
-        code_policies: the policies by service name that the application was built with.
+        by_service, default: the policies that the application was built with.
     """
 
     def __init__(
         self,
         client: AsyncServiceClient,
-        config: ConfigReader[BaseModel],
-        code_policies: Mapping[str, ServicePolicy] | None,
+        config: ConfigService[BaseModel],
+        *,
+        by_service: Mapping[str, ServicePolicy] | None = None,
+        default: ServicePolicy | None = None,
     ) -> None:
         self._client = client
         self._config = config
-        self._code_policies = Policies(by_service=dict(code_policies or {}))
+        self._code_policies = Policies(default or ServicePolicy(), dict(by_service or {}))
         self._last_value: object = MISSING
 
     def refresh(self) -> None:
@@ -51,6 +54,9 @@ class CallPolicies:
             policies = self._code_policies if value is MISSING else parse_policies(settings)
             self._client.apply_policies(policies)
         except InvalidValueError as error:
+            self._config.report_section(_CALLS_KEY, f"{error.field} must be {error.rule}")
             logger.error(  # noqa: TRY400 - the reason is in the message
                 "configuration key %r: %s; keeping the previous call policies", _CALLS_KEY, error
             )
+        else:
+            self._config.report_section(_CALLS_KEY, None)

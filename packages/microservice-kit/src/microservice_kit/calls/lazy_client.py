@@ -14,7 +14,11 @@ from microservice_core import ServiceRegistry, Unsubscribe
 from microservice_kit.config.service import ConfigService
 
 if TYPE_CHECKING:
+    import httpx
+
     from microservice_client import AsyncServiceClient, ClientOptions
+
+    Transport = httpx.AsyncBaseTransport
 
 __all__ = ("LazyServiceClient",)
 
@@ -34,7 +38,7 @@ class LazyServiceClient:
 
     Args:
         config: its key `calls` says how services are called, see `CallPolicies`.
-        options: of the client; `policies` apply while the configuration has no `calls`.
+        options: of the client; its policies apply while the configuration has no `calls`.
     """
 
     def __init__(
@@ -100,7 +104,12 @@ class LazyServiceClient:
         from .call_policies import CallPolicies
 
         client = self._open_client = self._create_once().open()
-        policies = CallPolicies(client, self._config, self._options.get("policies"))
+        policies = CallPolicies(
+            client,
+            self._config,
+            by_service=self._options.get("policies"),
+            default=self._options.get("default_policy"),
+        )
         policies.refresh()
         self._unfollow = self._config.follow(policies.refresh)
         return client

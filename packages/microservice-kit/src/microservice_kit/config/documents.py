@@ -20,6 +20,7 @@ from microservice_core import (
     ConfigNotFoundError,
     ConfigResult,
     InvalidValueError,
+    ServerAddressed,
 )
 from microservice_kit.outages import OnUnavailable, retry_pause_seconds
 
@@ -164,7 +165,9 @@ class DocumentReader:
             return await self._read_with_retries(document_id)
         except ConfigNotFoundError:
             logger.warning(
-                "configuration %r does not exist yet; using defaults", document_id.data_id
+                "configuration %r does not exist yet; using defaults (%s)",
+                document_id.data_id,
+                self._describe_place(document_id),
             )
             return ConfigDeleted(*document_id)
         except ConfigCenterError as error:
@@ -188,6 +191,16 @@ class DocumentReader:
                     raise
                 logger.warning("%s; retrying in %.1f s", error, pause)
                 await self._sleep(pause)
+
+    def _describe_place(self, document_id: DocumentId) -> str:
+        """Say where a document was looked for: a wrong group or namespace looks like a wrong name."""
+        server = self._center.server_address if isinstance(self._center, ServerAddressed) else ""
+        places = {
+            "group": document_id.group_name or "the default",
+            "namespace": document_id.namespace_id or "the default",
+            "server": server,
+        }
+        return ", ".join(f"{kind} {name}" for kind, name in places.items() if name)
 
     def _fall_back(self, document_id: DocumentId, error: ConfigCenterError) -> DocumentState:
         if self._snapshot_documents is None:

@@ -5,7 +5,7 @@ ciphertext>`; the key id says which key decrypts it, so that keys can be rotated
 encrypted with an older key are still published. A value is decrypted in memory only: snapshots and
 versions keep what was published.
 
-    python -m microservice_kit.config.encryption [KEY-ID] < secret.txt
+    python -m microservice_kit.encrypt [KEY-ID] < secret.txt
 
 prints the encrypted form of standard input, with the key from the environment.
 """
@@ -31,6 +31,7 @@ __all__ = (
     "DecryptionError",
     "KeyProvider",
     "find_encrypted_keys",
+    "main",
     "read_environment_key",
 )
 
@@ -176,8 +177,15 @@ def _is_encrypted(value: object) -> bool:
     return isinstance(value, str) and value.lstrip().startswith("ENC(")
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Print the encrypted standard input; on standard error what is wrong with the key."""
     try:
         print(ConfigEncryption().encrypt(sys.stdin.read(), *sys.argv[1:2]))  # noqa: T201
     except MicroserviceError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":  # the command of before; Python warns that the package has imported it
+    sys.exit(main())

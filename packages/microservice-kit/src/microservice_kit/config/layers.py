@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
 from microservice_core import ConfigDeleted, ConfigResult
 from microservice_kit.errors import InvalidConfigError
@@ -15,11 +15,17 @@ from microservice_kit.errors import InvalidConfigError
 from .data import Data, deep_merge
 from .documents import DocumentId, DocumentState
 from .encryption import ConfigEncryption, DecryptionError, find_encrypted_keys
+from .environment import (
+    ENVIRONMENT_DELIMITER,
+    convert_settings_error,
+    convert_validation_error,
+    find_culprit,
+)
 from .parsing import parse
 from .placeholders import PlaceholderError, Resolver
 from .secrets import find_keys_with_secrets, find_secret_keys
 
-__all__ = ("ConfigLayers", "ValidConfig", "convert_validation_error")
+__all__ = ("ConfigLayers", "ValidConfig")
 
 ModelT_co = TypeVar("ModelT_co", bound=BaseModel, covariant=True)
 
@@ -52,6 +58,7 @@ class ConfigLayers(Generic[ModelT_co]):
         self._model = model
         self._document_ids = tuple(document_ids)
         self._environment = _create_environment_source(model, env_prefix)
+        self._env_prefix = env_prefix
         self._encryption = encryption
         self._accepted: dict[DocumentId, Data] = {name: {} for name in self._document_ids}
         self._pending: dict[DocumentId, Data] = {}
@@ -111,27 +118,35 @@ class ConfigLayers(Generic[ModelT_co]):
         Raises:
             InvalidConfigError: they do not fit the model.
         """
-        merged = self._environment()
+        documents: Data = {}
         for document_id in self._document_ids:
-            merged = deep_merge(merged, (parsed or self._accepted)[document_id])
+            documents = deep_merge(documents, (parsed or self._accepted)[document_id])
+        try:
+            environment = self._environment()
+        except SettingsError as error:
+            raise convert_settings_error(error, self._env_prefix) from None
+        merged = deep_merge(environment, documents) if documents else environment
         if not merged:  # nothing to decrypt, to replace or to keep secret
-            return ValidConfig(self._build_model(merged), merged)
+            return ValidConfig(self._build_model(merged, merged), merged)
         try:
             encrypted_keys = find_encrypted_keys(merged)
             merged = self._encryption.decrypt_all(merged)
             data = Resolver(merged).resolve_all()
         except (DecryptionError, PlaceholderError) as error:
             raise InvalidConfigError(self.name, str(error)) from error
-        model = self._build_model(data)
+        model = self._build_model(data, documents)
         self.secret_keys |= encrypted_keys
         self.secret_keys |= find_keys_with_secrets(merged, self.secret_keys)
         return ValidConfig(model, data)
 
-    def _build_model(self, data: Data) -> ModelT_co:
+    def _build_model(self, data: Data, documents: Data) -> ModelT_co:
         try:
             return self._model.model_validate(data)
         except ValidationError as error:
-            raise convert_validation_error(self.name, error) from None
+            culprit = find_culprit(
+                error, self._env_prefix, environment=self._environment(), documents=documents
+            )
+            raise culprit or convert_validation_error(self.name, error) from None
         except Exception as error:  # from a validator of the application; its text may hold a value
             problem = f"a validator failed with {type(error).__name__}"
             raise InvalidConfigError(self.name, problem) from error
@@ -180,14 +195,8 @@ def _create_environment_source(model: type[BaseModel], prefix: str) -> EnvSettin
     # fields and is never instantiated.
     settings_class = type("Environment", (model, BaseSettings), {})
     return EnvSettingsSource(
-        settings_class, env_prefix=prefix, env_nested_delimiter="__", case_sensitive=False
+        settings_class,
+        env_prefix=prefix,
+        env_nested_delimiter=ENVIRONMENT_DELIMITER,
+        case_sensitive=False,
     )
-
-
-def convert_validation_error(document: str, error: ValidationError) -> InvalidConfigError:
-    """Build our error from pydantic's, without the values: they may be secrets."""
-    problems = [
-        f"{'.'.join(str(part) for part in detail['loc']) or 'the document'}: {detail['msg']}"
-        for detail in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    return InvalidConfigError(document, "; ".join(problems))

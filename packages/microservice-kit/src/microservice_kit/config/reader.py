@@ -13,8 +13,9 @@ from microservice_kit.errors import InvalidConfigError
 
 from .data import MISSING, Data, look_up
 from .documents import DocumentId
+from .environment import convert_validation_error
 from .included_documents import IncludedDocuments
-from .layers import ConfigLayers, convert_validation_error
+from .layers import ConfigLayers
 from .versions import ConfigVersion
 
 __all__ = ("ConfigReader",)

@@ -102,6 +102,7 @@ class ConfigService(ConfigReader[ModelT_co]):
         self._unsubscribes: list[Unsubscribe] = []
         self._watchers: Watchers[str, ConfigVersion[ModelT_co]] = Watchers()
         self._followers: list[Callable[[], None]] = []
+        self._section_problems: dict[str, InvalidConfigError] = {}
 
     async def open(self) -> None:
         """Read every document, then watch for changes.
@@ -135,14 +136,36 @@ class ConfigService(ConfigReader[ModelT_co]):
 
     @property
     def problem(self) -> InvalidConfigError | None:
-        """Why the newest documents were refused, or None."""
+        """Why the newest documents, or a section of them such as `calls`, were refused, or None."""
         included = self._included.problems if self._included is not None else {}
-        return next(iter((self._layers.problems | included).values()), None)
+        documents = self._layers.problems | included
+        return next(iter([*documents.values(), *self._section_problems.values()]), None)
+
+    def report_section(self, key: str, problem: str | None) -> None:
+        """Report what is wrong with the section at a key, for `problem`; None = it is right.
+
+        For those that read a section for themselves. The message must not contain a value.
+        """
+        if problem is None:
+            self._section_problems.pop(key, None)
+        else:
+            self._section_problems[key] = InvalidConfigError(key, problem)
 
     @property
     def degraded(self) -> bool:
         """Whether a document could not be read at start-up and has not been read since."""
         return bool(self._unread)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The merged documents that do not exist in the configuration center, by data id."""
+        return tuple(
+            document_id.data_id
+            for document_id in self._document_ids
+            if self._center is not None
+            and isinstance(self._states.get(document_id), ConfigDeleted)
+            and document_id not in self._unread
+        )
 
     def include(self, document_id: DocumentId) -> None:
         """Watch a document besides those that are merged; `document` returns it once it was read."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from types import TracebackType
 
 from pydantic import BaseModel
 
@@ -16,7 +18,9 @@ __all__ = (
     "exit_module",
     "notify_module_listeners",
     "open_modules",
+    "set_current_module",
     "subscribe_to_modules",
+    "use_module",
 )
 
 _current: ContextVar[OpenModule[BaseModel] | None] = ContextVar("microservice_module", default=None)
@@ -46,7 +50,10 @@ def open_modules() -> tuple[OpenModule[BaseModel], ...]:
 
 
 def current_module() -> OpenModule[BaseModel]:
-    """Return the module that was opened in this context, else the only one that is open.
+    """Return the module of this context, else the only one that is open.
+
+    While a request is served it is the module of the application that serves it; elsewhere the one
+    that was opened in this context, or that `use_module` names.
 
     Raises:
         NotEnabledError: no module is open, or several are and none of them in this context.
@@ -58,9 +65,52 @@ def current_module() -> OpenModule[BaseModel]:
         return _open[0]
     if _open:
         raise NotEnabledError(
-            "a current module", "several are open: use the one that opening returned"
+            "a current module",
+            "several are open in this process, and none of them was opened in this context: use "
+            "the one that opening returned, or say which by `with use_module(module):`. A request "
+            "has that of the application that serves it",
         )
-    raise NotEnabledError("a module", "open a MicroserviceModule first")
+    raise NotEnabledError(
+        "a module",
+        "open a MicroserviceModule first; an application does it with "
+        "FastAPI(lifespan=micro.lifespan). The lifespan of a mounted application does not run by "
+        "itself: enter it in that of the outer one",
+    )
+
+
+class set_current_module:  # noqa: N801 - a function to its users; a class costs a request less
+    """Make a module the current one for a block."""
+
+    __slots__ = ("_module", "_token")
+
+    def __init__(self, module: OpenModule[BaseModel]) -> None:
+        self._module = module
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._module)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        _current.reset(self._token)
+
+
+@contextmanager
+def use_module(module: OpenModule[BaseModel]) -> Iterator[None]:
+    """Make an open module the current one for a block: in a background task, a script, a test.
+
+    Needed only where several modules are open in one process, outside of a request.
+
+    Raises:
+        NotEnabledError: the module is not open, or not any more.
+    """
+    if not any(other is module for other in _open):
+        raise NotEnabledError("this module", "it is closed: use one that is open")
+    with set_current_module(module):
+        yield
 
 
 def subscribe_to_modules(listener: Callable[[], None]) -> None:

@@ -169,15 +169,26 @@ def config_properties(prefix: str) -> Callable[[type[PartT]], type[PartT]]:
 def refresh_policies() -> None:
     """Apply the configuration of the module that was opened last; invalid settings are ignored."""
     modules = open_modules()
-    data = look_up(modules[-1].config.version.data, _GOVERNANCE_KEY) if modules else MISSING
+    data = look_up(modules[-1].own_config.version.data, _GOVERNANCE_KEY) if modules else MISSING
     settings = data if isinstance(data, Mapping) else {}
     try:
         _registry.update(settings)
     except (InvalidSettingsError, InvalidValueError) as error:
         logger.error("%s; keeping the previous policies", error)  # noqa: TRY400
+        if modules:
+            modules[-1].own_config.report_section(_GOVERNANCE_KEY, _describe(error))
         return
+    if modules:
+        modules[-1].own_config.report_section(_GOVERNANCE_KEY, None)
     for policies in (_breakers, _limiters, _retries):
         policies.refresh()
+
+
+def _describe(error: InvalidSettingsError | InvalidValueError) -> str:
+    """Say what is wrong, and where, without the value."""
+    if isinstance(error, InvalidSettingsError):
+        return f"{error.location}: {error.rule}"
+    return f"{error.field} must be {error.rule}"
 
 
 subscribe_to_modules(refresh_policies)

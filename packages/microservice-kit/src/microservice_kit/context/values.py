@@ -32,15 +32,14 @@ class ConfigCenterValue(property, Generic[ValueT_co]):
     """A class attribute that reads one key of one document, live.
 
     `pool_size = ConfigCenterValue("app.yaml", "db.pool", default=5, type=int)`: each instance's
-    `pool_size` is the present value, from the module that was opened in this context, else from the
-    only one that is open. Reading costs about as much as any property. A value that does not fit
+    `pool_size` is the present value, from the module of this context (see `current_module`). Reading costs about as much as any property. A value that does not fit
     `type` is logged, and the last valid one is kept.
 
     Args:
         data_id: the document; it need not be one of the module's.
         key: with dots, such as `db.pool`.
-        default: the value while there is no such key, or no module is open. Without a default
-            that is an error.
+        default: the value while there is no such key, or no module in this context. Without a
+            default that is an error.
         type: what the value is validated as; by default it is not validated.
     """
 

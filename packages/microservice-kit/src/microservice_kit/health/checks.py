@@ -168,4 +168,5 @@ def _describe_error(error: Exception) -> str:
 def _log_change(check: _Check, result: CheckResult) -> None:
     last_status = check.result.status if check.result else "up"
     if result.status != last_status:
-        logger.warning("health check %r is %s now: %s", check.name, result.status, result.detail)
+        level = logging.INFO if result.status == "up" else logging.WARNING
+        logger.log(level, "health check %r is %s now: %s", check.name, result.status, result.detail)

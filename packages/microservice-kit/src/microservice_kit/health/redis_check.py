@@ -1,25 +1,30 @@
-"""A health check of the Redis that a service needs; the one module that imports redis."""
+"""The Redis that a service needs, and a health check of it; the one module that imports redis."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from microservice_core import InvalidValueError, MissingDependencyError
 
 from .checks import HealthCheck
 
-__all__ = ("redis_check",)
+__all__ = ("open_redis", "redis_check")
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 _TIMEOUT_SECONDS = 2.0
 
 
 @asynccontextmanager
-async def redis_check(url: str) -> AsyncIterator[HealthCheck]:
-    """Open a check that pings the server over its own connection, closed at the end.
+async def open_redis(url: str, *, max_connections: int | None = None) -> AsyncIterator[Redis]:
+    """Open a client, closed at the end; it connects when it is first used.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`; it may contain a password and is never shown.
+        max_connections: None = as many as are needed at the same time.
 
     Raises:
         InvalidValueError: it is no address of a Redis.
@@ -34,18 +39,33 @@ async def redis_check(url: str) -> AsyncIterator[HealthCheck]:
             url,
             socket_timeout=_TIMEOUT_SECONDS,
             socket_connect_timeout=_TIMEOUT_SECONDS,
-            max_connections=1,
+            max_connections=max_connections,
         )
     except ValueError:
         raise InvalidValueError(
             "redis_url", "***", "a redis://, rediss:// or unix:// URL"
         ) from None
-
-    async def ping() -> str:
-        await client.ping()
-        return "responds"
-
     try:
-        yield ping
+        yield client
     finally:
         await client.aclose()
+
+
+@asynccontextmanager
+async def redis_check(url: str) -> AsyncIterator[HealthCheck]:
+    """Open a check that pings the server over its own connection, closed at the end.
+
+    Args:
+        url: see `open_redis`.
+
+    Raises:
+        InvalidValueError: it is no address of a Redis.
+        MissingDependencyError: the extra `redis` is not installed.
+    """
+    async with open_redis(url, max_connections=1) as client:
+
+        async def ping() -> str:
+            await client.ping()
+            return "responds"
+
+        yield ping

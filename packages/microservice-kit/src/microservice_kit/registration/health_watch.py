@@ -63,7 +63,8 @@ async def _check_config(config: ConfigService[BaseModel]) -> str:
             "a document could not be read from the configuration center; "
             f"the configuration in use comes from: {config.version.origin}"
         )
-    return f"version {config.version.id}"
+    missing = f"; absent: {', '.join(config.missing)}" if config.missing else ""
+    return f"version {config.version.id}{missing}"
 
 
 async def _check_registrations(registrar: Registrar) -> str:

@@ -18,6 +18,7 @@ from microservice_core import (
 )
 from microservice_kit.outages import OnUnavailable, retry_pause_seconds
 
+from .listing_check import warn_if_listed_otherwise
 from .registration_lock import RegistrationLock
 
 __all__ = ("Registrar", "Registration", "WarmUp")
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _MAX_PAUSE_SECONDS = 15.0
 _WARM_UP_STEPS = 10
 _LOCK_POLL_SECONDS = 0.05
+# By then the registry's own list has what was registered.
+_LISTING_CHECK_SECONDS = 10.0
 
 
 class WarmUp:
@@ -40,6 +43,7 @@ class WarmUp:
     """
 
     def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.step_seconds = seconds / _WARM_UP_STEPS
 
     @property
@@ -56,6 +60,7 @@ class Registration:
     Attributes:
         instance: as the application described it.
         lock: says which of several workers of the address registers it.
+        written: the instance as it was written last; None before.
         registered: whether this process registered it.
         in_rotation: whether its health lets it take calls.
     """
@@ -76,6 +81,7 @@ class Registration:
         self._closed = False
         self.lock = RegistrationLock(instance, registry)
         self.instance = instance
+        self.written: ServiceInstance | None = None
         self.registered = False
         self.in_rotation = True
 
@@ -149,6 +155,7 @@ class Registration:
             enabled=self.instance.enabled and self.in_rotation,
         )
         await self._registry.register(instance)
+        self.written = instance
         if not self.registered:
             self.registered = True
             logger.info("registered %s at %s", instance.service_name, instance.address)
@@ -226,6 +233,7 @@ class Registrar:
             await self._attempt_by_policy(registration.register)
         if self._warm_up.step_seconds:
             self._start("warm up", registration.warm_up)
+        self._start("check the listing", lambda: self._check_listing(registration))
         return registration
 
     async def set_in_rotation(self, in_rotation: bool) -> None:
@@ -316,6 +324,15 @@ class Registrar:
                 logger.debug("%s; trying again", error)
             else:
                 return
+
+    async def _check_listing(self, registration: Registration) -> None:
+        """Compare what is listed with what was written, once, soon after the registration."""
+        await self._sleep(self._warm_up.seconds + _LISTING_CHECK_SECONDS)
+        if registration.registered and registration.written is not None:
+            try:
+                await warn_if_listed_otherwise(self._registry, registration.written)
+            except ServiceRegistryError as error:
+                logger.debug("%s; the listing is not checked", error)
 
     def _start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:

@@ -11,7 +11,22 @@ from typing import TextIO
 __all__ = ("JsonFormatter", "json_logs")
 
 _MAX_FIELD = 8192
-_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    "color_message",  # uvicorn's: the message with escape sequences
+}
+# Servers give these handlers of their own, which write plain lines.
+_SERVER_LOGGERS = (
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.access",
+    "hypercorn.error",
+    "hypercorn.access",
+    "gunicorn.error",
+    "gunicorn.access",
+)
 
 
 class JsonFormatter(logging.Formatter):
@@ -51,6 +66,10 @@ def json_logs(
 ) -> logging.Handler:
     """Let the root logger write JSON lines to standard error, or to `stream`; for applications.
 
+    The lines of uvicorn, hypercorn and gunicorn become JSON as well, when the server has set up its
+    logging before: so it is where the server imports the application by name. A program that starts
+    uvicorn itself afterwards says `uvicorn.run(app, log_config=None)`.
+
     Returns:
         the handler, for `logging.getLogger().removeHandler`.
     """
@@ -59,6 +78,10 @@ def json_logs(
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level)
+    for name in _SERVER_LOGGERS:
+        server_logger = logging.getLogger(name)
+        server_logger.handlers.clear()
+        server_logger.propagate = True
     return handler
 
 

@@ -15,20 +15,26 @@ from opentelemetry import metrics, propagate, trace
 
 from microservice_kit.asgi_types import App, Message, Receive, Send
 
-__all__ = ("TracingMiddleware",)
+__all__ = ("SECONDS_BOUNDARIES", "TracingMiddleware")
 
 Attributes = dict[str, str | int]
 
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 )
+_INSTRUMENTATION = "opentelemetry.instrumentation.asgi"
+_MAX_MIDDLEWARE = 50
 _SDK_CHECK_SECONDS = 1.0
 # The boundaries that the conventions recommend, in seconds.
-_BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+SECONDS_BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
 
 class TracingMiddleware:
     """Pure ASGI: `app.add_middleware(TracingMiddleware)`, or `TracingMiddleware(app)`.
+
+    A request that something else measures already is left to that: FastAPI itself, or
+    opentelemetry-instrumentation-asgi, which those of FastAPI and Starlette are made of. With
+    providers of its own it measures every request.
 
     Args:
         tracer_provider: where spans go; the global one by default.
@@ -44,7 +50,7 @@ class TracingMiddleware:
         meter_provider: metrics.MeterProvider | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._app = app
+        self.app = app
         # Servers inspect this attribute to learn that the application is ASGI 3: a coroutine
         # function. A call of the object uses the class's method instead, which is no coroutine
         # function: a request that is not observed costs no coroutine of its own.
@@ -52,6 +58,8 @@ class TracingMiddleware:
         self._clock = clock
         self._next_check_at = float("-inf")
         self._has_sdk = False
+        self._checked_stack: object = None
+        self._is_instrumented = False
         self._has_own_providers = tracer_provider is not None or meter_provider is not None
         self._tracer = trace.get_tracer("microservice_kit", tracer_provider=tracer_provider)
         meter = metrics.get_meter("microservice_kit", meter_provider=meter_provider)
@@ -59,7 +67,7 @@ class TracingMiddleware:
             "http.server.request.duration",
             unit="s",
             description="Duration of HTTP server requests.",
-            explicit_bucket_boundaries_advisory=_BOUNDARIES,
+            explicit_bucket_boundaries_advisory=SECONDS_BOUNDARIES,
         )
         self._active = meter.create_up_down_counter(
             "http.server.active_requests", description="Number of active HTTP server requests."
@@ -68,7 +76,7 @@ class TracingMiddleware:
     def __call__(self, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve the request inside a span."""
         if scope["type"] != "http" or self._is_unobserved(scope) or self._is_measured(scope):
-            return self._app(scope, receive, send)
+            return self.app(scope, receive, send)
         return self._observe(_Request(scope, self._clock()), receive, send)
 
     async def _asgi(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -97,11 +105,18 @@ class TracingMiddleware:
                     _record_response(span, request)
                 await send(message)
 
-            await self._app(request.scope, receive, send_and_record)
+            await self.app(request.scope, receive, send_and_record)
 
     def _is_measured(self, scope: Message) -> bool:
-        """Whether the framework itself measures it, as newer versions of FastAPI do."""
-        return not self._has_own_providers and scope.get("fastapi.telemetry") is not None
+        """Whether the framework measures it, as newer versions of FastAPI do, or an instrumentation."""
+        if self._has_own_providers:
+            return False
+        if scope.get("fastapi.telemetry") is not None or _is_in_server_span():
+            return True
+        stack = getattr(scope.get("app"), "middleware_stack", None)
+        if stack is not self._checked_stack:
+            self._checked_stack, self._is_instrumented = stack, _has_instrumentation(stack)
+        return self._is_instrumented
 
     def _is_unobserved(self, scope: Message) -> bool:
         now = self._clock()
@@ -120,6 +135,22 @@ class TracingMiddleware:
             if name == b"traceparent":
                 return False
         return True
+
+
+def _is_in_server_span() -> bool:
+    return getattr(trace.get_current_span(), "kind", None) is trace.SpanKind.SERVER
+
+
+def _has_instrumentation(stack: object) -> bool:
+    """Whether opentelemetry-instrumentation-asgi is in a stack of middleware, wherever it is."""
+    for _ in range(_MAX_MIDDLEWARE):
+        if stack is None:
+            break
+        kind = type(stack)
+        if kind.__module__ == _INSTRUMENTATION and kind.__name__ == "OpenTelemetryMiddleware":
+            return True
+        stack = getattr(stack, "app", None)
+    return False
 
 
 class _Request:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Unpack, cast
 
 from pydantic import BaseModel
@@ -21,10 +22,11 @@ from microservice_kit.open_module import OpenModule
 from microservice_kit.options import ModuleOptions
 from microservice_kit.telemetry.setup import Telemetry
 
+from .error_responses import ErrorResponses
 from .lifespan import InnerLifespan
+from .litestar import add_litestar_routes
 from .management import ManagementApp
-from .responses import strip_root_path
-from .routes import OperatorApp, add_routes
+from .request_layer import OperatorApp, RequestLayer, find_router, install_layer
 from .server_port import find_server_port, has_known_server, wait_until_listening
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ class Microservice(MicroserviceModule[ModelT]):
         app: the application to wrap.
         management: serve `/health/live`, `/health/ready` and `/health`.
         telemetry: serve `/metrics` with what was set up with `prometheus=True`.
+        error_responses: respond to the toolkit's errors that a handler lets out, such as
+            `NoInstanceCallError`, with 429, 502, 503 or 504 and a problem document (RFC 9457).
         config: the model of the application's configuration.
         options: as for `MicroserviceModule`; `status_page=True` serves `/microservice`, to requests
             that carry the `management_token`.
@@ -73,6 +77,7 @@ class Microservice(MicroserviceModule[ModelT]):
         app: App | None = None,
         management: bool = True,
         telemetry: Telemetry | None = None,
+        error_responses: bool = True,
         config: type[ModelT] | None = None,
         **options: Unpack[ModuleOptions],
     ) -> None:
@@ -84,16 +89,22 @@ class Microservice(MicroserviceModule[ModelT]):
         self._app = app
         self._served_app: object = self
         self._serves_management = management
+        self._error_responses = ErrorResponses() if error_responses else None
         self._metrics = telemetry.prometheus_text if telemetry and telemetry.registry else None
         self._module: OpenModule[ModelT] | None = None
-        self._operator_apps: tuple[OperatorApp, ...] = ()
+        self._layer: App | None = None
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[dict[str, object]]:
-        """Open the module around the application's life; pass it to Starlette or FastAPI."""
+        """Open the module around the application's life; pass it to Starlette or FastAPI.
+
+        Where several applications run in one process each request has the module of its own. The
+        lifespan of a mounted application does not run by itself: enter it inside that of the outer
+        one, `async with outer.lifespan(app), inner.lifespan(mounted_app): yield`.
+        """
         async with self._run(app) as module:
-            self._add_operator_routes(app)
-            yield {"module": module}
+            with self._serve_requests_of(app, module):
+                yield {"module": module}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve the wrapped application."""
@@ -102,7 +113,12 @@ class Microservice(MicroserviceModule[ModelT]):
         if scope["type"] == "lifespan":
             await self._serve_lifespan(self._app, scope, receive, send)
         else:
-            await (self._find_operator_app(scope) or self._app)(scope, receive, send)
+            await (self._layer or self._app)(scope, receive, send)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the application runs."""
+        return self._module is not None
 
     @property
     def module(self) -> OpenModule[ModelT]:
@@ -112,7 +128,12 @@ class Microservice(MicroserviceModule[ModelT]):
             NotEnabledError: the application is not running.
         """
         if self._module is None:
-            raise NotEnabledError("this microservice", "use it while the application runs")
+            raise NotEnabledError(
+                "this microservice",
+                "use it while the application runs, which has to open it: "
+                "FastAPI(lifespan=micro.lifespan) or Microservice(app=app, ...). The lifespan of a "
+                "mounted application does not run by itself: enter it in that of the outer one",
+            )
         return self._module
 
     @property
@@ -130,13 +151,12 @@ class Microservice(MicroserviceModule[ModelT]):
         self._served_app = served_app
         async with self as module:
             self._module = module
-            self._operator_apps = self._create_operator_apps(module)
             stop = GracefulStop(module.leave).install()
             try:
                 yield module
             finally:
                 stop.uninstall()
-                self._module, self._operator_apps = None, ()
+                self._module = None
 
     def _create_operator_apps(self, module: OpenModule[BaseModel]) -> tuple[OperatorApp, ...]:
         apps: list[OperatorApp] = []
@@ -149,14 +169,41 @@ class Microservice(MicroserviceModule[ModelT]):
             apps.append(StatusPage(module, token=token, name=self.settings.service_name))
         return tuple(apps)
 
-    def _add_operator_routes(self, app: object) -> None:
-        apps = self._operator_apps
-        if not add_routes(app, apps) and apps and self._app is None:
+    @contextmanager
+    def _serve_requests_of(self, app: object, module: OpenModule[BaseModel]) -> Iterator[None]:
+        """Let the requests of an application, or of the wrapped one, pass our layer."""
+        operator_apps = self._create_operator_apps(module)
+        if self._app is not None:
+            app, self._layer = self._app, self._create_layer(module, operator_apps, self._app)
+            # Starlette turns every error into a 500 itself: those of ours are caught inside of that.
+            operator_apps = ()
+        router = find_router(app)
+        if router is None and not add_litestar_routes(app, operator_apps) and operator_apps:
             logger.warning(
                 "no routes can be added to %s for %s; wrap it: Microservice(app=...)",
                 type(app).__name__,
-                ", ".join(path for operator_app in apps for path in operator_app.paths),
+                ", ".join(path for operator_app in operator_apps for path in operator_app.paths),
             )
+        try:
+            with install_layer(router, partial(self._create_layer, module, operator_apps)):
+                yield
+        finally:
+            self._layer = None
+
+    def _create_layer(
+        self,
+        module: OpenModule[BaseModel],
+        operator_apps: Iterable[OperatorApp],
+        inner: App,
+        taken_paths: Iterable[str] = (),
+    ) -> App:
+        return RequestLayer(
+            inner,
+            module,
+            operator_apps,
+            error_responses=self._error_responses,
+            taken_paths=taken_paths,
+        )
 
     async def _serve_lifespan(self, app: App, scope: Message, receive: Receive, send: Send) -> None:
         """Serve the lifespan protocol, with the module open around the application's own."""
@@ -166,25 +213,18 @@ class Microservice(MicroserviceModule[ModelT]):
             async with self._run(self) as module:
                 state = cast("MutableMapping[str, object]", scope.setdefault("state", {}))
                 state["module"] = module
-                async with InnerLifespan(app, scope):
-                    await send({"type": "lifespan.startup.complete"})
-                    phase = "shutdown"
-                    await receive()
-                    # The server has stopped accepting before it sends the shutdown event: there is
-                    # no caller left to wait for.
-                    await module.leave(wait=False)
+                with self._serve_requests_of(app, module):
+                    async with InnerLifespan(app, scope):
+                        await send({"type": "lifespan.startup.complete"})
+                        phase = "shutdown"
+                        await receive()
+                        # The server has stopped accepting before it sends the shutdown event: there
+                        # is no caller left to wait for.
+                        await module.leave(wait=False)
         except BaseException as error:
             await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
             raise
         await send({"type": "lifespan.shutdown.complete"})
-
-    def _find_operator_app(self, scope: Mapping[str, object]) -> OperatorApp | None:
-        if scope["type"] == "http":
-            path = strip_root_path(scope)
-            for operator_app in self._operator_apps:
-                if operator_app.serves(path):
-                    return operator_app
-        return None
 
     async def _start_registration(self, module: OpenModule[ModelT], tasks: TaskSupervisor) -> None:
         registrar = module.parts.registrar

@@ -36,10 +36,6 @@ class ManagementApp:
         """The paths it serves."""
         return (*_HEALTH_PATHS, "/metrics") if self._metrics is not None else _HEALTH_PATHS
 
-    def serves(self, path: str) -> bool:
-        """Whether this path is one of its own."""
-        return path in self.paths or path == "/health/"
-
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
         path = str(scope["path"]).rstrip("/")

@@ -1,4 +1,5 @@
 import base64
+import io
 import os
 import subprocess
 import sys
@@ -11,7 +12,13 @@ from pydantic import SecretStr
 
 from microservice_core import InMemoryConfigCenter
 from microservice_core.testing.clock import settle
-from microservice_kit import ConfigEncryption, ConfigService, DecryptionError, InvalidConfigError
+from microservice_kit import (
+    ConfigEncryption,
+    ConfigService,
+    DecryptionError,
+    InvalidConfigError,
+    encrypt,
+)
 from microservice_kit.config.documents import ConfigSnapshot
 from microservice_kit.config.encryption import find_encrypted_keys
 from microservice_kit.module import AnyConfig
@@ -138,7 +145,7 @@ async def test_a_value_of_another_key_keeps_the_last_good_version() -> None:
 
 def test_the_command_encrypts_standard_input_with_the_key_of_the_environment() -> None:
     key = base64.b64encode(KEYS["2026"]).decode()
-    command = [sys.executable, "-m", "microservice_kit.config.encryption", "2026"]
+    command = [sys.executable, "-W", "error", "-m", "microservice_kit.encrypt", "2026"]
     environment = {**os.environ, "MICROSERVICE_CONFIG_KEY_2026": key}
     done = subprocess.run(
         command, input="secret", env=environment, capture_output=True, text=True, check=True
@@ -150,3 +157,23 @@ def test_the_command_encrypts_standard_input_with_the_key_of_the_environment() -
     )
     assert refused.returncode == 1
     assert "set MICROSERVICE_CONFIG_KEY_2026" in refused.stderr
+
+
+def test_the_command_prints_what_can_be_decrypted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MICROSERVICE_CONFIG_KEY", base64.b64encode(bytes(32)).decode())
+    monkeypatch.setattr(sys, "stdin", io.StringIO("s3cret"))
+    monkeypatch.setattr(sys, "argv", ["encrypt"])
+    assert encrypt.main() == 0
+    assert ConfigEncryption().decrypt(capsys.readouterr().out.strip()) == "s3cret"
+
+
+def test_the_command_says_what_is_wrong_with_the_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MICROSERVICE_CONFIG_KEY", raising=False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("s3cret"))
+    monkeypatch.setattr(sys, "argv", ["encrypt"])
+    assert encrypt.main() == 1
+    assert "set MICROSERVICE_CONFIG_KEY" in capsys.readouterr().err

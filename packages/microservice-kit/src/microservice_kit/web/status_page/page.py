@@ -108,10 +108,6 @@ class StatusPage:
         """The paths it serves."""
         return (ROOT, f"{ROOT}/", *(f"{ROOT}{path}" for path in self._handlers))
 
-    def serves(self, path: str) -> bool:
-        """Whether this path is one of its own."""
-        return path.startswith(ROOT) and path in self.paths
-
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
