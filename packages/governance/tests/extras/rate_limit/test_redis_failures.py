@@ -225,6 +225,24 @@ def test_a_caller_that_is_cancelled_in_a_batch_is_no_failure(in_virtual_time: An
     in_virtual_time(scenario())
 
 
+def test_a_few_stalls_in_a_row_are_no_failure_of_redis(in_virtual_time: Any) -> None:
+    async def scenario() -> None:
+        loop: Any = asyncio.get_running_loop()
+
+        def stall(times: int) -> None:
+            loop.now += 0.08
+            if times > 1:
+                loop.call_later(0.001, stall, times - 1)
+
+        limiter = async_limiter(AsyncScript(takes=(0, 0.39)))
+        await limiter.try_acquire("warm")
+        loop.call_later(0.001, stall, 5)
+        assert (await limiter.try_acquire("u")).remaining == 9
+        assert limiter.snapshot()["failure"] is None
+
+    in_virtual_time(scenario())
+
+
 def test_a_loop_that_always_is_late_does_not_wait_for_ever(in_virtual_time: Any) -> None:
     async def scenario() -> None:
         loop: Any = asyncio.get_running_loop()
