@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from microservice_governance import _steps
 from microservice_governance._redis import (
+    REDIS_FAILURES,
     AsyncClient,
     AsyncRedis,
     AsyncRedisCluster,
@@ -52,6 +53,8 @@ class AsyncCommands:
         self._on_failure = on_failure
         # A cluster client connects to each node by itself, and its pipeline cannot carry scripts.
         self._is_cluster = isinstance(client, AsyncRedisCluster)
+        # Untyped in redis-py; a cluster has one for each node.
+        self._pool: Any = None if self._is_cluster else cast("AsyncRedis", client).connection_pool
         # Exchanges under way, and how many can be without another connection, as far as is known.
         self._under_way = 0
         self._connections = 0
@@ -136,7 +139,7 @@ class AsyncCommands:
 
     def _note_lost_connection(self, error: BaseException) -> None:
         """Anything but a response ends a connection: the next exchange makes sure that it has one."""
-        if not isinstance(error, ResponseError):
+        if not isinstance(error, (ResponseError, CountedFailureError)):
             self._connections = 0
 
     async def _connected(self, needed: int) -> float:
@@ -151,13 +154,12 @@ class AsyncCommands:
         return self._timeout_seconds
 
     async def _connect(self, needed: int) -> Exception | None:
-        """Have the client's pool make a connection; the error, unless it was reported already."""
-        pool = cast("Any", self._client).connection_pool  # untyped in redis-py
+        """Have the client's pool make a connection; why it failed, for the callers that wait."""
         attempt = self._attempt
         try:
             async with ResponseTimer(self._connect_timeout_seconds):
-                await pool.release(await pool.get_connection())
-        except Exception as error:  # noqa: BLE001 - of a connection that was lost in its set-up
+                await self._pool.release(await self._pool.get_connection())
+        except REDIS_FAILURES as error:
             if attempt is None or not attempt.waiting:
                 self._on_failure(error)
             return error

@@ -225,6 +225,24 @@ def test_a_caller_that_is_cancelled_in_a_batch_is_no_failure(in_virtual_time: An
     in_virtual_time(scenario())
 
 
+def test_a_few_stalls_in_a_row_are_no_failure_of_redis(in_virtual_time: Any) -> None:
+    async def scenario() -> None:
+        loop: Any = asyncio.get_running_loop()
+
+        def stall(times: int) -> None:
+            loop.now += 0.08
+            if times > 1:
+                loop.call_later(0.001, stall, times - 1)
+
+        limiter = async_limiter(AsyncScript(takes=(0, 0.39)))
+        await limiter.try_acquire("warm")
+        loop.call_later(0.001, stall, 5)
+        assert (await limiter.try_acquire("u")).remaining == 9
+        assert limiter.snapshot()["failure"] is None
+
+    in_virtual_time(scenario())
+
+
 def test_a_loop_that_always_is_late_does_not_wait_for_ever(in_virtual_time: Any) -> None:
     async def scenario() -> None:
         loop: Any = asyncio.get_running_loop()
@@ -423,3 +441,29 @@ def test_the_sharing_of_breakers_names_the_cause_too(caplog: pytest.LogCaptureFi
     assert str(shared.snapshot()["failure"]).startswith("AuthenticationError")
     shared.exchange()
     assert shared.snapshot()["failure"] is None
+
+
+async def test_a_mistake_that_shows_while_connecting_comes_out_and_ends_nothing() -> None:
+    client = AsyncScript(connecting=[TypeError("a mistake")] * 5 + [0])
+    limiter = async_limiter(client)
+    for _ in range(5):
+        with pytest.raises(TypeError, match="a mistake"):
+            await limiter.try_acquire("u")
+    assert (await limiter.try_acquire("u")).remaining == 9
+    assert limiter.snapshot()["failure"] is None
+
+
+def test_one_connection_serves_while_a_second_is_being_made(in_virtual_time: Any) -> None:
+    async def scenario() -> None:
+        client = AsyncScript(connecting=[0, 0.5], takes=(0, 0.01, 0.01, 0.01))
+        limiter = async_limiter(client)
+        await limiter.try_acquire("a")
+        together = await asyncio.gather(*(limiter.try_acquire(f"u{n}") for n in range(3)))
+        assert [decision.remaining for decision in together] == [9] * 3
+        assert client.script.sent == 2  # those of the batch were decided without Redis
+        await limiter.try_acquire("b")
+        assert client.script.sent == 3
+        assert limiter.snapshot()["shared"] is True
+        await limiter.aclose()
+
+    in_virtual_time(scenario())
