@@ -609,6 +609,23 @@ def test_trap_10_pods_of_one_rollout_do_not_stay_in_phase() -> None:
     assert 35.0 < max(later) <= 36.0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_workers_do_not_poll_in_phase() -> None:
+    schedule = PollSchedule()  # made before the fork, as with a preloaded application
+    seen = set()
+    for _ in range(3):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(writing, repr(schedule.delay_after_poll()).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writing)
+        seen.add(os.read(reading, 100))
+        os.close(reading)
+    assert len(seen) == 3
+
+
 def test_failures_back_off_and_honour_retry_after() -> None:
     schedule = PollSchedule(rng=random.Random(7))
     delays = [schedule.delay_after_failure() for _ in range(12)]

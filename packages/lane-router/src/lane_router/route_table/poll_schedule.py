@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from microservice_core import backoff_seconds, jittered
+from microservice_core import backoff_seconds, jittered, reseed_after_fork
 
 if TYPE_CHECKING:
     import random
@@ -34,7 +34,7 @@ class PollSchedule:
         if rng is None:
             import random  # here: slow to import, and not needed by a process that never polls
 
-            rng = random.Random()
+            rng = reseed_after_fork(random.Random())
         self._rng = rng
         self._failures = 0
         self._polled = False

@@ -20,6 +20,7 @@ from microservice_core import (
     ServiceInstance,
     ServiceRegistryError,
     Unsubscribe,
+    reseed_after_fork,
 )
 from microservice_core.delivery import Watchers
 from microservice_core.providers import refuse_unknown_settings
@@ -70,7 +71,7 @@ class LiteServiceRegistry:
         self._timeout = _validate_seconds("timeout_seconds", timeout_seconds, lowest=0.001)
         headers = {"authorization": f"Bearer {_validate_token(token)}"} if token else {}
         self._servers = Servers(_parse_addresses(url), headers)
-        self._rng = rng or random.Random()
+        self._rng = rng or reseed_after_fork(random.Random())
         writer = Writer(self._servers, ttl_seconds=ttl_seconds, timeout_seconds=self._timeout)
         self._keeper = LeaseKeeper(writer, clock=clock, rng=self._rng)
         self._reader = Reader(self._servers, connect_seconds=self._timeout)

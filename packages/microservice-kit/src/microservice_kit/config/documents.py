@@ -21,6 +21,7 @@ from microservice_core import (
     ConfigResult,
     InvalidValueError,
     ServerAddressed,
+    reseed_after_fork,
 )
 from microservice_kit.outages import OnUnavailable, retry_pause_seconds
 
@@ -151,7 +152,7 @@ class DocumentReader:
         self._snapshot = snapshot
         self._clock = clock
         self._sleep = sleep
-        self._rng = rng or random.Random()
+        self._rng = rng or reseed_after_fork(random.Random())
         self._snapshot_documents: dict[DocumentId, ConfigResult] | None = None
         self.unread: set[DocumentId] = set()
 

@@ -15,6 +15,7 @@ from microservice_core import (
     ServiceRegistry,
     ServiceRegistryError,
     TaskSupervisor,
+    reseed_after_fork,
 )
 from microservice_kit.outages import OnUnavailable, retry_pause_seconds
 
@@ -189,7 +190,7 @@ class Registrar:
         self._wait_seconds = wait_seconds
         self._warm_up = WarmUp(warm_up_seconds)
         self._sleep = sleep
-        self._rng = rng or random.Random()
+        self._rng = rng or reseed_after_fork(random.Random())
         self._tasks = self._create_supervisor()
         self._task_ids = itertools.count(1)
         self.registrations: list[Registration] = []
