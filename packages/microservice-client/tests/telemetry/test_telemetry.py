@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.util.types import AttributeValue
@@ -349,3 +349,23 @@ async def test_what_an_interceptor_says_of_a_call_is_kept_with_it() -> None:
         await (await client.call("orders", odd)).aclose()
         (record,) = client.recent_calls()
         assert record.labels == {}
+
+
+async def test_an_instrumentation_of_the_http_library_adds_no_span_to_an_attempt() -> None:
+    # It asks this before it starts a span; the API has no public name for it.
+    key = context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+    suppressed: list[object] = []
+
+    async def respond(_: httpx.Request) -> httpx.Response:
+        suppressed.append(context.get_value(key))
+        return httpx.Response(200)
+
+    transport = httpx.MockTransport(respond)
+    addresses = {"orders": ["http://10.0.0.1"]}
+    for provider in (Provider(), None):
+        async with AsyncServiceClient.from_addresses(
+            addresses, transport=transport, tracer_provider=provider
+        ) as client:
+            await client.get("orders", "/")
+            assert context.get_value(key) is None
+    assert suppressed == [True, None]

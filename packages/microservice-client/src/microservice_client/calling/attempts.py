@@ -19,7 +19,7 @@ from microservice_client.errors import (
 from microservice_client.http.connections import Connections
 from microservice_client.http.requests import address_request
 from microservice_client.telemetry.metrics import CallMetrics
-from microservice_client.telemetry.tracing import AttemptSpan, Tracing, inject_trace_context
+from microservice_client.telemetry.tracing import AttemptSpan, Send, Tracing, inject_trace_context
 from microservice_core import ProviderError, ServiceInstance, parse_retry_after
 from microservice_governance import RateLimitedError, RateLimiter, RejectedError, deadline
 from microservice_lb import NeutralOutcome
@@ -90,14 +90,15 @@ class AttemptRunner:
                 seconds = remaining
             instance = reservation.lease.endpoint
             request = address_request(call.request, instance, call.policy, seconds)
+            send: Send = reservation.pool.transport.handle_async_request
             if call.traced:
                 number = len(call.attempts) + 1
                 span = self._tracing.start_attempt(request, instance, number)
+                send = span.wrap(send)
             elif get_current():
                 inject_trace_context(request)
             if call.last_response is not None:
                 await call.replace_last_response(None)
-            send = reservation.pool.transport.handle_async_request
             if seconds == remaining:  # the timer of the whole call ends no later
                 response = await send(request)
             else:

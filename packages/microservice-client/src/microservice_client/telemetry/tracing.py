@@ -7,17 +7,26 @@ HTTP semantic conventions (https://opentelemetry.io/docs/specs/semconv/http/http
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
-from opentelemetry import propagate, trace
+from opentelemetry import context, propagate, trace
 
 from microservice_core import ServiceInstance
 
 from .attributes import method_label
 
-__all__ = ("AttemptSpan", "Tracing", "inject_trace_context", "record_status")
+__all__ = ("AttemptSpan", "Send", "Tracing", "inject_trace_context", "record_status")
+
+
+# What OpenTelemetry's instrumentations of httpx and aiohttp look for; the API has no public name.
+_SUPPRESS_KEY: str = getattr(
+    context, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY", "suppress_http_instrumentation"
+)
+Send = Callable[[httpx.Request], Coroutine[Any, Any, httpx.Response]]
+"""Sends a request to an instance, as a transport does."""
 
 
 class Tracing:
@@ -84,6 +93,18 @@ class AttemptSpan:
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
+
+    def wrap(self, send: Send) -> Send:
+        """Return `send` without the span that an instrumentation of the HTTP library would add."""
+
+        async def send_once(request: httpx.Request) -> httpx.Response:
+            token = context.attach(context.set_value(_SUPPRESS_KEY, value=True))
+            try:
+                return await send(request)
+            finally:
+                context.detach(token)
+
+        return send_once
 
     def end_with_status(self, status: int) -> None:
         """End the span of an attempt that got a response."""
