@@ -1,6 +1,5 @@
 """Errors of the toolkit that leave a handler, as responses."""
 
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -18,6 +17,7 @@ from microservice_client import (
 from microservice_core import (
     ConfigCenterUnavailableError,
     InvalidValueError,
+    MicroserviceError,
     NoInstanceAvailableError,
     ProviderError,
     ServiceRegistryUnavailableError,
@@ -30,7 +30,9 @@ from microservice_governance import (
     RateLimitedError,
     TimeoutExceededError,
 )
+from microservice_kit import MicroserviceModule
 from microservice_kit.web.error_responses import ErrorResponses
+from microservice_kit.web.request_layer import RequestLayer
 
 
 def status_error(status: int, **headers: str) -> CallStatusError:
@@ -39,26 +41,20 @@ def status_error(status: int, **headers: str) -> CallStatusError:
     return CallStatusError("orders", response, ())
 
 
-def failing(error: Exception, *, after_start: bool = False) -> Any:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if after_start:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-        raise error
-
-    return app
-
-
-async def respond(error: Exception, responses: ErrorResponses | None = None) -> httpx.Response:
+async def respond(
+    error: MicroserviceError, responses: ErrorResponses | None = None
+) -> httpx.Response:
     responses = responses or ErrorResponses()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await responses.serve(failing(error), scope, receive, send)
+        if not await responses.respond(error, send):
+            raise error
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as http:
         return await http.get("/")
 
 
-def unreachable(kind: type[ProviderError]) -> Exception:
+def unreachable(kind: type[ProviderError]) -> MicroserviceError:
     return kind("gone", provider="nacos", operation="read", retryable=True)
 
 
@@ -90,7 +86,7 @@ def unreachable(kind: type[ProviderError]) -> Exception:
     ],
 )
 async def test_an_error_has_its_status(
-    error: Exception, status: int, retry_after: str | None
+    error: MicroserviceError, status: int, retry_after: str | None
 ) -> None:
     response = await respond(error)
     problem = response.json()
@@ -102,23 +98,33 @@ async def test_an_error_has_its_status(
     assert "10.0.0.1" not in response.text
 
 
-@pytest.mark.parametrize("error", [ValueError("mine"), InvalidValueError("port", 0, "above 0")])
-async def test_any_other_error_comes_out(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [MicroserviceError("mine"), InvalidValueError("port", 0, "above 0")]
+)
+async def test_any_other_error_comes_out(error: MicroserviceError) -> None:
     with pytest.raises(type(error)):
         await respond(error)
 
 
-async def test_a_response_that_has_started_is_left_alone() -> None:
-    async def send(_: object) -> None:
-        pass
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_response_that_has_started_is_left_alone(kind: str) -> None:
+    sent: list[Any] = []
 
-    app = failing(CallFailedError("orders", ()), after_start=True)
-    with pytest.raises(CallFailedError):
-        await ErrorResponses().serve(app, {"type": "http"}, _receive, send)
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": f"{kind}.start"})
+        raise CallFailedError("orders", ())
 
+    async def send(message: Any) -> None:
+        sent.append(message)
 
-async def _receive() -> Any:
-    raise AssertionError("nothing is read")
+    async def receive() -> Any:
+        raise AssertionError("nothing is read")
+
+    async with MicroserviceModule() as module:
+        layer = RequestLayer(app, module, error_responses=ErrorResponses())
+        with pytest.raises(CallFailedError):
+            await layer({"type": kind, "path": "/"}, receive, send)
+    assert sent == [{"type": f"{kind}.start"}]
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -129,7 +135,10 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_an_outage_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock()
     responses = ErrorResponses(clock=clock)
-    error: Callable[[], Exception] = lambda: NoInstanceCallError("orders", "none is registered")  # noqa: E731
+
+    def error() -> MicroserviceError:
+        return NoInstanceCallError("orders", "none is registered")
+
     for _ in range(5):
         await respond(error(), responses)
     await respond(CallFailedError("stock", ()), responses)

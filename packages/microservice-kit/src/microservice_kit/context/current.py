@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import TracebackType
 
 from pydantic import BaseModel
 
@@ -16,14 +15,17 @@ __all__ = (
     "current_module",
     "enter_module",
     "exit_module",
+    "module_variable",
     "notify_module_listeners",
     "open_modules",
-    "set_current_module",
     "subscribe_to_modules",
     "use_module",
 )
 
-_current: ContextVar[OpenModule[BaseModel] | None] = ContextVar("microservice_module", default=None)
+module_variable: ContextVar[OpenModule[BaseModel] | None] = ContextVar(
+    "microservice_module", default=None
+)
+"""The module of this context; read it by `current_module`."""
 _open: list[OpenModule[BaseModel]] = []
 _listeners: list[Callable[[], None]] = []
 
@@ -31,7 +33,7 @@ _listeners: list[Callable[[], None]] = []
 def enter_module(module: OpenModule[BaseModel]) -> None:
     """Add an open module, and make it the current one of this context."""
     _open.append(module)
-    _current.set(module)
+    module_variable.set(module)
     notify_module_listeners()
 
 
@@ -39,8 +41,8 @@ def exit_module(module: OpenModule[BaseModel]) -> None:
     """Remove a module; removing it twice is fine."""
     if module in _open:
         _open.remove(module)
-        if _current.get() is module:
-            _current.set(None)
+        if module_variable.get() is module:
+            module_variable.set(None)
         notify_module_listeners()
 
 
@@ -58,7 +60,7 @@ def current_module() -> OpenModule[BaseModel]:
     Raises:
         NotEnabledError: no module is open, or several are and none of them in this context.
     """
-    module = _current.get()
+    module = module_variable.get()
     if module is not None and module in _open:
         return module
     if len(_open) == 1:
@@ -78,26 +80,6 @@ def current_module() -> OpenModule[BaseModel]:
     )
 
 
-class set_current_module:  # noqa: N801 - a function to its users; a class costs a request less
-    """Make a module the current one for a block."""
-
-    __slots__ = ("_module", "_token")
-
-    def __init__(self, module: OpenModule[BaseModel]) -> None:
-        self._module = module
-
-    def __enter__(self) -> None:
-        self._token = _current.set(self._module)
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        _current.reset(self._token)
-
-
 @contextmanager
 def use_module(module: OpenModule[BaseModel]) -> Iterator[None]:
     """Make an open module the current one for a block: in a background task, a script, a test.
@@ -109,8 +91,11 @@ def use_module(module: OpenModule[BaseModel]) -> Iterator[None]:
     """
     if not any(other is module for other in _open):
         raise NotEnabledError("this module", "it is closed: use one that is open")
-    with set_current_module(module):
+    token = module_variable.set(module)
+    try:
         yield
+    finally:
+        module_variable.reset(token)
 
 
 def subscribe_to_modules(listener: Callable[[], None]) -> None:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from microservice_core import MicroserviceError, parse_retry_after
-from microservice_kit.asgi_types import App, Message, Receive, Send
+from microservice_kit.asgi_types import Send
 
 from .responses import send_json
 
@@ -66,23 +66,14 @@ class ErrorResponses:
         self._clock = clock
         self._logs: dict[str, _ErrorLog] = {}
 
-    async def serve(self, app: App, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve a request; an error after the response has started comes out as it is."""
-        started = False
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await app(scope, receive, send_and_note)
-        except MicroserviceError as error:
-            reply = _find_reply(error)
-            if reply is None or started:
-                raise
-            self._log(error, reply.status)
-            await _send_problem(send, reply, _find_headers(error, reply.status))
+    async def respond(self, error: MicroserviceError, send: Send) -> bool:
+        """Send the response to an error; return False where there is none, and nothing was sent."""
+        reply = _find_reply(error)
+        if reply is None:
+            return False
+        self._log(error, reply.status)
+        await _send_problem(send, reply, _find_headers(error, reply.status))
+        return True
 
     def _log(self, error: MicroserviceError, status: int) -> None:
         name = type(error).__name__

@@ -8,8 +8,9 @@ from typing import Protocol, cast
 
 from pydantic import BaseModel
 
+from microservice_core import MicroserviceError
 from microservice_kit.asgi_types import App, Message, Receive, Send
-from microservice_kit.context.current import set_current_module
+from microservice_kit.context.current import module_variable
 from microservice_kit.open_module import OpenModule
 
 from .error_responses import ErrorResponses
@@ -75,26 +76,44 @@ class RequestLayer:
             if path not in paths_of_routes
         }
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    # Not async: a request passes one coroutine of this layer, not two.
+    def __call__(self, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request or websocket; a lifespan is passed on as it is."""
         kind = scope["type"]
         if kind == "http":
-            path = strip_root_path(scope)
+            path: str = scope["path"]  # type: ignore[assignment]
+            if scope.get("root_path"):
+                path = strip_root_path(scope)
             operator_app = self._operator_apps.get(path)
             if operator_app is not None:
                 scope["route"] = OwnRoute(path)
-                await operator_app(scope, receive, send)
-                return
+                return operator_app(scope, receive, send)
         elif kind != "websocket":
-            await self._inner(scope, receive, send)
-            return
+            return self._inner(scope, receive, send)
+        return self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         state = cast("dict[str, object]", scope.setdefault("state", {}))
         state["module"] = self._module
-        with set_current_module(self._module):
-            if self._error_responses is None or kind != "http":
-                await self._inner(scope, receive, send)
-            else:
-                await self._error_responses.serve(self._inner, scope, receive, send)
+        started = False
+
+        # Not async: a coroutine for each message would cost more than the rest of this.
+        def send_and_note(message: Message) -> Awaitable[None]:
+            nonlocal started
+            started = True
+            return send(message)
+
+        token = module_variable.set(self._module)
+        try:
+            await self._inner(scope, receive, send_and_note)
+        except MicroserviceError as error:
+            # A websocket has no response; one that has started cannot be replaced.
+            if started or self._error_responses is None or scope["type"] != "http":
+                raise
+            if not await self._error_responses.respond(error, send):
+                raise
+        finally:
+            module_variable.reset(token)
 
 
 def find_router(app: object) -> Router | None:
