@@ -26,7 +26,7 @@ HEADS = [
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(BODY),
     b"HTTP/1.1 503 Unavailable\r\nretry-after: 1\r\ncontent-length: %d\r\n\r\n" % len(BODY),
     b"HTTP/1.1 429 Slow\r\nRetry-After: Mon, 01 Jan 2026 00:00:00 GMT\r\ndate: x\r\n\r\n",
-    b"HTTP/1.1 304 Not Modified\r\netag: W/\"v1\"\r\nage: 7\r\n\r\n",
+    b'HTTP/1.1 304 Not Modified\r\netag: W/"v1"\r\nage: 7\r\n\r\n',
     b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-encoding: gzip\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     b"HTTP/1.1 302 Found\r\nlocation: http://[::1/%zz\r\nset-cookie: a=b; expires=never\r\n\r\n",
     b"HTTP/1.1 200 OK\r\ncontent-type: text/\xff; charset=no-such-charset\r\ncontent-length: 2\r\n\r\n\xff\xfe",
@@ -113,9 +113,7 @@ async def test_the_provider_of_lite_registry(server: GarbageServer) -> None:
 
 async def test_the_poller_of_lane_routes(server: GarbageServer) -> None:
     client = RegistryClient(f"http://{server.address}", timeout_seconds=1.0)
-    await survive(
-        server, lambda: asyncio.to_thread(client.get_routes), (RegistryUnreachableError,)
-    )
+    await survive(server, lambda: asyncio.to_thread(client.get_routes), (RegistryUnreachableError,))
 
 
 async def test_the_client_of_nacos(server: GarbageServer) -> None:
