@@ -35,6 +35,8 @@ if [ -z "${HELM:-}" ] && ! command -v helm >/dev/null; then
 fi
 
 folder=$(mktemp -d)
+# Also while the cluster is made and deleted: k3d then knows of no other kubeconfig.
+export KUBECONFIG="$folder/kubeconfig"
 made=
 started=
 at_end() {
@@ -85,7 +87,7 @@ for node in $(nodes); do
   fi
 done
 
-export KUBECONFIG="$folder/kubeconfig" K3D_CLUSTER="$cluster" K3D_NETWORK="$network"
+export K3D_CLUSTER="$cluster" K3D_NETWORK="$network"
 export NACOS_SERVER_ADDR=127.0.0.1:8848 NACOS_USERNAME=nacos
 export NACOS_PASSWORD="${NACOS_PASSWORD:-nacos-ci-password}"
 export REDIS_URL=redis://127.0.0.1:6379 POD_NACOS_SERVER_ADDR=nacos:8848
