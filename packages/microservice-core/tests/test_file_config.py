@@ -1,3 +1,4 @@
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from microservice_core import (
     InvalidValueError,
     open_config_center,
 )
-from microservice_core.testing import ConfigCenterContract, ManualClock
+from microservice_core.testing import ConfigCenterContract, ManualClock, Recorder
 
 State = ConfigResult | ConfigDeleted
 
@@ -251,3 +252,19 @@ async def test_a_wrong_setting_is_refused(settings: dict[str, object], message: 
     with pytest.raises(InvalidValueError, match=message):
         async with open_config_center("file", settings):
             pass
+
+
+async def test_watches_that_end_at_once_leave_nothing_behind(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    center = FileConfigCenter(tmp_path, poll_seconds=0.01)
+    for _ in range(100):
+        center.watch_config("a.yaml", lambda _: None)()
+    left = asyncio.all_tasks() - before
+    if left:
+        await asyncio.wait(left, timeout=10)
+    assert asyncio.all_tasks() - before == set()
+    recorder: Recorder[State] = Recorder()
+    center.watch_config("a.yaml", recorder)  # and a later one is served
+    (tmp_path / "a.yaml").write_text("a: 1")
+    await recorder.wait_for(lambda state: isinstance(state, ConfigResult), within_seconds=10)
+    await center.close()

@@ -432,3 +432,14 @@ async def test_a_poll_that_fails_for_an_unforeseen_reason_is_logged_and_continue
     )
     unsubscribe()
     assert not unencodable.states
+
+
+async def test_watches_that_end_at_once_leave_nothing_behind(server: LiteRegistryServer) -> None:
+    async with LiteServiceRegistry(server.url) as registry:
+        before = asyncio.all_tasks()
+        for _ in range(100):
+            registry.watch_instances("orders", lambda _: None)()
+        left = asyncio.all_tasks() - before
+        await asyncio.wait(left, timeout=10)
+        assert all(task.done() for task in left)
+    assert server.watchers == 0

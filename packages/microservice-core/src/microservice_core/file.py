@@ -114,7 +114,7 @@ class FileConfigCenter:
         key = (namespace_id, group_name, data_id)
         self._path(key)
         delivery: Delivery[State]
-        delivery, unsubscribe = self._watchers.add(key, listener)
+        delivery, remove = self._watchers.add(key, listener)
         stamp = _stamp(self._path(key))
         state = self._try_read(key)
         if state is not None:
@@ -122,6 +122,13 @@ class FileConfigCenter:
         self._files.setdefault(key, _WatchedFile(stamp if state else None, None))
         if _POLL not in self._tasks.running:
             self._tasks.start(_POLL, self._poll)
+
+        def unsubscribe() -> None:
+            remove()
+            if not self._watchers.keys():
+                self._tasks.cancel(_POLL)
+                self._files.clear()
+
         return unsubscribe
 
     async def close(self) -> None:
