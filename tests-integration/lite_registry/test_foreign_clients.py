@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
+from required_servers import skip_without
 
 from lite_registry import LiteRegistryServer
 from lite_registry.http_client import HttpClient
@@ -15,7 +15,7 @@ DOCUMENT = json.dumps({"ip": "10.0.0.7", "port": 8000})
 
 async def run(*command: str) -> list[str]:
     if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
+        skip_without(command[0], f"{command[0]} is not installed")
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     assert process.returncode == 0, output

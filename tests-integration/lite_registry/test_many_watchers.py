@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from required_servers import skip_without
 
 from lite_registry.http_client import HttpClient
 
@@ -24,7 +25,7 @@ def enough_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = WATCHERS + 512
     if hard != resource.RLIM_INFINITY and hard < needed:
-        pytest.skip(f"a process may open only {hard} files here, not {needed}")
+        skip_without("open-files", f"a process may open only {hard} files here, not {needed}")
     if soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
