@@ -97,7 +97,7 @@ def validate_cluster(value: str) -> str:
 
 
 def validate_clusters(values: Iterable[str]) -> tuple[str, ...]:
-    """The names of clusters, if all of them are legal.
+    """The names of clusters, sorted and each once, if all of them are legal.
 
     Raises:
         InvalidArgumentError: one is not, or the argument is a single string, which would be read
@@ -105,7 +105,7 @@ def validate_clusters(values: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(values, str):
         raise InvalidArgumentError("clusters", values, "a list of cluster names")
-    return tuple(validate_cluster(value) for value in values)
+    return tuple(sorted({validate_cluster(value) for value in values}))
 
 
 def validate_ip(value: str) -> str:

@@ -153,8 +153,8 @@ class NamingApi:
         """The enabled instances now; empty for a service without any.
 
         `healthy_only` leaves out instances that are unhealthy or have weight 0, `metadata` those
-        that lack one of the pairs. Without `clusters`, servers up to 3.2.0 list the cluster DEFAULT
-        only. While no server responds, the last good list is returned, marked `.stale`.
+        that lack one of the pairs; without `clusters`, those of every cluster are listed. While no
+        server responds, the last good list is returned, marked `.stale`.
 
         Raises:
             ServerUnavailableError: no server responded, and there is no earlier list.
