@@ -54,8 +54,8 @@ def test_a_sync_watch_stopped_at_once_is_never_polled(
             begin(nacos, number)()
         # Later on the same loop: once both have their first state, the others had their turn.
         heard = threading.Semaphore(0)
-        nacos.config.watch("last", print, on_deleted=lambda _: heard.release() and None)
-        nacos.naming.subscribe("last", lambda _: heard.release() and None)
+        nacos.config.watch("last", print, on_deleted=lambda _: heard.release())
+        nacos.naming.subscribe("last", lambda _: heard.release())
         assert all(heard.acquire(timeout=20) for _ in range(2))
         assert watched(nacos) == 2
         assert polls(server) <= 3  # a missing document is read twice

@@ -27,10 +27,17 @@ from ._validation import (
 from .errors import NoInstanceError, ServerError, ServerUnavailableError, UnexpectedAnswerError
 from .models import EMPTY_METADATA, Instance, InstanceList, Registration
 
-__all__ = ("NamingOperations", "parse_instance", "to_identity", "validate_registration")
+__all__ = (
+    "NamingOperations",
+    "PersistentRegistrations",
+    "parse_instance",
+    "to_identity",
+    "validate_registration",
+)
 
 _INSTANCE = "/v3/client/ns/instance"
 _MAX_LISTS_KEPT = 1024
+_MAX_PERSISTENT_KEPT = 10_000
 
 
 class NamingOperations:
@@ -125,6 +132,34 @@ class NamingOperations:
                 "check that the service runs and is registered in this group and cluster"
             )
         return self._rng.choices(usable, [each.weight for each in usable])[0]
+
+
+class PersistentRegistrations:
+    """The persistent instances that a client registered, so that it can update and deregister them.
+
+    The oldest of more than 10,000 is forgotten: it is then like one of another client.
+    """
+
+    def __init__(self) -> None:
+        self._registrations: OrderedDict[tuple[str, str, str, str, int], Registration] = (
+            OrderedDict()
+        )
+
+    def record(self, registration: Registration) -> None:
+        """Remember it if it is persistent; one of the same address that was is replaced."""
+        self._registrations.pop(registration.key, None)
+        if not registration.ephemeral:
+            self._registrations[registration.key] = registration
+        while len(self._registrations) > _MAX_PERSISTENT_KEPT:
+            self._registrations.popitem(last=False)
+
+    def find(self, registration: Registration) -> Registration | None:
+        """What was registered at this address; None when nothing persistent was."""
+        return self._registrations.get(registration.key)
+
+    def forget(self, registration: Registration) -> None:
+        """It was deregistered."""
+        self._registrations.pop(registration.key, None)
 
 
 def to_identity(registration: Registration) -> dict[str, object]:

@@ -17,6 +17,7 @@ __all__ = (
     "validate_cluster",
     "validate_clusters",
     "validate_content",
+    "validate_credentials",
     "validate_data_id",
     "validate_group",
     "validate_ip",
@@ -137,6 +138,20 @@ def validate_weight(value: float) -> float:
     if not (math.isfinite(value) and 0 <= value <= _MAX_WEIGHT):
         raise InvalidArgumentError("weight", value, "a number from 0 to 10000")
     return float(value)
+
+
+def validate_credentials(username: object, password: object) -> tuple[str, str]:
+    """A user name and a password, if they are text that is not empty.
+
+    Raises:
+        InvalidArgumentError: they are not; the error does not show the password.
+    """
+    rule = "text that is not empty"
+    if not isinstance(username, str) or not username:
+        raise InvalidArgumentError("username", username, rule)
+    if not isinstance(password, str) or not password:
+        raise InvalidArgumentError("password", "<secret>", rule)
+    return username, password
 
 
 def validate_content(value: object) -> str:

@@ -39,6 +39,8 @@ class AsyncNamingApi:
     ) -> Registration:
         """Register an instance; an ephemeral one is kept alive until `deregister` or close.
 
+        A program that ends without either deregisters it at its exit, for which it takes one second
+        at most; one that a signal kills, SIGTERM without a handler included, leaves it to expire.
         Registering it again replaces its data. Heartbeats are sent from a thread of the client, at
         the interval of metadata `preserved.heart.beat.interval` (milliseconds, default 5000). A
         persistent instance (`ephemeral=False`) has no heartbeat and outlives this client.
@@ -73,10 +75,10 @@ class AsyncNamingApi:
         group: str | None = None,
         namespace: str | None = None,
     ) -> Registration:
-        """Change an instance this client keeps alive; omitted values keep what they are.
+        """Change an instance this client has registered; omitted values keep what they are.
 
         Raises:
-            InvalidArgumentError: this client keeps no such instance alive.
+            InvalidArgumentError: this client has registered no such instance.
         """
         registration = self._identify(service, ip, port, group, namespace)
         operation = self._core.update(
@@ -97,7 +99,8 @@ class AsyncNamingApi:
     ) -> None:
         """Stop the heartbeat and deregister; an instance that does not exist is no error.
 
-        `cluster` and `ephemeral` matter only for an instance that another client registered.
+        `cluster` and `ephemeral` matter only for an instance that another client registered: of
+        its own, this one knows them.
         """
         registration = self._identify(service, ip, port, group, namespace, cluster=cluster)
         if not ephemeral:
