@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from nacos_client import (
     AsyncNacosClient,
+    Instance,
     InstanceList,
     InstanceNotFound,
     InvalidArgumentError,
@@ -310,3 +312,25 @@ async def test_only_the_newest_ten_thousand_persistent_instances_are_remembered(
     assert kept.find(all_of_them[1]) is all_of_them[1]
     kept.record(replace(all_of_them[1], ephemeral=True))
     assert kept.find(all_of_them[1]) is None
+
+
+async def test_the_brackets_of_an_ipv6_address_are_no_part_of_it(
+    nacos: AsyncNacosClient, server: FakeNacosServer
+) -> None:
+    async with httpx.AsyncClient(base_url=f"http://{server.address}/nacos") as http:
+        credentials = {"username": "nacos", "password": "nacos"}
+        token = (await http.post("/v3/auth/user/login", data=credentials)).json()["accessToken"]
+        # As Spring Cloud Alibaba registers.
+        form = {"serviceName": "orders", "ip": "[::1]", "port": 80}
+        headers = {"Authorization": f"Bearer {token}"}
+        await http.post("/v3/client/ns/instance", data=form, headers=headers)
+    (theirs,) = await nacos.naming.instances("orders")
+    assert (theirs.ip, theirs.address) == ("::1", "[::1]:80")
+    await nacos.naming.deregister("orders", "[::1]", 80)
+    assert list(await nacos.naming.instances("orders")) == []
+    await nacos.naming.register("orders", "[fe80::7]", 80)
+    (ours,) = await nacos.naming.instances("orders")
+    assert (ours.ip, ours.address) == ("fe80::7", "[fe80::7]:80")
+    await nacos.naming.deregister("orders", "[fe80::7]", 80)
+    assert list(await nacos.naming.instances("orders")) == []
+    assert Instance("orders", "[::1]", 80).address == "[::1]:80"

@@ -33,7 +33,7 @@ from ._snapshots import FailoverFolder, Snapshots
 from ._steps import Operation, Wait
 from ._telemetry import create_telemetry
 from ._transport import AsyncRunner, TransportOptions
-from ._validation import validate_credentials
+from ._validation import validate_credentials, validate_labels, validate_listener
 from .errors import ClientClosedError, InvalidArgumentError, NacosError
 from .models import Config, ConfigDeleted, Instance, InstanceList, Registration
 from .settings import Settings
@@ -90,6 +90,7 @@ class Core:
             runner.run,
             self.background,
             poll_seconds=settings.instance_poll_seconds,
+            quiet_poll_seconds=settings.quiet_poll_seconds,
             empty_hold_seconds=settings.empty_hold_seconds,
             clock=clock,
             rng=rng,
@@ -181,11 +182,11 @@ class Core:
     def deregister(self, registration: Registration) -> Operation[None]:
         """Stop beating, then deregister the instance as it was registered."""
         self.check_open()
-        registration = validate_registration(registration)
+        named, registration = registration, validate_registration(registration)
         own = yield Wait(self.background.submit(self.heartbeats.stop(registration.key)))
-        yield from self.naming.deregister(
-            own or self._persistent.find(registration) or registration
-        )
+        own = own or self._persistent.find(registration)
+        # Of another client's instance, the address counts as that client wrote it.
+        yield from self.naming.deregister(own or replace(registration, ip=named.ip))
         self._persistent.forget(registration)
 
     def hand_over(self, registration: Registration) -> Operation[None]:
@@ -225,15 +226,16 @@ class Core:
         return (yield from self.register(updated))
 
     def instances(
-        self, key: ServiceKey, *, healthy_only: bool, metadata: Mapping[str, str]
+        self, key: ServiceKey, *, healthy_only: bool, metadata: Mapping[str, str] | None
     ) -> Operation[InstanceList]:
         """The present instances that pass the filters."""
         self.check_open()
+        labels = validate_labels(metadata)
         listing = yield from self.naming.list_or_last_good(key)
         matching = tuple(
             each
             for each in listing.instances
-            if (each.usable or not healthy_only) and metadata.items() <= each.metadata.items()
+            if (each.usable or not healthy_only) and labels.items() <= each.metadata.items()
         )
         return replace(listing, instances=matching)
 
@@ -254,6 +256,9 @@ class Core:
     ) -> Callable[[], None]:
         """Start to watch a document; returns what ends the watch."""
         self.check_open()
+        validate_listener("listener", listener)
+        if on_deleted is not None:
+            validate_listener("on_deleted", on_deleted)
 
         def call(state: ConfigState, _: ConfigState | None) -> Awaitable[None] | None:
             if isinstance(state, Config):
@@ -276,6 +281,7 @@ class Core:
     ) -> Callable[[], None]:
         """Start to watch a service; returns what ends the subscription."""
         self.check_open()
+        validate_listener("listener", listener)
 
         def call(state: ServiceState, before: ServiceState | None) -> Awaitable[None] | None:
             return listener(diff_instances(state, before))

@@ -15,7 +15,9 @@ from ._steps import Clock, Operation, Request
 from ._validation import (
     decode_service_name,
     encode_metadata,
+    strip_brackets,
     validate_cluster,
+    validate_flag,
     validate_group,
     validate_ip,
     validate_metadata,
@@ -186,6 +188,8 @@ def validate_registration(registration: Registration) -> Registration:
         ip=validate_ip(registration.ip),
         port=validate_port(registration.port),
         weight=validate_weight(registration.weight),
+        enabled=validate_flag("enabled", registration.enabled),
+        ephemeral=validate_flag("ephemeral", registration.ephemeral),
         metadata=MappingProxyType(validate_metadata(registration.metadata)),
         cluster=validate_cluster(registration.cluster),
         group=validate_group(registration.group),
@@ -211,7 +215,7 @@ def _parse_instance(key: ServiceKey, entry: Mapping[str, Any]) -> Instance:
     labels = entry.get("metadata")
     return Instance(
         service=service,
-        ip=entry["ip"],
+        ip=strip_brackets(entry["ip"]),
         port=entry["port"],
         weight=float(entry.get("weight", 1.0)),
         healthy=bool(entry.get("healthy", True)),

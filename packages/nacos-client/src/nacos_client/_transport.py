@@ -35,7 +35,7 @@ from ._steps import (
     encode_parameters,
     list_parameters,
 )
-from .errors import ClientClosedError
+from .errors import ClientClosedError, InvalidArgumentError, MissingDependencyError
 
 __all__ = ("AsyncRunner", "SyncRunner", "TransportOptions")
 
@@ -108,6 +108,30 @@ class TransportOptions:
             ),
             "socket_options": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         }
+
+
+def _build_own(kind: Callable[..., T], options: TransportOptions, server: str) -> T:
+    """The transport of httpx for this server.
+
+    Raises:
+        MissingDependencyError: the environment names a SOCKS proxy, and a package for it is missing.
+        InvalidArgumentError: the environment's proxy is none.
+    """
+    arguments = options.build_arguments(server)
+    try:
+        return kind(**arguments)
+    except ImportError:
+        raise MissingDependencyError(
+            "the proxy that the environment names for Nacos is a SOCKS proxy, which needs: pip "
+            "install 'httpx[socks]'; or leave proxies out with trust_env=False or no_proxy"
+        ) from None
+    except (ValueError, httpx.InvalidURL):
+        if arguments["proxy"] is None:
+            raise
+        # Without the value: it may hold a password.
+        scheme = urlsplit(server).scheme
+        rule = "a URL of a proxy; leave it out with trust_env=False or no_proxy"
+        raise InvalidArgumentError(f"{scheme}_proxy", "<another value>", rule) from None
 
 
 class SyncRunner:
@@ -186,7 +210,7 @@ class SyncRunner:
     def _create_pool(self, server: str) -> httpx.BaseTransport:
         transport = self._options.get_transport()
         if transport is None:
-            return httpx.HTTPTransport(**self._options.build_arguments(server))
+            return _build_own(httpx.HTTPTransport, self._options, server)
         if not isinstance(transport, httpx.BaseTransport):
             raise TypeError("transport= of NacosClient must be an httpx.BaseTransport")
         return transport
@@ -345,7 +369,7 @@ class AsyncRunner:
     def _create_transport(self, server: str) -> httpx.AsyncBaseTransport:
         transport = self._options.get_transport()
         if transport is None:
-            return httpx.AsyncHTTPTransport(**self._options.build_arguments(server))
+            return _build_own(httpx.AsyncHTTPTransport, self._options, server)
         if isinstance(transport, httpx.AsyncBaseTransport):
             return transport
         return _ThreadedTransport(transport)

@@ -56,7 +56,7 @@ class AsyncNamingApi:
             weight=weight,
             enabled=enabled,
             ephemeral=ephemeral,
-            metadata=metadata or {},
+            metadata={} if metadata is None else metadata,
             cluster=cluster,
             group=self._core.group_or_default(group),
             namespace=self._core.namespace_or_default(namespace),
@@ -162,7 +162,7 @@ class AsyncNamingApi:
             ServerUnavailableError: no server responded, and there is no earlier list.
         """
         key = self._core.service_key(service, group, namespace, clusters)
-        operation = self._core.instances(key, healthy_only=healthy_only, metadata=metadata or {})
+        operation = self._core.instances(key, healthy_only=healthy_only, metadata=metadata)
         return await self._runner.run(operation)
 
     async def pick(
