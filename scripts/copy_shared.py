@@ -22,6 +22,7 @@ COPIES = {
     f"{CORE}/_retry_after.py": (LITE_REGISTRY,),
     f"{CORE}/_supervision.py": (NACOS_CLIENT, LITE_REGISTRY),
     f"{CORE}/_loop_wind_up.py": (NACOS_CLIENT,),
+    f"{CORE}/_after_fork.py": (NACOS_CLIENT,),
     f"{NACOS_CLIENT}/_run_uncancelled.py": (f"{LITE_REGISTRY}/provider", CLIENT_HTTP),
 }
 # The same test in each package; below `extras` it looks at the modules that need an extra.

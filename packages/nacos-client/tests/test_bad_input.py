@@ -30,6 +30,7 @@ def nacos() -> Iterator[NacosClient]:
 
 
 Call = Callable[[NacosClient], object]
+CONNECT: Any = NacosClient
 
 
 ILLEGAL: list[tuple[str, Any]] = [
@@ -63,7 +64,28 @@ ILLEGAL: list[tuple[str, Any]] = [
     ("weight", lambda n: n.naming.register("orders", "1.1.1.1", 80, weight=-0.1)),
     ("weight", lambda n: n.naming.register("orders", "1.1.1.1", 80, weight=10001)),
     ("weight", lambda n: n.naming.register("orders", "1.1.1.1", 80, weight=float("nan"))),
+    ("weight", lambda n: n.naming.register("orders", "1.1.1.1", 80, weight="2")),
+    ("weight", lambda n: n.naming.register("orders", "1.1.1.1", 80, weight=None)),
+    ("weight", lambda n: n.naming.register("orders", "1.1.1.1", 80, weight=True)),
+    ("enabled", lambda n: n.naming.register("orders", "1.1.1.1", 80, enabled="false")),
+    ("ephemeral", lambda n: n.naming.register("orders", "1.1.1.1", 80, ephemeral=1)),
+    ("ip", lambda n: n.naming.register("orders", None, 80)),
+    ("cluster", lambda n: n.naming.register("orders", "1.1.1.1", 80, cluster=None)),
+    ("namespace", lambda n: n.naming.register("orders", "1.1.1.1", 80, namespace=0)),
+    ("metadata", lambda n: n.naming.register("orders", "1.1.1.1", 80, metadata="a=b")),
+    ("metadata", lambda n: n.naming.register("orders", "1.1.1.1", 80, metadata=["a"])),
     ("metadata", lambda n: n.naming.register("orders", "1.1.1.1", 80, metadata={"a": 1})),
+    ("metadata", lambda n: n.naming.instances("orders", metadata="a=b")),
+    ("metadata", lambda n: n.naming.instances("orders", metadata={"a": 1})),
+    ("clusters", lambda n: n.naming.instances("orders", clusters=5)),
+    ("clusters", lambda n: n.naming.pick("orders", clusters=5)),
+    ("listener", lambda n: n.naming.subscribe("orders", "print")),
+    ("listener", lambda n: n.config.watch("app.yaml", None)),
+    ("on_deleted", lambda n: n.config.watch("app.yaml", print, on_deleted="print")),
+    ("transport", lambda _: CONNECT("127.0.0.1:1", transport="http")),
+    ("credentials", lambda _: CONNECT("127.0.0.1:1", credentials="token")),
+    ("server_addr", lambda _: CONNECT(5)),
+    ("timeout_seconds", lambda _: CONNECT("127.0.0.1:1", timeout_seconds="soon")),
     (
         "metadata",
         lambda n: n.naming.register("orders", "1.1.1.1", 80, metadata={"a": "b" * 1024}),
@@ -92,6 +114,11 @@ ILLEGAL: list[tuple[str, Any]] = [
     ("policy", lambda n: n.admin.import_configs(b"", policy="MERGE")),
     ("policy", lambda n: n.admin.clone([], target_namespace="x", policy="")),
     ("protect_threshold", lambda n: n.admin.create_service("a", protect_threshold=2)),
+    ("protect_threshold", lambda n: n.admin.create_service("a", protect_threshold="0.5")),
+    ("weight", lambda n: n.admin.update_instance("a", "1.1.1.1", 80, weight="2", enabled=True)),
+    ("enabled", lambda n: n.admin.update_instance("a", "1.1.1.1", 80, weight=2, enabled="no")),
+    ("beta_ips", lambda n: n.admin.publish("a", "x", beta_ips=5)),
+    ("username", lambda n: n.admin.create_user(None, "x")),
     ("name", lambda n: n.admin.update_namespace("a", " ")),
     ("username", lambda n: n.admin.create_user("", "x")),
     ("role", lambda n: n.admin.add_role("", "x")),

@@ -231,3 +231,10 @@ async def test_as_an_asgi_app_it_responses_http_only_and_can_drop_a_connection()
 
     with pytest.raises(ValueError, match="not websocket"):
         await fake({"type": "websocket"}, nothing, None)  # type: ignore[arg-type]
+
+
+def test_a_part_of_a_multipart_form_above_its_limit_is_refused(server: FakeNacosServer) -> None:
+    with httpx.Client(base_url=f"http://{server.address}/nacos") as http:
+        for size, status in ((1024 * 1024, 403), (1024 * 1024 + 1, 413)):
+            files = {"content": (None, b"a" * size)}
+            assert http.post("/v3/admin/cs/config", files=files).status_code == status

@@ -14,7 +14,13 @@ from concurrent.futures import Future
 import httpx
 import pytest
 
-from nacos_client import AsyncNacosClient, ClientClosedError, NacosClient
+from nacos_client import (
+    AsyncNacosClient,
+    ClientClosedError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    NacosClient,
+)
 from nacos_client._background import BackgroundLoop
 from nacos_client._steps import Operation, Wait
 from nacos_client._transport import AsyncRunner, SyncRunner, TransportOptions
@@ -393,6 +399,29 @@ class TestTransport:
         proxy = TransportOptions().build_arguments(url)["proxy"]
         assert (proxy == "http://127.0.0.1:9") is proxied
         assert TransportOptions(trust_env=False).build_arguments(url)["proxy"] is None
+
+
+SOCKS = pytest.mark.parametrize(
+    ("proxy", "error", "words"),
+    [
+        ("socks5://proxy:1080", MissingDependencyError, r"pip install 'httpx\[socks\]'"),
+        ("gopher://u:hunter2@proxy:1080", InvalidArgumentError, "http_proxy must be a URL"),
+    ],
+)
+
+
+@SOCKS
+async def test_a_proxy_that_cannot_be_used_is_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, error: type[Exception], words: str
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with NacosClient("nacos.example") as nacos, pytest.raises(error, match=words) as caught:
+        nacos.naming.instances("orders")
+    assert "hunter2" not in str(caught.value)
+    async with AsyncNacosClient("nacos.example") as client:
+        with pytest.raises(error, match=words):
+            await client.naming.instances("orders")
 
 
 def test_a_client_is_closed_even_where_nothing_was_started() -> None:

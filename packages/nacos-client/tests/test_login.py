@@ -19,11 +19,15 @@ from nacos_client import (
     AccessKeyCredentials,
     AsyncNacosClient,
     AuthenticationError,
+    ClientClosedError,
+    ConfigNotFound,
+    InvalidArgumentError,
     NacosClient,
     NacosError,
     PermissionDeniedError,
     ServerUnavailableError,
     Settings,
+    UnexpectedAnswerError,
 )
 from nacos_client._login import Login, Token
 from nacos_client._steps import Operation, Request, Sleep, Wait
@@ -123,6 +127,127 @@ def test_where_there_is_no_v3_login_the_v1_login_is_used() -> None:
     ) as nacos:
         nacos.naming.instances("orders")
     assert seen[:2] == ["/nacos/v3/auth/user/login", "/nacos/v1/auth/users/login"]
+
+
+@pytest.mark.parametrize("username", ["nacos", ""])
+def test_the_port_of_the_console_is_named_as_the_cause_at_once(username: str) -> None:
+    seen: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.path)
+        path = request.url.path.removeprefix("/")
+        return httpx.Response(500, text=f"caused: No static resource {path}.;")
+
+    with (
+        NacosClient(
+            "127.0.0.1:1",
+            username=username,
+            password="p",
+            snapshot_dir="",
+            transport=httpx.MockTransport(handle),
+        ) as nacos,
+        pytest.raises(UnexpectedAnswerError, match="check host, port and context path"),
+    ):
+        nacos.config.get("app.yaml")
+    assert len(seen) == 1
+
+
+def test_a_server_without_authentication_is_used_without_a_token_and_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with (
+        FakeNacosServer(username="other", auth=False) as open_server,
+        connect(open_server, login_attempts=1) as nacos,
+    ):
+        for _ in range(5):
+            assert list(nacos.naming.instances("orders")) == []
+        assert logins(open_server) == 1
+        assert caplog.text.count("its authentication is off") == 1
+        with pytest.raises(ConfigNotFound):
+            nacos.config.get("missing.yaml")
+
+
+def test_a_document_that_is_missing_shows_as_well_that_authentication_is_off() -> None:
+    with (
+        FakeNacosServer(username="other", auth=False) as open_server,
+        connect(open_server, login_attempts=1) as nacos,
+    ):
+        for _ in range(2):
+            with pytest.raises(ConfigNotFound):
+                nacos.config.get("missing.yaml")
+        assert logins(open_server) == 1
+
+
+def test_authentication_that_is_switched_on_later_leads_to_a_login() -> None:
+    with (
+        FakeNacosServer(username="other", auth=False, publish_delay_seconds=0) as server,
+        connect(server, login_attempts=1) as nacos,
+    ):
+        nacos.naming.instances("orders")
+        server.add_user("nacos", "nacos", [("*", "r")])
+        server.inject("token", "/instance/list")
+        assert list(nacos.naming.instances("orders")) == []
+        assert logins(server) == 2
+
+
+def test_a_server_that_fails_is_not_taken_for_one_without_authentication(
+    server: FakeNacosServer,
+) -> None:
+    with NacosClient(server.address, username="nacos", password="wrong", login_attempts=1) as nacos:
+        server.inject("error", "/instance/list", times=3)
+        with pytest.raises(AuthenticationError):
+            nacos.naming.instances("orders")
+
+
+def test_a_password_can_be_handed_over_while_the_client_runs(server: FakeNacosServer) -> None:
+    with connect(server, instance_poll_seconds=0.05) as nacos:
+        nacos.naming.register("orders", "10.0.0.1", 80)
+        server.add_user("deploy", "s3cret", [("public:*", "r"), ("public:*", "w")])
+        with pytest.raises(AuthenticationError):
+            nacos.login("deploy", "wrong")
+        assert len(nacos.naming.instances("orders")) == 1  # as the former user
+        nacos.login("deploy", "s3cret")
+        before = logins(server)
+        assert len(nacos.naming.instances("orders")) == 1
+        assert logins(server) == before
+        with pytest.raises(PermissionDeniedError):
+            list(nacos.admin.users())
+
+
+async def test_a_client_without_credentials_can_log_in_later(server: FakeNacosServer) -> None:
+    async with AsyncNacosClient(server.address) as nacos:
+        with pytest.raises(AuthenticationError):
+            await nacos.naming.instances("orders")
+        await nacos.login("nacos", "nacos")
+        assert list(await nacos.naming.instances("orders")) == []
+    with pytest.raises(ClientClosedError):
+        await nacos.login("nacos", "nacos")
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "field"),
+    [("", "p", "username"), (None, "p", "username"), ("u", "", "password"), ("u", 5, "password")],
+)
+def test_credentials_are_text(
+    server: FakeNacosServer, username: Any, password: Any, field: str
+) -> None:
+    with connect(server) as nacos, pytest.raises(InvalidArgumentError, match=field) as error:
+        nacos.login(username, password)
+    assert "5" not in str(error.value)
+
+
+def test_a_login_at_run_time_finds_the_servers_of_an_address_server() -> None:
+    paths: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
+        if "serverlist" in request.url.path:
+            return httpx.Response(200, text="10.0.0.1:8848\n")
+        return httpx.Response(200, json={"accessToken": "t", "tokenTtl": 18000})
+
+    with NacosClient(endpoint="127.0.0.1:1", transport=httpx.MockTransport(handle)) as nacos:
+        nacos.login("u", "p")
+    assert ["serverlist" in path for path in paths] == [True, False]
 
 
 @pytest.mark.parametrize(

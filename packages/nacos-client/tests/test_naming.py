@@ -3,20 +3,25 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from nacos_client import (
     AsyncNacosClient,
+    Instance,
     InstanceList,
     InstanceNotFound,
     InvalidArgumentError,
     NacosClient,
     NoInstanceError,
+    Registration,
     ServerUnavailableError,
     WatchStatus,
 )
+from nacos_client._naming import PersistentRegistrations
 from nacos_client.testing import FakeNacosServer
 from nacos_client.testing.contract import wait_until
 
@@ -272,3 +277,60 @@ class TestSubscription:
 
 def count_lists(server: FakeNacosServer) -> int:
     return server.requests.count(("GET", "/v3/client/ns/instance/list"))
+
+
+async def test_a_persistent_instance_of_this_client_is_deregistered_as_what_it_is(
+    nacos: AsyncNacosClient, server: FakeNacosServer
+) -> None:
+    await nacos.naming.register("orders", "10.0.0.1", 80, ephemeral=False, cluster="east")
+    await nacos.naming.deregister("orders", "10.0.0.1", 80)
+    assert list(await nacos.naming.instances("orders")) == []
+    with NacosClient(server.address, username="nacos", password="nacos") as other:
+        other.naming.register("orders", "10.0.0.2", 80, ephemeral=False)
+        await nacos.naming.deregister("orders", "10.0.0.2", 80)  # of whom this client knows nothing
+        assert [each.ip for each in other.naming.instances("orders")] == ["10.0.0.2"]
+
+
+async def test_a_persistent_instance_of_this_client_can_be_updated(nacos: AsyncNacosClient) -> None:
+    await nacos.naming.register("orders", "10.0.0.1", 80, ephemeral=False, metadata={"zone": "a"})
+    updated = await nacos.naming.update("orders", "10.0.0.1", 80, weight=7)
+    assert (updated.weight, updated.ephemeral) == (7.0, False)
+    (instance,) = await nacos.naming.instances("orders")
+    assert (instance.weight, instance.ephemeral, instance.metadata) == (7.0, False, {"zone": "a"})
+    assert nacos.naming.beat_status.instances == 0
+    await nacos.naming.deregister("orders", "10.0.0.1", 80)
+    with pytest.raises(InvalidArgumentError, match="one this client has registered"):
+        await nacos.naming.update("orders", "10.0.0.1", 80, weight=2)
+
+
+async def test_only_the_newest_ten_thousand_persistent_instances_are_remembered() -> None:
+    kept = PersistentRegistrations()
+    all_of_them = [Registration("orders", "10.0.0.1", n, ephemeral=False) for n in range(10_001)]
+    for registration in all_of_them:
+        kept.record(registration)
+    assert kept.find(all_of_them[0]) is None
+    assert kept.find(all_of_them[1]) is all_of_them[1]
+    kept.record(replace(all_of_them[1], ephemeral=True))
+    assert kept.find(all_of_them[1]) is None
+
+
+async def test_the_brackets_of_an_ipv6_address_are_no_part_of_it(
+    nacos: AsyncNacosClient, server: FakeNacosServer
+) -> None:
+    async with httpx.AsyncClient(base_url=f"http://{server.address}/nacos") as http:
+        credentials = {"username": "nacos", "password": "nacos"}
+        token = (await http.post("/v3/auth/user/login", data=credentials)).json()["accessToken"]
+        # As Spring Cloud Alibaba registers.
+        form = {"serviceName": "orders", "ip": "[::1]", "port": 80}
+        headers = {"Authorization": f"Bearer {token}"}
+        await http.post("/v3/client/ns/instance", data=form, headers=headers)
+    (theirs,) = await nacos.naming.instances("orders")
+    assert (theirs.ip, theirs.address) == ("::1", "[::1]:80")
+    await nacos.naming.deregister("orders", "[::1]", 80)
+    assert list(await nacos.naming.instances("orders")) == []
+    await nacos.naming.register("orders", "[fe80::7]", 80)
+    (ours,) = await nacos.naming.instances("orders")
+    assert (ours.ip, ours.address) == ("fe80::7", "[fe80::7]:80")
+    await nacos.naming.deregister("orders", "[fe80::7]", 80)
+    assert list(await nacos.naming.instances("orders")) == []
+    assert Instance("orders", "[::1]", 80).address == "[::1]:80"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -75,7 +76,8 @@ class BackgroundLoop:
         """Call the function on the loop; nothing happens once it is closed, or after a fork."""
         loop = self._loop
         if loop is not None and not self._closed and self._process == os.getpid():
-            loop.call_soon_threadsafe(function)
+            with contextlib.suppress(RuntimeError):  # another thread closes it at this moment
+                loop.call_soon_threadsafe(function)
 
     def close(self) -> Future[None]:
         """Cancel all work without waiting; the future is done when the thread has ended."""

@@ -68,7 +68,7 @@ class AsyncChanges:
             self._stop()
 
     def _ensure_started(self) -> None:
-        if self._stop is None:
+        if self._stop is None and not self._closed:
             self._stop = self._watch(self._receive)
 
     def _receive(self, state: State) -> None:
@@ -134,7 +134,7 @@ class Changes:
             self._stop()
 
     def _ensure_started(self) -> None:
-        if self._stop is None:
+        if self._stop is None and not self._closed:
             self._stop = self._watch(self._receive)
 
     def _receive(self, state: State) -> None:

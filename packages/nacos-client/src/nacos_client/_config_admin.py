@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ._config_list import CONFIG_LIST, LIST_PAGE_SIZE
@@ -297,7 +297,7 @@ def _validate_policy(policy: str) -> str:
 
 
 def _join_ips(ips: Sequence[str]) -> str:
-    if isinstance(ips, str):
+    if isinstance(ips, str) or not isinstance(ips, Iterable):
         raise InvalidArgumentError("beta_ips", ips, "a list of addresses")
     return ",".join(validate_ip(each) for each in ips)
 

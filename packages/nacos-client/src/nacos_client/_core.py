@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -15,23 +14,26 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 from ._address_server import AddressServer
+from ._after_fork import call_after_fork, reseed_after_fork
 from ._background import BackgroundLoop
 from ._config import ConfigOperations
 from ._config_list import ConfigLists
 from ._config_watch import ConfigState, ConfigWatches, config_differs
 from ._delivery import Delivery, Listener
 from ._failover import Failover
+from ._farewell import cancel_farewell, say_at_exit
 from ._heartbeat import Heartbeats
 from ._instance_watch import InstanceWatches, ServiceState, diff_instances, instances_differ
 from ._keys import ConfigKey, ServiceKey
 from ._login import Login
-from ._naming import NamingOperations, validate_registration
+from ._naming import NamingOperations, PersistentRegistrations, validate_registration
 from ._servers import Servers, to_base_url
 from ._session import Session
 from ._snapshots import FailoverFolder, Snapshots
 from ._steps import Operation, Wait
 from ._telemetry import create_telemetry
 from ._transport import AsyncRunner, TransportOptions
+from ._validation import validate_credentials, validate_labels, validate_listener
 from .errors import ClientClosedError, InvalidArgumentError, NacosError
 from .models import Config, ConfigDeleted, Instance, InstanceList, Registration
 from .settings import Settings
@@ -48,19 +50,6 @@ _CLOSE_SECONDS = 2.0
 _MIN_WAIT_SECONDS = 0.05
 
 
-# A forked child must not wait for locks and logins of threads that exist in its parent only.
-_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for session in list(_sessions):
-        session.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
 class Core:
     """The parts of one client. Its client runs the operations, the background loop the watches.
 
@@ -69,12 +58,13 @@ class Core:
     """
 
     def __init__(self, settings: Settings, *, sync: bool) -> None:
-        rng = random.Random()
+        rng = reseed_after_fork(random.Random())
         clock = time.monotonic
         self.settings = settings
         self.options: TransportOptions = _build_transport_options(settings)
         self.session: Session = _build_session(settings, rng)
-        _sessions.add(self.session)
+        # A forked child must not wait for locks and logins of threads of its parent only.
+        call_after_fork(self.session.after_fork)
         # Two Nacos with the same namespace must not read each other's snapshots.
         origin = (*settings.server_addr, settings.endpoint)
         self.config: ConfigOperations = ConfigOperations(
@@ -100,10 +90,12 @@ class Core:
             runner.run,
             self.background,
             poll_seconds=settings.instance_poll_seconds,
+            quiet_poll_seconds=settings.quiet_poll_seconds,
             empty_hold_seconds=settings.empty_hold_seconds,
             clock=clock,
             rng=rng,
         )
+        self._persistent = PersistentRegistrations()
         self._sync = sync
         self._listener_loop = BackgroundLoop("nacos-listeners", _close_nothing)
         self._process = os.getpid()
@@ -160,6 +152,11 @@ class Core:
             service, self.group_or_default(group), self.namespace_or_default(namespace), clusters
         )
 
+    def login(self, username: str, password: str) -> Operation[None]:
+        """Use other credentials from now on."""
+        self.check_open()
+        return self.session.log_in(*validate_credentials(username, password))
+
     def get_config(self, key: ConfigKey) -> Operation[Config]:
         """The document now."""
         self.check_open()
@@ -176,16 +173,21 @@ class Core:
             if previous is not None:
                 yield Wait(self.background.submit(self.heartbeats.start(previous)))
             raise
+        self._persistent.record(registration)
         if registration.ephemeral:
             yield Wait(self.background.submit(self.heartbeats.start(registration)))
+            say_at_exit(self.background, self.heartbeats.aclose)
         return registration
 
     def deregister(self, registration: Registration) -> Operation[None]:
         """Stop beating, then deregister the instance as it was registered."""
         self.check_open()
-        registration = validate_registration(registration)
+        named, registration = registration, validate_registration(registration)
         own = yield Wait(self.background.submit(self.heartbeats.stop(registration.key)))
-        yield from self.naming.deregister(own or registration)
+        own = own or self._persistent.find(registration)
+        # Of another client's instance, the address counts as that client wrote it.
+        yield from self.naming.deregister(own or replace(registration, ip=named.ip))
+        self._persistent.forget(registration)
 
     def hand_over(self, registration: Registration) -> Operation[None]:
         """Stop beating, and leave the instance registered."""
@@ -209,7 +211,9 @@ class Core:
         """Register an instance again with some of its data changed; None leaves a value."""
         self.check_open()
         registration = validate_registration(registration)
-        own = yield Wait(self.background.submit(self.heartbeats.find(registration.key)))
+        own = self._persistent.find(registration)
+        if own is None:
+            own = yield Wait(self.background.submit(self.heartbeats.find(registration.key)))
         if own is None:
             address = f"{registration.service} at {registration.ip}:{registration.port}"
             raise InvalidArgumentError("instance", address, "one this client has registered")
@@ -222,15 +226,16 @@ class Core:
         return (yield from self.register(updated))
 
     def instances(
-        self, key: ServiceKey, *, healthy_only: bool, metadata: Mapping[str, str]
+        self, key: ServiceKey, *, healthy_only: bool, metadata: Mapping[str, str] | None
     ) -> Operation[InstanceList]:
         """The present instances that pass the filters."""
         self.check_open()
+        labels = validate_labels(metadata)
         listing = yield from self.naming.list_or_last_good(key)
         matching = tuple(
             each
             for each in listing.instances
-            if (each.usable or not healthy_only) and metadata.items() <= each.metadata.items()
+            if (each.usable or not healthy_only) and labels.items() <= each.metadata.items()
         )
         return replace(listing, instances=matching)
 
@@ -251,6 +256,9 @@ class Core:
     ) -> Callable[[], None]:
         """Start to watch a document; returns what ends the watch."""
         self.check_open()
+        validate_listener("listener", listener)
+        if on_deleted is not None:
+            validate_listener("on_deleted", on_deleted)
 
         def call(state: ConfigState, _: ConfigState | None) -> Awaitable[None] | None:
             if isinstance(state, Config):
@@ -273,6 +281,7 @@ class Core:
     ) -> Callable[[], None]:
         """Start to watch a service; returns what ends the subscription."""
         self.check_open()
+        validate_listener("listener", listener)
 
         def call(state: ServiceState, before: ServiceState | None) -> Awaitable[None] | None:
             return listener(diff_instances(state, before))
@@ -311,6 +320,7 @@ class Core:
         if self._closed:
             return
         self._closed = True
+        cancel_farewell(self.background)
         ends_at = time.monotonic() + _CLOSE_SECONDS
         if self.background.started and self._process == os.getpid():
             yield from _wait_until(ends_at, self.background.submit(self.heartbeats.aclose()))
@@ -359,25 +369,29 @@ def _build_session(settings: Settings, rng: random.Random) -> Session:
         attempt_seconds=settings.attempt_seconds,
         headers=_build_client_headers(number, settings.app_name),
     )
-    address_server = login = None
+    address_server = None
     if settings.endpoint:
         address_server = AddressServer(settings.endpoint, servers, clock=clock, to_url=to_url)
-    if settings.username:
-        login = Login(
-            settings.username,
-            settings.password.get_secret_value(),
+
+    def create_login(username: str, password: str) -> Login:
+        return Login(
+            username,
+            password,
             failover.call_anonymously,
             clock=clock,
             rng=rng,
             attempts=settings.login_attempts,
         )
+
     return Session(
         servers,
         failover,
         clock=clock,
         timeout_seconds=settings.timeout_seconds,
         address_server=address_server,
-        login=login,
+        create_login=create_login,
+        username=settings.username,
+        password=settings.password.get_secret_value(),
         provider=settings.credentials,
         telemetry=create_telemetry(number),
     )

@@ -55,6 +55,11 @@ class Delivery(Generic[S]):
         self._scheduled = False
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether no further call begins."""
+        return self._closed
+
     def notify(self, state: S) -> None:
         """Make this the newest state, and have the listener called with it."""
         with self._lock:

@@ -117,29 +117,30 @@ class Heartbeats:
         await self._tasks.stop(heartbeat.task_name)
         return heartbeat.registration
 
-    async def aclose(self) -> None:
-        """Stop all beats and deregister the instances, as far as the time limit allows."""
+    async def aclose(self, seconds: float = _DEREGISTER_SECONDS) -> None:
+        """Stop all beats and deregister the instances, as far as this time limit allows."""
         self._closed = True
         heartbeats, self._heartbeats = list(self._heartbeats.values()), {}
         await self._tasks.aclose()
         slots = asyncio.Semaphore(_MAX_CONCURRENT_DEREGISTRATIONS)
         tasks = [
-            asyncio.create_task(self._deregister(each.registration, slots)) for each in heartbeats
+            asyncio.create_task(self._deregister(each.registration, slots, seconds))
+            for each in heartbeats
         ]
         if not tasks:
             return
-        _, late = await asyncio.wait(tasks, timeout=_DEREGISTER_SECONDS)
+        _, late = await asyncio.wait(tasks, timeout=seconds)
         for task in late:
             task.cancel()
         if late:
             logger.warning("%d instances were not deregistered in time; they expire", len(late))
 
-    async def _deregister(self, registration: Registration, slots: asyncio.Semaphore) -> None:
+    async def _deregister(
+        self, registration: Registration, slots: asyncio.Semaphore, seconds: float
+    ) -> None:
         async with slots:
             try:
-                await self._run(
-                    self._operations.deregister(registration, timeout_seconds=_DEREGISTER_SECONDS)
-                )
+                await self._run(self._operations.deregister(registration, timeout_seconds=seconds))
             except NacosError as error:
                 logger.warning(
                     "%s was not deregistered and will expire: %s", registration.service, error

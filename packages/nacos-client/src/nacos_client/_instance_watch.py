@@ -13,9 +13,17 @@ from ._polling import AsyncSleep, Poller, RunOperation, Watch
 from ._steps import Clock
 from .models import Instance, InstanceList
 
-__all__ = ("InstanceWatches", "ServiceState", "diff_instances", "instances_differ")
+__all__ = (
+    "InstanceWatches",
+    "ServiceState",
+    "diff_instances",
+    "instances_differ",
+    "stretch_pause",
+)
 
 _CONFIRM_SECONDS = 1.0
+_POLLS_UNTIL_QUIET = 12
+_MAX_DOUBLINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,14 @@ class _ServiceWatch(Watch[ServiceKey, ServiceState]):
     confirmed_at = 0.0
     after_outage = False
     empty_since: float | None = None
+    unchanged_polls = 0
+
+
+def stretch_pause(pause_seconds: float, unchanged_polls: int, max_seconds: float) -> float:
+    """The pause after so many polls that found nothing new: doubled each time after the twelfth."""
+    # The exponent is bounded, for the sake of watches that live for years.
+    doublings = min(max(unchanged_polls - _POLLS_UNTIL_QUIET, 0), _MAX_DOUBLINGS)
+    return max(pause_seconds, min(pause_seconds * 2.0**doublings, max_seconds))
 
 
 class InstanceWatches(Poller[ServiceKey, ServiceState, _ServiceWatch]):
@@ -82,6 +98,7 @@ class InstanceWatches(Poller[ServiceKey, ServiceState, _ServiceWatch]):
         background: BackgroundLoop,
         *,
         poll_seconds: float,
+        quiet_poll_seconds: float | None = None,
         empty_hold_seconds: float,
         clock: Clock,
         rng: random.Random,
@@ -89,6 +106,7 @@ class InstanceWatches(Poller[ServiceKey, ServiceState, _ServiceWatch]):
     ) -> None:
         super().__init__(run, background, poll_seconds=poll_seconds, rng=rng, sleep=sleep)
         self._operations = operations
+        self._quiet_poll_seconds = quiet_poll_seconds or poll_seconds
         self._empty_hold_seconds = empty_hold_seconds
         self._clock = clock
 
@@ -110,12 +128,16 @@ class InstanceWatches(Poller[ServiceKey, ServiceState, _ServiceWatch]):
 
     def _handle_outage(self, watch: _ServiceWatch) -> None:
         watch.after_outage = True
+        watch.unchanged_polls = 0
         self._mark_stale(watch)
 
     def _pause_seconds(self, watch: _ServiceWatch) -> float:
         if watch.empty_since is not None:
             return min(_CONFIRM_SECONDS, self._poll_seconds)
-        return super()._pause_seconds(watch)
+        pause = super()._pause_seconds(watch)
+        # Of the quiet interval, as of the usual one, a part that differs from client to client.
+        longest = self._quiet_poll_seconds * pause / self._poll_seconds
+        return stretch_pause(pause, watch.unchanged_polls, longest)
 
     def _is_credibly_empty(self, watch: _ServiceWatch) -> bool:
         """Whether the service has been empty long enough; notes when it began to be."""
@@ -135,6 +157,8 @@ class InstanceWatches(Poller[ServiceKey, ServiceState, _ServiceWatch]):
 
     def _set_state(self, watch: _ServiceWatch, state: ServiceState) -> None:
         if instances_differ(watch.state, state):
+            watch.unchanged_polls = 0
             watch.notify(state)
         else:
+            watch.unchanged_polls += 1
             watch.state = state  # only its age differs

@@ -15,6 +15,10 @@ from ._validation import (
 
 __all__ = ("ConfigKey", "ServiceKey")
 
+# Where the parameter is missing or blank, servers up to 3.2.0 take DEFAULT. A comma is neither, and
+# splits into no name at all, which every version takes for no filter.
+_ALL_CLUSTERS = ","
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigKey:
@@ -40,10 +44,7 @@ class ConfigKey:
 
 @dataclass(frozen=True, slots=True)
 class ServiceKey:
-    """Identifies one service and, if any are named, the clusters of interest.
-
-    Without clusters the server decides; up to Nacos 3.2.0 it takes `DEFAULT` only.
-    """
+    """Identifies one service and, if any are named, the clusters of interest; else all of them."""
 
     namespace: str
     group: str
@@ -72,5 +73,5 @@ class ServiceKey:
             "serviceName": self.service,
             "groupName": self.group,
             "namespaceId": self.namespace,
-            "clusterName": ",".join(self.clusters) or None,
+            "clusterName": ",".join(self.clusters) or _ALL_CLUSTERS,
         }

@@ -100,6 +100,7 @@ class Login:
         self._lock = threading.Lock()
         self._token: Token | None = None
         self._under_way: LoginUnderWay | None = None
+        self._auth_is_off = False
         self._refusals = 0
         self._refusal: NacosError | None = None
         self._next_login_at = float("-inf")
@@ -121,6 +122,28 @@ class Login:
                 yield from self._log_in_for_all(claim, deadline)
             else:
                 yield from self._wait_for(claim, deadline)
+
+    @property
+    def auth_is_off(self) -> bool:
+        """Whether the server took a call without a token when it refused the credentials."""
+        return self._auth_is_off
+
+    def record_auth_off(self) -> None:
+        """The credentials were refused, and a call without a token was not: have the others go so."""
+        was_off, self._auth_is_off = self._auth_is_off, True
+        if not was_off:
+            logger.warning(
+                "Nacos refuses the login and takes calls without a token: its authentication is off;"
+                " calls are sent without a token until it refuses one"
+            )
+
+    def expect_auth(self) -> bool:
+        """A call without a token was refused; returns whether a login makes sense now."""
+        was_off, self._auth_is_off = self._auth_is_off, False
+        if was_off:
+            with self._lock:
+                self._next_login_at = float("-inf")
+        return was_off
 
     def after_fork(self) -> None:
         """Make a forked child independent: the lock and a login may be a parent thread's."""
@@ -246,8 +269,9 @@ class Login:
         first, last = _LOGIN_PATHS
         try:
             return (yield from self._log_in_at(first, deadline))
-        except UnexpectedAnswerError:
-            pass
+        except UnexpectedAnswerError as error:
+            if error.status >= 500:
+                raise  # a Nacos 3, but another port than its server's, or no Nacos at all
         except AnswerError as error:
             if error.status not in {404, 410, 501}:
                 raise _to_refusal(error) from None

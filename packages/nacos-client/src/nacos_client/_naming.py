@@ -15,7 +15,9 @@ from ._steps import Clock, Operation, Request
 from ._validation import (
     decode_service_name,
     encode_metadata,
+    strip_brackets,
     validate_cluster,
+    validate_flag,
     validate_group,
     validate_ip,
     validate_metadata,
@@ -27,10 +29,17 @@ from ._validation import (
 from .errors import NoInstanceError, ServerError, ServerUnavailableError, UnexpectedAnswerError
 from .models import EMPTY_METADATA, Instance, InstanceList, Registration
 
-__all__ = ("NamingOperations", "parse_instance", "to_identity", "validate_registration")
+__all__ = (
+    "NamingOperations",
+    "PersistentRegistrations",
+    "parse_instance",
+    "to_identity",
+    "validate_registration",
+)
 
 _INSTANCE = "/v3/client/ns/instance"
 _MAX_LISTS_KEPT = 1024
+_MAX_PERSISTENT_KEPT = 10_000
 
 
 class NamingOperations:
@@ -127,6 +136,34 @@ class NamingOperations:
         return self._rng.choices(usable, [each.weight for each in usable])[0]
 
 
+class PersistentRegistrations:
+    """The persistent instances that a client registered, so that it can update and deregister them.
+
+    The oldest of more than 10,000 is forgotten: it is then like one of another client.
+    """
+
+    def __init__(self) -> None:
+        self._registrations: OrderedDict[tuple[str, str, str, str, int], Registration] = (
+            OrderedDict()
+        )
+
+    def record(self, registration: Registration) -> None:
+        """Remember it if it is persistent; one of the same address that was is replaced."""
+        self._registrations.pop(registration.key, None)
+        if not registration.ephemeral:
+            self._registrations[registration.key] = registration
+        while len(self._registrations) > _MAX_PERSISTENT_KEPT:
+            self._registrations.popitem(last=False)
+
+    def find(self, registration: Registration) -> Registration | None:
+        """What was registered at this address; None when nothing persistent was."""
+        return self._registrations.get(registration.key)
+
+    def forget(self, registration: Registration) -> None:
+        """It was deregistered."""
+        self._registrations.pop(registration.key, None)
+
+
 def to_identity(registration: Registration) -> dict[str, object]:
     """The request parameters that identify the instance."""
     return {
@@ -151,6 +188,8 @@ def validate_registration(registration: Registration) -> Registration:
         ip=validate_ip(registration.ip),
         port=validate_port(registration.port),
         weight=validate_weight(registration.weight),
+        enabled=validate_flag("enabled", registration.enabled),
+        ephemeral=validate_flag("ephemeral", registration.ephemeral),
         metadata=MappingProxyType(validate_metadata(registration.metadata)),
         cluster=validate_cluster(registration.cluster),
         group=validate_group(registration.group),
@@ -176,7 +215,7 @@ def _parse_instance(key: ServiceKey, entry: Mapping[str, Any]) -> Instance:
     labels = entry.get("metadata")
     return Instance(
         service=service,
-        ip=entry["ip"],
+        ip=strip_brackets(entry["ip"]),
         port=entry["port"],
         weight=float(entry.get("weight", 1.0)),
         healthy=bool(entry.get("healthy", True)),

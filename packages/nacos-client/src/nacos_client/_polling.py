@@ -45,6 +45,8 @@ class Watch(Generic[K, S]):
         self.state = state
         for delivery in tuple(self.deliveries):
             delivery.notify(state)
+            if delivery.closed:  # its event loop has ended
+                self.deliveries.discard(delivery)
 
 
 class Poller(ABC, Generic[K, S, W]):
@@ -113,6 +115,10 @@ class Poller(ABC, Generic[K, S, W]):
         return self._poll_seconds * self._rng.uniform(0.8, 1.0)
 
     async def _add(self, key: K, delivery: Delivery[S]) -> None:
+        # A task takes its first step one turn of the loop later than a callback: a watch that was
+        # stopped meanwhile has been removed already.
+        if delivery.closed:
+            return
         watch = self._watches.get(key)
         if watch is None:
             watch = self._watches[key] = self._create_watch(key)
@@ -128,7 +134,11 @@ class Poller(ABC, Generic[K, S, W]):
         watch.deliveries.discard(delivery)
         if not watch.deliveries and watch.task is not None:
             watch.task.cancel()
-            del self._watches[key]
+            self._forget(watch)
+
+    def _forget(self, watch: W) -> None:
+        if self._watches.get(watch.key) is watch:
+            del self._watches[watch.key]
 
     def _start_polling(self, watch: W, first_pause: float) -> None:
         # No supervisor, for the sake of clients that watch thousands of keys: `_try_to_poll`
@@ -146,6 +156,9 @@ class Poller(ABC, Generic[K, S, W]):
             await self._sleep(first_pause)
         while True:
             await self._poll_in_turn(watch)
+            if not watch.deliveries:
+                self._forget(watch)
+                return
             await self._sleep(self._pause_seconds(watch))
 
     async def _poll_in_turn(self, watch: W) -> None:

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from ._steps import Request, Response
+from ._steps import Request, Response, encode_parameters
 from .errors import (
     AnswerError,
     AuthenticationError,
@@ -35,6 +35,11 @@ _BY_CODE: dict[int, type[AnswerError]] = {
     404: NotFoundError,
     409: ConflictError,
 }
+# From a port or context path that is not the server's API, such as the console's.
+_NO_RESOURCE = "no static resource"
+_PARAMETER_MISSING = 10000
+# A smaller form is below any limit in use.
+_MIN_LARGE_FORM_BYTES = 100_000
 _SERVER_CODES = frozenset({10002, 23000, 30000, 500, 501, 503})
 # Older servers send the bare message, newer ones put "Code: 401, Message: " before it.
 _TOKEN_WORDS = (
@@ -69,6 +74,8 @@ def read_document(request: Request, response: Response, server: str) -> Any:
     Raises:
         AnswerError: the response is an error; the subclass says which.
     """
+    if response.status == 413:
+        _check_form_size(request, response, server, None)
     if not response.body.strip():
         _raise_empty(request, response, server)
     try:
@@ -99,6 +106,8 @@ def _raise_result(
     detail = str(document.get("message") or "")
     if isinstance(data, str) and data:
         detail = f"{detail}: {data}" if detail else data
+    if response.status == 400 and code == _PARAMETER_MISSING:
+        _check_form_size(request, response, server, code)
     error = _BY_CODE.get(code)
     if error is None and code in _SERVER_CODES:
         # Nacos reports refused requests as 30000, too; only the status distinguishes them.
@@ -106,6 +115,21 @@ def _raise_result(
     if error is NotFoundError and "/cs/config" in request.path:
         error = ConfigNotFound
     _raise(error or _select_error(response.status), request, response, server, detail, code=code)
+
+
+def _check_form_size(request: Request, response: Response, server: str, code: int | None) -> None:
+    """Refuse with the true cause: a server reads nothing of a form that is above its limit."""
+    if request.form is None:
+        return
+    size = len(encode_parameters(request.form))
+    if size < _MIN_LARGE_FORM_BYTES:
+        return
+    detail = (
+        f"a form of {size} bytes is above the server's form limit, "
+        "server.tomcat.max-http-form-post-size (2 MB by default; as a multipart form, "
+        "spring.servlet.multipart.max-file-size, 1 MB): shorten the content or raise the limit"
+    )
+    _raise(RequestRejectedError, request, response, server, detail, code=code)
 
 
 def _raise_spring(
@@ -118,7 +142,7 @@ def _raise_spring(
             AuthenticationError if is_token_refused else PermissionDeniedError
         )
         _raise(error, request, response, server, message)
-    if response.status >= 500 and "no static resource" in message.lower():
+    if response.status >= 500 and _NO_RESOURCE in message.lower():
         _raise(UnexpectedAnswerError, request, response, server, message)
     _raise(_select_error(response.status), request, response, server, message)
 
@@ -128,6 +152,8 @@ def _raise_text(request: Request, response: Response, server: str) -> NoReturn:
     lowered = text.lower()
     if lowered.startswith(("<!doctype", "<html")):
         _raise(UnexpectedAnswerError, request, response, server, "an HTML page")
+    if response.status >= 500 and _NO_RESOURCE in lowered:
+        _raise(UnexpectedAnswerError, request, response, server, text)
     if response.status == 403 and any(word in lowered for word in _TOKEN_WORDS):
         _raise(AuthenticationError, request, response, server, text)
     if response.status < 400:

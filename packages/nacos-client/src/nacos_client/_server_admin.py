@@ -315,14 +315,14 @@ def _build_permission(role: str, resource: str, action: str) -> dict[str, object
     }
 
 
-def _validate_filled(field: str, value: str) -> str:
-    if not value.strip():
+def _validate_filled(field: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
         raise InvalidArgumentError(field, value, "not blank")
     return value
 
 
-def _validate_share(field: str, value: float) -> float:
-    if not 0 <= value <= 1:
+def _validate_share(field: str, value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
         raise InvalidArgumentError(field, value, "a number from 0 to 1")
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,9 +14,12 @@ from ._servers import Servers
 from ._steps import Clock, Operation, Request
 from ._telemetry import Telemetry
 from .credentials import CredentialProvider, SignableRequest
-from .errors import AuthenticationError
+from .errors import AnswerError, AuthenticationError, NotFoundError, PermissionDeniedError
 
 __all__ = ("Session",)
+
+
+CreateLogin = Callable[[str, str], Login]
 
 
 class Session:
@@ -23,7 +27,8 @@ class Session:
 
     Args:
         timeout_seconds: for a whole operation, retries and login included.
-        login: provides the token of a user name and password.
+        create_login: makes what provides the token of a user name and password.
+        username: logs in with these from the beginning; empty for calls without a token.
         provider: signs each attempt.
     """
 
@@ -35,7 +40,9 @@ class Session:
         clock: Clock,
         timeout_seconds: float,
         address_server: AddressServer | None = None,
-        login: Login | None = None,
+        create_login: CreateLogin,
+        username: str = "",
+        password: str = "",
         provider: CredentialProvider | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
@@ -44,7 +51,8 @@ class Session:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._address_server = address_server
-        self._login = login
+        self._create_login = create_login
+        self._login = create_login(username, password) if username else None
         self._provider = provider
         self._telemetry = telemetry
 
@@ -67,6 +75,20 @@ class Session:
             operation = self._telemetry.instrument(request, operation)
         return (yield from operation)
 
+    def log_in(self, username: str, password: str) -> Operation[None]:
+        """Log in with these from now on; the former credentials stay where they are refused.
+
+        Raises:
+            AuthenticationError: they are refused.
+            ServerUnavailableError: no server responded.
+        """
+        deadline = self._clock() + self._timeout_seconds
+        if self._address_server is not None:
+            yield from self._address_server.refresh()
+        login = self._create_login(username, password)
+        yield from login.get_token(deadline)
+        self._login = login
+
     def after_fork(self) -> None:
         """Make the locks usable in a forked child: threads of the parent may have held them."""
         self.servers.after_fork()
@@ -80,19 +102,29 @@ class Session:
         if self._address_server is not None:
             yield from self._address_server.refresh()
         send = partial(self._failover.call, request, deadline=deadline, seconds=seconds, read=read)
-        token = yield from self._get_token(request, deadline)
-        try:
-            return (yield from send(build_headers=partial(self._build_headers, request, token)))
-        except AuthenticationError:
-            if token is None or self._login is None or not self._login.reject_token(token):
-                raise
-        token = yield from self._get_token(request, deadline)
-        return (yield from send(build_headers=partial(self._build_headers, request, token)))
+        login = None if request.anonymous else self._login
+        if login is None:
+            return (yield from send(build_headers=partial(self._build_headers, request, None)))
+        return (yield from self._call_with_token(request, login, send, deadline))
 
-    def _get_token(self, request: Request, deadline: float) -> Operation[Token | None]:
-        if self._login is None or request.anonymous:
-            return None
-        return (yield from self._login.get_token(deadline))
+    def _call_with_token(
+        self, request: Request, login: Login, send: Callable[..., Operation[Any]], deadline: float
+    ) -> Operation[Any]:
+        def send_with(token: Token | None) -> Operation[Any]:
+            return send(build_headers=partial(self._build_headers, request, token))
+
+        token: Token | None = None
+        try:
+            if not login.auth_is_off:
+                token = yield from login.get_token(deadline)
+        except AuthenticationError as refusal:
+            return (yield from _call_without_token(login, send_with, refusal))
+        try:
+            return (yield from send_with(token))
+        except (AuthenticationError, PermissionDeniedError) as error:
+            if not _is_worth_a_login(login, token, error):
+                raise
+        return (yield from send_with((yield from login.get_token(deadline))))
 
     def _build_headers(self, request: Request, token: Token | None) -> dict[str, str]:
         headers: dict[str, str] = {}
@@ -101,6 +133,30 @@ class Session:
         if self._provider is not None and not request.anonymous:
             headers.update(self._provider.headers(_to_signable(request)))
         return headers
+
+
+def _call_without_token(
+    login: Login,
+    send_with: Callable[[Token | None], Operation[Any]],
+    refusal: AuthenticationError,
+) -> Operation[Any]:
+    """Send once without a token: a server whose authentication is off refuses every login."""
+    try:
+        data = yield from send_with(None)
+    except AnswerError as error:
+        if isinstance(error, NotFoundError):
+            login.record_auth_off()
+            raise
+        raise refusal from None
+    login.record_auth_off()
+    return data
+
+
+def _is_worth_a_login(login: Login, token: Token | None, error: AnswerError) -> bool:
+    """Whether the call may succeed with a new token."""
+    if token is None:
+        return login.expect_auth()
+    return isinstance(error, AuthenticationError) and login.reject_token(token)
 
 
 def _to_signable(request: Request) -> SignableRequest:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlencode
 
 __all__ = (
     "CLOSED_DURING_CALL",
@@ -23,6 +24,8 @@ __all__ = (
     "Sleep",
     "Step",
     "Wait",
+    "encode_parameters",
+    "list_parameters",
 )
 
 T = TypeVar("T")
@@ -125,3 +128,17 @@ class Wait:
 
 Step = Send | Sleep | Wait
 Operation = Generator[Step, Any, T]
+
+
+def encode_parameters(parameters: Mapping[str, object]) -> str:
+    """A query or a form; parameters that are None are left out."""
+    return urlencode(list_parameters(parameters))
+
+
+def list_parameters(parameters: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Names and values as they are sent; parameters that are None are left out."""
+    return [(name, _to_text(value)) for name, value in parameters.items() if value is not None]
+
+
+def _to_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -17,11 +17,18 @@ __all__ = ("Telemetry", "create_telemetry")
 T = TypeVar("T")
 
 
+# Those of OpenTelemetry's conventions for HTTP; an SDK's defaults are meant for milliseconds.
+_BOUNDARIES_SECONDS = (
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0
+)  # fmt: skip
+
+
 class Telemetry:
     """One client span and one measurement per operation, retries included.
 
-    Names and attributes follow OpenTelemetry's conventions for HTTP clients; `url.template` is
-    the API path, of which there are a few dozen.
+    Attributes follow OpenTelemetry's conventions for HTTP clients; `url.template` is the API path,
+    of which there are a few dozen. The histogram has a name of its own: an operation is no request,
+    and `http.client.request.duration` belongs to whoever measures the application's requests.
     """
 
     def __init__(self, tracer: Tracer, duration: Histogram) -> None:
@@ -57,9 +64,10 @@ def create_telemetry(version: str) -> Telemetry | None:
         return None
     tracer = trace.get_tracer("nacos_client", version)
     duration = metrics.get_meter("nacos_client", version).create_histogram(
-        "http.client.request.duration",
+        "nacos.client.operation.duration",
         unit="s",
         description="Duration of Nacos operations, retries included.",
+        explicit_bucket_boundaries_advisory=_BOUNDARIES_SECONDS,
     )
     return Telemetry(tracer, duration)
 

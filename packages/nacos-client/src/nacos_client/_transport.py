@@ -20,12 +20,22 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
-from ._steps import CLOSED_DURING_CALL, NoResponse, Operation, Response, Send, Sleep, Step
-from .errors import ClientClosedError
+from ._steps import (
+    CLOSED_DURING_CALL,
+    NoResponse,
+    Operation,
+    Response,
+    Send,
+    Sleep,
+    Step,
+    encode_parameters,
+    list_parameters,
+)
+from .errors import ClientClosedError, InvalidArgumentError, MissingDependencyError
 
 __all__ = ("AsyncRunner", "SyncRunner", "TransportOptions")
 
@@ -35,6 +45,10 @@ T = TypeVar("T")
 _KEEPALIVE_SECONDS = 50.0
 _OTHER_LOOP_CLOSE_SECONDS = 0.5
 _MAX_BODY_BYTES = 64 * 1024 * 1024
+# What a server reads of a form by default. Percent signs triple text that is not ASCII; the parts of
+# a multipart form have none, but a lower limit each.
+_MAX_FORM_BYTES = 2 * 1024 * 1024
+_MAX_PART_BYTES = 1024 * 1024
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 AnyTransport = httpx.BaseTransport | httpx.AsyncBaseTransport
@@ -94,6 +108,30 @@ class TransportOptions:
             ),
             "socket_options": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         }
+
+
+def _build_own(kind: Callable[..., T], options: TransportOptions, server: str) -> T:
+    """The transport of httpx for this server.
+
+    Raises:
+        MissingDependencyError: the environment names a SOCKS proxy, and a package for it is missing.
+        InvalidArgumentError: the environment's proxy is none.
+    """
+    arguments = options.build_arguments(server)
+    try:
+        return kind(**arguments)
+    except ImportError:
+        raise MissingDependencyError(
+            "the proxy that the environment names for Nacos is a SOCKS proxy, which needs: pip "
+            "install 'httpx[socks]'; or leave proxies out with trust_env=False or no_proxy"
+        ) from None
+    except (ValueError, httpx.InvalidURL):
+        if arguments["proxy"] is None:
+            raise
+        # Without the value: it may hold a password.
+        scheme = urlsplit(server).scheme
+        rule = "a URL of a proxy; leave it out with trust_env=False or no_proxy"
+        raise InvalidArgumentError(f"{scheme}_proxy", "<another value>", rule) from None
 
 
 class SyncRunner:
@@ -172,7 +210,7 @@ class SyncRunner:
     def _create_pool(self, server: str) -> httpx.BaseTransport:
         transport = self._options.get_transport()
         if transport is None:
-            return httpx.HTTPTransport(**self._options.build_arguments(server))
+            return _build_own(httpx.HTTPTransport, self._options, server)
         if not isinstance(transport, httpx.BaseTransport):
             raise TypeError("transport= of NacosClient must be an httpx.BaseTransport")
         return transport
@@ -331,7 +369,7 @@ class AsyncRunner:
     def _create_transport(self, server: str) -> httpx.AsyncBaseTransport:
         transport = self._options.get_transport()
         if transport is None:
-            return httpx.AsyncHTTPTransport(**self._options.build_arguments(server))
+            return _build_own(httpx.AsyncHTTPTransport, self._options, server)
         if isinstance(transport, httpx.AsyncBaseTransport):
             return transport
         return _ThreadedTransport(transport)
@@ -359,12 +397,17 @@ class _ThreadedTransport(httpx.AsyncBaseTransport):
 def _build_request(step: Send, connect_seconds: float) -> httpx.Request:
     request = step.request
     url = _parse_url(step.server, request.path)
-    query = _encode_parameters(request.query)
+    query = encode_parameters(request.query)
     if query:
         url = url.copy_with(query=query.encode())
-    headers, content = step.headers, request.body
+    headers, content, files = step.headers, request.body, None
     if request.form is not None:
-        content = _encode_parameters(request.form).encode()
+        content = encode_parameters(request.form).encode()
+        if len(content) > _MAX_FORM_BYTES:
+            files = _build_files(request.form)
+    if files is not None:
+        content = None
+    elif request.form is not None:
         headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
     limit = step.timeout_seconds
     timeout = {
@@ -374,7 +417,12 @@ def _build_request(step: Send, connect_seconds: float) -> httpx.Request:
         "pool": limit,
     }
     return httpx.Request(
-        request.method, url, headers=headers, content=content, extensions={"timeout": timeout}
+        request.method,
+        url,
+        headers=headers,
+        content=content,
+        files=files,
+        extensions={"timeout": timeout},
     )
 
 
@@ -384,12 +432,12 @@ def _parse_url(server: str, path: str) -> httpx.URL:
     return httpx.URL(server + path)
 
 
-def _encode_parameters(parameters: Mapping[str, object]) -> str:
-    return urlencode([(k, _to_text(v)) for k, v in parameters.items() if v is not None])
-
-
-def _to_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _build_files(form: Mapping[str, object]) -> list[tuple[str, tuple[None, bytes]]] | None:
+    """The parts of a multipart form; None where a part is too long for a server's defaults."""
+    parts = [(name, value.encode()) for name, value in list_parameters(form)]
+    if any(len(value) > _MAX_PART_BYTES for _, value in parts):
+        return None
+    return [(name, (None, value)) for name, value in parts]
 
 
 def _limit_attempt(timeout_seconds: float, ends_at: float) -> asyncio.Timeout:

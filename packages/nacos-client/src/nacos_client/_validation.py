@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from .errors import InvalidArgumentError
 
@@ -14,18 +15,25 @@ __all__ = (
     "decode_service_name",
     "encode_metadata",
     "read_beat_milliseconds",
+    "strip_brackets",
     "validate_cluster",
     "validate_clusters",
     "validate_content",
+    "validate_credentials",
     "validate_data_id",
+    "validate_flag",
     "validate_group",
     "validate_ip",
+    "validate_labels",
+    "validate_listener",
     "validate_metadata",
     "validate_namespace",
     "validate_port",
     "validate_service",
     "validate_weight",
 )
+
+T = TypeVar("T")
 
 BEAT_INTERVAL = "preserved.heart.beat.interval"
 _BEAT_TIMEOUT = "preserved.heart.beat.timeout"
@@ -70,7 +78,7 @@ def validate_namespace(value: str) -> str:
         InvalidArgumentError: it is not legal.
     """
     rule = "a namespace id (not its display name): 1 to 64 of letters, digits, - and _"
-    return _match("namespace", value, _NAMESPACE, rule) if value else "public"
+    return "public" if value in {"", None} else _match("namespace", value, _NAMESPACE, rule)
 
 
 def validate_service(value: str) -> str:
@@ -97,24 +105,31 @@ def validate_cluster(value: str) -> str:
 
 
 def validate_clusters(values: Iterable[str]) -> tuple[str, ...]:
-    """The names of clusters, if all of them are legal.
+    """The names of clusters, sorted and each once, if all of them are legal.
 
     Raises:
         InvalidArgumentError: one is not, or the argument is a single string, which would be read
             letter by letter.
     """
-    if isinstance(values, str):
+    if isinstance(values, str) or not isinstance(values, Iterable):
         raise InvalidArgumentError("clusters", values, "a list of cluster names")
-    return tuple(validate_cluster(value) for value in values)
+    return tuple(sorted({validate_cluster(value) for value in values}))
+
+
+def strip_brackets(ip: str) -> str:
+    """An IPv6 address without the brackets that some clients register with it."""
+    return ip[1:-1] if ip.startswith("[") and ip.endswith("]") and ":" in ip else ip
 
 
 def validate_ip(value: str) -> str:
-    """An address or host name, if it is legal.
+    """An address or host name, if it is legal; an IPv6 address without brackets.
 
     Raises:
         InvalidArgumentError: it is not.
     """
-    return _match("ip", value, _IP, "an address of 1 to 128 characters without spaces")
+    return strip_brackets(
+        _match("ip", value, _IP, "an address of 1 to 128 characters without spaces")
+    )
 
 
 def validate_port(value: object) -> int:
@@ -128,15 +143,69 @@ def validate_port(value: object) -> int:
     return value
 
 
-def validate_weight(value: float) -> float:
+def validate_weight(value: object) -> float:
     """The weight of an instance, if it is legal.
 
     Raises:
-        InvalidArgumentError: it is not.
+        InvalidArgumentError: it is not, for example text.
     """
-    if not (math.isfinite(value) and 0 <= value <= _MAX_WEIGHT):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not (math.isfinite(value) and 0 <= value <= _MAX_WEIGHT)
+    ):
         raise InvalidArgumentError("weight", value, "a number from 0 to 10000")
     return float(value)
+
+
+def validate_flag(field: str, value: object) -> bool:
+    """The value, if it is True or False.
+
+    Raises:
+        InvalidArgumentError: it is not, for example the text `false`, which counts as true.
+    """
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(field, value, "True or False")
+    return value
+
+
+def validate_listener(field: str, value: T) -> T:
+    """The value, if it can be called.
+
+    Raises:
+        InvalidArgumentError: it cannot.
+    """
+    if not callable(value):
+        raise InvalidArgumentError(field, value, "a function or another callable")
+    return value
+
+
+def validate_labels(value: object) -> Mapping[str, str]:
+    """Metadata, whether to store or to compare with; empty for None.
+
+    Raises:
+        InvalidArgumentError: it is no mapping of text to text.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentError("metadata", value, "a mapping of text to text")
+    _check_text(value)
+    return value
+
+
+def validate_credentials(username: object, password: object) -> tuple[str, str]:
+    """A user name and a password, if they are text that is not empty.
+
+    Raises:
+        InvalidArgumentError: they are not; the error does not show the password.
+    """
+    rule = "text that is not empty"
+    if not isinstance(username, str) or not username:
+        raise InvalidArgumentError("username", username, rule)
+    if not isinstance(password, str) or not password:
+        raise InvalidArgumentError("password", "<secret>", rule)
+    return username, password
 
 
 def validate_content(value: object) -> str:
@@ -170,8 +239,7 @@ def validate_metadata(value: Mapping[str, str] | None) -> dict[str, str]:
         InvalidArgumentError: it holds other things than text, more than 1024 characters in all,
             or a time-out that is shorter than the interval between beats.
     """
-    labels = dict(value or {})
-    _check_text(labels)
+    labels = dict(validate_labels(value))
     size = sum(len(key) + len(label) for key, label in labels.items())
     if size > _MAX_METADATA_CHARACTERS:
         raise InvalidArgumentError(

@@ -161,7 +161,10 @@ class RequestRejectedError(AnswerError):
 class AuthenticationError(AnswerError):
     """The server refuses the user name, the password or the token."""
 
-    advice = "check username and password, and that all servers share one token secret key"
+    advice = (
+        "check username and password, that all servers share one token secret key, and that the "
+        "port is the server's (8848), not the console's"
+    )
 
 
 class PermissionDeniedError(AnswerError):

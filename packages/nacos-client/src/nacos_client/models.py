@@ -98,7 +98,8 @@ class Instance:
     @property
     def address(self) -> str:
         """`ip:port`, with an IPv6 address in brackets."""
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+        ip = self.ip.strip("[]")
+        return f"[{ip}]:{self.port}" if ":" in ip else f"{ip}:{self.port}"
 
     @property
     def usable(self) -> bool:

@@ -50,6 +50,7 @@ class ClientOptions(TypedDict, total=False):
     server_rest_seconds: float
     config_poll_seconds: float
     instance_poll_seconds: float
+    quiet_poll_seconds: float
     empty_hold_seconds: float
     login_attempts: int
     app_name: str
@@ -71,6 +72,9 @@ class Settings(BaseModel):
         attempt_seconds: for one attempt on one server.
         server_rest_seconds: how long a server that failed is skipped.
         config_poll_seconds, instance_poll_seconds: the longest time until a change is seen.
+        quiet_poll_seconds: the longest time until a change is seen of an instance list that has not
+            changed in 12 polls: the pause then doubles from poll to poll up to this, until the next
+            change or failure. By default `instance_poll_seconds`, so that no list is polled less.
         empty_hold_seconds: how long an empty instance list is ignored after an outage.
         login_attempts: attempts before a refusal of the credentials is final; a server that has
             just started refuses correct ones for some seconds.
@@ -81,7 +85,10 @@ class Settings(BaseModel):
         ciphers: see `nacos_client.ciphers`.
         config_sweep: find changes of many watched documents by listing them through the admin
             API, where the user has the permission.
-        trust_env: take proxies from the environment (never for loopback).
+        trust_env: take proxies from the environment (never for loopback); a SOCKS proxy needs
+            `pip install 'httpx[socks]'`.
+        ca_file: the certificates that an https server's is checked against; else those of
+            `SSL_CERT_FILE`, else the system's. `REQUESTS_CA_BUNDLE` is not read.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
@@ -114,6 +121,7 @@ class Settings(BaseModel):
     server_rest_seconds: Seconds = 5.0
     config_poll_seconds: Seconds = 15.0
     instance_poll_seconds: Seconds = 5.0
+    quiet_poll_seconds: Seconds | None = None
     empty_hold_seconds: Annotated[float, Field(ge=0, le=3600)] = 15.0
     login_attempts: Annotated[int, Field(ge=1, le=4)] = 4
 
@@ -124,6 +132,23 @@ class Settings(BaseModel):
         if isinstance(parts, Sequence):
             return tuple(p.strip() for p in parts if not isinstance(p, str) or p.strip())
         return parts
+
+    @field_validator("transport")
+    @classmethod
+    def _validate_transport(cls, value: object) -> object:
+        methods = ("handle_request", "handle_async_request")
+        if value is None or callable(value) or any(hasattr(value, name) for name in methods):
+            return value
+        rule = "a transport of httpx, or a callable that makes one"
+        raise InvalidArgumentError("transport", value, rule)
+
+    @field_validator("credentials")
+    @classmethod
+    def _validate_credentials(cls, value: object) -> object:
+        if value is None or callable(getattr(value, "headers", None)):
+            return value
+        rule = "a CredentialProvider, such as AccessKeyCredentials"
+        raise InvalidArgumentError("credentials", "<secret>", rule)
 
     @field_validator("namespace")
     @classmethod

@@ -204,6 +204,46 @@ def test_list_export_and_import(nacos: Nacos, client: NacosClient, tmp_path: Pat
     assert client.config.get("app.yaml", group="G", namespace="blue").content == "a: 1"
 
 
+def test_the_words_of_other_tools_do_the_same(nacos: Nacos, tmp_path: Path) -> None:
+    file = tmp_path / "app.yaml"
+    file.write_text("a: 1", encoding="utf-8")
+    assert nacos("config", "publish", "app.yaml", str(file))[0] == 0
+    assert nacos("config", "list")[1] == nacos("config", "ls")[1] != ""
+    assert nacos("service", "list")[:2] == nacos("service", "ls")[:2]
+    assert nacos("namespace", "list")[:2] == nacos("namespace", "ls")[:2]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--json", "-g", "G", "config", "get", "app.yaml"),
+        ("config", "--json", "-g", "G", "get", "app.yaml"),
+        ("config", "get", "app.yaml", "--json", "-g", "G"),
+        ("--json", "config", "-g", "G", "get", "app.yaml"),
+        ("-g", "other", "config", "get", "app.yaml", "--group", "G", "--json"),
+    ],
+)
+def test_general_options_may_stand_anywhere(
+    nacos: Nacos, client: NacosClient, arguments: tuple[str, ...]
+) -> None:
+    client.admin.publish("app.yaml", "a: 1", group="G")
+    code, out, _ = nacos(*arguments)
+    assert code == 0
+    (document,) = objects(out)
+    assert document["group"] == "G"
+
+
+def test_the_instances_of_a_service_without_any_are_exit_code_1(
+    nacos: Nacos, client: NacosClient
+) -> None:
+    client.naming.register("known", "10.0.0.1", 80)
+    client.naming.deregister("known", "10.0.0.1", 80)
+    for arguments in (("service", "show", "known"), ("--json", "service", "show", "unknown")):
+        code, out, err = nacos(*arguments)
+        assert (code, out) == (1, "")
+        assert len(err.splitlines()) == 1
+
+
 def test_services_and_instances(nacos: Nacos, client: NacosClient) -> None:
     arguments = ("instance", "register", "orders", "10.0.0.7:8000", "--metadata", "version=1")
     code, out, _ = nacos(*arguments, "--persistent", "--weight", "2")

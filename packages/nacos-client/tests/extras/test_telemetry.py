@@ -43,8 +43,18 @@ class Recorder:
         self.spans.append(RecordedSpan(name, attributes))
         return self.spans[-1]
 
-    def create_histogram(self, name: str, *, unit: str, description: str) -> "Recorder":
-        assert (name, unit) == ("http.client.request.duration", "s")
+    def create_histogram(
+        self,
+        name: str,
+        *,
+        unit: str,
+        description: str,
+        explicit_bucket_boundaries_advisory: Sequence[float],
+    ) -> "Recorder":
+        assert (name, unit) == ("nacos.client.operation.duration", "s")
+        boundaries = list(explicit_bucket_boundaries_advisory)
+        assert boundaries == sorted(boundaries)
+        assert (boundaries[0], boundaries[-1]) == (0.005, 10)
         return self
 
     def record(self, amount: float, attributes: dict[str, Any]) -> None:

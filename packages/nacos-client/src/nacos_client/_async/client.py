@@ -49,6 +49,18 @@ class AsyncNacosClient:
         """The `host:port` of the server that gets the next request."""
         return self._core.session.servers.current_address
 
+    async def login(self, username: str, password: str) -> None:
+        """Log in as this user from now on, for example after a change of the password.
+
+        Calls, watches and heartbeats under way go on; where the server refuses the credentials, the
+        former ones stay in use.
+
+        Raises:
+            AuthenticationError: they are refused.
+            ServerUnavailableError: no server responded.
+        """
+        await self._runner.run(self._core.login(username, password))
+
     async def close_connections(self) -> None:
         """Close the pooled connections; the client stays usable and opens new ones.
 

@@ -40,6 +40,8 @@ class NamingApi:
     ) -> Registration:
         """Register an instance; an ephemeral one is kept alive until `deregister` or close.
 
+        A program that ends without either deregisters it at its exit, for which it takes one second
+        at most; one that a signal kills, SIGTERM without a handler included, leaves it to expire.
         Registering it again replaces its data. Heartbeats are sent from a thread of the client, at
         the interval of metadata `preserved.heart.beat.interval` (milliseconds, default 5000). A
         persistent instance (`ephemeral=False`) has no heartbeat and outlives this client.
@@ -55,7 +57,7 @@ class NamingApi:
             weight=weight,
             enabled=enabled,
             ephemeral=ephemeral,
-            metadata=metadata or {},
+            metadata={} if metadata is None else metadata,
             cluster=cluster,
             group=self._core.group_or_default(group),
             namespace=self._core.namespace_or_default(namespace),
@@ -74,10 +76,10 @@ class NamingApi:
         group: str | None = None,
         namespace: str | None = None,
     ) -> Registration:
-        """Change an instance this client keeps alive; omitted values keep what they are.
+        """Change an instance this client has registered; omitted values keep what they are.
 
         Raises:
-            InvalidArgumentError: this client keeps no such instance alive.
+            InvalidArgumentError: this client has registered no such instance.
         """
         registration = self._identify(service, ip, port, group, namespace)
         operation = self._core.update(
@@ -98,7 +100,8 @@ class NamingApi:
     ) -> None:
         """Stop the heartbeat and deregister; an instance that does not exist is no error.
 
-        `cluster` and `ephemeral` matter only for an instance that another client registered.
+        `cluster` and `ephemeral` matter only for an instance that another client registered: of
+        its own, this one knows them.
         """
         registration = self._identify(service, ip, port, group, namespace, cluster=cluster)
         if not ephemeral:
@@ -153,14 +156,14 @@ class NamingApi:
         """The enabled instances now; empty for a service without any.
 
         `healthy_only` leaves out instances that are unhealthy or have weight 0, `metadata` those
-        that lack one of the pairs. Without `clusters`, servers up to 3.2.0 list the cluster DEFAULT
-        only. While no server responds, the last good list is returned, marked `.stale`.
+        that lack one of the pairs; without `clusters`, those of every cluster are listed. While no
+        server responds, the last good list is returned, marked `.stale`.
 
         Raises:
             ServerUnavailableError: no server responded, and there is no earlier list.
         """
         key = self._core.service_key(service, group, namespace, clusters)
-        operation = self._core.instances(key, healthy_only=healthy_only, metadata=metadata or {})
+        operation = self._core.instances(key, healthy_only=healthy_only, metadata=metadata)
         return self._runner.run(operation)
 
     def pick(

@@ -52,24 +52,47 @@ def build_parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="nacos", description="Configuration and services of a Nacos 3 server.", epilog=_EPILOG
     )
-    root.add_argument("--server", metavar="HOST:PORT", help="one or more, separated by commas")
-    root.add_argument("--username")
-    root.add_argument("-n", "--namespace", help="the namespace's id (default: public)")
-    root.add_argument("-g", "--group", help="default: DEFAULT_GROUP; for lists: any")
-    root.add_argument("--json", action="store_true", help="one JSON document per line")
+    _add_general_options(root)
+    root.set_defaults(server=None, username=None, namespace=None, group=None, json=False)
     areas = root.add_subparsers(required=True, metavar="AREA")
-    _add_config(areas.add_parser("config", help="documents").add_subparsers(required=True))
-    _add_service(areas.add_parser("service", help="services").add_subparsers(required=True))
-    _add_instance(areas.add_parser("instance", help="instances").add_subparsers(required=True))
-    namespace = areas.add_parser("namespace", help="namespaces").add_subparsers(required=True)
-    _add_command(namespace, "ls", services.namespaces)
+    _add_config(_add_area(areas, "config", "documents"))
+    _add_service(_add_area(areas, "service", "services"))
+    _add_instance(_add_area(areas, "instance", "instances"))
+    _add_command(_add_area(areas, "namespace", "namespaces"), "ls", services.namespaces)
     _add_command(areas, "status", services.status)
     return root
 
 
+def _add_general_options(parser: argparse.ArgumentParser) -> None:
+    """The options that may stand anywhere: before the area, after it, and after the command."""
+    group = parser.add_argument_group("options of every command")
+    # Without a default here, what stands before the area outlives the parsers behind it.
+    for names, settings in (
+        (("--server",), {"metavar": "HOST:PORT", "help": "one or more, separated by commas"}),
+        (("--username",), {}),
+        (("-n", "--namespace"), {"help": "the namespace's id (default: public)"}),
+        (("-g", "--group"), {"help": "default: DEFAULT_GROUP; for lists: any"}),
+        (("--json",), {"action": "store_true", "help": "one JSON document per line"}),
+    ):
+        options: dict[str, Any] = {"default": argparse.SUPPRESS, **settings}
+        group.add_argument(*names, **options)
+
+
+def _add_area(areas: Any, name: str, summary: str) -> Any:
+    area: argparse.ArgumentParser = areas.add_parser(name, help=summary)
+    _add_general_options(area)
+    return area.add_subparsers(required=True)
+
+
+_ALIASES = {"ls": ("list",), "set": ("publish",)}
+
+
 def _add_command(subparsers: Any, name: str, action: Action) -> argparse.ArgumentParser:
     summary = (action.__doc__ or "").strip()
-    leaf: argparse.ArgumentParser = subparsers.add_parser(name, help=summary, description=summary)
+    leaf: argparse.ArgumentParser = subparsers.add_parser(
+        name, aliases=_ALIASES.get(name, ()), help=summary, description=summary
+    )
+    _add_general_options(leaf)
     leaf.set_defaults(action=action)
     return leaf
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import threading
 import time
 
@@ -31,8 +32,14 @@ def services(nacos: NacosClient, screen: Screen, arguments: argparse.Namespace) 
 
 
 def show(nacos: NacosClient, screen: Screen, arguments: argparse.Namespace) -> int:
-    """List the instances of a service, the disabled ones included."""
-    screen.print_table(_INSTANCE_COLUMNS, nacos.admin.instances(arguments.service))
+    """List the instances of a service, the disabled ones included; 1 = there is none."""
+    instances = nacos.admin.instances(arguments.service)
+    if not instances:
+        sys.stderr.write(
+            f"nacos: {arguments.service} has no instance in this group and namespace\n"
+        )
+        return 1
+    screen.print_table(_INSTANCE_COLUMNS, instances)
     return 0
 
 

@@ -92,13 +92,14 @@ class NamingRoutes:
     def _list(self, request: FakeRequest) -> FakeResponse:
         request.require("serviceName")
         name = parse_service_name(request)
-        # Without a cluster, servers up to 3.2.0 list DEFAULT only; they ignore healthyOnly.
-        clusters = request.get("clusterName", "DEFAULT").split(",")
+        # Without a cluster, servers up to 3.2.0 list DEFAULT only, and all for a lone comma; they
+        # ignore healthyOnly.
+        clusters = [each for each in request.get("clusterName", "DEFAULT").split(",") if each]
         return build_success(
             [
                 render_instance(name, each)
                 for each in self._instances.list_instances(name)
-                if each.enabled and each.cluster in clusters
+                if each.enabled and (each.cluster in clusters or not clusters)
             ]
         )
 

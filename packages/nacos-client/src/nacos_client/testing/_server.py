@@ -255,6 +255,8 @@ class FakeNacosServer:
 
     def _route(self, request: FakeRequest) -> FakeResponse:
         path = request.path.removeprefix("/nacos")
+        if request.too_large:
+            return FakeResponse(413)
         handler = self._routes.get((request.method, path))
         if handler is None or not request.path.startswith("/nacos/"):
             message = f"No endpoint {request.method} {request.path}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -22,9 +23,18 @@ __all__ = (
 )
 
 
+# The server's defaults: of a longer form it reads nothing, a longer part it refuses.
+_MAX_FORM_BYTES = 2 * 1024 * 1024
+_MAX_PART_BYTES = 1024 * 1024
+_NAME = re.compile(rb'; name="([^"]*)"')
+
+
 @dataclass(frozen=True, slots=True)
 class FakeRequest:
-    """One request. Parameters of the query and of a form are one mapping, as in a servlet."""
+    """One request. Parameters of the query and of a form are one mapping, as in a servlet.
+
+    `too_large` says that a part of a multipart form is longer than the server accepts.
+    """
 
     method: str
     path: str
@@ -32,6 +42,7 @@ class FakeRequest:
     headers: Mapping[str, str]
     body: bytes = b""
     peer: str = "127.0.0.1"
+    too_large: bool = False
 
     @classmethod
     def parse(
@@ -44,9 +55,13 @@ class FakeRequest:
     ) -> FakeRequest:
         """A request from its parts on the wire; header names in lower case."""
         parameters = dict(parse_qsl(query, keep_blank_values=True))
-        if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        kind = headers.get("content-type", "")
+        parts = _split_parts(kind, body) if kind.startswith("multipart/form-data") else []
+        if kind.startswith("application/x-www-form-urlencoded") and len(body) <= _MAX_FORM_BYTES:
             parameters |= dict(parse_qsl(body.decode(), keep_blank_values=True))
-        return cls(method, path, parameters, headers, body)
+        parameters |= {name: value.decode() for name, value, is_file in parts if not is_file}
+        too_large = any(len(value) > _MAX_PART_BYTES for _, value, _ in parts)
+        return cls(method, path, parameters, headers, body, too_large=too_large)
 
     def get(self, name: str, default: str = "") -> str:
         """A parameter; the default when it is missing or blank."""
@@ -75,6 +90,18 @@ class FakeResponse:
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def _split_parts(content_type: str, body: bytes) -> list[tuple[str, bytes, bool]]:
+    """The parts of a multipart form: name, content, and whether it is a file."""
+    boundary = content_type.partition("boundary=")[2].strip('"').encode()
+    parts = []
+    for part in body.split(b"--" + boundary)[1:-1]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        name = _NAME.search(head)
+        if name is not None:
+            parts.append((name[1].decode(), content.removesuffix(b"\r\n"), b"filename=" in head))
+    return parts
 
 
 class Refusal(Exception):  # noqa: N818 - a response, not an error of the server

@@ -174,6 +174,17 @@ class NacosContract(ClientContract):
             await nacos.admin.publish(data_id, "a: 3", cas_md5=first.md5)
         await wait_until(lambda: _has_content(nacos, data_id, "a: 2"))
 
+    async def test_a_form_above_the_limit_is_sent_in_parts_or_refused_by_its_cause(
+        self, nacos: Any, data_id: str
+    ) -> None:
+        document = "漢" * 240_000  # as a form 2.2 MB, in parts 0.7 MB
+        await nacos.admin.publish(data_id, document)
+        config = await wait_until(lambda: _read_config(nacos, data_id))
+        assert config.content == document
+        with pytest.raises(RequestRejectedError, match="max-http-form-post-size"):
+            await nacos.admin.publish(data_id, "漢" * 360_000)
+        assert (await nacos.config.get(data_id)).content == document
+
     async def test_deleting_what_is_not_there_is_no_error(self, nacos: Any, data_id: str) -> None:
         await nacos.admin.delete(data_id)
 
@@ -287,17 +298,18 @@ class NacosContract(ClientContract):
         (instance,) = await nacos.naming.instances(service)
         assert instance.healthy
 
-    async def test_without_clusters_only_default_is_listed_and_named_ones_are_found(
+    async def test_without_clusters_all_are_listed_and_named_ones_are_found(
         self,
         nacos: Any,
         service: str,
     ) -> None:
         await nacos.naming.register(service, "10.9.8.1", 8000, cluster="east")
         await nacos.naming.register(service, "10.9.8.2", 8000)
+        await wait_until(lambda: _has_ips(nacos, service, ["10.9.8.1", "10.9.8.2"]))
         both = ["DEFAULT", "east"]
-        await wait_until(lambda: _has_ips(nacos, service, ["10.9.8.1", "10.9.8.2"], clusters=both))
-        assert await _has_ips(nacos, service, ["10.9.8.2"])
+        assert await _has_ips(nacos, service, ["10.9.8.1", "10.9.8.2"], clusters=both)
         assert await _has_ips(nacos, service, ["10.9.8.1"], clusters=["east"])
+        assert await _has_ips(nacos, service, ["10.9.8.2"], clusters=["DEFAULT"])
 
     async def test_weight_zero_is_listed_but_not_as_healthy_and_disabled_is_not_listed(
         self,
@@ -318,6 +330,16 @@ class NacosContract(ClientContract):
         await nacos.naming.register(service, "10.9.8.1", 8000)
         with pytest.raises(RequestRejectedError, match="ephemeral service"):
             await nacos.naming.register(service, "10.9.8.2", 8000, ephemeral=False)
+
+    async def test_a_persistent_instance_is_updated_and_deregistered_by_who_registered_it(
+        self, nacos: Any, service: str
+    ) -> None:
+        await nacos.naming.register(service, "10.9.8.7", 8000, ephemeral=False)
+        await wait_until(lambda: _has_ips(nacos, service, ["10.9.8.7"]))
+        await nacos.naming.update(service, "10.9.8.7", 8000, metadata={"version": "2"})
+        await wait_until(lambda: _has_metadata(nacos, service, {"version": "2"}))
+        await nacos.naming.deregister(service, "10.9.8.7", 8000)
+        await wait_until(lambda: _has_ips(nacos, service, []))
 
     async def test_a_subscriber_hears_the_list_and_then_what_came_changed_and_went(
         self,
@@ -394,6 +416,10 @@ async def _has_content(nacos: Any, data_id: str, content: str) -> bool:
 
 async def _is_empty(nacos: Any, service: str) -> bool:
     return len(await nacos.naming.instances(service)) == 0
+
+
+async def _has_metadata(nacos: Any, service: str, metadata: dict[str, str]) -> bool:
+    return [each.metadata for each in await nacos.naming.instances(service)] == [metadata]
 
 
 async def _has_ips(nacos: Any, service: str, expected: list[str], **options: object) -> bool:
