@@ -39,6 +39,22 @@ COPIES[PUBLIC_SURFACE] = (
 # httpx2 is httpx under another name: what is written for one is written for the other.
 CLIENTS = "lane-router/src/lane_router/instrumentation"
 TWINS = {f"{CLIENTS}/httpx_clients.py": (f"{CLIENTS}/httpx2_clients.py", r"\bhttpx\b", "httpx2")}
+# The two packages have an error of the same name for a document that cannot be read.
+DOCUMENTS = "_documents"
+TWINS |= {
+    f"{CORE}/{DOCUMENTS}/{path.name}": (
+        f"{LITE_REGISTRY}/{DOCUMENTS}/{path.name}",
+        r"\bmicroservice_core\b",
+        "lite_registry",
+    )
+    for path in sorted((PACKAGES / CORE / DOCUMENTS).glob("*.py"))
+}
+for test in (
+    f"tests/{folder}"
+    for folder in ("documents/test_documents.py", "extras/documents/test_yaml_documents.py")
+):
+    twin = f"lite-registry/{test}"
+    TWINS[f"microservice-core/{test}"] = twin, r"\bmicroservice_core\b", "lite_registry._documents"
 HEADER = "# Copied from packages/{original} by scripts/copy_shared.py: change it there.\n"
 
 

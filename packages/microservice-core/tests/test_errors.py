@@ -6,6 +6,7 @@ import microservice_core
 from microservice_core import (
     ConfigCenterError,
     ConfigNotFoundError,
+    DocumentError,
     InvalidValueError,
     MicroserviceError,
     MissingDependencyError,
@@ -14,6 +15,7 @@ from microservice_core import (
 )
 
 EXAMPLES = [
+    DocumentError("rules.yaml", "must be YAML", 7),
     InvalidValueError("port", 70000, "a number from 0 to 65535"),
     MissingDependencyError("reading YAML", "microservice-kit[yaml]"),
     ProviderNotFoundError("service_registry", "consul", ["memory", "lite"]),
@@ -38,7 +40,7 @@ def test_every_exported_error_hangs_on_the_one_root() -> None:
         for name in microservice_core.__all__
         if name.endswith("Error")
     ]
-    assert len(errors) == 16
+    assert len(errors) == 17
     assert all(issubclass(error, MicroserviceError) for error in errors)
 
 

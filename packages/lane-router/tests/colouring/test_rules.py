@@ -1,9 +1,12 @@
 """Colouring at the gateway: which request gets which lane, and why."""
 
+import http.client
 import json
+import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from hypothesis import given
@@ -15,6 +18,7 @@ from lane_router import (
     ConfigRules,
     GatewayRequest,
     LaneMiddleware,
+    LaneWsgiMiddleware,
     RuleFile,
     RulesError,
     current_lane,
@@ -234,8 +238,39 @@ def test_a_rule_file_that_is_wrong_at_the_start_is_an_error(
 def test_a_rule_file_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rules.json"
     path.write_text(" " * (5 * 1024 * 1024))
-    with pytest.raises(RulesError, match="larger than"):
+    with pytest.raises(RulesError, match="at most 1048576 bytes"):
         RuleFile(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("[" * 100_000, "the colouring rules, line 1: it must be nested at most 64 levels deep"),
+        ('{"rules": [{"name": "a", "percentage": 1' + "0" * 5000 + "}]}", "at most 100 digits"),
+        ('{"rules": [{"name": "a\\ud800"}]}', "half of a surrogate pair"),
+        (json.dumps({"rules": [rule(match={"on": "path", "matches": "a{99999999999}"})]}), "256"),
+        (json.dumps({"rules": [rule(match={"on": "path", "matches": "(" * 1000})]}), "deeper"),
+        ("\xff", "it must be UTF-8"),
+    ],
+    ids=lambda value: value[-40:],
+)
+def test_rules_that_cannot_be_read_never_raise_into_a_request(
+    tmp_path: Path, content: str, problem: str
+) -> None:
+    path, clock = tmp_path / "rules.json", Clock()
+    path.write_text(json.dumps({"rules": [rule()]}))
+    file = RuleFile(path, clock=clock)
+    path.write_bytes(content.encode("latin-1"))
+    clock.now = 3.0
+    assert file.lane_for(REQUEST) == "dev"
+    assert problem in file.problem
+
+
+def test_an_error_shows_a_huge_value_shortened() -> None:
+    for percentage in (10**5000, "9" * 100_000):
+        with pytest.raises(RulesError, match="percentage must be a number") as caught:
+            ColouringRules.parse({"rules": [rule(percentage=percentage)]})
+        assert len(str(caught.value)) < 300
 
 
 async def test_rules_from_the_configuration_center_follow_it() -> None:
@@ -308,6 +343,47 @@ async def test_trap_11_clients_do_not_choose_their_lane_the_rules_do() -> None:
         (None, [(b"baggage", b"user=7")]),
         (None, []),
     ]
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def _say_lane(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("content-type", "text/plain")])
+    return [str(current_lane()).encode()]
+
+
+@pytest.mark.parametrize("name", [b"x-lane", b"x_lane", b"X_Lane"])
+@pytest.mark.parametrize("lane", [None, "beta"])
+async def test_no_look_alike_of_the_header_reaches_a_wsgi_service(
+    name: bytes, lane: str | None
+) -> None:
+    app = App()
+    edge = ColouringMiddleware(app, rules=rules(*([rule(lane=lane)] if lane else [])))
+    await edge({"type": "http", "headers": [(name, b"dev")]}, nothing, ignore)
+    ((_, headers),) = app.seen
+    wsgi = LaneWsgiMiddleware(_say_lane)
+    with make_server("127.0.0.1", 0, wsgi, handler_class=_QuietHandler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+        connection.putrequest("GET", "/")
+        for key, value in headers:
+            connection.putheader(key, value)
+        connection.endheaders()
+        assert connection.getresponse().read() == str(lane).encode()
+        connection.close()
+        thread.join()
+
+
+async def test_a_header_of_ones_own_has_its_look_alikes_removed() -> None:
+    app = App()
+    edge = ColouringMiddleware(app, rules=rules(), header="x-my-lane")
+    names = [b"x-my_lane", b"x-my-lane", b"X_My_Lane", b"x-my-lanes"]
+    await edge({"type": "http", "headers": [(name, b"dev") for name in names]}, nothing, ignore)
+    assert app.seen == [(None, [(b"x-my-lanes", b"dev")])]
 
 
 async def test_a_trusted_request_chooses_for_itself() -> None:

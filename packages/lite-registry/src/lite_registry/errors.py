@@ -2,13 +2,14 @@
 
 LiteRegistryError
 ├── SettingsError          a flag, variable, key or file is wrong; nothing was started
+│   └── DocumentError      a file that somebody wrote cannot be read
 ├── AddressInUseError      the port is taken
 └── Problem                a request that fails, as a problem document of RFC 9457
 """
 
 from __future__ import annotations
 
-__all__ = ("AddressInUseError", "LiteRegistryError", "Problem", "SettingsError")
+__all__ = ("AddressInUseError", "DocumentError", "LiteRegistryError", "Problem", "SettingsError")
 
 
 class LiteRegistryError(Exception):
@@ -17,6 +18,26 @@ class LiteRegistryError(Exception):
 
 class SettingsError(LiteRegistryError, ValueError):
     """A setting, or a file named by a setting, is wrong; nothing was started."""
+
+
+class DocumentError(SettingsError):
+    """A file that somebody wrote is not of its format, or exceeds a bound.
+
+    Attributes:
+        document: its name, such as the path of a file.
+        rule: what it must be, or have; nothing that it holds is quoted.
+        line: the number of the line, from 1; None = it is not known.
+    """
+
+    def __init__(self, document: str, rule: str, line: int | None = None) -> None:
+        place = document if line is None else f"{document}, line {line}"
+        super().__init__(f"{place}: it {rule}; correct the document")
+        self.document = document
+        self.rule = rule
+        self.line = line
+
+    def __reduce__(self) -> tuple[type[DocumentError], tuple[str, str, int | None]]:
+        return type(self), (self.document, self.rule, self.line)
 
 
 class AddressInUseError(LiteRegistryError, OSError):

@@ -22,6 +22,7 @@ from .errors import (
     ConfigCenterUnavailableError,
     ConfigConflictError,
     ConfigNotFoundError,
+    DocumentError,
     InstanceNotFoundError,
     InvalidValueError,
     MicroserviceError,
@@ -49,6 +50,7 @@ from .selection import Endpoint, InstanceFilter, OutcomeObserver, RequestContext
 if TYPE_CHECKING:
     from ._after_fork import call_after_fork, reseed_after_fork, run_after_fork
     from ._backoff import Jitter, backoff_seconds, jittered
+    from ._documents import DocumentFormat, parse_document
     from ._loop_wind_up import cancel_all_tasks
     from ._retry_after import parse_retry_after
     from ._supervision import TaskSupervisor
@@ -81,6 +83,8 @@ __all__ = (
     "ConfigResult",
     "ConfigVersion",
     "Delivery",
+    "DocumentError",
+    "DocumentFormat",
     "Endpoint",
     "FileConfigCenter",
     "InMemoryConfigCenter",
@@ -123,6 +127,7 @@ __all__ = (
     "md5_of",
     "open_config_center",
     "open_service_registry",
+    "parse_document",
     "parse_retry_after",
     "refuse_unknown_settings",
     "reseed_after_fork",
@@ -138,6 +143,8 @@ _LAZY = {
     "Jitter": "._backoff",
     "backoff_seconds": "._backoff",
     "jittered": "._backoff",
+    "DocumentFormat": "._documents",
+    "parse_document": "._documents",
     "cancel_all_tasks": "._loop_wind_up",
     "parse_retry_after": "._retry_after",
     "TaskSupervisor": "._supervision",

@@ -3,6 +3,7 @@
 ```
 MicroserviceError
 ├── InvalidValueError (ValueError)          an argument or setting breaks a rule
+├── DocumentError (ValueError)              a document that somebody wrote cannot be read
 ├── MissingDependencyError (ImportError)    an optional package is not installed
 ├── ProviderNotFoundError (LookupError)     no provider of that name is installed
 ├── ProviderError                           an operation of a provider failed
@@ -34,6 +35,7 @@ __all__ = (
     "ConfigCenterUnavailableError",
     "ConfigConflictError",
     "ConfigNotFoundError",
+    "DocumentError",
     "InstanceNotFoundError",
     "InvalidValueError",
     "MicroserviceError",
@@ -68,6 +70,26 @@ class InvalidValueError(MicroserviceError, ValueError):
 
     def __reduce__(self) -> tuple[type[InvalidValueError], tuple[str, object, str]]:
         return type(self), (self.field, self.value, self.rule)
+
+
+class DocumentError(MicroserviceError, ValueError):
+    """A document that somebody wrote is not of its format, or exceeds a bound.
+
+    Attributes:
+        document: its name, such as the path of a file.
+        rule: what it must be, or have; nothing that it holds is quoted.
+        line: the number of the line, from 1; None = it is not known.
+    """
+
+    def __init__(self, document: str, rule: str, line: int | None = None) -> None:
+        place = document if line is None else f"{document}, line {line}"
+        super().__init__(f"{place}: it {rule}; correct the document")
+        self.document = document
+        self.rule = rule
+        self.line = line
+
+    def __reduce__(self) -> tuple[type[DocumentError], tuple[str, str, int | None]]:
+        return type(self), (self.document, self.rule, self.line)
 
 
 class MissingDependencyError(MicroserviceError, ImportError):

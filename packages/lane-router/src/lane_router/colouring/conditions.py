@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
@@ -10,6 +9,9 @@ from typing import Any, cast
 from urllib.parse import parse_qsl
 
 from lane_router.errors import RulesError
+
+from .linear_pattern import LinearPattern
+from .shown_value import show_value
 
 __all__ = ("Condition", "GatewayRequest", "Subject", "parse_condition", "parse_subject")
 
@@ -75,7 +77,7 @@ def parse_subject(text: object, where: str) -> Subject:
         return lambda request: request.method
     if kind not in _NAMED_SUBJECTS or not name:
         rule = "'header:NAME', 'cookie:NAME', 'query:NAME', 'path' or 'method'"
-        raise RulesError(f"{where} must be {rule}, not {text!r}; correct the rule")
+        raise RulesError(f"{where} must be {rule}, not {show_value(text)}; correct the rule")
     if kind == "header":
         name = name.lower()
         return lambda request: request.headers.get(name)
@@ -88,7 +90,7 @@ def parse_condition(document: object, where: str, depth: int = 0) -> Condition:
     """The condition that a document describes.
 
     `{"on": "header:x-user", "equals": "7"}`, with one of `equals`, `in`, `prefix`, `suffix`,
-    `matches` (a regular expression for the whole value) and `exists`; or `{"all": [...]}`,
+    `matches` (a regular expression for the whole value, see `LinearPattern`) and `exists`; or `{"all": [...]}`,
     `{"any": [...]}`, `{"not": {...}}`.
 
     Args:
@@ -99,7 +101,7 @@ def parse_condition(document: object, where: str, depth: int = 0) -> Condition:
         RulesError: naming the place, the value and the rule.
     """
     if not isinstance(document, Mapping):
-        raise RulesError(f"{where} must be an object, not {document!r}; correct the rule")
+        raise RulesError(f"{where} must be an object, not {show_value(document)}; correct the rule")
     if depth > _DEEPEST:
         raise RulesError(f"{where} is nested deeper than {_DEEPEST}; split the rule")
     keys = set(document)
@@ -112,7 +114,9 @@ def parse_condition(document: object, where: str, depth: int = 0) -> Condition:
     operators = keys - {"on"}
     if "on" not in keys or len(operators) != 1:
         rule = "'all', 'any', 'not', or 'on' with one operator"
-        raise RulesError(f"{where} must have {rule}, not {sorted(map(str, keys))}; correct it")
+        raise RulesError(
+            f"{where} must have {rule}, not {show_value(sorted(map(str, keys)))}; correct it"
+        )
     subject = parse_subject(document["on"], f"{where}.on")
     (operator,) = operators
     test = _parse_test(str(operator), document[operator], f"{where}.{operator}")
@@ -121,7 +125,9 @@ def parse_condition(document: object, where: str, depth: int = 0) -> Condition:
 
 def _parse_combination(kind: str, parts: object, where: str, depth: int) -> Condition:
     if not isinstance(parts, list) or not parts:
-        raise RulesError(f"{where} must be a list of conditions, not {parts!r}; correct the rule")
+        raise RulesError(
+            f"{where} must be a list of conditions, not {show_value(parts)}; correct the rule"
+        )
     conditions = [
         parse_condition(part, f"{where}[{number}]", depth + 1) for number, part in enumerate(parts)
     ]
@@ -133,15 +139,19 @@ def _parse_combination(kind: str, parts: object, where: str, depth: int) -> Cond
 def _parse_test(operator: str, operand: object, where: str) -> Callable[[str | None], bool]:
     if operator == "exists":
         if not isinstance(operand, bool):
-            raise RulesError(f"{where} must be true or false, not {operand!r}; correct the rule")
+            raise RulesError(
+                f"{where} must be true or false, not {show_value(operand)}; correct the rule"
+            )
         return lambda value: (value is not None) == operand
     if operator == "in":
         if not isinstance(operand, list) or not all(isinstance(item, str) for item in operand):
-            raise RulesError(f"{where} must be a list of texts, not {operand!r}; correct the rule")
+            raise RulesError(
+                f"{where} must be a list of texts, not {show_value(operand)}; correct the rule"
+            )
         allowed = frozenset(cast("list[str]", operand))
         return lambda value: value in allowed
     if not isinstance(operand, str):
-        raise RulesError(f"{where} must be a text, not {operand!r}; correct the rule")
+        raise RulesError(f"{where} must be a text, not {show_value(operand)}; correct the rule")
     return _parse_text_test(operator, operand, where)
 
 
@@ -156,9 +166,9 @@ def _parse_text_test(operator: str, operand: str, where: str) -> Callable[[str |
         operators = "equals, in, prefix, suffix, matches, exists"
         raise RulesError(f"{where}: there is no such operator; use one of {operators}")
     try:
-        pattern = re.compile(operand)
-    except re.error as error:
+        pattern = LinearPattern(operand)
+    except ValueError as error:
         raise RulesError(f"{where} must be a regular expression: {error}; correct it") from error
     return lambda value: (
-        value is not None and len(value) <= LONGEST_VALUE and pattern.fullmatch(value) is not None
+        value is not None and len(value) <= LONGEST_VALUE and pattern.matches(value)
     )

@@ -27,7 +27,9 @@ class LaneChooser(Protocol):
 class ColouringMiddleware:
     """ASGI middleware for the gateway: replaces the lane a client sent by the one the rules choose.
 
-    The application receives the lane in the headers, so that a proxy forwards it.
+    The application receives the lane in the headers, so that a proxy forwards it. What a client
+    sent in the lane's header is removed, and so are fields with `_` for `-` in their name, which
+    WSGI servers take for it.
 
     Args:
         rules: choose the lane.
@@ -78,7 +80,8 @@ class ColouringMiddleware:
                 others = without_member(value.decode("latin-1"), self._baggage_key)
                 if others:
                     headers.append((name, others.encode("latin-1")))
-            elif lower_name != self._header:
+            # CGI and WSGI write both signs as `_`: behind this, `x_lane` would be taken for `x-lane`.
+            elif lower_name.replace(b"_", b"-") != self._header:
                 headers.append((name, value))
         if lane is not None and lane != PROD:
             headers.append((self._header, lane.encode("ascii")))

@@ -24,7 +24,7 @@ __all__ = ("ConfigRules", "RuleFile")
 logger = logging.getLogger(__name__)
 
 _FORMATS = {".json": "json", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
-_LARGEST = 4 * 1024 * 1024
+_LARGEST = 1024 * 1024  # what the reader of documents takes by default
 
 
 class _LiveRules:
@@ -50,7 +50,7 @@ class _LiveRules:
     def _replace_rules(self, read: Callable[[], ColouringRules], source: str) -> None:
         try:
             self._rules = read()
-        except (RulesError, MissingDependencyError, OSError, UnicodeDecodeError) as error:
+        except (RulesError, MissingDependencyError, OSError) as error:
             self.problem = str(error)
             logger.warning("%s: %s; keeping the last valid rules", source, error)
         else:
@@ -93,7 +93,7 @@ class RuleFile(_LiveRules):
         self._next_check_at = clock() + check_seconds
         try:
             self._rules = self._read()
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise RulesError(f"rule file {str(path)!r} cannot be read: {error}") from error
 
     @property
@@ -111,11 +111,7 @@ class RuleFile(_LiveRules):
         content_type = _FORMATS.get(self._path.suffix, "json")
         with self._path.open("rb") as file:
             content = file.read(_LARGEST + 1)
-        if len(content) > _LARGEST:
-            raise RulesError(f"the rules are larger than {_LARGEST} bytes; split them")
-        return ColouringRules.read(
-            content.decode("utf-8"), content_type, wall_clock=self._wall_clock
-        )
+        return ColouringRules.read(content, content_type, wall_clock=self._wall_clock)
 
     def _signature(self) -> tuple[int, ...]:
         """What changes when the file does: its time, size and inode; empty without a file."""

@@ -76,5 +76,7 @@ class Rule:
 def _position(rule: str, key: str) -> float:
     """The place of a key in [0, 1): the same on every replica, and another one for each rule."""
     # blake2b and not hash(): that is seeded anew in each process.
-    digest = hashlib.blake2b(f"{rule}\0{key}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(
+        f"{rule}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "big") / 2.0**64

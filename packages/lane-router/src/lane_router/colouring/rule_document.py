@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeVar
 
 from lane_router.context.lane_name import is_lane
 from lane_router.errors import RulesError
-from microservice_core import MissingDependencyError
+from microservice_core import (
+    DocumentError,
+    DocumentFormat,
+    MissingDependencyError,
+    parse_document,
+)
 
 from .conditions import Subject, parse_condition, parse_subject
 from .rule import Rule, WarmUp
+from .shown_value import show_value
 
 __all__ = ("parse_rules", "read_document")
 
 T = TypeVar("T")
 
 _MOST_RULES = 1000
+_FORMATS: dict[str, DocumentFormat] = {"toml": "toml", "yaml": "yaml"}
 _FIELDS = frozenset(
     {"name", "lane", "match", "priority", "percentage", "key", "warm_up", "expires_at", "enabled"}
 )
@@ -44,42 +50,29 @@ def parse_rules(document: object) -> list[Rule]:
     return parsed
 
 
-def read_document(text: str, content_type: str) -> object:
+def read_document(content: bytes | str, content_type: str) -> object:
     """The document in a text of the type `json`, `toml` or `yaml`.
 
     Raises:
-        RulesError: the text is not of that type.
+        RulesError: the text is not of that type, or too large.
         MissingDependencyError: YAML without the extra `yaml`.
     """
     try:
-        if content_type == "toml":
-            import tomllib  # here: most rules are JSON
-
-            return tomllib.loads(text)
-        if content_type == "yaml":
-            return _read_yaml(text)
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise RulesError(f"the colouring rules are not {content_type.upper()}: {reason}") from error
-
-
-def _read_yaml(text: str) -> object:
-    try:
-        import yaml
+        return parse_document(
+            content,
+            document_format=_FORMATS.get(content_type, "json"),
+            name="the colouring rules",
+        )
+    except DocumentError as error:
+        raise RulesError(str(error)) from None
     except ImportError:
         raise MissingDependencyError("YAML rules", "lane-router[yaml]") from None
-    try:
-        document: object = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-    return document
 
 
 def _parse_rule(document: object, number: int) -> Rule:
     where = f"rules[{number}]"
     if not isinstance(document, Mapping):
-        raise RulesError(f"{where} must be an object, not {document!r}; correct the rule")
+        raise RulesError(f"{where} must be an object, not {show_value(document)}; correct the rule")
     unknown = sorted(str(key) for key in document.keys() - _FIELDS)
     if unknown:
         raise RulesError(f"{where}: there is no field {unknown[0]!r}; known: {sorted(_FIELDS)}")
@@ -162,7 +155,7 @@ def _parse_number(value: object, where: str, name: str, least: float, most: floa
 
 
 def _parse_time(value: object, where: str, name: str) -> float:
-    """Seconds since 1970; TOML and YAML have times of their own, JSON has text."""
+    """Seconds since 1970; TOML has times of its own, JSON and YAML have text."""
     rule = "a time with its zone such as '2026-01-31T12:00:00Z'"
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
@@ -174,4 +167,4 @@ def _parse_time(value: object, where: str, name: str) -> float:
 
 
 def _field_error(where: str, name: str, value: object, rule: str) -> RulesError:
-    return RulesError(f"{where}: {name} must be {rule}, not {value!r}; correct the rule")
+    return RulesError(f"{where}: {name} must be {rule}, not {show_value(value)}; correct the rule")

@@ -83,7 +83,7 @@ class ColouringRules:
     @classmethod
     def read(
         cls,
-        text: str,
+        text: str | bytes,
         content_type: str = "json",
         *,
         wall_clock: Callable[[], float] = time.time,
@@ -91,7 +91,7 @@ class ColouringRules:
         """The rules in a text of the type `json`, `toml` or `yaml`.
 
         Raises:
-            RulesError: the text is not of that type, or a rule is invalid.
+            RulesError: the text is not of that type or too large, or a rule is invalid.
             MissingDependencyError: YAML without the extra `yaml`.
         """
         return cls.parse(read_document(text, content_type), wall_clock=wall_clock)
