@@ -152,6 +152,7 @@ class AsyncServiceClient:
         Raises:
             ServiceCallError: the call failed; the error lists the attempts.
             TypeError: an option is unknown, or not of its type.
+            InvalidValueError: HTTP cannot carry the request, e.g. a header's value with a line end.
         """
         request = build_request(method, service, path, options, self._headers)
         return await self._send(service, request, reading=True)
@@ -216,8 +217,8 @@ class AsyncServiceClient:
     ) -> AsyncIterator[str]:
         """Yield `ws://ip:port/path` of an instance, for a WebSocket library of your choice.
 
-        The instance counts as busy until the block ends; an exception that leaves the block counts
-        as its failure.
+        The instance counts as busy until the block ends; a connection error (an `OSError`, which a
+        time-out is as well) that leaves the block counts as its failure.
 
         Raises:
             NoInstanceCallError: no instance can be called.

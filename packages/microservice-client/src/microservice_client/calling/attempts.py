@@ -20,13 +20,19 @@ from microservice_client.http.connections import Connections
 from microservice_client.http.requests import address_request
 from microservice_client.telemetry.metrics import CallMetrics
 from microservice_client.telemetry.tracing import AttemptSpan, Send, Tracing, inject_trace_context
-from microservice_core import ProviderError, ServiceInstance, parse_retry_after
+from microservice_core import (
+    InvalidValueError,
+    ProviderError,
+    ServiceInstance,
+    parse_retry_after,
+)
 from microservice_governance import RateLimitedError, RateLimiter, RejectedError, deadline
 from microservice_lb import NeutralOutcome
 
+from .blame import CONNECTION_ERRORS, Blame, find_blame, find_upload_error
 from .call import Call, ConnectionWait
 from .instance_selector import InstanceSelector
-from .reservation import Reservation, ReservedBody
+from .reservation import NOT_COUNTED, Reservation, ReservedBody
 from .retryable import RetryableAttemptError, is_idempotent, is_replayable, was_never_sent
 from .service import Service
 
@@ -39,6 +45,7 @@ _NOT_REPLAYABLE = (
     "tried elsewhere"
 )
 _NOT_SENT = NeutralOutcome("the attempt was not made")
+_SENDABLE = "one that HTTP can carry; check its method, headers and body"
 
 
 class AttemptRunner:
@@ -89,7 +96,9 @@ class AttemptRunner:
             if remaining is not None and remaining < seconds:
                 seconds = remaining
             instance = reservation.lease.endpoint
-            request = address_request(call.request, instance, call.policy, seconds)
+            request = address_request(
+                call.request, instance, call.policy, seconds, raw_headers=call.raw_headers
+            )
             send: Send = reservation.pool.transport.handle_async_request
             if call.traced:
                 number = len(call.attempts) + 1
@@ -106,9 +115,10 @@ class AttemptRunner:
                     response = await send(request)
         except BaseException as error:
             failure = self._record_failure(call, reservation, span, error)
-            if failure is None:
+            if failure is None or failure is error:
                 raise
-            raise failure from error
+            # The error of the caller's own body is the cause of the other, and not the reverse.
+            raise failure from (None if failure is find_upload_error(call) else error)
         self._record_response(call, reservation, span, response.status_code)
         _link_response(response, request, call)
         response.stream = ReservedBody(response, reservation, call=call, clock=self._clock)
@@ -264,8 +274,12 @@ class AttemptRunner:
             instance_id = reservation.lease.endpoint.instance_id
             wait = ConnectionWait(instance_id, limit, reservation.started_at)
             return call.no_connection_error(wait, self._clock())
-        self._record_error(call, reservation, span, error)
-        if isinstance(error, httpx.TransportError | TimeoutError):
+        blame = find_blame(error, call)
+        self._record_error(call, reservation, span, error, blame)
+        if blame is Blame.CALLER:
+            problem = type(error).__name__
+            return find_upload_error(call) or InvalidValueError("request", problem, _SENDABLE)
+        if isinstance(error, CONNECTION_ERRORS):
             return self._retry_or_fail(call, error)
         return None
 
@@ -275,22 +289,25 @@ class AttemptRunner:
         reservation: Reservation,
         span: AttemptSpan | None,
         error: BaseException,
+        blame: Blame,
     ) -> None:
         if isinstance(error, asyncio.CancelledError) and call.has_timed_out():
             # An instance that is too slow for the call's time limit has failed.
             error = TimeoutError()
-        reservation.release(error)
+        reservation.release(error if blame is Blame.INSTANCE else NOT_COUNTED)
         self._record_attempt(call, reservation, type(error).__name__)
         if span is not None:
             span.end_with_error(error)
         if isinstance(error, Exception) and call.measured:
-            self._record_metrics(call, error)
+            self._record_metrics(call, error, counted=blame is Blame.INSTANCE)
 
     def _record_attempt(self, call: Call, reservation: Reservation, outcome: str) -> None:
         seconds = self._clock() - reservation.started_at
         call.attempts.append(Attempt(reservation.lease.endpoint.instance_id, outcome, seconds))
 
-    def _record_metrics(self, call: Call, outcome: int | Exception) -> None:
+    def _record_metrics(
+        self, call: Call, outcome: int | Exception, *, counted: bool = True
+    ) -> None:
         last = call.attempts[-1]
         self._metrics.record_attempt(
             call.service_name,
@@ -298,6 +315,7 @@ class AttemptRunner:
             call.request.method,
             last.duration_seconds,
             outcome,
+            counted=counted,
         )
 
     async def _handle_retry_status(

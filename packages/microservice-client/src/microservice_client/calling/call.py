@@ -47,6 +47,8 @@ class Call:
         last_response: the response of an attempt that a further one may replace.
         timer: ends the call when its time is over.
         connection_wait: the wait for a free connection, while there is one.
+        has_inherited_deadline: whether the time limit is an outer deadline's and not the client's.
+        raw_headers: those of the request, once it is known that they can be sent.
     """
 
     service_name: str
@@ -61,6 +63,8 @@ class Call:
     last_response: httpx.Response | None = None
     timer: asyncio.Timeout | None = None
     connection_wait: ConnectionWait | None = None
+    has_inherited_deadline: bool = False
+    raw_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     def restart(self, request: httpx.Request) -> Call:
         """Return the call as at its start, with that request; it shares the list of attempts."""

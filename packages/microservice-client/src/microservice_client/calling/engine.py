@@ -26,6 +26,7 @@ from microservice_client.errors import (
     ServiceCallError,
 )
 from microservice_client.http.connections import Connections
+from microservice_client.http.request_rules import require_sendable
 from microservice_client.interceptors.chain import (
     Interceptor,
     RequestInterceptor,
@@ -41,11 +42,12 @@ from microservice_core import InstanceFilter, ServiceInstance
 from microservice_governance import BulkheadFullError, Fallback, LimitReachedError, deadline
 
 from .attempts import AttemptRunner, build_rejected_error
+from .blame import Blame, find_blame
 from .call import Call
 from .fallbacks import ResponseCache, build_fallback, require_response
 from .instance_selector import InstanceSelector
 from .recent_calls import RecentCalls
-from .reservation import ReservedBody, read_response
+from .reservation import NOT_COUNTED, ReservedBody, read_response
 from .retryable import RetryableAttemptError, UploadStream, is_idempotent
 from .service import BalancerFactory, Service
 from .stats import ServiceStats
@@ -213,10 +215,12 @@ class CallEngine:
 
     async def _with_deadline(self, call: Call) -> httpx.Response:
         options, policy = call.options, call.policy
+        call.raw_headers = require_sendable(call.request)
         total = options.total_timeout_seconds
         if total is None:
             total = policy.total_timeout_seconds
         remaining = deadline.remaining()
+        call.has_inherited_deadline = remaining is not None and remaining < total
         if remaining is not None and remaining < total:
             total = max(0.0, remaining)
         raised_from = _LOWEST_RAISED_STATUS[options.raise_on or policy.raise_on]
@@ -227,7 +231,8 @@ class CallEngine:
                     if call.reading or response.status_code >= raised_from:
                         await read_response(response)
         except TimeoutError as error:
-            if isinstance(error, ServiceCallError):
+            # It may also be of the caller's body, or of an attempt that ended in the same moment.
+            if isinstance(error, ServiceCallError) or not call.has_timed_out():
                 raise
             if call.connection_wait is not None:
                 raise call.no_connection_error(call.connection_wait, self._clock()) from error
@@ -317,7 +322,7 @@ class CallEngine:
     ) -> AsyncIterator[ServiceInstance]:
         """Hold an instance for a connection of the caller's own until the block ends.
 
-        An `Exception` that leaves the block counts as a failure of the instance.
+        A connection error (an `OSError`) that leaves the block counts as a failure of the instance.
 
         Raises:
             NoInstanceCallError: no instance can be called.
@@ -329,7 +334,7 @@ class CallEngine:
         try:
             yield reservation.lease.endpoint
         except BaseException as error:
-            reservation.release(error)
+            reservation.release(error if find_blame(error, call) is Blame.INSTANCE else NOT_COUNTED)
             raise
         reservation.release(measured=False)
 
@@ -391,7 +396,12 @@ class CallEngine:
 def _wrap_upload(request: httpx.Request) -> UploadStream:
     if not isinstance(request.stream, httpx.AsyncByteStream):
         raise TypeError("an async client needs a body that can be read asynchronously")
-    return UploadStream(request.stream)
+    declared = request.headers.get("content-length", "")
+    return UploadStream(request.stream, int(declared) if _is_number(declared) else None)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def _outcome_name(error: BaseException) -> str:

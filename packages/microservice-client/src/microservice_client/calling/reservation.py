@@ -17,12 +17,20 @@ from microservice_core import ServiceInstance
 from microservice_governance import Permit
 from microservice_lb import Lease, NeutralOutcome
 
+from .blame import (
+    CONNECTION_ERRORS,
+    LOWEST_FAILURE_STATUS,
+    PRESSURE_STATUS,
+    Blame,
+    FailedStatusError,
+    find_blame,
+)
 from .call import Call, ConnectionWait
-from .retryable import LOWEST_FAILURE_STATUS, PRESSURE_STATUS, FailedStatusError
 
-__all__ = ("Reservation", "ReservedBody", "read_response")
+__all__ = ("NOT_COUNTED", "Reservation", "ReservedBody", "read_response")
 
-_NEUTRAL = NeutralOutcome("the instance is under pressure")
+NOT_COUNTED = NeutralOutcome("the instance is not to blame")
+"""The outcome of an attempt that says nothing about its instance."""
 
 
 class Reservation:
@@ -96,7 +104,7 @@ class Reservation:
         if status >= LOWEST_FAILURE_STATUS:
             self.permit.release(FailedStatusError(status))
         elif status == PRESSURE_STATUS:
-            self.permit.release(_NEUTRAL)
+            self.permit.release(NOT_COUNTED)
 
     def release(self, error: BaseException | None = None, *, measured: bool = True) -> None:
         """Report the outcome to breaker and balancer, once; later calls do nothing.
@@ -151,8 +159,9 @@ class ReservedBody(httpx.AsyncByteStream):
         try:
             async for chunk in self._stream:
                 yield chunk
-        except httpx.TransportError as error:
-            raise self._break_off(error) from error
+        except Exception as error:
+            self._break_off(error)
+            raise
         self._finish()
 
     @property
@@ -177,11 +186,13 @@ class ReservedBody(httpx.AsyncByteStream):
             else:
                 body = b"".join([chunk async for chunk in stream])
             self._finish()
-        except httpx.TransportError as error:
-            raise self._break_off(error) from error
         except asyncio.CancelledError as error:
             # An instance that is too slow for the call's time limit has failed.
-            self._reservation.release(TimeoutError() if self._call.has_timed_out() else error)
+            exceeded = find_blame(error, self._call) is Blame.INSTANCE
+            self._reservation.release(TimeoutError() if exceeded else error)
+            raise
+        except Exception as error:
+            self._break_off(error)
             raise
         finally:
             await self.aclose()
@@ -201,9 +212,13 @@ class ReservedBody(httpx.AsyncByteStream):
             with contextlib.suppress(RuntimeError):  # there may be no loop in this thread
                 self._release()
 
-    def _break_off(self, error: httpx.TransportError) -> BodyBrokenError:
-        self._reservation.release(error)
-        return BodyBrokenError(self._call.service_name, self._call.attempts)
+    def _break_off(self, error: Exception) -> None:
+        """Record the error; raise the client's own in place of a connection error."""
+        call = self._call
+        counts = find_blame(error, call) is Blame.INSTANCE
+        self._reservation.release(error if counts else NOT_COUNTED)
+        if isinstance(error, CONNECTION_ERRORS):
+            raise BodyBrokenError(call.service_name, call.attempts) from error
 
     def _finish(self) -> None:
         seconds = self._clock() - self._reservation.started_at

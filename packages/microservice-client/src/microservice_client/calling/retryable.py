@@ -10,23 +10,15 @@ from collections.abc import AsyncIterator
 import httpx
 
 from microservice_client.call_options import CallOptions
+from microservice_core import InvalidValueError
 
 __all__ = (
-    "LOWEST_FAILURE_STATUS",
-    "PRESSURE_STATUS",
-    "FailedStatusError",
     "RetryableAttemptError",
     "UploadStream",
     "is_idempotent",
     "is_replayable",
     "was_never_sent",
 )
-
-LOWEST_FAILURE_STATUS = 500
-"""From this status on, a response counts as a failure of its instance."""
-
-PRESSURE_STATUS = 429
-"""The instance is overloaded, not broken: it gets fewer calls, but its breaker stays closed."""
 
 _IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -45,32 +37,53 @@ class RetryableAttemptError(Exception):
         self.retry_after = retry_after
 
 
-class FailedStatusError(Exception):
-    """A status that counts as a failure, as breaker and balancer get it; never raised."""
-
-
 class UploadStream(httpx.AsyncByteStream):
     """A request's body that is sent in pieces.
+
+    Args:
+        stream: the pieces.
+        declared_bytes: the request's `Content-Length`; None without one.
 
     Attributes:
         replayable: whether it can be sent more than once: it is multipart, of bytes and of files
             that can be rewound.
         started: whether a piece was taken; any other body cannot be sent from then on.
+        error: what the caller's body raised while it was read; None as long as it did not.
     """
 
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+    def __init__(self, stream: httpx.AsyncByteStream, declared_bytes: int | None = None) -> None:
         self._stream = stream
+        self._declared_bytes = declared_bytes
         self.replayable = _is_rewindable_multipart(stream)
         self.started = False
+        self.error: Exception | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self.started = True
+        try:
+            async for chunk in self._iterate_declared():
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise
+
+    async def _iterate_declared(self) -> AsyncIterator[bytes]:
+        declared, size = self._declared_bytes, 0
         async for chunk in self._stream:
+            size += len(chunk)
+            if declared is not None and size > declared:
+                raise _length_error(declared, f"at least {size} bytes")
             yield chunk
+        if declared is not None and size < declared:
+            raise _length_error(declared, f"{size} bytes")
 
     async def aclose(self) -> None:
         """Close the body."""
         await self._stream.aclose()
+
+
+def _length_error(declared: int, size: str) -> InvalidValueError:
+    return InvalidValueError("body", size, f"{declared} bytes long, as its content-length says")
 
 
 def is_replayable(request: httpx.Request) -> bool:

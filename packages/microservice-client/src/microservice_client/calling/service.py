@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,13 +17,14 @@ from microservice_client.errors import (
     NoFreeConnectionError,
     NoInstanceCallError,
 )
+from microservice_client.http.urls import has_usable_address
 from microservice_client.policy import (
     BALANCER_FIELDS,
     BREAKER_FIELDS,
     RETRY_BUDGET_FIELDS,
     ServicePolicy,
 )
-from microservice_core import InstanceFilter, ServiceInstance
+from microservice_core import InstanceFilter, RequestContext, ServiceInstance
 from microservice_governance import (
     AdaptiveLimit,
     BreakerConfig,
@@ -50,6 +52,8 @@ __all__ = ("BalancerFactory", "Service", "build_policy_filters", "make_balancer"
 
 BalancerFactory = Callable[[str, ServicePolicy], Balancer[ServiceInstance]]
 """Makes the balancer of a service from its name and policy."""
+
+logger = logging.getLogger(__name__)
 
 _MAX_CACHED_POLICIES = 64
 
@@ -95,7 +99,7 @@ class Service:
         self.instances: tuple[ServiceInstance, ...] = ()
         self.eligible: tuple[ServiceInstance, ...] = ()
         self.cooling_until: dict[str, float] = {}
-        self.policy_filters = build_policy_filters(policy)
+        self.policy_filters = (self._keep_addressable, *build_policy_filters(policy))
         self.balancer = _reuse_or_make_balancer(name, policy, previous, make_balancer)
         self.breakers = _reuse_or_make_breakers(policy, previous)
         self.retry_budget = _reuse_or_make_budget(policy, previous)
@@ -103,6 +107,7 @@ class Service:
         self.adaptive_limit = _reuse_or_make_adaptive_limit(name, policy, previous, clock)
         self.rate_limiter = _reuse_or_make_rate_limiter(name, policy, previous, clock)
         self.retry = Retry(build_retry_config(policy), budget=self.retry_budget)
+        self._unusable: set[str] = set()
         self._clock = clock
         self._retries: dict[tuple[int, float, float], Retry] = {}
         self._hedges: dict[tuple[float, int], Hedge] = {}
@@ -110,12 +115,35 @@ class Service:
 
     def update_instances(self, instances: tuple[ServiceInstance, ...]) -> None:
         """Update the balancer, and drop the state of instances that are gone."""
+        self._set_aside_unusable(instances)
         self.eligible = tuple(apply_filters(instances, self.policy_filters, _NoCall(self.name)))
         self.balancer.update(self.eligible)
         self.instances = instances
         ids = {instance.instance_id for instance in instances}
         self.breakers = {key: breaker for key, breaker in self.breakers.items() if key in ids}
         self.cooling_until = {key: until for key, until in self.cooling_until.items() if key in ids}
+
+    def _set_aside_unusable(self, instances: tuple[ServiceInstance, ...]) -> None:
+        """Log each instance without a usable address, when it is new."""
+        unusable = {item.instance_id for item in instances if not has_usable_address(item)}
+        for instance_id in sorted(unusable - self._unusable):
+            logger.warning(
+                "%s: instance %r is not called, as no request can be addressed to it; correct its "
+                "ip and its metadata `host`",
+                self.name,
+                instance_id,
+            )
+        self._unusable = unusable
+
+    def _keep_addressable(
+        self,
+        instances: Sequence[ServiceInstance],
+        context: RequestContext,
+    ) -> Sequence[ServiceInstance]:
+        unusable = self._unusable
+        if not unusable:
+            return instances
+        return [item for item in instances if item.instance_id not in unusable]
 
     def make_breaker(self, instance_id: str) -> CircuitBreaker:
         """Make the circuit breaker of an instance that has none in `breakers`."""

@@ -22,7 +22,7 @@ from microservice_client.policy import ServicePolicy
 from .connection_places import ConnectionPlaces
 from .paced_connects import MAX_CONNECTS
 
-__all__ = ("AiohttpTransport",)
+__all__ = ("AiohttpTransport", "convert_error")
 
 _CHUNK_BYTES = 65_536
 # Headers that aiohttp would add by itself; here every header comes from the request.
@@ -31,6 +31,7 @@ _HTTP_1_1: dict[str, object] = {"http_version": b"HTTP/1.1"}
 
 # Errors of aiohttp, the most specific first, and their counterparts in httpx.
 _HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
+    (aiohttp.InvalidURL, httpx.LocalProtocolError),
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
     (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
@@ -79,7 +80,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 server_hostname=request.extensions.get("sni_hostname"),
             )
         except (aiohttp.ClientError, OSError) as error:
-            raise _convert_error(error, request) from error
+            raise convert_error(error, request) from error
         extensions = dict(_HTTP_1_1)
         if response.reason:
             extensions["reason_phrase"] = response.reason.encode("latin-1", "replace")
@@ -147,7 +148,7 @@ class _ResponseStream(httpx.AsyncByteStream):
             async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
-            raise _convert_error(error, self._request) from error
+            raise convert_error(error, self._request) from error
 
     async def aclose(self) -> None:
         if self._response.content.at_eof():
@@ -172,6 +173,7 @@ def _request_body(request: httpx.Request) -> bytes | AsyncIterator[bytes] | None
     return aiter(cast("httpx.AsyncByteStream", request.stream))
 
 
-def _convert_error(error: Exception, request: httpx.Request) -> httpx.TransportError:
+def convert_error(error: Exception, request: httpx.Request) -> httpx.TransportError:
+    """Return the error of httpx that has the meaning of aiohttp's."""
     kind = next(kind for aiohttp_kind, kind in _HTTPX_ERRORS if isinstance(error, aiohttp_kind))
     return kind(str(error) or type(error).__name__, request=request)

@@ -15,6 +15,7 @@ from microservice_core import InstanceFilter, ServiceInstance
 from microservice_governance import deadline
 
 from .auth import Auth, make_auth
+from .request_rules import require_ascii_headers
 from .urls import replace_address, service_url
 
 __all__ = (
@@ -115,6 +116,7 @@ def build_request(
 
     Raises:
         TypeError: an option is unknown, or not of its type.
+        InvalidValueError: a header is not ASCII text.
     """
     if not options.keys() <= _REQUEST_OPTIONS:
         function = f"{method} of {service}"
@@ -126,7 +128,11 @@ def build_request(
         extensions["auth"] = make_auth(auth)
     headers = httpx.Headers(defaults)
     if caller_headers := options.get("headers"):
-        headers.update(caller_headers)
+        try:
+            headers.update(caller_headers)
+        except UnicodeEncodeError:
+            require_ascii_headers(caller_headers)
+            raise
     return httpx.Request(
         method,
         service_url(service, path),
@@ -166,7 +172,12 @@ def build_call_options(options: RequestOptions) -> CallOptions:
 
 
 def address_request(
-    request: httpx.Request, instance: ServiceInstance, policy: ServicePolicy, seconds: float
+    request: httpx.Request,
+    instance: ServiceInstance,
+    policy: ServicePolicy,
+    seconds: float,
+    *,
+    raw_headers: list[tuple[bytes, bytes]] | None = None,
 ) -> httpx.Request:
     """Make the request of an attempt from a service's request, which is not changed.
 
@@ -178,13 +189,15 @@ def address_request(
         instance: where the attempt goes.
         policy: the policy of the call.
         seconds: how long the response is awaited, for the deadline header.
+        raw_headers: the headers of `request`, if they are at hand.
     """
     metadata = instance.metadata
     secure = "secure" in metadata and instance.secure  # mostly without asking the property
     url = replace_address(request.url, "https" if secure else "http", instance.ip, instance.port)
     name = metadata.get("host")
     host = name.encode("ascii") if name else url.netloc
-    raw_headers = request.headers.raw
+    if raw_headers is None:
+        raw_headers = request.headers.raw
     headers = [(b"Host", host), *[pair for pair in raw_headers if pair[0] not in _REPLACED_HEADERS]]
     if policy.propagate_deadline:
         headers.append((_DEADLINE, b"%dm" % max(0, int(seconds * 1000))))

@@ -14,12 +14,19 @@ from functools import lru_cache
 
 import httpx
 
-__all__ = ("REUSES_PARSED_URLS", "replace_address", "service_url")
+from microservice_core import ServiceInstance
+
+__all__ = ("REUSES_PARSED_URLS", "has_usable_address", "replace_address", "service_url")
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # No character that has to be encoded, no empty and no dotted segment.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_ANY_URL = httpx.URL("http://service/")
+# A name as DNS and TLS take it, its labels of up to 63 characters, or an IPv6 address in brackets.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_HEADER = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
+_MAX_NAME_LENGTH = 253
 
 
 def _has_parsed_parts(url: httpx.URL) -> bool:
@@ -53,6 +60,20 @@ def replace_address(url: httpx.URL, scheme: str, host: str, port: int) -> httpx.
         scheme=scheme, host=host, port=explicit_port
     )
     return changed
+
+
+def has_usable_address(instance: ServiceInstance) -> bool:
+    """Whether a request can be addressed to the instance: its `ip`, and its metadata `host`."""
+    name = instance.metadata.get("host")
+    if name and (len(name) > _MAX_NAME_LENGTH or _HOST_HEADER.fullmatch(name) is None):
+        return False
+    if _is_plain_ipv4(instance.ip):
+        return True
+    try:
+        host = replace_address(_ANY_URL, "http", instance.ip, instance.port).raw_host
+    except (httpx.InvalidURL, ValueError, TypeError):
+        return False
+    return ":" in instance.ip or _HOST_HEADER.fullmatch(host.decode("ascii")) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -93,6 +93,8 @@ class CallMetrics:
         method: str,
         seconds: float,
         outcome: int | Exception,
+        *,
+        counted: bool = True,
     ) -> None:
         """Record an attempt that has ended, also by instance if that is on.
 
@@ -102,9 +104,10 @@ class CallMetrics:
             method: of HTTP.
             seconds: how long the attempt took.
             outcome: the response's status, or the error.
+            counted: whether the outcome says something about the instance.
         """
         self._attempt_seconds.record(seconds, _call_attributes(service, method, outcome))
-        if self.instances is not None:
+        if counted and self.instances is not None:
             self.instances.record_attempt(service, instance_id, seconds, outcome)
 
     def record_rejection(self, service: str, policy: str) -> None:
