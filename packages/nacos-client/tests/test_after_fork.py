@@ -42,6 +42,13 @@ def test_two_forked_children_pick_differently(server: FakeNacosServer) -> None:
     assert first != second
 
 
+def test_a_client_works_on_in_the_child(server: FakeNacosServer) -> None:
+    with NacosClient(server.address, username="nacos", password="nacos") as nacos:
+        nacos.naming.instances("orders")
+        run_after_fork()
+        assert list(nacos.naming.instances("orders")) == []
+
+
 def test_a_generator_gets_a_seed_of_its_own() -> None:
     rng = reseed_after_fork(random.Random(1))
     run_after_fork()

@@ -190,6 +190,19 @@ def test_authentication_that_is_switched_on_later_leads_to_a_login() -> None:
         assert logins(server) == 2
 
 
+async def test_all_calls_that_meet_the_switch_to_authentication_succeed() -> None:
+    with FakeNacosServer(username="other", auth=False) as server:
+        async with AsyncNacosClient(
+            server.address, username="nacos", password="nacos", login_attempts=1
+        ) as nacos:
+            await nacos.naming.instances("orders")
+            server.add_user("nacos", "nacos", [("*", "r")])
+            server.inject("token", "/instance/list", times=5)
+            calls = [nacos.naming.instances("orders") for _ in range(5)]
+            assert [len(each) for each in await asyncio.gather(*calls)] == [0] * 5
+        assert logins(server) <= 4  # the refused one, and hardly more than one after the switch
+
+
 def test_a_server_that_fails_is_not_taken_for_one_without_authentication(
     server: FakeNacosServer,
 ) -> None:

@@ -137,13 +137,13 @@ class Login:
                 " calls are sent without a token until it refuses one"
             )
 
-    def expect_auth(self) -> bool:
-        """A call without a token was refused; returns whether a login makes sense now."""
-        was_off, self._auth_is_off = self._auth_is_off, False
-        if was_off:
-            with self._lock:
+    def expect_auth(self) -> None:
+        """A call without a token was refused: log in at once, though that was refused before."""
+        with self._lock:
+            was_off, self._auth_is_off = self._auth_is_off, False
+            # Of several calls refused at the same time, the first has the others wait for its login.
+            if was_off:
                 self._next_login_at = float("-inf")
-        return was_off
 
     def after_fork(self) -> None:
         """Make a forked child independent: the lock and a login may be a parent thread's."""

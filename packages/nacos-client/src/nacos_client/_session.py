@@ -122,7 +122,9 @@ class Session:
         try:
             return (yield from send_with(token))
         except (AuthenticationError, PermissionDeniedError) as error:
-            if not _is_worth_a_login(login, token, error):
+            if token is None:
+                login.expect_auth()
+            elif not (isinstance(error, AuthenticationError) and login.reject_token(token)):
                 raise
         return (yield from send_with((yield from login.get_token(deadline))))
 
@@ -150,13 +152,6 @@ def _call_without_token(
         raise refusal from None
     login.record_auth_off()
     return data
-
-
-def _is_worth_a_login(login: Login, token: Token | None, error: AnswerError) -> bool:
-    """Whether the call may succeed with a new token."""
-    if token is None:
-        return login.expect_auth()
-    return isinstance(error, AuthenticationError) and login.reject_token(token)
 
 
 def _to_signable(request: Request) -> SignableRequest:
