@@ -13,6 +13,11 @@ def test_the_instance_id_is_the_address_unless_given() -> None:
     assert ServiceInstance("orders", "10.0.0.7", 8000, instance_id="a").instance_id == "a"
 
 
+def test_brackets_around_an_ipv6_address_are_no_part_of_it() -> None:
+    instance = ServiceInstance("orders", "[::1]", 8000)
+    assert (instance.ip, instance.address) == ("::1", "[::1]:8000")
+
+
 def test_an_ipv6_address_is_bracketed() -> None:
     instance = ServiceInstance("orders", "::1", 8000)
     assert instance.address == "[::1]:8000"

@@ -59,6 +59,9 @@ class ServiceInstance:
             raise InvalidValueError("service_name", self.service_name, "a non-empty name")
         if not self.ip:
             raise InvalidValueError("ip", self.ip, "a non-empty address")
+        if self.ip.startswith("[") and self.ip.endswith("]"):
+            # Spring Cloud Alibaba registers IPv6 addresses as they stand in a URL.
+            object.__setattr__(self, "ip", self.ip[1:-1])
         if not 0 <= self.port <= 65535:
             raise InvalidValueError("port", self.port, "a number from 0 to 65535")
         if not (self.weight >= 0 and math.isfinite(self.weight)):

@@ -28,8 +28,6 @@ _SOURCE_LABEL = {"preserved.register.source": "PYTHON"}
 class NacosServiceRegistry:
     """The port `ServiceRegistry` on a nacos-client; also a `ServiceCatalog`.
 
-    For a query without `clusters`, servers up to 3.2.0 return the cluster DEFAULT only.
-
     Args:
         client: renews registrations in its own thread; stays open when the registry is closed.
     """

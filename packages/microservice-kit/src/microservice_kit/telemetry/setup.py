@@ -14,7 +14,6 @@ from microservice_core import InvalidValueError, MissingDependencyError
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
-    from opentelemetry.sdk.metrics.view import View
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
     from prometheus_client import CollectorRegistry
 
@@ -104,7 +103,7 @@ def setup_telemetry(
     readers, registry = _create_metric_readers(prometheus)
     telemetry = Telemetry(
         TracerProvider(resource=resource, sampler=ParentBasedTraceIdRatio(sample_ratio)),
-        MeterProvider(readers, resource=resource, views=_create_views()),
+        MeterProvider(readers, resource=resource),
         registry,
     )
     for processor in _create_span_processors():
@@ -112,24 +111,6 @@ def setup_telemetry(
     if install:
         _set_global_providers(telemetry)
     return telemetry
-
-
-def _create_views() -> list[View]:
-    """Give each family of metrics one owner, and boundaries that fit its unit."""
-    from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
-
-    from .tracing import SECONDS_BOUNDARIES
-
-    # nacos-client reports its operations, polls included, under the name that the conventions give
-    # to an application's own HTTP requests, and in seconds with boundaries made for milliseconds.
-    return [
-        View(
-            meter_name="nacos_client",
-            instrument_name="http.client.request.duration",
-            name="nacos.client.operation.duration",
-            aggregation=ExplicitBucketHistogramAggregation(SECONDS_BOUNDARIES),
-        )
-    ]
 
 
 def _set_global_providers(telemetry: Telemetry) -> None:
