@@ -5,8 +5,6 @@ import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from microservice_kit import setup_telemetry
-
 EVERYTHING = """
 import asyncio, httpx
 from fastapi import FastAPI
@@ -78,17 +76,3 @@ def test_a_strict_parser_reads_the_metrics_of_everything_together() -> None:
         if name.endswith("_seconds"):
             assert min(boundaries) == 0.005, name
             assert sorted(boundaries)[-2:] == [10, float("inf")], name
-
-
-def test_operations_of_nacos_client_are_a_family_of_their_own() -> None:
-    with setup_telemetry("orders", prometheus=True, install=False) as telemetry:
-        for owner, description in (
-            ("nacos_client", "operations"),
-            ("microservice_client", "calls"),
-        ):
-            telemetry.meter_provider.get_meter(owner).create_histogram(
-                "http.client.request.duration", unit="s", description=description
-            ).record(0.2)
-        families = read_families(telemetry.prometheus_text().decode())
-    assert 0.25 in families["nacos_client_operation_duration_seconds"]
-    assert "http_client_request_duration_seconds" in families
