@@ -130,7 +130,7 @@ class EventDecoder:
         match name:
             case "data":
                 self._data.append(value)
-                self._size += len(value) + 1  # an empty line of data takes room as well
+                self._size += len(line) + 1  # as it was sent: an empty one takes room as well
             case "event":
                 self._event = value
             case "id" if "\0" not in value:
