@@ -9,6 +9,7 @@ import microservice_client
 from microservice_client import (
     Attempt,
     BodyBrokenError,
+    BodyTooLargeError,
     CallFailedError,
     CallRejectedError,
     CallStatusError,
@@ -30,6 +31,7 @@ ERRORS: list[ServiceCallError] = [
     CallRejectedError("orders", "bulkhead", "wait", retry_after=1.0),
     CallStatusError("orders", ANSWER, TRIED),
     BodyBrokenError("orders", TRIED),
+    BodyTooLargeError("orders", 100, TRIED),
     ResponseFormatError("orders", "Order", "order_id: missing"),
 ]
 

@@ -15,6 +15,7 @@ from .discovery.instance_source import InstanceSource
 from .errors import (
     Attempt,
     BodyBrokenError,
+    BodyTooLargeError,
     CallFailedError,
     CallRejectedError,
     CallStatusError,
@@ -52,6 +53,7 @@ __all__ = (
     "Attempt",
     "Body",
     "BodyBrokenError",
+    "BodyTooLargeError",
     "CallFailedError",
     "CallLog",
     "CallOptions",

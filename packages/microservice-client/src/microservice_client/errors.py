@@ -9,6 +9,7 @@ ServiceCallError (MicroserviceError, httpx.TransportError)
 ├── CallRejectedError                                 a policy of this client refused the call
 ├── CallStatusError (httpx.HTTPStatusError)           an HTTP error that the policy raises
 ├── BodyBrokenError (httpx.ReadError)                 the response broke off in its body
+├── BodyTooLargeError                                 the response's body is too long to be read
 └── ResponseFormatError (ValueError)                  the response is not of the declared type
 
 ClientClosedError (MicroserviceError, RuntimeError)   the client is not open
@@ -30,6 +31,7 @@ from .problem import ProblemDocument
 __all__ = (
     "Attempt",
     "BodyBrokenError",
+    "BodyTooLargeError",
     "CallFailedError",
     "CallRejectedError",
     "CallStatusError",
@@ -235,6 +237,23 @@ class BodyBrokenError(ServiceCallError, httpx.ReadError):
             attempts,
             "repeat the call if it is idempotent, and check the instance",
         )
+
+
+class BodyTooLargeError(ServiceCallError):
+    """The response's body is longer than the policy allows for one that is read as a whole.
+
+    Attributes:
+        limit: the policy's `max_body_bytes`, which counts decoded bytes.
+    """
+
+    def __init__(self, service: str, limit: int, attempts: Sequence[Attempt]) -> None:
+        super().__init__(
+            service,
+            f"the response's body is longer than {limit} bytes (`max_body_bytes`)",
+            attempts,
+            "read it with `stream`, or raise the limit in the service's policy",
+        )
+        self.limit = limit
 
 
 class ResponseFormatError(ServiceCallError, ValueError):

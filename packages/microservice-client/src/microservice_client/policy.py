@@ -92,6 +92,8 @@ class ServicePolicy(BaseModel):
             in order of arrival.
         max_idle_connections_per_instance: most unused connections kept to one instance.
         idle_connection_seconds: time after which an unused connection is closed.
+        max_body_bytes: longest body that is read as a whole, counted after decoding; a longer one
+            is a `BodyTooLargeError`. A streamed body has no limit.
         http2: use HTTP/2 where the instance supports it; needs the extra `http2`.
         tls: certificates for https instances.
     """
@@ -126,6 +128,7 @@ class ServicePolicy(BaseModel):
     max_connections_per_instance: Annotated[int, Field(ge=1, le=100_000)] = 400
     max_idle_connections_per_instance: Annotated[int, Field(ge=0, le=100_000)] = 20
     idle_connection_seconds: Seconds = 5.0
+    max_body_bytes: Annotated[int, Field(ge=1, le=2**40)] = 64 * 1024 * 1024
     http2: bool = False
     tls: TlsConfig = TlsConfig()
 

@@ -1,6 +1,7 @@
 """Server-sent events, JSON lines, uploads, WebSocket addresses, and bodies that are read by bits."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -118,6 +119,90 @@ async def test_a_line_without_end_does_not_fill_the_memory() -> None:
 
 async def client_of(mesh: FakeMesh, **options: object) -> AsyncServiceClient:
     return AsyncServiceClient(mesh.registry, transport=mesh, **options)  # type: ignore[arg-type]
+
+
+async def read(stream: httpx.AsyncByteStream, coding: str = "identity") -> tuple[int, int]:
+    """The number of events in a stream, and how often another task ran meanwhile."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count())
+    response = httpx.Response(200, headers={"content-encoding": coding}, stream=stream)
+    events = [event async for event in aiter_events(response)]
+    other.cancel()
+    return len(events), turns
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", ":\n", "event: x\n"])
+async def test_a_stream_of_line_ends_does_not_keep_other_tasks_waiting(end: str) -> None:
+    # A decoder that copied the rest of a piece for each line would take many minutes.
+    body = end.encode() * (2_000_000 // len(end))
+    small = gzip.compress(body)
+    assert len(small) < 12_000
+    assert (await read(Pieces([small]), "gzip"))[1] >= len(body) // 65_536 - 1
+
+
+async def test_a_long_message_in_small_pieces_is_read_in_linear_time() -> None:
+    line = b"data: " + b"x" * 1_000_000 + b"\n\n"
+    pieces = [line[start : start + 4] for start in range(0, len(line), 4)]
+    assert (await read(Pieces(pieces)))[0] == 1
+
+
+@pytest.mark.parametrize("line", [b"data\n", b"data:\n", b"data: x\r\n"])
+async def test_data_without_a_blank_line_does_not_fill_the_memory(line: bytes) -> None:
+    with pytest.raises(MessageTooLongError):
+        await events_of(Pieces([line * 13_000] * 40))
+
+
+@pytest.mark.parametrize("size", [1_048_570, 1_048_577])
+async def test_a_line_that_came_at_once_is_bounded_as_well(size: int) -> None:
+    document = b'"' + b"x" * (size - 2) + b'"\n'
+    event = b"data:" + b"x" * (size - 5) + b"\n\n"
+
+    async def documents() -> list[object]:
+        response = httpx.Response(200, stream=Pieces([document]))
+        return [one async for one in aiter_json_lines(response)]
+
+    if size <= 1_048_576:
+        assert len(await documents()) == len(await events_of(Pieces([event]))) == 1
+    else:
+        with pytest.raises(MessageTooLongError):
+            await documents()
+        with pytest.raises(MessageTooLongError):
+            await events_of(Pieces([b"data:x\n" + event]))
+
+
+async def test_blank_json_lines_do_not_keep_other_tasks_waiting() -> None:
+    body = b"\n" * 2_000_000 + b"7"
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count())
+    response = httpx.Response(
+        200, headers={"content-encoding": "gzip"}, stream=Pieces([gzip.compress(body)])
+    )
+    assert [one async for one in aiter_json_lines(response)] == [7]
+    other.cancel()
+    assert turns >= len(body) // 65_536 - 1
+
+
+async def test_json_without_end_of_nesting_is_a_value_error() -> None:
+    deep = "[" * 100_000
+    with pytest.raises(ValueError, match="nested too deeply"):
+        ServerSentEvent(data=deep).json()
+    response = httpx.Response(200, stream=Pieces([deep.encode() + b"\n"]))
+    with pytest.raises(ValueError, match="nested too deeply"):
+        await anext(aiter(aiter_json_lines(response)))
 
 
 async def test_a_service_streams_events_and_documents() -> None:

@@ -1,5 +1,6 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -293,6 +294,28 @@ async def test_a_call_is_one_line_without_credentials(caplog: pytest.LogCaptureF
     assert len(first.getMessage()) < 1500
     assert (second.levelname, "CallFailedError" in second.getMessage()) == ("WARNING", True)
     assert third.levelname == "WARNING"
+
+
+@pytest.mark.parametrize(
+    ("text", "logged"),
+    [
+        ("a\nGET orders /admin -> 200", "a\\nGET orders /admin -> 200"),
+        ("a\r\x1b]52;c;x\x07", "a\\r\\x1b]52;c;x\\x07"),
+        ("\x85\x9b2J\u2028\u202e", "\\x85\\x9b2J\\u2028\\u202e"),
+        ("müde é", "müde é"),
+    ],
+)
+async def test_a_logged_call_is_one_line_whatever_its_path_holds(
+    caplog: pytest.LogCaptureFixture, text: str, logged: str
+) -> None:
+    caplog.set_level(logging.INFO, logger="microservice_client.calls")
+    mesh = FakeMesh()
+    await mesh.start("orders", A, lambda _: httpx.Response(200))
+    async with client_of(mesh, CallLog()) as client:
+        await client.get("orders", f"/v1/{quote(text)}")
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"GET orders /v1/{logged} -> 200 in ")
+    assert record.getMessage().isprintable()
 
 
 async def test_the_http_transports_faces_have_interceptors_too() -> None:

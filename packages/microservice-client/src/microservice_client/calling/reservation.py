@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import zlib
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import cast
 
 import httpx
 
-from microservice_client.errors import BodyBrokenError, ClientClosedError, ResponseFormatError
+from microservice_client.errors import (
+    BodyBrokenError,
+    BodyTooLargeError,
+    ClientClosedError,
+    ResponseFormatError,
+)
+from microservice_client.http.bodies import (
+    BOUNDED_CODINGS,
+    UnreadableCodingError,
+    decode_body,
+    find_coding,
+    read_body,
+    slice_chunk,
+)
 from microservice_client.http.cancel_safe import CancelSafeStream
 from microservice_client.http.connections import Pool
 from microservice_core import ServiceInstance
@@ -156,18 +170,47 @@ class ReservedBody(httpx.AsyncByteStream):
         self._callback: Callable[[], None] | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        is_encoded = bool(self.find_coding())
         try:
             async for chunk in self._stream:
-                yield chunk
+                if is_encoded:
+                    for part in slice_chunk(chunk):
+                        yield part
+                else:
+                    yield chunk
         except Exception as error:
             self._break_off(error)
             raise
         self._finish()
 
-    @property
-    def service_name(self) -> str:
-        """The service that sent the body."""
-        return self._call.service_name
+    def find_coding(self) -> str:
+        """Return the body's content coding; empty without one.
+
+        Raises:
+            ResponseFormatError: it has several, or one that was not asked for.
+        """
+        accepted = self._call.request.headers.get("accept-encoding", "")
+        try:
+            return find_coding(self._response, accepted)
+        except UnreadableCodingError as error:
+            raise self._format_error(error.codings, error.reason) from error
+
+    def decode(self, coding: str, body: bytes) -> bytes:
+        """Decode a body that was read as a whole.
+
+        Raises:
+            BodyTooLargeError: the decoded body is longer than the policy allows.
+            ResponseFormatError: the body is not encoded so, or cannot be decoded within a bound.
+        """
+        if coding not in BOUNDED_CODINGS:
+            raise self._format_error(coding, "it can only be streamed")
+        try:
+            decoded = decode_body(coding, body, self._call.policy.max_body_bytes)
+        except zlib.error as error:
+            raise self._format_error(coding, str(error)) from error
+        if decoded is None:
+            raise self._too_large_error()
+        return decoded
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Set the callback that is called once when the body is closed or collected."""
@@ -178,14 +221,16 @@ class ReservedBody(httpx.AsyncByteStream):
 
         Raises:
             BodyBrokenError: the body broke off.
+            BodyTooLargeError: the body is longer than the policy allows.
         """
-        stream = self._stream
+        stream, max_bytes = self._stream, self._call.policy.max_body_bytes
         try:
             if isinstance(stream, CancelSafeStream):
-                body = await stream.read_all()
+                body = await stream.read_all(max_bytes)
             else:
-                body = b"".join([chunk async for chunk in stream])
-            self._finish()
+                body = await read_body(stream, max_bytes)
+            if body is not None:
+                self._finish()
         except asyncio.CancelledError as error:
             # An instance that is too slow for the call's time limit has failed.
             exceeded = find_blame(error, self._call) is Blame.INSTANCE
@@ -196,6 +241,8 @@ class ReservedBody(httpx.AsyncByteStream):
             raise
         finally:
             await self.aclose()
+        if body is None:
+            raise self._too_large_error()
         return body
 
     async def aclose(self) -> None:
@@ -220,6 +267,14 @@ class ReservedBody(httpx.AsyncByteStream):
         if isinstance(error, CONNECTION_ERRORS):
             raise BodyBrokenError(call.service_name, call.attempts) from error
 
+    def _format_error(self, coding: str, reason: str) -> ResponseFormatError:
+        expected = f"body of content-encoding {coding}"
+        return ResponseFormatError(self._call.service_name, expected, reason)
+
+    def _too_large_error(self) -> BodyTooLargeError:
+        call = self._call
+        return BodyTooLargeError(call.service_name, call.policy.max_body_bytes, call.attempts)
+
     def _finish(self) -> None:
         seconds = self._clock() - self._reservation.started_at
         self._response.elapsed = timedelta(seconds=seconds)
@@ -240,13 +295,26 @@ async def read_response(response: httpx.Response) -> None:
 
     Raises:
         BodyBrokenError: the body broke off.
+        BodyTooLargeError: the body is longer than the policy allows.
         ResponseFormatError: the body is not encoded as its header says.
     """
     body = cast("ReservedBody", response.stream)
-    # Read at once and decoded without the four generators that `response.aread` would use.
-    response.stream = httpx.ByteStream(await body.read_all())
+    headers = response.headers
+    is_encoded = "content-encoding" in headers
     try:
-        response.read()
-    except httpx.DecodingError as error:
-        encoding = f"body of content-encoding {response.headers['content-encoding']}"
-        raise ResponseFormatError(body.service_name, encoding, str(error)) from error
+        coding = body.find_coding() if is_encoded else ""
+    except ResponseFormatError:
+        await body.aclose()
+        raise
+    # Read at once and decoded without the four generators that `response.aread` would use.
+    content = await body.read_all()
+    if coding:
+        content = body.decode(coding, content)
+    response.stream = httpx.ByteStream(content)
+    if is_encoded:
+        # httpx decodes by the headers that it finds here, without a bound.
+        response.headers = httpx.Headers(
+            [pair for pair in headers.raw if pair[0].lower() != b"content-encoding"]
+        )
+    response.read()
+    response.headers = headers

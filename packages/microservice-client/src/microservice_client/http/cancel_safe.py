@@ -9,6 +9,7 @@ from typing import cast
 import httpx
 
 from ._run_uncancelled import run_uncancelled
+from .bodies import read_body
 
 __all__ = ("CancelSafeStream", "CancelSafeTransport")
 
@@ -48,22 +49,25 @@ class CancelSafeStream(httpx.AsyncByteStream):
         while (chunk := await run_uncancelled(partial(anext, chunks, None))) is not None:
             yield chunk
 
-    async def read_all(self) -> bytes:
+    async def read_all(self, max_bytes: int) -> bytes | None:
         """Read the whole body and close it, in one task instead of one per chunk.
+
+        Returns:
+            The body; None if it is longer than `max_bytes`.
 
         Raises:
             httpx.TransportError: the body broke off.
         """
-        return await run_uncancelled(self._read_and_close)
+        return await run_uncancelled(partial(self._read_and_close, max_bytes))
 
     async def aclose(self) -> None:
         """Return the connection to the pool."""
         if not self._closed:
             await run_uncancelled(self._close)
 
-    async def _read_and_close(self) -> bytes:
+    async def _read_and_close(self, max_bytes: int) -> bytes | None:
         try:
-            return b"".join([chunk async for chunk in self._stream])
+            return await read_body(self._stream, max_bytes)
         finally:
             await self._close()
 

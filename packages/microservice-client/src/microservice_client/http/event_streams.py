@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
@@ -14,6 +16,10 @@ __all__ = ("MessageTooLongError", "ServerSentEvent", "aiter_events", "aiter_json
 
 # Characters (bytes, for lines) of one message: a body without line ends must not fill the memory.
 _MAX_MESSAGE = 1_048_576
+# What is parsed at once: other tasks run between two such pieces of a chunk that was compressed.
+_PIECE = 65_536
+# A line end, and the blank lines after it.
+_LINE_ENDS = re.compile(r"(\r\n|\n|\r)([\r\n]*)")
 
 
 class MessageTooLongError(MicroserviceError, ValueError):
@@ -48,7 +54,7 @@ class ServerSentEvent:
         Raises:
             ValueError: the data is not valid JSON.
         """
-        return json.loads(self.data)
+        return _parse_json(self.data)
 
 
 class EventDecoder:
@@ -58,7 +64,9 @@ class EventDecoder:
     """
 
     def __init__(self) -> None:
-        self._buffer = ""
+        self._line: list[str] = []
+        self._line_size = 0
+        self._ended_in_cr = False
         self._at_start = True
         self._last_id = ""
         self._data: list[str] = []
@@ -67,36 +75,52 @@ class EventDecoder:
         self._retry: float | None = None
 
     def feed(self, text: str) -> Iterator[ServerSentEvent]:
-        """Yield the events that this piece completes.
+        """Yield the events that this piece completes, in time that grows with its length only.
 
         Raises:
             MessageTooLongError: an event or a line is too long.
         """
-        if self._at_start and text:
-            text, self._at_start = text.removeprefix("\ufeff"), False
-        self._buffer += text
-        while (line := self._take_line()) is not None:
+        text = self._strip_start(text)
+        start = 0
+        for match in _LINE_ENDS.finditer(text):
+            line, start = self._complete_line(text[start : match.start()]), match.end()
             event = self._parse_line(line)
+            if event is None and match[2]:  # a blank line follows, or many, which mean the same
+                event = self._dispatch()
             if event is not None:
                 yield event
-        if len(self._buffer) + self._size > _MAX_MESSAGE:
-            raise MessageTooLongError
+            if self._size > _MAX_MESSAGE:
+                raise MessageTooLongError
+        self._keep_rest(text[start:])
 
-    def _take_line(self) -> str | None:
-        """Take the next line, ended by CR, LF or CR LF; None if there is no complete line."""
-        rest = self._buffer
-        ends = [index for index in (rest.find("\n"), rest.find("\r")) if index >= 0]
-        if not ends:
-            return None
-        end = min(ends)
-        if rest[end] == "\r":
-            if end + 1 == len(rest):
-                return None  # the next piece may begin with the LF that belongs to this CR
-            next_start = end + (2 if rest[end + 1] == "\n" else 1)
+    def _strip_start(self, text: str) -> str:
+        """Remove a byte order mark, and the LF of a CR LF of which the CR was in the last piece."""
+        if not text:
+            return text
+        if self._at_start:
+            text, self._at_start = text.removeprefix("\ufeff"), False
+        if self._ended_in_cr:
+            text = text.removeprefix("\n")
+        self._ended_in_cr = text.endswith("\r")
+        return text
+
+    def _complete_line(self, end: str) -> str:
+        """Return the line whose earlier pieces were kept."""
+        if not self._line:
+            line = end
         else:
-            next_start = end + 1
-        self._buffer = rest[next_start:]
-        return rest[:end]
+            line = "".join([*self._line, end])
+            self._line, self._line_size = [], 0
+        if len(line) > _MAX_MESSAGE:
+            raise MessageTooLongError
+        return line
+
+    def _keep_rest(self, rest: str) -> None:
+        if rest:
+            self._line.append(rest)
+            self._line_size += len(rest)
+        if self._line_size + self._size > _MAX_MESSAGE:
+            raise MessageTooLongError
 
     def _parse_line(self, line: str) -> ServerSentEvent | None:
         if not line:
@@ -106,7 +130,7 @@ class EventDecoder:
         match name:
             case "data":
                 self._data.append(value)
-                self._size += len(value)
+                self._size += len(line) + 1  # as it was sent: an empty one takes room as well
             case "event":
                 self._event = value
             case "id" if "\0" not in value:
@@ -135,8 +159,11 @@ async def aiter_events(response: httpx.Response) -> AsyncIterator[ServerSentEven
     response.encoding = "utf-8"
     decoder = EventDecoder()
     async for text in response.aiter_text():
-        for event in decoder.feed(text):
-            yield event
+        for start in range(0, len(text), _PIECE):
+            if start:
+                await asyncio.sleep(0)
+            for event in decoder.feed(text[start : start + _PIECE]):
+                yield event
 
 
 async def aiter_json_lines(response: httpx.Response) -> AsyncIterator[object]:
@@ -147,7 +174,7 @@ async def aiter_json_lines(response: httpx.Response) -> AsyncIterator[object]:
         ValueError: a line is not valid JSON.
     """
     async for line in aiter_lines(response):
-        yield json.loads(line)
+        yield _parse_json(line)
 
 
 async def aiter_lines(response: httpx.Response) -> AsyncIterator[bytes]:
@@ -156,16 +183,48 @@ async def aiter_lines(response: httpx.Response) -> AsyncIterator[bytes]:
     Raises:
         MessageTooLongError: a line is longer than 1 MiB.
     """
-    rest = bytearray()
+    splitter = _LineSplitter()
     async for chunk in response.aiter_bytes():
-        rest += chunk
-        if b"\n" in chunk:
-            *lines, last = rest.split(b"\n")
-            rest = bytearray(last)
-            for line in lines:
-                if line.strip():
-                    yield bytes(line)
-        if len(rest) > _MAX_MESSAGE:
+        for start in range(0, len(chunk), _PIECE):
+            if start:
+                await asyncio.sleep(0)
+            for line in splitter.feed(chunk[start : start + _PIECE]):
+                yield line
+    if splitter.rest.strip():
+        yield bytes(splitter.rest)
+
+
+class _LineSplitter:
+    """Splits a body that arrives in pieces into lines.
+
+    Attributes:
+        rest: what follows the last line end.
+    """
+
+    def __init__(self) -> None:
+        self.rest = bytearray()
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Yield the lines that this piece completes, without the blank ones.
+
+        Raises:
+            MessageTooLongError: a line is too long.
+        """
+        *lines, last = piece.split(b"\n")
+        if lines and self.rest:
+            lines[0], self.rest = bytes(self.rest + lines[0]), bytearray()
+        for line in lines:
+            if len(line) > _MAX_MESSAGE:
+                raise MessageTooLongError
+            if line.strip():
+                yield line
+        self.rest += last
+        if len(self.rest) > _MAX_MESSAGE:
             raise MessageTooLongError
-    if rest.strip():
-        yield bytes(rest)
+
+
+def _parse_json(text: str | bytes) -> object:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("the document is nested too deeply") from None

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import httpx
 
-from microservice_client.telemetry.attributes import shorten_path
+from microservice_client.telemetry.attributes import escape_controls, shorten_path
 
 from .chain import ErrorResult, Interceptor, ResponseResult
 
@@ -89,7 +89,7 @@ class TraceContextForwarding(HeaderForwarding):
 
 
 class CallLog(Interceptor):
-    """One log line per call, without credentials and bounded in length.
+    """One log line per call, without credentials, bounded in length, control characters escaped.
 
     Args:
         logger: by default `microservice_client.calls`.
@@ -133,7 +133,7 @@ class CallLog(Interceptor):
         line = f"{request.method} {name} {shorten_path(request.url.path)}"
         if self._headers:
             line = f"{line} {redact_headers(request.headers)}"
-        return line, outcome, duration
+        return escape_controls(line), outcome, duration
 
 
 def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:

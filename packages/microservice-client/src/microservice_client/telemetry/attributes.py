@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ("DURATION_BUCKETS", "method_label", "outcome_attributes", "shorten_path")
+import re
+
+__all__ = (
+    "DURATION_BUCKETS",
+    "escape_controls",
+    "method_label",
+    "outcome_attributes",
+    "shorten_path",
+)
 
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """Bucket boundaries in seconds, those of OpenTelemetry's HTTP conventions."""
@@ -11,6 +19,10 @@ _METHODS = frozenset(
     {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH", "CONNECT", "QUERY"}
 )
 _MAX_PATH_LENGTH = 200
+# C0 and C1, line and paragraph separators, and marks that change the direction of text.
+_CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def method_label(method: str) -> str:
@@ -28,6 +40,11 @@ def outcome_attributes(outcome: int | Exception) -> dict[str, str | int]:
         if outcome >= 400:
             attributes["error.type"] = str(outcome)
     return attributes
+
+
+def escape_controls(text: str) -> str:
+    """Escape what would end a log line or steer a terminal."""
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def shorten_path(path: str) -> str:
