@@ -28,6 +28,11 @@ class ChangeHistory:
         now = self._wall_clock()
         self._entries.extend((now, service, change) for change in changes)
 
+    def count_entries(self) -> int:
+        """How many entries `to_documents` has now; it changes with time alone, too."""
+        oldest = self._wall_clock() - _MAX_AGE_SECONDS
+        return sum(changed_at >= oldest for changed_at, _, _ in self._entries)
+
     def to_documents(self) -> list[dict[str, str]]:
         """The entries as `/v1/status` lists them, newest first."""
         oldest = self._wall_clock() - _MAX_AGE_SECONDS
