@@ -8,6 +8,8 @@ import pytest
 
 from lite_registry import FileRoutes, LiteRegistryServer, SettingsError, StaticRoutes
 from lite_registry.http_client import HttpClient, HttpResponse
+from lite_registry.instance import ServiceKey
+from lite_registry.memory_store import MemoryStore
 from lite_registry.routes import parse_routes
 
 DOCUMENT = {"ip": "10.0.0.7", "port": 8000, "metadata": {"lane": "dev"}, "ttl_seconds": 30}
@@ -450,12 +452,27 @@ async def test_a_value_that_cannot_be_kept_is_the_clients_mistake(
     assert "defect" not in caplog.text
 
 
+class CountingStore(MemoryStore):
+    """Counts how often all services are listed."""
+
+    listed = 0
+
+    def list_services(self) -> list[ServiceKey]:
+        self.listed += 1
+        return super().list_services()
+
+
 async def test_the_status_is_made_once_for_each_state_and_follows_every_change() -> None:
-    async with LiteRegistryServer(port=0) as server:
+    store = CountingStore()
+    async with LiteRegistryServer(port=0, store=store) as server:
         client = Client(server)
         await client.put("/v1/instances/orders/a", DOCUMENT)
+        listed_before = store.listed
         first = await client.get("/v1/status")
-        assert (await client.get("/v1/status")).headers["etag"] == first.headers["etag"]
+        for _ in range(9):
+            await client.get("/v1/status")
+        # Once for the instance, and once for the list of changes, which follows a little later.
+        assert listed_before < store.listed <= listed_before + 2
         assert str(first.json()["synced_at"]).endswith("Z")
         assert '"id": "a"' in json.dumps(first.json()["instances"])
         await client.put("/v1/instances/orders/b", DOCUMENT)

@@ -66,7 +66,7 @@ class UnreadableEntries:
 
     def __init__(self) -> None:
         self.count = 0
-        self._known: dict[str, frozenset[str]] = {}
+        self._recorded: dict[str, frozenset[str]] = {}
         self._is_message_logged = False
 
     def record(self, service: str, names: AbstractSet[str]) -> None:
@@ -74,8 +74,8 @@ class UnreadableEntries:
 
         An entry is counted once for as long as it stays unreadable.
         """
-        known = self._known.get(service, frozenset())
-        new = sorted(names - known)
+        recorded = self._recorded.get(service, frozenset())
+        new = sorted(names - recorded)
         self.count += len(new)
         for name in new[:1]:
             logger.warning(
@@ -83,9 +83,9 @@ class UnreadableEntries:
                 "with %d more",
                 *(name[:_MAX_SHOWN], service[:_MAX_SHOWN], len(new) - 1),
             )
-        self._known.pop(service, None)
-        if names and len(self._known) < _MAX_REMEMBERED:
-            self._known[service] = frozenset(names)
+        self._recorded.pop(service, None)
+        if names and len(self._recorded) < _MAX_REMEMBERED:
+            self._recorded[service] = frozenset(names)
 
     def record_message(self, name: str) -> None:
         """Record a name of a service that is none; the first is logged."""
