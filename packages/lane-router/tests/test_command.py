@@ -187,3 +187,19 @@ def test_two_different_lanes_are_refused(
 ) -> None:
     code, text = run(capsys, "resolve", "orders", "a", "--lane", "b", "--url", registry.url)
     assert (code, "the lane is given twice" in text) == (2, True)
+
+
+def test_what_is_in_a_rule_file_cannot_control_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    evil = "a\x1b]0;title\x07\r\n\u009b2Jb"
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps({"rules": [{"name": evil, "lane": "dev"}]}))
+    _, verdicts = run(capsys, "explain", "--rules", str(rules))
+    _, as_json = run(capsys, "--json", "explain", "--rules", str(rules))
+    rules.write_text(json.dumps({"rules": [{"name": "a", evil: 1}]}))
+    _, error = run(capsys, "explain", "--rules", str(rules))
+    assert len(verdicts.splitlines()) == 3
+    for text in (verdicts, as_json, error):
+        assert "x1b]0;title" in text or r"\u001b]0;title" in text
+        assert all(line.isprintable() for line in text.split("\n"))

@@ -8,6 +8,8 @@ import pytest
 
 from lite_registry import FileRoutes, LiteRegistryServer, SettingsError, StaticRoutes
 from lite_registry.http_client import HttpClient, HttpResponse
+from lite_registry.instance import ServiceKey
+from lite_registry.memory_store import MemoryStore
 from lite_registry.routes import parse_routes
 
 DOCUMENT = {"ip": "10.0.0.7", "port": 8000, "metadata": {"lane": "dev"}, "ttl_seconds": 30}
@@ -274,16 +276,24 @@ async def test_a_body_that_is_no_object_is_refused(client: Client, body: bytes) 
 
 
 async def test_writing_needs_one_of_the_tokens() -> None:
-    async with LiteRegistryServer(port=0, tokens=["first-token", "second-token"]) as server:
+    async with LiteRegistryServer(
+        port=0, tokens=["the-first-token-of-two", "the-second-token-of-two"]
+    ) as server:
         client = Client(server)
         path = "/v1/instances/orders/a"
-        for wrong in ("", "Bearer", "Bearer wrong-token", "Basic first-token", "Bearer é"):
+        for wrong in (
+            "",
+            "Bearer",
+            "Bearer wrong-token",
+            "Basic the-first-token-of-two",
+            "Bearer é",
+        ):
             refused = await client.put(path, DOCUMENT, authorization=wrong)
             assert refused.status == 401
             assert "Bearer" in refused.headers["www-authenticate"]
         assert (await client.send("DELETE", path)).status == 401
         assert (await client.send("POST", path + "/renew")).status == 401
-        for token in ("first-token", "second-token"):
+        for token in ("the-first-token-of-two", "the-second-token-of-two"):
             response = await client.put(path, DOCUMENT, authorization=f"Bearer {token}")
             assert response.status in {200, 201}
         assert (await client.get("/v1/instances/orders")).status == 200
@@ -345,7 +355,7 @@ def test_only_loopback_may_be_open_to_every_client(host: str) -> None:
     with pytest.raises(SettingsError, match="give a --token-file, or say --insecure"):
         LiteRegistryServer(host, port=0)
     assert LiteRegistryServer(host, port=0, insecure=True).host == host
-    assert LiteRegistryServer(host, port=0, tokens=["long-enough"]).host == host
+    assert LiteRegistryServer(host, port=0, tokens=["a-token-long-enough"]).host == host
 
 
 async def test_what_was_read_can_be_changed_and_put_back(client: Client) -> None:
@@ -409,3 +419,63 @@ async def test_a_watch_may_ask_for_the_changes_only(tmp_path: Path) -> None:
         present = document["version"]
         unchanged = await client.get(f"/v1/routes?since={present}", if_none_match=f'"{present}"')
         assert unchanged.status == 304
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"weight": 1' + "0" * 400,
+        '"ttl_seconds": 1' + "0" * 400,
+        '"weight": 1' + "0" * 5000,
+        '"weight": ' + "[" * 900 + "]" * 900,
+        '"weight": NaN',
+        '"metadata": {"a": "\\ud800"}',
+        '"metadata": {"\\udc00": "a"}',
+        '"cluster": "\\ud800"',
+    ],
+    ids=lambda fields: fields[:24] + str(len(fields)),
+)
+async def test_a_value_that_cannot_be_kept_is_the_clients_mistake(
+    fields: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = '{"ip": "10.0.0.7", "port": 1, ' + fields + "}"
+    async with LiteRegistryServer(port=0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = (
+            f"PUT /v1/instances/orders/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}"
+        )
+        writer.write(f"{head}\r\nConnection: close\r\n\r\n{body}".encode())
+        response = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert "defect" not in caplog.text
+
+
+class CountingStore(MemoryStore):
+    """Counts how often all services are listed."""
+
+    listed = 0
+
+    def list_services(self) -> list[ServiceKey]:
+        self.listed += 1
+        return super().list_services()
+
+
+async def test_the_status_is_made_once_for_each_state_and_follows_every_change() -> None:
+    store = CountingStore()
+    async with LiteRegistryServer(port=0, store=store) as server:
+        client = Client(server)
+        await client.put("/v1/instances/orders/a", DOCUMENT)
+        listed_before = store.listed
+        first = await client.get("/v1/status")
+        for _ in range(9):
+            await client.get("/v1/status")
+        # Once for the instance, and once for the list of changes, which follows a little later.
+        assert listed_before < store.listed <= listed_before + 2
+        assert str(first.json()["synced_at"]).endswith("Z")
+        assert '"id": "a"' in json.dumps(first.json()["instances"])
+        await client.put("/v1/instances/orders/b", DOCUMENT)
+        second = await client.get("/v1/status")
+        assert second.headers["etag"] != first.headers["etag"]
+        assert '"id": "b"' in json.dumps(second.json()["instances"])

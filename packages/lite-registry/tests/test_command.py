@@ -26,7 +26,7 @@ def taken_port() -> Iterator[int]:
 
 def test_it_serves_until_a_signal_stops_it(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
-    tokens.write_text("# rotated monthly\nlong-enough-token\n")
+    tokens.write_text("# rotated monthly\na-token-long-enough\n")
     command = [sys.executable, "-m", "lite_registry", "serve", "--port", "0"]
     with subprocess.Popen(
         [*command, "--token-file", str(tokens)], stdout=subprocess.PIPE, text=True
@@ -68,12 +68,12 @@ def test_an_interrupt_ends_it_like_a_request_to_stop(capsys: pytest.CaptureFixtu
         (["--host", "0.0.0.0"], "give a --token-file, or say --insecure if that is intended"),
         (["--source", "file"], "--source file needs --file PATH"),
         (["--file", "{tmp}/none.json"], "none.json' cannot be read"),
-        (["--file", "{tmp}/broken.json"], "broken.json' is not JSON"),
-        (["--file", "{tmp}/deep.json"], "deep.json' is not JSON"),
+        (["--file", "{tmp}/broken.json"], "broken.json', line 1: it must be JSON"),
+        (["--file", "{tmp}/deep.json"], "deep.json', line 1: it must be nested at most"),
         (["--source", "file", "--file", "{tmp}/list.json"], "an object `services`; write one"),
         (["--token-file", "{tmp}/none"], "none' cannot be read"),
         (["--token-file", "{tmp}/empty"], "empty' holds no token; write one per line"),
-        (["--token-file", "{tmp}/short"], "a token is at least 8 printable ASCII characters"),
+        (["--token-file", "{tmp}/short"], "a token is at least 16 printable ASCII characters"),
         (["--host", "192.0.2.1", "--insecure"], "cannot listen on 192.0.2.1:8080"),
     ],
 )

@@ -242,7 +242,7 @@ def test_a_wrong_setting_is_named_with_its_origin(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("port: 1", "cannot be read"), ("prot = 1", "no setting 'prot'"), ("[port]", "not a table")],
+    [("port: 1", "it must be TOML"), ("prot = 1", "no setting 'prot'"), ("[port]", "not a table")],
 )
 def test_a_wrong_settings_file_is_named(content: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
@@ -398,7 +398,7 @@ def test_a_server_without_leases_refuses_them(routes: Path) -> None:
 def test_tokens_are_read_again_when_their_file_changes(tmp_path: Path) -> None:
     now = 0.0
     file = tmp_path / "tokens"
-    file.write_text("first-token")
+    file.write_text("the-first-token-of-two")
     tokens = TokenFile(file, clock=lambda: now)
 
     def is_allowed(token: str) -> bool:
@@ -410,18 +410,18 @@ def test_tokens_are_read_again_when_their_file_changes(tmp_path: Path) -> None:
             return False
         return True
 
-    assert is_allowed("first-token")
-    file.write_text("# both for a while\nfirst-token\nsecond-token\n")
-    assert not is_allowed("second-token")
+    assert is_allowed("the-first-token-of-two")
+    file.write_text("# both for a while\nthe-first-token-of-two\nthe-second-token-of-two\n")
+    assert not is_allowed("the-second-token-of-two")
     now = 1.0
-    assert is_allowed("second-token")
-    assert is_allowed("first-token")
+    assert is_allowed("the-second-token-of-two")
+    assert is_allowed("the-first-token-of-two")
     file.write_text("")
     now = 2.0
-    assert is_allowed("second-token")
+    assert is_allowed("the-second-token-of-two")
     file.unlink()
     now = 3.0
-    assert is_allowed("second-token")
+    assert is_allowed("the-second-token-of-two")
 
 
 # a cluster for `check` and `serve`

@@ -51,6 +51,13 @@ def test_the_long_form_says_it_all() -> None:
         (only({}), "port must be a whole number from 1 to 65535, not None"),
         (only({"port": 0}), "port must be a whole number from 1 to 65535, not 0"),
         (only({"port": True}), "port must be a whole number"),
+        (only({"port": 1, "base": {"name": 7}}), "name must be a host name or an address"),
+        (only({"port": 1, "base": {"name": "a b"}}), "name must be a host name or an address"),
+        (only({"port": 1, "base": {"name": "\x1b[2J"}}), "name must be a host name or an address"),
+        (only({"port": 1, "base": {"ready": "abc"}}), "ready must be a number of endpoints"),
+        (only({"port": 1, "base": {"ready": float("nan")}}), "ready must be a number of endpoints"),
+        (only({"port": 1, "base": {"ready": 10**400}}), "ready must be a number of endpoints"),
+        (only({"port": 1, "base": {"ready": -1}}), "ready must be a number of endpoints"),
     ],
 )
 def test_a_rule_that_is_broken_is_named(document: object, message: str) -> None:
@@ -99,9 +106,9 @@ def test_a_dns_label_is_recognised(value: object, good: bool) -> None:
 def test_a_file_that_is_too_large_or_no_text_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "routes.json"
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="it must be UTF-8"):
         read_route_file(file)
     with file.open("wb") as sparse:
         sparse.truncate(17 * 1024 * 1024)
-    with pytest.raises(SettingsError, match="larger than"):
+    with pytest.raises(SettingsError, match="at most 16777216 bytes"):
         read_route_file(file)

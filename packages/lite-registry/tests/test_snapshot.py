@@ -1,4 +1,6 @@
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,23 @@ async def test_the_source_takes_over_as_soon_as_it_publishes(tmp_path: Path, rou
             b'{"schema": 1, "written_at": 9e9, "sections": {"leases": {"epoch": "x", "instances": '
             b'[{"service": ["orders", "", ""], "instance": {"id": "a", "ip": "", "port": 1}}]}}}'
         ),
+        b'{"schema": 1, "written_at": 9e9, "sections": [1]}',
+        b'{"schema": 1, "written_at": 9e9, "sections": {"routes": [1], "leases": [1]}}',
+        b'{"schema": 1, "written_at": 9e9, "sections": {"leases": {"epoch": 1, "instances": [1]}}}',
+        b'{"schema": 1, "written_at": 9e9, "sections": {"leases": {"epoch": 1, "instances": 1}}}',
+        (
+            b'{"schema": 1, "written_at": 9e9, "sections": {"leases": {"epoch": 1, "instances": '
+            b'[{"service": [1, [], {}], "instance": {"id": "a"}}]}}}'
+        ),
+        (
+            b'{"schema": 1, "written_at": 9e9, "sections": {"routes": {"services": {"a": {"port": 1}},'
+            b'"updated_at": 1' + b"0" * 400 + b', "synced_at": 1}}}'
+        ),
+        (
+            b'{"schema": 1, "written_at": 9e9, "sections": {"routes": {"services": {"a": {"port": 1,'
+            b'"base": {"ports": {"\\ud800": 1}}}}, "updated_at": 1, "synced_at": 1}}}'
+        ),
+        b'{"schema": 1, "written_at": 1' + b"0" * 5000 + b"}",
     ],
 )
 async def test_a_snapshot_that_cannot_be_believed_is_left_alone(
@@ -108,3 +127,24 @@ def test_a_writer_that_died_half_way_leaves_the_last_one_readable(tmp_path: Path
     file.write({"a": 1})
     (tmp_path / ".snapshot.999.new").write_text('{"schema": 1, "writ')
     assert SnapshotFile(tmp_path / "snapshot").read() == {"a": 1}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
+def test_only_the_owner_can_read_a_snapshot(tmp_path: Path) -> None:
+    file = SnapshotFile(tmp_path / "snapshot")
+    for leftover in (False, True):
+        if leftover:
+            (tmp_path / f".snapshot.{os.getpid()}.new").touch(mode=0o666)
+        file.write({"a": 1})
+        assert stat.S_IMODE((tmp_path / "snapshot").stat().st_mode) == 0o600
+
+
+async def test_damaged_routes_take_nothing_from_the_leases(tmp_path: Path, routes: Path) -> None:
+    snapshot = tmp_path / "snapshot.json"
+    await serve_once(snapshot, routes)
+    document = json.loads(snapshot.read_bytes())
+    document["sections"]["routes"] = [1]
+    snapshot.write_text(json.dumps(document))
+    async with LiteRegistryServer(port=0, source=Silent(), snapshot=snapshot) as server:
+        listed = await HttpClient(server.url).request("GET", "/v1/instances/orders")
+        assert '"10.0.0.7"' in json.dumps(listed.json()["instances"])

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except (LaneError, ValueError) as error:
-        print(f"lane-router: {error}", file=sys.stderr)  # noqa: T201 - the command's output
+        print(f"lane-router: {_escape_controls(str(error))}", file=sys.stderr)  # noqa: T201 - the command's output
         return 2
     except KeyboardInterrupt:
         return 130
@@ -254,7 +254,7 @@ def _watch(options: argparse.Namespace) -> int:
                         change = "added" if sign == "+" else "removed"
                         _print_json({"change": change, **_to_document(row)})
                     else:
-                        print(sign, *row, flush=True)  # noqa: T201 - the command's output
+                        print(sign, *map(_escape_controls, row), flush=True)  # noqa: T201 - the command's output
             changes += after != before
             before = after
             if options.changes and changes >= options.changes:
@@ -300,10 +300,21 @@ def _to_document(row: Row) -> dict[str, object]:
 
 
 def _print_json(document: dict[str, object]) -> None:
-    print(json.dumps(document, ensure_ascii=False), flush=True)  # noqa: T201 - the output
+    # In ASCII: a terminal obeys some characters beyond it.
+    print(json.dumps(document), flush=True)  # noqa: T201 - the output
+
+
+def _escape_controls(text: str) -> str:
+    """The text with escapes for what a terminal would obey: a rule may be called anything."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _print_rows(rows: Sequence[Row]) -> None:
+    rows = [tuple(map(_escape_controls, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

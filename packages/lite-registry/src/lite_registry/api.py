@@ -72,14 +72,14 @@ class Api:
             on_change=self._handle_change,
             wall_clock=wall_clock,
         )
-        status = StatusApi(
+        self._status = StatusApi(
             published, store, history, self._watches, metrics, get_down_tasks=get_down_tasks
         )
         self._resources = ResourceTable(
             [
                 *self._routes.build_resources(),
                 *self.instances.build_resources(),
-                *status.build_resources(),
+                *self._status.build_resources(),
             ]
         )
 
@@ -127,6 +127,7 @@ class Api:
 
     def _handle_change(self) -> None:
         self._on_change()
+        self._status.record_change()
         self._changes.notify(STATUS)
 
 

@@ -22,11 +22,22 @@ class ChangeHistory:
     ) -> None:
         self._entries: deque[tuple[float, str, str]] = deque(maxlen=max_entries)
         self._wall_clock = wall_clock
+        self._added = 0
 
     def add(self, service: str, changes: Iterable[str]) -> None:
         """Record changes of the service, each described in words."""
         now = self._wall_clock()
-        self._entries.extend((now, service, change) for change in changes)
+        for change in changes:
+            self._entries.append((now, service, change))
+            self._added += 1
+
+    def count_entries(self) -> tuple[int, int]:
+        """How many entries were added so far, and how many `to_documents` has now.
+
+        Together they say whether `to_documents` has changed, which it does with time alone, too.
+        """
+        oldest = self._wall_clock() - _MAX_AGE_SECONDS
+        return self._added, sum(changed_at >= oldest for changed_at, _, _ in self._entries)
 
     def to_documents(self) -> list[dict[str, str]]:
         """The entries as `/v1/status` lists them, newest first."""

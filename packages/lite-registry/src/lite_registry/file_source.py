@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from pathlib import Path
 
+from ._documents import parse_document
 from .errors import SettingsError
 from .metrics import Metrics
 from .published_routes import PublishedRoutes
@@ -17,6 +17,7 @@ __all__ = ("FileRoutes", "StaticRoutes", "read_route_file")
 logger = logging.getLogger(__name__)
 
 _MAX_FILE_BYTES = 16 * 1024 * 1024
+_MAX_VALUES = 1_000_000
 
 
 class StaticRoutes:
@@ -84,37 +85,25 @@ def read_route_file(path: Path) -> RouteTable:
     Raises:
         SettingsError: it cannot be read, is not JSON or YAML, or breaks a rule of `parse_routes`.
     """
+    name = f"route file {str(path)!r}"
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise SettingsError(f"route file {str(path)!r} is larger than {_MAX_FILE_BYTES} bytes")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"route file {str(path)!r} cannot be read: {error}") from error
-    document = (
-        _parse_yaml(path, text) if path.suffix in {".yaml", ".yml"} else _parse_json(path, text)
-    )
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"{name} cannot be read: {error}") from error
+    try:
+        document = parse_document(
+            content,
+            document_format="yaml" if path.suffix in {".yaml", ".yml"} else "json",
+            name=name,
+            max_bytes=_MAX_FILE_BYTES,
+            max_values=_MAX_VALUES,
+        )
+    except ImportError as error:
+        raise SettingsError(
+            f'{name} is YAML: pip install "lite-registry[yaml]", or write JSON'
+        ) from error
     try:
         return parse_routes(document)
     except SettingsError as error:
-        raise SettingsError(f"route file {str(path)!r}: {error}") from error
-
-
-def _parse_json(path: Path, text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"route file {str(path)!r} is not JSON: {error}") from error
-
-
-def _parse_yaml(path: Path, text: str) -> object:
-    try:
-        import yaml
-    except ImportError as error:
-        raise SettingsError(
-            f'route file {str(path)!r} is YAML: pip install "lite-registry[yaml]", or write JSON'
-        ) from error
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingsError(f"route file {str(path)!r} is not YAML: {reason}") from error
+        raise SettingsError(f"{name}: {error}") from error

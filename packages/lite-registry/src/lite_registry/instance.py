@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
@@ -23,6 +23,9 @@ _MIN_TTL_SECONDS = 1.0
 _MAX_TTL_SECONDS = 3600.0
 _MAX_METADATA_PAIRS = 64
 _MAX_METADATA_CHARACTERS = 4096
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 _NAME = re.compile(r"[^\W_][\w.:@+~-]{0,127}")
 _INSTANCE_ID = re.compile(r"[^\x00-\x20\x7f/\\?]{1,256}")
@@ -166,7 +169,7 @@ def _read_number(
     if (
         not isinstance(value, int | float)
         or isinstance(value, bool)
-        or not (math.isfinite(value) and lowest <= value <= highest)
+        or not lowest <= value <= highest  # which is false for a NaN
     ):
         raise _build_invalid(name, value, f"a number from {lowest:g} to {highest:g}")
     return float(value)
@@ -188,11 +191,21 @@ def _read_metadata(fields: dict[str, object]) -> dict[str, str]:
     ):
         rule = f"at most {_MAX_METADATA_PAIRS} pairs and {_MAX_METADATA_CHARACTERS} characters"
         raise _build_invalid("metadata", f"{len(value)} pairs", rule)
+    if not _is_encodable(value):
+        raise _build_invalid("metadata", value, "texts without half a surrogate pair")
     return cast(dict[str, str], value)
 
 
+def _is_encodable(texts: dict[str, str]) -> bool:
+    try:
+        "".join([*texts, *texts.values()]).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _build_invalid(field_name: str, value: object, rule: str) -> Problem:
-    text = repr(value)
+    text = _SHORT.repr(value)  # nested values in it are cut, so that it needs little stack
     text = text if len(text) <= 80 else text[:77] + "..."
     return Problem(
         400,

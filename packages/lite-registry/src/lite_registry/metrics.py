@@ -27,6 +27,7 @@ _HELP = {
     "self_preservation": "1 while lapsed leases are kept, because too many lapsed at once.",
     "snapshot_failures": "Snapshots that could not be written.",
     "store_failures": "Operations on the lease store that failed.",
+    "store_unreadable": "Entries and messages of the lease store that could not be read.",
     "tasks_down": "Background tasks that failed and wait for their restart.",
 }
 

@@ -15,12 +15,19 @@ from collections.abc import Callable, Iterable
 from typing import cast
 
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from .errors import Problem, SettingsError
-from .instance import Instance, ServiceKey, parse_instance
+from .instance import Instance, ServiceKey
 from .leases import ANY_STATE, Precondition, build_not_registered
 from .metrics import Metrics
+from .redis_entries import (
+    UnreadableEntries,
+    decode_key,
+    decode_member,
+    encode_key,
+    parse_entry,
+)
 from .redis_scripts import EXPIRE, PUT, REMOVE, RENEW
 from .response import encode_json
 from .self_preservation import SelfPreservation
@@ -102,12 +109,14 @@ class RedisStore:
         self._lapsed = 0
         self._failures = 0
         self._is_loss_logged = False
+        self._unreadable = UnreadableEntries()
 
     def start(self, listener: Callable[[ServiceKey], None], metrics: Metrics) -> None:
         """Call the listener with the key of each service whose instances change."""
         self._listener = listener
         metrics.add_gauge("leases_lapsed", lambda: [({}, self._lapsed)])
         metrics.add_gauge("store_failures", lambda: [({}, self._failures)])
+        metrics.add_gauge("store_unreadable", lambda: [({}, self._unreadable.count)])
 
     # reading, from the copy
 
@@ -161,7 +170,10 @@ class RedisStore:
         present = await self._run_script(self._renew_script, key, instance_id, [])
         if present is None:
             raise build_not_registered(key, instance_id)
-        return _parse_entry(instance_id, str(present))
+        instance = parse_entry(instance_id, str(present))
+        if instance is None:  # what the client registers next is in a form that this replica reads
+            raise build_not_registered(key, instance_id)
+        return instance
 
     async def remove(
         self, key: ServiceKey, instance_id: str, precondition: Precondition = ANY_STATE
@@ -182,7 +194,7 @@ class RedisStore:
         instance_id: str,
         arguments: list[str | int],
     ) -> object:
-        service = _encode(key)
+        service = encode_key(key)
         keys = [
             self._build_key("lapses"),
             self._build_key("services"),
@@ -204,7 +216,7 @@ class RedisStore:
 
     async def _wait_for_copy(self, key: ServiceKey) -> None:
         """Wait until the copy holds the write, so that its client can read it at once."""
-        self._dirty.add(_encode(key))
+        self._dirty.add(encode_key(key))
         self._wake_refresh.set()
         if self._refreshed is None:
             self._refreshed = asyncio.get_running_loop().create_future()
@@ -257,7 +269,7 @@ class RedisStore:
                 await self._sync()
                 sync_at = loop.time() + _SYNC_INTERVAL_SECONDS
             message = await channel.get_message(ignore_subscribe_messages=True, timeout=1.0)
-            if message is not None:
+            if message is not None and self._decode(str(message["data"])) is not None:
                 self._dirty.add(str(message["data"]))
                 self._wake_refresh.set()
 
@@ -267,8 +279,8 @@ class RedisStore:
         await self._redis.set(epoch_key, secrets.token_hex(8), nx=True)
         self.epoch = str(await self._redis.get(epoch_key))
         names = await self._redis.hkeys(self._build_key("services"))
-        self._dirty.update(name for name in cast("list[str]", names) if name)
-        self._dirty.update(map(_encode, self._copy))
+        self._dirty.update(name for name in cast("list[str]", names) if self._decode(name))
+        self._dirty.update(map(encode_key, self._copy))
         self._wake_refresh.set()
         if not self.reachable:
             logger.info("the store of leases responds")
@@ -297,18 +309,37 @@ class RedisStore:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for service in services:
                 pipeline.hgetall(self._build_key(f"service:{service}"))  # type: ignore[unused-awaitable]
-            contents = await pipeline.execute()
+            contents = await pipeline.execute(raise_on_error=False)
         for service, entries in zip(services, contents, strict=True):
-            self._update_copy(_decode(service), cast("dict[str, str]", entries))
+            key = self._decode(service)
+            if isinstance(entries, ResponseError) and str(entries).startswith("WRONGTYPE"):
+                self._unreadable.record(service, {""})
+            elif isinstance(entries, Exception):
+                raise entries
+            elif key is not None:
+                self._update_copy(key, cast("dict[str, str]", entries))
+
+    def _decode(self, service: str) -> ServiceKey | None:
+        """The service of that name; None, which is counted, when it names none."""
+        key = decode_key(service)
+        if key is None:
+            self._unreadable.record_message(service)
+        return key
 
     def _update_copy(self, key: ServiceKey, entries: dict[str, str]) -> None:
         present = self._copy.get(key, {})
-        instances = {
-            instance_id: present[instance_id]
-            if instance_id in present and present[instance_id].etag == entry[:16]
-            else _parse_entry(instance_id, entry)
-            for instance_id, entry in entries.items()
-        }
+        instances: dict[str, Instance] = {}
+        unreadable: set[str] = set()
+        for instance_id, entry in entries.items():
+            before = present.get(instance_id)
+            is_same = before is not None and before.etag == entry[:16]
+            instance = before if is_same else parse_entry(instance_id, entry)
+            if instance is None:
+                unreadable.add(instance_id)
+                instance = before  # what could be read last; it is still registered
+            if instance is not None:
+                instances[instance_id] = instance
+        self._unreadable.record(encode_key(key), unreadable)
         if instances == present:
             return
         if instances:
@@ -341,8 +372,9 @@ class RedisStore:
         """Take over which leases have lapsed and are kept; none while nothing is preserved."""
         overdue: dict[ServiceKey, set[str]] = {}
         for member in members:
-            service, instance_id = json.loads(member)
-            overdue.setdefault(_decode(service), set()).add(instance_id)
+            place = decode_member(member)
+            if place is not None:
+                overdue.setdefault(place[0], set()).add(place[1])
         before = self._overdue
         self._overdue = {key: frozenset(ids) for key, ids in overdue.items()}
         self.preserving = bool(self._overdue)
@@ -371,6 +403,7 @@ def _connect(url: str) -> redis.asyncio.Redis:
     return redis.asyncio.Redis.from_url(
         url,
         decode_responses=True,
+        encoding_errors="replace",  # what is no UTF-8 is then an entry that cannot be read
         socket_timeout=_TIMEOUT_SECONDS,
         socket_connect_timeout=_TIMEOUT_SECONDS,
     )
@@ -387,15 +420,3 @@ async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_CANCEL_INTERVAL_SECONDS)
-
-
-def _encode(key: ServiceKey) -> str:
-    return json.dumps(list(key), ensure_ascii=False)
-
-
-def _decode(service: str) -> ServiceKey:
-    return ServiceKey(*json.loads(service))
-
-
-def _parse_entry(instance_id: str, entry: str) -> Instance:
-    return parse_instance(instance_id, entry[16:].encode())

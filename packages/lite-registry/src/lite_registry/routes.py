@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,12 @@ from .response import encode_json
 __all__ = ("NO_ROUTES", "Route", "RouteTable", "Target", "is_dns_label", "parse_routes")
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+# A host name, or an address of IPv4 or IPv6.
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
+_MAX_READY = 1_000_000_000
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 def is_dns_label(value: object) -> bool:
@@ -193,7 +200,7 @@ def _parse_target(
     if not isinstance(protocols, dict) or not all(isinstance(p, str) for p in protocols.values()):
         raise _build_error(service, "app_protocols", protocols, "an object of protocol names")
     return Target(
-        name=str(part.get("name", name)),
+        name=_validate_host(service, part.get("name", name)),
         port=_validate_port(service, part.get("port", port)),
         ports={str(key): _validate_port(service, value) for key, value in ports.items()},
         ready=_parse_ready(service, part.get("ready")),
@@ -208,13 +215,22 @@ def _validate_port(service: str, port: object) -> int:
     return port
 
 
+def _validate_host(service: str, name: object) -> str:
+    if not isinstance(name, str) or not _HOST.fullmatch(name):
+        raise _build_error(service, "name", name, "a host name or an address")
+    return name
+
+
 def _parse_ready(service: str, ready: object) -> int | None:
-    if ready is not None and (not isinstance(ready, int) or isinstance(ready, bool) or ready < 0):
+    if ready is None:
+        return None
+    if not isinstance(ready, int) or isinstance(ready, bool) or not 0 <= ready <= _MAX_READY:
         raise _build_error(service, "ready", ready, "a number of endpoints, or null")
     return ready
 
 
 def _build_error(service: str, field_name: str, value: object, rule: str) -> SettingsError:
     return SettingsError(
-        f"service {service!r}: {field_name} must be {rule}, not {value!r}; correct the route file"
+        f"service {service!r}: {field_name} must be {rule}, not {_SHORT.repr(value)}; "
+        "correct the route file"
     )

@@ -17,7 +17,7 @@ from typing import Protocol, Self, cast
 from ._supervision import TaskSupervisor
 from .api import Api
 from .change_notifier import ChangeNotifier
-from .errors import AddressInUseError, SettingsError
+from .errors import AddressInUseError, LiteRegistryError, SettingsError
 from .file_source import StaticRoutes
 from .http_listener import HttpListener
 from .http_reader import Limits
@@ -35,6 +35,13 @@ __all__ = ("LiteRegistryServer", "RouteSource")
 logger = logging.getLogger(__name__)
 
 _TASK_CLOSE_SECONDS = 3.0
+_MAX_SECONDS_SINCE_1970 = 1e11
+
+# What reading a part of a damaged snapshot can end in: the server starts without that part.
+_DAMAGE = (
+    *(LiteRegistryError, AttributeError, LookupError, TypeError),
+    *(ValueError, OverflowError, RecursionError),
+)
 
 
 class RouteSource(Protocol):
@@ -211,12 +218,15 @@ class LiteRegistryServer:
     def _restore(self, sections: dict[str, object]) -> None:
         try:
             if routes := cast("dict[str, object]", sections.get("routes")):
-                times = float(str(routes["updated_at"])), float(str(routes["synced_at"]))
+                times = _parse_time(routes["updated_at"]), _parse_time(routes["synced_at"])
                 self._published.restore(parse_routes(routes), *times)
+        except _DAMAGE as error:
+            logger.warning("the routes of the snapshot are not used: %r", error)
+        try:
             if (leases := sections.get("leases")) and isinstance(self._store, MemoryStore):
                 self._store.restore(cast("dict[str, object]", leases))
-        except (SettingsError, KeyError, TypeError, ValueError) as error:
-            logger.warning("part of the snapshot is not used: %r", error)
+        except _DAMAGE as error:
+            logger.warning("leases of the snapshot are not used: %r", error)
 
     def _add_gauges(self) -> None:
         published, store = self._published, self._store
@@ -242,6 +252,13 @@ class LiteRegistryServer:
                 yield {"service": name, "lane": ""}, float(route.base.ready or 0)
             for lane, target in sorted(route.lanes.items()):
                 yield {"service": name, "lane": lane}, float(target.ready or 0)
+
+
+def _parse_time(value: object) -> float:
+    seconds = float(str(value))
+    if not 0.0 <= seconds <= _MAX_SECONDS_SINCE_1970:
+        raise ValueError("a time of the snapshot is none")
+    return seconds
 
 
 def _build_open_access(host: str) -> SettingsError:

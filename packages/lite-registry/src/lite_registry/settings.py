@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+from ._documents import parse_document
 from .errors import SettingsError
 
 __all__ = ("OPTIONS", "Option", "resolve_settings")
@@ -216,9 +217,11 @@ def _parse_value(option: Option, origin: str, value: str) -> object:
 
 def _read_file(file: Path) -> dict[str, str]:
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raw = file.read_bytes()
+    except OSError as error:
         raise SettingsError(f"settings file {str(file)!r} cannot be read: {error}") from error
+    name = f"settings file {str(file)!r}"
+    content = cast("dict[str, object]", parse_document(raw, document_format="toml", name=name))
     keys = {option.key for option in OPTIONS}
     for key, value in content.items():
         if key not in keys:

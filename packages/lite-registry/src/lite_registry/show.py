@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import cast
 from urllib.parse import quote, urlsplit
 
@@ -30,9 +31,9 @@ async def fetch_lines(url: str, kind: str, service: str | None, *, as_json: bool
     response = await HttpClient(url).request("GET", target)
     document = response.json()
     if response.status != 200:
-        raise SettingsError(str(document.get("detail", f"HTTP {response.status}")))
+        raise SettingsError(escape_controls(str(document.get("detail", f"HTTP {response.status}"))))
     if as_json:
-        return [response.body.decode()]
+        return [json.dumps(document)]  # in ASCII: a terminal obeys some characters beyond it
     if kind == "routes":
         services = {service: document} if service else document["services"]
         return _format_table(_build_route_rows(cast("dict[str, dict[str, object]]", services)))
@@ -76,7 +77,17 @@ def _build_service_rows(services: list[dict[str, object]]) -> list[Row]:
     return rows + [tuple(str(service[key]) for key in keys) for service in services]
 
 
+def escape_controls(text: str) -> str:
+    """The text with escapes for what a terminal would obey: anybody may have registered it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def _format_table(rows: list[Row]) -> list[str]:
+    rows = [tuple(map(escape_controls, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -12,9 +12,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import cast
 
 from .response import encode_json
 
@@ -58,7 +57,14 @@ class SnapshotFile:
             return self._parse(json.loads(self._read_bytes()))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError) as error:
+        except (
+            OSError,
+            LookupError,
+            ValueError,
+            TypeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             logger.warning("snapshot %s is not used: %s", self._path, error)
             return {}
 
@@ -69,13 +75,18 @@ class SnapshotFile:
             raise ValueError(f"it is larger than {_MAX_FILE_BYTES} bytes")
         return content
 
-    def _parse(self, document: Mapping[str, object]) -> dict[str, object]:
+    def _parse(self, document: object) -> dict[str, object]:
+        if not isinstance(document, dict):
+            raise TypeError("it is no object")
         if document["schema"] != _SCHEMA:
             raise ValueError(f"its schema is {document['schema']!r}, not {_SCHEMA}")
         age = self._wall_clock() - float(str(document["written_at"]))
         if age > self._age_cap:
             raise ValueError(f"it is {age:.0f} s old, over {self._age_cap:.0f} s")
-        return cast("dict[str, object]", document["sections"])
+        sections = document["sections"]
+        if not isinstance(sections, dict):
+            raise TypeError("its sections are no object")
+        return sections
 
     async def run(self, sections: Callable[[], dict[str, object]], changed: asyncio.Event) -> None:
         """Write after each change, until cancelled.
@@ -112,10 +123,16 @@ class SnapshotFile:
 
 
 def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+    # Only the owner reads it: it names every instance and what its metadata says.
+    path.unlink(missing_ok=True)
+    with open(path, "wb", opener=_open_private) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -51,6 +51,12 @@ class StatusApi:
         self._watches = watches
         self._metrics = metrics
         self._get_down_tasks = get_down_tasks
+        self._revision = 0
+        self._rendered: tuple[tuple[object, ...], VersionedDocument] | None = None
+
+    def record_change(self) -> None:
+        """Take notice that routes, instances or the history have changed."""
+        self._revision += 1
 
     def build_resources(self) -> tuple[Resource, ...]:
         """The resources with their handlers."""
@@ -101,12 +107,23 @@ class StatusApi:
         return self._watches.respond(request, query, STATUS, self._render_status)
 
     def _render_status(self) -> VersionedDocument:
-        """Everything the status page shows."""
+        """Everything the status page shows; made once for each state, not for each request."""
+        marks = (
+            *(self._revision, self._published.stale, self._published.live, self._published.ages),
+            *(self._store.preserving, self._history.count_entries()),
+        )
+        if self._rendered is None or self._rendered[0] != marks:
+            self._rendered = marks, self._build_content()
+        content = self._rendered[1]
+        # `synced_at` moves all the time, and alone is no news to a watcher.
+        synced_at = encode_json({"synced_at": format_rfc3339(self._published.times[1])})
+        return VersionedDocument(content.version, content.body[:-1] + b"," + synced_at[1:])
+
+    def _build_content(self) -> VersionedDocument:
         content = {
             "routes": self._published.table.documents,
             "stale": self._published.stale,
             "live": self._published.live,
-            "synced_at": format_rfc3339(self._published.times[1]),
             "ages": self._published.ages,
             "self_preservation": self._store.preserving,
             "instances": [
@@ -120,9 +137,7 @@ class StatusApi:
             ],
             "changes": self._history.to_documents(),
         }
-        # `synced_at` moves all the time, and alone is no news to a watcher.
-        versioned = {name: part for name, part in content.items() if name != "synced_at"}
-        return VersionedDocument(compute_fingerprint(versioned), encode_json(content))
+        return VersionedDocument(compute_fingerprint(content), encode_json(content))
 
 
 @cache

@@ -16,6 +16,7 @@ __all__ = ("TokenFile", "TokenSource", "Tokens", "read_token_file")
 logger = logging.getLogger(__name__)
 
 _CHECK_INTERVAL_SECONDS = 1.0
+_MIN_CHARACTERS = 16
 
 
 class TokenSource(Protocol):
@@ -118,9 +119,15 @@ class TokenFile:
 
 
 def _validate(token: str) -> str:
-    if not token.isascii() or not token.isprintable() or " " in token or len(token) < 8:
+    if (
+        not token.isascii()
+        or not token.isprintable()
+        or " " in token
+        or len(token) < _MIN_CHARACTERS
+    ):
         raise SettingsError(
-            "a token is at least 8 printable ASCII characters without spaces; make another one"
+            f"a token is at least {_MIN_CHARACTERS} printable ASCII characters without spaces; "
+            "make another one, for example by `openssl rand -hex 16`"
         )
     return token
 

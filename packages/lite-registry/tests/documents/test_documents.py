@@ -140,7 +140,8 @@ JSON_TEXTS = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
     lambda children: (
-        st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4)
+        st.lists(children, max_size=4)
+        | st.dictionaries(st.text(max_size=100), children, max_size=4)
     ),
     max_leaves=20,
 )

@@ -25,7 +25,7 @@ from microservice_core import (
 )
 from microservice_core.testing import Recorder, RegistrationHandoverContract, eventually
 
-TOKEN = "correct-horse"
+TOKEN = "correct-horse-battery"
 ORDERS = ServiceInstance("orders", "127.0.0.1", 9001, metadata={"lane": "dev"})
 
 

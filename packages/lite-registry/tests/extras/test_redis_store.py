@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import fakeredis
 import pytest
@@ -14,6 +16,7 @@ from lite_registry.http_client import HttpClient
 from lite_registry.instance import Instance, ServiceKey
 from lite_registry.leases import Precondition
 from lite_registry.metrics import Metrics
+from lite_registry.redis_entries import decode_member, encode_key
 from lite_registry.redis_store import RedisStore, find_problem
 from lite_registry.self_preservation import SelfPreservation
 
@@ -149,6 +152,70 @@ class RedisStoreContract:
             await until(lambda: [each.id for each in store.list_instances(ORDERS)] == list("stuv"))
             await until(lambda: not store.preserving)
             assert store.list_overdue(ORDERS) == frozenset()
+
+
+NEWER = '{"id": "b", "ip": "10.0.0.8", "port": 8000, "weight": "heavy"}'
+
+
+async def test_what_a_replica_cannot_read_is_skipped_counted_and_ends_nothing(
+    server: fakeredis.FakeServer, make_store: MakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = Metrics()
+
+    def has_counted(number: int) -> bool:
+        return f"store_unreadable {number}\n" in metrics.render().decode()
+
+    stranger = fakeredis.FakeAsyncRedis(server=server)
+    store = make_store()
+    store.start(lambda _: None, metrics)
+    task = asyncio.create_task(store.run())
+    await until(lambda: store.reachable)
+    await store.put(ORDERS, instance())
+    service = '["orders", "", ""]'
+    for number, (name, entry) in enumerate(
+        [("b", "0" * 16 + NEWER), ("c", ""), ("d", "0" * 16 + "[" * 100_000)], start=1
+    ):
+        await stranger.hset("{lite-registry}:service:" + service, name, entry)
+        await stranger.publish("{lite-registry}:changes", service)
+        await until(partial(has_counted, number))
+    assert store.list_instances(ORDERS) == [instance()]
+    names = ("hello", "7", "[1, 2, 3]", '["a"]', "[" * 100_000)
+    for name in names:
+        await stranger.publish("{lite-registry}:changes", name)
+    await until(partial(has_counted, 3 + len(names)))
+    await stranger.set("{lite-registry}:service:" + service.replace("orders", "text"), "x")
+    await stranger.publish("{lite-registry}:changes", service.replace("orders", "text"))
+    await until(partial(has_counted, 4 + len(names)))
+    with pytest.raises(Problem, match="has no instance"):
+        await store.renew(ORDERS, "b")
+    assert await store.put(ORDERS, instance("z"))
+    assert not task.done()
+    assert len([each for each in caplog.records if "is skipped" in each.getMessage()]) == 5
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await stranger.aclose()
+
+
+async def test_an_instance_whose_entry_becomes_unreadable_stays_as_it_was(
+    server: fakeredis.FakeServer, make_store: MakeStore
+) -> None:
+    stranger = fakeredis.FakeAsyncRedis(server=server)
+    async with running(make_store) as store:
+        await store.put(ORDERS, instance())
+        service = '["orders", "", ""]'
+        await stranger.hset("{lite-registry}:service:" + service, "a", "0" * 16 + NEWER)
+        await stranger.publish("{lite-registry}:changes", service)
+        await store.put(ORDERS, instance("c"))
+        assert store.list_instances(ORDERS) == [instance(), instance("c")]
+    await stranger.aclose()
+
+
+@pytest.mark.parametrize(
+    "member", ["x", "7", "[1, 2]", '["x", "a"]', '["[1]", "a"]', "[" * 100_000]
+)
+def test_a_member_that_names_no_lease_is_none(member: str) -> None:
+    assert decode_member(member) is None
+    assert decode_member(json.dumps([encode_key(ORDERS), "a"])) == (ORDERS, "a")
 
 
 class TestRedisStoreOnTheFake(RedisStoreContract):

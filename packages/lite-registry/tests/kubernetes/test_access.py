@@ -154,10 +154,13 @@ async def test_a_plugin_that_fails_is_reported_without_its_output(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "JSONDecodeError"),
+        ("{", "line 1: it must be JSON"),
         ("{}", "there is no current-context; set one or give --context"),
         ('{"current-context": "x"}', "there is no context 'x' in contexts"),
-        ('{"current-context": "x", "contexts": [{"name": "x", "context": {}}]}', "KeyError"),
+        (
+            '{"current-context": "x", "contexts": [{"name": "x", "context": {}}]}',
+            "no field 'cluster'",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_clear_error(tmp_path: Path, content: str, message: str) -> None:

@@ -57,22 +57,22 @@ class _Automaton:
         return _Fragment(first, last, any(fragment.nullable for fragment in fragments))
 
     def _join(self, parts: tuple[Part, ...]) -> _Fragment:
-        whole = _NOTHING
+        joined = _NOTHING
         for part in parts:
-            whole = self._connect(whole, self.build(part))
-        return whole
+            joined = self._connect(joined, self.build(part))
+        return joined
 
     def _build_repetition(self, repetition: Repetition) -> _Fragment:
         part, most = repetition.part, repetition.most
-        whole = self._join((part,) * repetition.least)
+        joined = self._join((part,) * repetition.least)
         if most is None:
             loop = self.build(part)
             self._add_moves(loop, loop)
-            return self._connect(whole, _Fragment(loop.first, loop.last, nullable=True))
+            return self._connect(joined, _Fragment(loop.first, loop.last, nullable=True))
         for _ in range(most - repetition.least):
             once = self.build(part)
-            whole = self._connect(whole, _Fragment(once.first, once.last, nullable=True))
-        return whole
+            joined = self._connect(joined, _Fragment(once.first, once.last, nullable=True))
+        return joined
 
     def _connect(self, left: _Fragment, right: _Fragment) -> _Fragment:
         self._add_moves(left, right)

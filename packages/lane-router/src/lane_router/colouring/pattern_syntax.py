@@ -179,9 +179,9 @@ class _Parser:
         return at_end and self._take("$")
 
     def _take(self, character: str) -> bool:
-        taken = self._pattern.startswith(character, self.position)
-        self.position += taken
-        return taken
+        is_next = self._pattern.startswith(character, self.position)
+        self.position += is_next
+        return is_next
 
     def _next(self) -> str:
         return self._pattern[self.position]
