@@ -1,8 +1,11 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from microservice_core import InMemoryConfigCenter
+from microservice_core.testing.clock import settle
 from microservice_kit import ConfigService, InvalidConfigError
 from microservice_kit.config.placeholders import PlaceholderError, Resolver
 from microservice_kit.module import AnyConfig
@@ -69,6 +72,43 @@ plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text().filter(lambda text: "$" not in text),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )
+
+
+def build_doubling(levels: int, form: str) -> dict[str, object]:
+    data: dict[str, object] = {f"k{n}": form.replace("X", f"${{k{n + 1}}}") for n in range(levels)}
+    return {**data, f"k{levels}": "x"}
+
+
+def test_a_few_lines_that_refer_to_each_other_do_not_fill_the_memory() -> None:
+    assert len(str(Resolver(build_doubling(10, "XX")).resolve_all()["k0"])) == 2**10
+    for levels in (25, 30):
+        with pytest.raises(PlaceholderError, match="more than 1,000,000 characters and values"):
+            Resolver(build_doubling(levels, "XX")).resolve_all()
+
+
+def test_lists_that_refer_to_each_other_do_not_fill_the_memory() -> None:
+    data: dict[str, object] = {f"k{n}": [f"${{k{n + 1}}}"] * 10 for n in range(30)}
+    with pytest.raises(PlaceholderError, match="more than 1,000,000 characters and values"):
+        Resolver({**data, "k30": "x"}).resolve_all()
+
+
+def test_a_long_chain_is_refused() -> None:
+    assert Resolver(build_doubling(30, "X")).resolve_all()["k0"] == "x"
+    with pytest.raises(PlaceholderError, match="lead to each other more than 32 deep"):
+        Resolver(build_doubling(1500, "X")).resolve_all()
+
+
+async def test_a_chain_in_an_update_is_a_problem_that_shows() -> None:
+    center = InMemoryConfigCenter({"a.json": '{"k": "v"}'})
+    service = ConfigService(AnyConfig, center, ["a.json"])
+    await service.open()
+    try:
+        await center.publish_config("a.json", json.dumps(build_doubling(1500, "X")))
+        await settle()
+        assert "more than 32 deep" in str(service.problem)
+        assert service.current.model_dump() == {"k": "v"}
+    finally:
+        await service.close()
 
 
 @given(st.dictionaries(st.text(), plain, max_size=5))

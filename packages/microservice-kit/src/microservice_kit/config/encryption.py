@@ -31,6 +31,7 @@ __all__ = (
     "DecryptionError",
     "KeyProvider",
     "find_encrypted_keys",
+    "is_encrypted_text",
     "main",
     "read_environment_key",
 )
@@ -119,6 +120,9 @@ class ConfigEncryption:
     def decrypt_all(self, data: Mapping[str, object]) -> dict[str, object]:
         """Return the same data with every encrypted text decrypted.
 
+        What was decrypted is taken as it is: a `${` in it is written as `$${`, which the replacement
+        of placeholders turns back.
+
         Raises:
             DecryptionError: see `decrypt`.
         """
@@ -129,7 +133,9 @@ class ConfigEncryption:
             return self.decrypt_all(value)
         if isinstance(value, list):
             return [self._decrypt_value(child) for child in value]
-        return self.decrypt(value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return self.decrypt(value).replace("${", "$${") if _is_encrypted(value) else value
 
     def _decrypt_body(self, key_id: str, body: str) -> str:
         cipher = self._cipher_for(key_id)
@@ -163,14 +169,27 @@ class ConfigEncryption:
 
 
 def find_encrypted_keys(data: Mapping[str, object], prefix: str = "") -> frozenset[str]:
-    """Return the dotted keys whose value is an `ENC(...)`, or a list that contains one."""
+    """Return the dotted keys whose value is an `ENC(...)`, or a list that contains one anywhere."""
     keys: set[str] = set()
     for key, value in data.items():
         if isinstance(value, Mapping):
             keys |= find_encrypted_keys(value, f"{prefix}{key}.")
-        elif any(map(_is_encrypted, value if isinstance(value, list) else [value])):
+        elif _holds_encrypted(value):
             keys.add(f"{prefix}{key}")
     return frozenset(keys)
+
+
+def _holds_encrypted(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_encrypted, value.values()))
+    if isinstance(value, list):
+        return any(map(_holds_encrypted, value))
+    return _is_encrypted(value)
+
+
+def is_encrypted_text(text: str) -> bool:
+    """Whether the text as a whole is an `ENC(...)`."""
+    return _is_encrypted(text)
 
 
 def _is_encrypted(value: object) -> bool:

@@ -12,9 +12,14 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 from microservice_core import ConfigDeleted, ConfigResult
 from microservice_kit.errors import InvalidConfigError
 
-from .data import Data, deep_merge
+from .data import Data, deep_merge, iter_leaves
 from .documents import DocumentId, DocumentState
-from .encryption import ConfigEncryption, DecryptionError, find_encrypted_keys
+from .encryption import (
+    ConfigEncryption,
+    DecryptionError,
+    find_encrypted_keys,
+    is_encrypted_text,
+)
 from .environment import (
     ENVIRONMENT_DELIMITER,
     convert_settings_error,
@@ -159,7 +164,11 @@ class ConfigLayers(Generic[ModelT_co]):
         """
         if isinstance(state, ConfigDeleted):
             return {}
-        return parse(replace(state, content=self.decrypt_text(state)))
+        data = parse(replace(state, content=self.decrypt_text(state)))
+        if is_encrypted_text(state.content):
+            # Whoever encrypted the whole of it meant all of its values.
+            self.secret_keys |= frozenset(key for key, _ in iter_leaves(data))
+        return data
 
     def decrypt_text(self, state: ConfigResult) -> str:
         """Return the content of a document, decrypted if the whole of it is encrypted.

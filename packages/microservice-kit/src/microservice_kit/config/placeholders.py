@@ -13,13 +13,19 @@ from .data import MISSING, Data, look_up
 
 __all__ = ("PlaceholderError", "Resolver")
 
+_MAX_DEPTH = 32
+_MAX_SIZE = 1_000_000
+
 
 class PlaceholderError(ValueError):
-    """A placeholder names no key, refers back to itself, or is not closed."""
+    """A placeholder names no key, refers back to itself, is not closed, or stands for too much."""
 
 
 class Resolver:
     """Replaces placeholders by the values of one configuration.
+
+    A placeholder may lead to others, 32 deep, and all of them together stand for at most 1,000,000
+    characters and values: a few lines that refer to each other would otherwise fill the memory.
 
     Args:
         data: where the keys are looked up.
@@ -31,6 +37,9 @@ class Resolver:
     def __init__(self, data: Mapping[str, object]) -> None:
         self._data = data
         self.used_keys: set[str] = set()
+        self._size = 0
+        # Value and size of what the keys stand for: each is resolved once.
+        self._resolved: dict[str, tuple[object, int]] = {}
 
     def resolve_all(self) -> Data:
         """Resolve the whole configuration.
@@ -52,6 +61,7 @@ class Resolver:
         Raises:
             PlaceholderError: see `resolve_all`.
         """
+        self._count(1)
         if isinstance(value, Mapping):
             return {key: self.resolve(child, parents=parents) for key, child in value.items()}
         if isinstance(value, list):
@@ -76,20 +86,44 @@ class Resolver:
         if position < len(text):
             pieces.append(text[position:])
         # A single piece keeps its type: `"${port}"` is a number, `"${host}:${port}"` a text.
-        return pieces[0] if len(pieces) == 1 else "".join(_to_text(piece) for piece in pieces)
+        if len(pieces) == 1:
+            return pieces[0]
+        resolved = "".join(_to_text(piece) for piece in pieces)
+        self._count(len(resolved))
+        return resolved
 
     def _resolve_placeholder(self, content: str, parents: tuple[str, ...]) -> object:
         key, colon, default = content.partition(":")
         key = key.strip()
+        if len(parents) >= _MAX_DEPTH:
+            raise PlaceholderError(f"placeholders lead to each other more than {_MAX_DEPTH} deep")
         if key in parents:
             raise PlaceholderError(f"{' -> '.join((*parents, key))} is a circle")
         value = look_up(self._data, key)
         if value is not MISSING:
             self.used_keys.add(key)
-            return self.resolve(value, parents=(*parents, key))
+            return self._resolve_key(key, value, parents)
         if colon:
             return self.resolve(default, parents=parents)
         raise PlaceholderError(f"${{{key}}} names no key; add the key or a default: ${{{key}:...}}")
+
+    def _resolve_key(self, key: str, value: object, parents: tuple[str, ...]) -> object:
+        if key in self._resolved:
+            resolved, size = self._resolved[key]
+            self._count(size)
+            return resolved
+        before = self._size
+        resolved = self.resolve(value, parents=(*parents, key))
+        self._resolved[key] = resolved, self._size - before
+        return resolved
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        if self._size > _MAX_SIZE:
+            raise PlaceholderError(
+                f"its values, placeholders replaced, are more than {_MAX_SIZE:,} characters and "
+                "values"
+            )
 
 
 def _find_end(text: str, begin: int) -> int:

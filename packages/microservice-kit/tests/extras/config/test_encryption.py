@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import os
 import subprocess
 import sys
@@ -177,3 +178,60 @@ def test_the_command_says_what_is_wrong_with_the_key(
     monkeypatch.setattr(sys, "argv", ["encrypt"])
     assert encrypt.main() == 1
     assert "set MICROSERVICE_CONFIG_KEY" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"key": [{"url": "SEALED"}]},
+        {"key": [["SEALED"]]},
+        {"key": [{"a": [{"b": "SEALED"}]}]},
+    ],
+)
+def test_an_encrypted_value_is_found_at_any_depth(data: dict[str, object]) -> None:
+    sealed = encryption.encrypt("secret")
+    document = json.loads(json.dumps(data).replace("SEALED", sealed))
+    assert find_encrypted_keys(document) == {"key"}
+
+
+async def show_change(before: str, after: str) -> str:
+    """What people see of a change from one document to another."""
+    center = InMemoryConfigCenter({"a.json": before})
+    service = ConfigService(AnyConfig, center, ["a.json"], encryption=encryption)
+    await service.open()
+    try:
+        await center.publish_config("a.json", after)
+        await settle()
+        assert service.problem is None
+        return repr(service.diff(1, 2))
+    finally:
+        await service.close()
+
+
+async def test_the_values_of_a_document_that_is_encrypted_as_a_whole_are_masked() -> None:
+    before, after = (
+        encryption.encrypt(json.dumps({"db": {"url": f"postgres://app:{word}@db", "n": 1}}))
+        for word in ("former-word", "present-word")
+    )
+    seen = await show_change(before, after)
+    assert "db.url" in seen
+    assert "word@db" not in seen
+
+
+async def test_a_secret_inside_a_list_is_masked() -> None:
+    document = {"databases": [{"url": encryption.encrypt("former-word")}]}
+    changed = {"databases": [{"url": encryption.encrypt("present-word")}]}
+    seen = await show_change(json.dumps(document), json.dumps(changed))
+    assert "databases" in seen
+    assert "-word" not in seen
+
+
+@pytest.mark.parametrize("secret", ["pa${S3cret}Pw", "$${x", "${", "$$${a}$", "a$${b:${c}}"])
+async def test_what_was_decrypted_is_never_expanded(secret: str) -> None:
+    center = InMemoryConfigCenter({"a.json": json.dumps({"word": encryption.encrypt(secret)})})
+    service = ConfigService(AnyConfig, center, ["a.json"], encryption=encryption)
+    await service.open()
+    try:
+        assert service.current.model_dump() == {"word": secret}
+    finally:
+        await service.close()
