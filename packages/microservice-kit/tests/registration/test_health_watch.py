@@ -21,7 +21,7 @@ async def test_a_module_shows_its_configuration_s_problem_without_going_out_of_s
         await settle()
         results = await module.health.check()
         assert results["config"].status == "down"
-        assert "not valid JSON" in results["config"].detail
+        assert "it must be JSON" in results["config"].detail
         assert await module.health.ready()
 
 

@@ -62,5 +62,5 @@ async def test_values_that_json_does_not_know_are_shown_as_text() -> None:
         answer = await http.get("/microservice/api/diff", params={"old": 1, "new": 2})
         values = {change["key"]: change["new"] for change in answer.json()["changes"]}
     assert values["day"] == '"2026-01-02"'
-    assert "2026, 1, 2" in values["odd"]
+    assert "2026-01-02" in values["odd"]
     assert (values["n"], values["x"]) == ("Infinity", None)
