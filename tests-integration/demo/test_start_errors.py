@@ -75,7 +75,5 @@ def test_an_invalid_document_at_the_start_says_where_it_is_wrong(
     settings = f'{{"folder": "{tmp_path}"}}'
     done = start_hello(free_port, CONFIG_CENTER="file", CONFIG_CENTER_SETTINGS=settings)
     assert done.returncode != 0
-    assert (
-        "configuration 'greeter.yaml' is invalid: not valid YAML in line 2, column 1" in done.stderr
-    )
+    assert "configuration 'greeter.yaml' is invalid: in line 2 it must be YAML" in done.stderr
     assert "correct and publish it" in done.stderr

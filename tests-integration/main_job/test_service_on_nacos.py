@@ -123,7 +123,7 @@ async def test_an_invalid_document_changes_nothing_in_the_running_app(
 
         await publisher.publish_config(f"{service_name}.yaml", "greeting: [oops")
         problem = await eventually(lambda: ask("/problem"), bool, within_seconds=POLL_SECONDS + 1)
-        assert "not valid YAML in line 1" in problem
+        assert "in line 1 it must be YAML" in problem
         assert await ask("/hello/Ada") == "hi, Ada"
         await publisher.publish_config(f"{service_name}.yaml", "greeting: welcome back")
         await eventually(
