@@ -216,6 +216,13 @@ async def test_an_offer_to_upgrade_is_ignored(
     assert expected in await wire.exchange(*pieces, get("/b", CLOSE))
 
 
+async def test_many_offers_to_upgrade_at_once_are_served_one_after_another(wire: Wire) -> None:
+    offers = get("/a", "Connection: upgrade", "Upgrade: h2c") * 2000
+    response = await wire.exchange(offers + get("/b", CLOSE))
+    assert response.count(b"HTTP/1.1 200 OK") == 2001
+    assert response.endswith(b"GET /b ")
+
+
 async def test_an_offer_to_upgrade_does_not_hide_the_wish_to_close(wire: Wire) -> None:
     response = await wire.exchange(get("/a", "Connection: upgrade, close", "Upgrade: h2c"))
     assert b"connection: close" in response

@@ -27,7 +27,7 @@ class FakeRouteRegistry:
     Attributes:
         fault: how it fails; None = it works.
         watches: whether it offers the long-poll; without it there is neither version nor ETag.
-        deltas: whether it sends only the changes to those who ask for them.
+        deltas: whether it sends only the changes to clients that request them.
         deltas_sent: how many of its responses were only changes.
         age_seconds: the `Age` header of its responses.
         targets: the request targets so far, in order.

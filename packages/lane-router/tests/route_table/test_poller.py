@@ -108,7 +108,7 @@ def test_a_registry_that_cannot_send_changes_sends_the_whole_table() -> None:
 
 
 class ConfusedRegistry(FakeRouteRegistry):
-    """Sends changes that do not fit, to those who ask for changes."""
+    """Sends changes that do not fit, to clients that request changes."""
 
     def __init__(self, services: Services, confused: dict[str, object]) -> None:
         super().__init__(services)
@@ -138,13 +138,13 @@ def test_changes_that_do_not_fit_are_not_used(confused: dict[str, object]) -> No
             until(lambda: router.resolve("orders", "test").outcome == "lane")
 
 
-def test_changes_nobody_asked_for_are_not_used() -> None:
+def test_changes_that_were_not_requested_are_not_used() -> None:
     class Eager(FakeRouteRegistry):
         def encode_routes(self, since: str = "") -> bytes:
             return json.dumps({"since": "", "services": {}, "removed": []}).encode()
 
     with Eager(ONE) as registry, open_router(registry.url) as router:
-        until(lambda: "nobody asked for" in router.stats().problem)
+        until(lambda: "were not requested" in router.stats().problem)
 
 
 def test_without_a_long_poll_it_polls_plainly() -> None:

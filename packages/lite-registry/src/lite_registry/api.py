@@ -34,7 +34,7 @@ class Api:
 
     Args:
         refuse_foreign_hosts: refuse requests whose Host is a name of the public DNS: the server is on
-            loopback and lets everybody write, which a page in a browser must not use.
+            loopback and accepts writes without a token, which a web page must not exploit.
         get_down_tasks: see `StatusApi`.
         on_change: called after each change of routes or instances.
     """

@@ -122,10 +122,11 @@ class RequestReader:
     def feed(self, data: bytes) -> None:
         """Parse what came; calls `on_request`, or sets `refusal`."""
         was_in_head = self.reading is Reading.HEAD
+        rest = memoryview(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            # A loop: as many offers to upgrade may come at once as fit into what came.
+            while rest and self.refusal is None and not self.tunnelled:
+                rest = self._parse(rest)
         except httptools.HttpParserError as error:
             if self.refusal is None:
                 self.refusal = Problem(400, "Malformed request", f"{error}; send HTTP/1.1")
@@ -134,7 +135,16 @@ class RequestReader:
             self._head_bytes += len(data)
             self._check_head()
 
-    def _decline_upgrade(self, rest: bytes) -> None:
+    def _parse(self, data: memoryview) -> memoryview:
+        """Parse up to the end, or to an offer to upgrade; returns what is left."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade()
+            return data[upgrade.args[0] :]
+        return data[len(data) :]
+
+    def _decline_upgrade(self) -> None:
         """Read on as if the request had not offered an upgrade (RFC 9110, section 7.8).
 
         The parser skips the body of such a request, so that another parser reads it: from the same
@@ -156,8 +166,6 @@ class RequestReader:
         self._is_repeating = True
         self._parser.feed_data(head)
         self._is_repeating = False
-        if rest:
-            self.feed(rest)
 
     def take_expectation(self) -> bool:
         """Whether the client waits for `100 Continue` now; true once for each request."""

@@ -35,7 +35,7 @@ class PublishedRoutes:
         self.live = False
         self.stale = False
         self._listener: Callable[[RouteTable, RouteTable], None] = lambda _before, _after: None
-        # Ages go by the clock that nobody sets; the other one is for what is shown and kept.
+        # Ages use the monotonic clock; the wall clock is for times that are shown or kept.
         self._clock = clock
         self._wall_clock = wall_clock
         self._confirmed_at = clock()

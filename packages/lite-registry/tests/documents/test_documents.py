@@ -1,5 +1,5 @@
 # Copied from packages/microservice-core/tests/documents/test_documents.py by scripts/copy_shared.py: change it there.
-"""JSON, TOML and properties as people write them, and as nobody should."""
+"""JSON, TOML and properties, well-formed and malformed."""
 
 import contextlib
 import json

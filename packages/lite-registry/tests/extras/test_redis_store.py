@@ -294,6 +294,12 @@ async def test_a_cancellation_that_the_client_loses_ends_it_all_the_same(
     assert client.lost == 1
 
 
+def count_failures(registry: LiteRegistryServer) -> float:
+    """How many attempts to use the store have failed."""
+    text = registry.metrics.render().decode()
+    return float(text.partition("\nlite_registry_store_failures ")[2].partition("\n")[0])
+
+
 class RefusingRedis(fakeredis.FakeAsyncRedis):
     """As one in protected mode is to clients of other machines."""
 
@@ -311,7 +317,10 @@ async def test_a_store_that_refuses_from_the_start_is_logged_once_and_shows_in_r
         readiness = await client.request("GET", "/readyz")
         assert readiness.status == 200
         assert readiness.json()["store"] == "unreachable"
-        await asyncio.sleep(1.2)  # the connection was tried a second time
+        await until(lambda: b"\nlite_registry_store_failures 0" not in registry.metrics.render())
+        failures = count_failures(registry)
+        # Several more attempts fail, each without a line of its own.
+        await until(lambda: count_failures(registry) >= failures + 4)
         assert caplog.text.count("refuses or does not respond") == 1
 
 

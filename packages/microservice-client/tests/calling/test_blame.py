@@ -69,7 +69,7 @@ COUNTED: list[BaseException] = [
     caused_by(errno.ECONNREFUSED),
 ]
 
-# From the caller, from this process, or from nobody.
+# From the caller, from this process, or of unknown origin.
 NOT_COUNTED: list[BaseException] = [
     httpx.LocalProtocolError("x"),
     httpx.UnsupportedProtocol("x"),

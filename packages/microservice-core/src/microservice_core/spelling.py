@@ -1,4 +1,4 @@
-"""Names that nobody knows: the nearest known one, and a warning about environment variables."""
+"""Unknown names: the nearest known one, and a warning about environment variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON, TOML and properties as people write them, and as nobody should."""
+"""JSON, TOML and properties, well-formed and malformed."""
 
 import contextlib
 import json

@@ -94,7 +94,7 @@ async def test_an_error_has_its_status(
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers.get("retry-after") == retry_after
     assert problem["title"]
-    assert "orders" not in response.text  # what is called, and where, is nobody's business outside
+    assert "orders" not in response.text  # what is called, and where, is not for callers outside
     assert "10.0.0.1" not in response.text
 
 

@@ -363,7 +363,7 @@ class RoutePoller:
         services, self._services = self._services, None
         before = self.state.table
         if services is None or before is None:
-            raise RouteTableError("the registry sent changes that nobody asked for")
+            raise RouteTableError("the registry sent changes that were not requested")
         described = {name: part for name, part in delta.items() if name not in DELTA_FIELDS}
         return {**described, "services": apply_delta(services, before.version, delta)}
 

@@ -1,5 +1,5 @@
 # Copied from packages/microservice-core/tests/extras/documents/test_yaml_documents.py by scripts/copy_shared.py: change it there.
-"""YAML as people write it, and as nobody should."""
+"""YAML, well-formed and malformed."""
 
 import contextlib
 import json

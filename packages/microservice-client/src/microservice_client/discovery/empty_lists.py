@@ -1,6 +1,6 @@
 """Empty lists of instances that wait to be confirmed.
 
-A registry that has just restarted is as empty as one whose instances have all left. Only time tells
+A registry that has just restarted is as empty as one whose instances have all left. Only time shows
 the difference: the instances that run register again.
 """
 

@@ -1,4 +1,4 @@
-"""YAML as people write it, and as nobody should."""
+"""YAML, well-formed and malformed."""
 
 import contextlib
 import json
